@@ -1,0 +1,39 @@
+"""The store: one Zarr group, one manifest under one FeatureSpec (see layout.py for the format)."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from reelbank.store.errors import SpecMismatch, StoreError
+    from reelbank.store.ledger import Ledger
+    from reelbank.store.reader import Store
+    from reelbank.store.spec import FeatureSpec, TapSpec
+    from reelbank.store.verify import verify
+
+_PUBLIC = {
+    "FeatureSpec": "reelbank.store.spec",
+    "Ledger": "reelbank.store.ledger",
+    "SpecMismatch": "reelbank.store.errors",
+    "Store": "reelbank.store.reader",
+    "StoreError": "reelbank.store.errors",
+    "TapSpec": "reelbank.store.spec",
+    "verify": "reelbank.store.verify",
+}
+
+__all__ = ["FeatureSpec", "Ledger", "SpecMismatch", "Store", "StoreError", "TapSpec", "open", "verify"]
+
+
+def open(path: Path | str) -> Store:
+    """Opens a store for reading. Raises StoreError if `path` is not one."""
+    from reelbank.store.reader import Store
+
+    return Store(path)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'reelbank.store' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)

@@ -1,0 +1,81 @@
+"""Writing files so that a reader sees the old one or the new one, never a part."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from reelbank.store.errors import StoreError
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
+    """Opens a temporary file beside `path` that takes its place when the block ends without an error.
+
+    Args:
+        path: the file to write; its folder is made.
+        durable: flush to disk before the rename, so that a power cut cannot leave a renamed empty file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    if durable:
+        _sync_folder(path.parent)
+
+
+def write_json(path: Path, data: Any, *, durable: bool = True) -> None:
+    """Writes `data` as JSON in one step."""
+    with replacing(path, durable=durable) as file:
+        file.write(json.dumps(data, indent=1, sort_keys=True).encode())
+
+
+def read_json(path: Path) -> Any:
+    """The JSON of `path`. Raises StoreError naming the file if it is absent or damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} is not there") from error
+    except ValueError as error:
+        raise StoreError(f"{path} is damaged: {error}") from error
+
+
+@contextmanager
+def only_writer(store: Path) -> Iterator[None]:
+    """Holds the store's writer lock; a second writer on this machine gets an error.
+
+    The lock is on the folder itself and the kernel drops it when its process dies, so nothing needs
+    clearing after a kill -9.
+    """
+    store.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(store, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StoreError(f"{store} is being written by another process; wait for it or stop it") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,246 @@
+"""Reading a store: rows by memory map, everything else through zarr-python."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reelbank.store import layout
+from reelbank.store.errors import StoreError
+from reelbank.store.layout import DONE, LEDGER, Geometry
+from reelbank.store.ledger import Ledger
+from reelbank.store.shards import Shard, decompress, open_shard, read_grid
+from reelbank.store.spec import FeatureSpec, TapSpec
+
+
+class Store:
+    """A store, read only. Row i is clip i of the store; `done_rows` says which have features."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Opens the store at `path`. Raises StoreError if it is not one."""
+        self.path = Path(path)
+        self._root = layout.read_root(self.path)
+        self.num_clips = int(self._root["num_clips"])
+        self.spec = FeatureSpec.from_json(self._root["spec"])
+        self.spec_digest = str(self._root["spec_digest"])
+        self.provenance: dict[str, Any] = dict(self._root["provenance"])
+        self.geometry = Geometry(**self._root["geometry"])
+        self.manifest_digest = str(self._root["manifest_digest"])
+        self.target_names: tuple[str, ...] = tuple(self._root["target_names"])
+        self._arrays: dict[str, _ShardedArray] = {}
+        self._columns: dict[str, NDArray[Any]] = {}
+        self._moments: dict[tuple[str, str], NDArray[np.float32]] = {}
+
+    @property
+    def taps(self) -> dict[str, TapSpec]:
+        """{name: TapSpec} in the order they are stored."""
+        return {tap.name: tap for tap in self.spec.taps}
+
+    @property
+    def default_tap(self) -> str:
+        """The first tap of the spec."""
+        return self.spec.taps[0].name
+
+    @property
+    def weights_are_random(self) -> bool:
+        """Whether the backbone was never trained: no result on such a store says anything about the backbone."""
+        return self.spec.weights.get("kind") == "random"
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Columns of the manifest that the store holds."""
+        return tuple(self._root["columns"])
+
+    def column(self, name: str) -> NDArray[Any]:
+        """One manifest column (num_clips,): float64 for targets and times, else an object array of str."""
+        if name not in self._root["columns"]:
+            raise StoreError(
+                f"{self.path} has no manifest column {name!r}; it has {', '.join(sorted(self.column_names))}"
+            )
+        if name not in self._columns:
+            values = self._plain(f"manifest/{self._root['columns'][name]}")
+            self._columns[name] = values if values.dtype.kind == "f" else values.astype(object)
+        return self._columns[name].copy()
+
+    @cached_property
+    def clips(self) -> Ledger:
+        """The ledger: what happened to each clip."""
+        columns = {name: self._plain(f"clips/{name}") for name in LEDGER}
+        for name, (dtype, _) in LEDGER.items():
+            if dtype == "str":
+                columns[name] = columns[name].astype(object)
+        return Ledger(**columns)
+
+    def done_rows(self) -> NDArray[np.int64]:
+        """Rows that have features and whose clip is still in the manifest, ascending."""
+        return np.flatnonzero((self.clips.status == DONE) & (self.clips.in_manifest == 1))
+
+    @property
+    def num_steps(self) -> NDArray[np.int64]:
+        """(num_clips,) valid steps of each clip, 0 where there are none."""
+        return self.clips.num_steps
+
+    def step_seconds(self, row: int) -> NDArray[np.float64]:
+        """(step,) time of each step of one clip, in seconds from the video's first frame."""
+        values = self._open("clips/step_seconds")[row]
+        return np.asarray(values, dtype=np.float64)[: self.num_steps[row]]
+
+    def frame_index(self, row: int) -> NDArray[np.int64]:
+        """(step,) which frame of the video each step shows, in emission order."""
+        values = self._open("clips/frame_index")[row]
+        return np.asarray(values, dtype=np.int64)[: self.num_steps[row]]
+
+    def read(self, tap: str, row: int) -> NDArray[Any]:
+        """Features of one clip (view, step, *axes), valid steps only; do not write to the result.
+
+        Raises:
+            StoreError: if the tap is unknown or the clip has no features (its status and reason are given).
+        """
+        array = self._sharded(tap)
+        self._require_done(row)
+        steps, views = int(self.num_steps[row]), int(self.clips.num_views[row])
+        return array.read(row, views, steps)
+
+    def gather(
+        self, tap: str, rows: NDArray[np.int64] | list[int], view: int = 0
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Features of several clips, zero-padded to the longest of them.
+
+        Returns:
+            features (B, T, *axes) and mask (B, T), True where a step is valid.
+        """
+        array = self._sharded(tap)
+        rows = np.asarray(rows, dtype=np.int64)
+        self._require_view(view)
+        steps = self.num_steps[rows]
+        longest = int(steps.max(initial=0))
+        features = np.zeros((len(rows), longest, *self.taps[tap].shape), dtype=self.taps[tap].dtype)
+        for i, row in enumerate(rows.tolist()):
+            self._require_done(row)
+            array.read_into(features[i], row, view, int(steps[i]))
+        return features, np.arange(longest) < steps[:, None]
+
+    def mean(self, tap: str, view: int = 0) -> NDArray[np.float32]:
+        """(num_clips, D) mean over the valid steps of a vector tap; NaN where a clip has no features."""
+        return self._moment("mean", tap, view)
+
+    def std(self, tap: str, view: int = 0) -> NDArray[np.float32]:
+        """(num_clips, D) population standard deviation over the valid steps of a vector tap."""
+        return self._moment("std", tap, view)
+
+    def checksums(self, tap: str) -> NDArray[np.uint32]:
+        """(num_clips, view) crc32c of the valid bytes."""
+        name = f"checksums/{self.spec.tap(tap).name}"
+        if name not in self._columns:
+            self._columns[name] = self._plain(name)
+        return self._columns[name]
+
+    def thumbnail(self, row: int) -> NDArray[np.uint8]:
+        """(72, 96, 3) uint8 RGB, the clip's middle frame; black where there is none."""
+        if "thumbnails" not in self._arrays:
+            self._arrays["thumbnails"] = _ShardedArray(self.path / "thumbnails" / "rgb")
+        return self._arrays["thumbnails"].row(row)
+
+    # -- inside -----------------------------------------------------------------------------------------
+
+    def _moment(self, kind: str, tap: str, view: int) -> NDArray[np.float32]:
+        if not self.spec.tap(tap).is_vector:
+            vectors = sorted(t.name for t in self.spec.taps if t.is_vector)
+            raise StoreError(f"tap {tap!r} is no vector, so it has no {kind}; vector taps: {', '.join(vectors)}")
+        self._require_view(view)
+        if (kind, tap) not in self._moments:
+            self._moments[kind, tap] = self._plain(f"{kind}/{tap}")
+        return self._moments[kind, tap][:, view]
+
+    def _sharded(self, tap: str) -> _ShardedArray:
+        self.spec.tap(tap)
+        if tap not in self._arrays:
+            self._arrays[tap] = _ShardedArray(self.path / "features" / tap)
+        return self._arrays[tap]
+
+    def _require_done(self, row: int) -> None:
+        if not 0 <= row < self.num_clips:
+            raise StoreError(f"row {row} of {self.path}: it has rows 0 to {self.num_clips - 1}")
+        if self.clips.status[row] != DONE:
+            name = str(self.column("clip_id")[row])
+            reason = str(self.clips.reason[row]) or "not extracted yet"
+            raise StoreError(f"clip {name!r} has no features in {self.path}: {reason}")
+
+    def _require_view(self, view: int) -> None:
+        if not 0 <= view < len(self.spec.views):
+            raise StoreError(f"view {view} of {self.path}: it has views 0 to {len(self.spec.views) - 1}")
+
+    def _open(self, name: str) -> Any:
+        import zarr
+
+        return zarr.open_array(self.path / name, mode="r")
+
+    def _plain(self, name: str) -> NDArray[Any]:
+        return np.asarray(self._open(name)[: self.num_clips])
+
+
+class _ShardedArray:
+    """One sharded array; shards are mapped when a row of theirs is first read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.grid, _ = read_grid(folder)
+        self._shards: dict[tuple[int, int], Shard | None] = {}
+        self._dtype = np.dtype(self.grid.dtype)
+        self._num_chunks = int(np.prod(self.grid.chunk_grid))
+
+    def row(self, row: int) -> NDArray[Any]:
+        """All of one row of an array whose chunk is a row; fill (zeros) if it is absent."""
+        unit, local = divmod(row, self.grid.shard[0])
+        data = self._chunk(unit, 0, local)
+        if data is None:
+            return np.zeros(self.grid.chunk[1:], dtype=self._dtype)
+        return np.frombuffer(data, dtype=self._dtype).reshape(self.grid.chunk[1:])
+
+    def read(self, row: int, views: int, steps: int) -> NDArray[Any]:
+        """(views, steps, *axes); a view of the mapped file where one chunk holds it all."""
+        if views == 1 and 0 < steps <= self.grid.chunk[2]:
+            return self._block(row, 0, 0)[None, :steps]
+        out = np.zeros((views, steps, *self.grid.shape[3:]), dtype=self._dtype)
+        for view in range(views):
+            self.read_into(out[view], row, view, steps)
+        return out
+
+    def read_into(self, out: NDArray[Any], row: int, view: int, steps: int) -> None:
+        """Copies the first `steps` steps (T, *axes) of one view into `out`."""
+        block = self.grid.chunk[2]
+        for start in range(0, steps, block):
+            count = min(block, steps - start)
+            out[start : start + count] = self._block(row, view, start // block)[:count]
+
+    def _block(self, row: int, view: int, block: int) -> NDArray[Any]:
+        unit, local = divmod(row, self.grid.shard[0])
+        shard_step, inner = divmod(block, self.grid.chunk_grid[2])
+        flat = (local * self.grid.chunk_grid[1] + view) * self.grid.chunk_grid[2] + inner
+        data = self._chunk(unit, shard_step, flat)
+        if data is None:
+            raise StoreError(f"{self.folder}: row {row} view {view} block {block} is done, but its chunk is absent")
+        return np.frombuffer(data, dtype=self._dtype).reshape(self.grid.chunk[2:])
+
+    def _chunk(self, unit: int, shard_step: int, flat: int) -> bytes | memoryview | None:
+        key = unit, shard_step
+        try:
+            shard = self._shards[key]
+        except KeyError:
+            tail = (0,) * (len(self.grid.shape) - 3)
+            position = (unit, 0, shard_step, *tail) if len(self.grid.shape) > 3 else (unit, 0, 0)
+            shard = open_shard(self.grid.shard_path(self.folder, position), self._num_chunks)
+            self._shards[key] = shard
+        if shard is None:
+            return None
+        data = shard.chunk(flat)
+        if data is None or not self.grid.compressed:
+            return data
+        raw = decompress(data)
+        if len(raw) != self.grid.chunk_nbytes:
+            raise StoreError(f"{shard.path}: chunk {flat} has {len(raw)} bytes, expected {self.grid.chunk_nbytes}")
+        return raw

@@ -1,0 +1,153 @@
+"""The specification of a store: everything that changes the numbers in it, and nothing that does not.
+
+A spec is hashed into the store and compared on every re-run. Speed settings (workers, batch, device)
+are not here: they stand in the commit record of each unit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from reelbank.store.errors import SpecMismatch, StoreError
+
+DTYPES = ("bool", "float16", "float32", "uint8")
+CODECS = ("none", "zstd-1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TapSpec:
+    """One named output of a backbone, as it is stored per step.
+
+    Attributes:
+        name: `cls`, `pool`, `flow`, ...
+        dtype: stored dtype; embeddings float16, keypoints float32, frames uint8, presence bool.
+        axes: names of the axes after (clip, view, step), without the tap's name.
+        shape: their sizes; `(D,)` for a vector tap.
+        codec: `none` (embeddings: fp16 features compress by 3 to 7 %, and raw chunks can be memory-mapped)
+            or `zstd-1` (post-ReLU maps: less than half the size).
+    """
+
+    name: str
+    dtype: str
+    axes: tuple[str, ...]
+    shape: tuple[int, ...]
+    codec: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise StoreError(f"tap {self.name!r}: dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
+        if self.codec not in CODECS:
+            raise StoreError(f"tap {self.name!r}: codec {self.codec!r} is not one of {', '.join(CODECS)}")
+        if len(self.axes) != len(self.shape) or any(size < 1 for size in self.shape):
+            raise StoreError(f"tap {self.name!r}: {self.axes = } and {self.shape = } do not describe one step")
+        if not self.name.replace("-", "").replace("_", "").isalnum():
+            raise StoreError(f"tap name {self.name!r}: only letters, digits, '-' and '_' may name an array")
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether one step is a float vector (D,): such taps have `mean` and `std`."""
+        return len(self.shape) == 1 and self.dtype.startswith("float")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSpec:
+    """What was computed: two stores with the same digest hold the same numbers for the same clips.
+
+    Attributes:
+        backbone: registered name with its variant, e.g. `dinov2` or `flow:dis`.
+        weights: kind (`pretrained`, `file`, `random`, `none`), sha256 and, if random, seed and recipe.
+        taps: in the order they are stored; the first is the store's default.
+        sampling: canonical text of the sampling rule, e.g. `uniform:16`.
+        past_end: `repeat`, `pad` or `error`: what happens to clips shorter than the sampling asks.
+        views: names of the stored views; view 0 is the evaluation view.
+        view_split: the split whose clips get the views after 0.
+        resize: `exact` or `fast`.
+        precision: dtype of the forward pass: `fp32`, `bf16` or `fp16`.
+        preprocess: short side, interpolation, crop, colour: what turns a frame into the network's input.
+        seed: of every random draw (frame starts, views).
+    """
+
+    backbone: str
+    weights: Mapping[str, Any]
+    taps: tuple[TapSpec, ...]
+    sampling: str
+    past_end: str = "repeat"
+    views: tuple[str, ...] = ("original",)
+    view_split: str = "train"
+    resize: str = "exact"
+    precision: str = "fp32"
+    preprocess: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        names = [tap.name for tap in self.taps]
+        if not names or len(set(names)) != len(names):
+            raise StoreError(f"a spec needs at least one tap and each once, found {names}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The spec as JSON types, tuples as lists."""
+        result: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return result
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FeatureSpec:
+        """The spec that `to_json` wrote. Raises StoreError if a field is unknown or missing."""
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(data) - known):
+            raise StoreError(f"the spec has fields this version does not know: {', '.join(unknown)}")
+        values = dict(data)
+        try:
+            values["taps"] = tuple(
+                TapSpec(**{**tap, "axes": tuple(tap["axes"]), "shape": tuple(tap["shape"])}) for tap in data["taps"]
+            )
+            values["views"] = tuple(data["views"])
+            return cls(**values)
+        except (KeyError, TypeError) as error:
+            raise StoreError(f"the spec is not one of a reelbank store: {error}") from error
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) of the canonical JSON."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def tap(self, name: str) -> TapSpec:
+        """The tap called `name`. Raises StoreError listing the taps there are."""
+        for tap in self.taps:
+            if tap.name == name:
+                return tap
+        raise StoreError(f"no tap {name!r} in this store; it holds {', '.join(sorted(t.name for t in self.taps))}")
+
+
+def differences(ours: FeatureSpec, theirs: FeatureSpec) -> dict[str, tuple[Any, Any]]:
+    """The fields that differ, flattened with dots: {field: (ours, theirs)}."""
+    a, b = _flatten(ours.to_json()), _flatten(theirs.to_json())
+    return {key: (a.get(key), b.get(key)) for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)}
+
+
+def refuse_mismatch(path: object, stored: FeatureSpec, asked: FeatureSpec) -> None:
+    """Raises SpecMismatch with every differing field unless the two specs are the same."""
+    if stored.digest == asked.digest:
+        return
+    lines = [f"  {key}: stored {old!r}, asked {new!r}" for key, (old, new) in differences(stored, asked).items()]
+    raise SpecMismatch(
+        f"{path} was made with another specification:\n" + "\n".join(lines) + "\n"
+        "Ask for the stored values, or write to another store with --out."
+    )
+
+
+def _flatten(data: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(data, dict):
+        items = [(f"{prefix}.{key}" if prefix else key, value) for key, value in data.items()]
+    elif isinstance(data, list) and data and isinstance(data[0], dict):
+        items = [(f"{prefix}[{item.get('name', i)}]", item) for i, item in enumerate(data)]
+    else:
+        return {prefix: data}
+    flat: dict[str, Any] = {}
+    for key, value in items:
+        flat.update(_flatten(value, key))
+    return flat

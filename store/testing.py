@@ -1,0 +1,103 @@
+"""Makes real stores from arrays: for tests, and for features that were computed elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reelbank.manifests import Clip, Manifest
+from reelbank.store.files import only_writer
+from reelbank.store.reader import Store
+from reelbank.store.spec import FeatureSpec, TapSpec
+from reelbank.store.staging import ClipStage, stage_failure
+from reelbank.store.writer import StoreWriter, clip_identity
+
+_FIELDS = {"clip_id", "video", "split", "label", "group", "start_seconds", "end_seconds"}
+
+
+def make_manifest(path: Path, clips: Sequence[Mapping[str, Any]]) -> Manifest:
+    """A manifest of `clips`: {clip_id, label, split, group, any number = a target, any string = a text column}."""
+    rows = []
+    for given in clips:
+        extra = {k: v for k, v in given.items() if k not in _FIELDS}
+        rows.append(
+            Clip(
+                clip_id=given["clip_id"],
+                video=given.get("video", ""),
+                split=given.get("split", "train"),
+                label=given.get("label", ""),
+                start_seconds=given.get("start_seconds"),
+                end_seconds=given.get("end_seconds"),
+                group=given.get("group", ""),
+                targets={k: float(v) for k, v in extra.items() if not isinstance(v, str)},
+                text={k: v for k, v in extra.items() if isinstance(v, str)},
+            )
+        )
+    targets = tuple(dict.fromkeys(name for clip in rows for name in clip.targets))
+    texts = tuple(dict.fromkeys(name for clip in rows for name in clip.text))
+    return Manifest(path=None, root=path, clips=tuple(rows), target_names=targets, text_columns=texts, notes=())
+
+
+def write_store(
+    path: Path,
+    features: Mapping[str, Sequence[NDArray[Any] | None]],
+    clips: Sequence[Mapping[str, Any]],
+    *,
+    backbone: str = "imported",
+    weights: Mapping[str, Any] | None = None,
+    sampling: str = "all",
+    fixed_steps: int | None = None,
+    thumbnails: Sequence[NDArray[np.uint8] | None] | None = None,
+) -> Store:
+    """Writes a store through the real writer.
+
+    Args:
+        path: the store's folder.
+        features: {tap: one array (T, *axes) per clip, None for a clip that failed}.
+        clips: what `make_manifest` takes.
+        backbone, weights, sampling: of the spec.
+        fixed_steps: T where every clip has the same number of steps.
+        thumbnails: one (72, 96, 3) array per clip.
+    """
+    taps = []
+    for name, arrays in features.items():
+        first = next(a for a in arrays if a is not None)
+        axes = ("channel", "y", "x", "z")[: first.ndim - 1]
+        taps.append(TapSpec(name=name, dtype=str(first.dtype), axes=axes, shape=first.shape[1:]))
+    spec = FeatureSpec(backbone=backbone, weights=weights or {"kind": "none"}, taps=tuple(taps), sampling=sampling)
+    manifest = make_manifest(path.parent, clips)
+    with only_writer(path):
+        writer = StoreWriter.open_or_create(
+            path, spec, fixed_steps=fixed_steps, num_clips=len(clips), provenance={"tool": "write_store"}
+        )
+        rows = writer.sync_manifest(manifest)
+        by_unit: dict[int, list[Any]] = {}
+        for i, row in enumerate(rows.tolist()):
+            identity = clip_identity(manifest.clips[i], spec.digest, "")
+            given = {tap: features[tap.name][i] for tap in taps}
+            if any(a is None for a in given.values()):
+                outcome = stage_failure(path, row, identity, {"reason": "no features given"}, None)
+            else:
+                stage = ClipStage(path, row, tuple(taps))
+                steps = 0
+                for tap, array in given.items():
+                    assert array is not None
+                    stage.append(tap, array)
+                    steps = len(array)
+                thumbnail = thumbnails[i] if thumbnails else None
+                outcome = stage.finish(
+                    identity,
+                    {"num_frames": steps},
+                    np.arange(steps) / 25.0,
+                    np.arange(steps),
+                    thumbnail,
+                    None,
+                )
+            by_unit.setdefault(writer.geometry.unit_of(row), []).append(outcome)
+        for unit, outcomes in by_unit.items():
+            writer.commit(unit, outcomes, {"batch": 0, "device": "none"})
+    return Store(path)

@@ -1,0 +1,114 @@
+"""Is a store whole? Every byte that a reader could get is checked against what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reelbank.store.errors import StoreError
+from reelbank.store.layout import all_arrays
+from reelbank.store.reader import Store
+from reelbank.store.shards import crc32c
+from reelbank.store.spec import TapSpec
+from reelbank.store.staging import moments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong: `clip` and `tap` name it, `what` says it."""
+
+    clip: str
+    tap: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"clip {self.clip!r}, tap {self.tap!r}: {self.what}" if self.clip else f"{self.tap}: {self.what}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What `verify` found.
+
+    Attributes:
+        num_checked: (clip, tap, view) triples whose bytes were summed.
+        counts: clips done, failed, missing and gone from the manifest.
+        problems: empty for a sound store.
+    """
+
+    num_checked: int
+    counts: dict[str, int]
+    problems: tuple[Problem, ...]
+
+
+def verify(path: Path | str, progress: Callable[[int, int], None] | None = None) -> Verification:
+    """Checks shapes, checksums, NaN and Inf, and mean and std of every clip that is done.
+
+    Args:
+        path: the store.
+        progress: called with (clips checked, clips to check).
+
+    Raises:
+        StoreError: if `path` is not a store at all.
+    """
+    store = Store(path)
+    problems = _check_arrays(store)
+    rows = store.done_rows()
+    names = store.column("clip_id")
+    checked = 0
+    for done, row in enumerate(rows.tolist()):
+        for tap in store.spec.taps:
+            checked += int(store.clips.num_views[row])
+            problems += [
+                Problem(clip=str(names[row]), tap=tap.name, what=what) for what in _check_clip(store, tap, row)
+            ]
+        if progress is not None:
+            progress(done + 1, len(rows))
+    return Verification(num_checked=checked, counts=store.clips.counts(), problems=tuple(problems))
+
+
+def _check_arrays(store: Store) -> list[Problem]:
+    """Shapes as declared: a library that changed a feature's size must not go unseen."""
+    import zarr
+
+    problems = []
+    for name in all_arrays(store.path, store.spec):
+        try:
+            shape = zarr.open_array(store.path / name, mode="r").shape
+        except (FileNotFoundError, ValueError, KeyError) as error:
+            problems.append(Problem(clip="", tap=name, what=f"cannot be opened: {error}"))
+            continue
+        if shape[0] < store.num_clips:
+            problems.append(Problem(clip="", tap=name, what=f"{shape = }, the store has {store.num_clips} clips"))
+    for tap in store.spec.taps:
+        shape = zarr.open_array(store.path / "features" / tap.name, mode="r").shape
+        if shape[3:] != tap.shape:
+            problems.append(Problem(clip="", tap=f"features/{tap.name}", what=f"{shape = }, declared {tap.shape}"))
+    return problems
+
+
+def _check_clip(store: Store, tap: TapSpec, row: int) -> list[str]:
+    try:
+        features = store.read(tap.name, row)
+        stored = store.checksums(tap.name)[row]
+    except (StoreError, OSError) as error:
+        return [str(error)]
+    found = []
+    for view, array in enumerate(features):
+        if crc32c(np.ascontiguousarray(array).tobytes()) != int(stored[view]):
+            found.append(f"view {view}: the bytes do not match their crc32c")
+            continue
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = int((~np.isfinite(array)).sum())
+            found.append(f"view {view}: {bad} of {array.size} values are NaN or Inf")
+        if tap.is_vector:
+            mean, std = moments(array)
+            for kind, expected, actual in (
+                ("mean", mean, store.mean(tap.name, view)[row]),
+                ("std", std, store.std(tap.name, view)[row]),
+            ):
+                if not np.array_equal(expected, actual, equal_nan=True):
+                    found.append(f"view {view}: {kind} is not that of the stored steps")
+    return found

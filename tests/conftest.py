@@ -1,0 +1,32 @@
+"""Fixtures every test file shares."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _restore_global_rng() -> Iterator[None]:
+    """No test may depend on the random state that another one left behind."""
+    import numpy as np
+    import torch
+
+    states = random.getstate(), np.random.get_state(), torch.random.get_rng_state()  # noqa: NPY002
+    yield
+    random.setstate(states[0])
+    np.random.set_state(states[1])  # noqa: NPY002
+    torch.random.set_rng_state(states[2])
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real clips and official split files, named by REELBANK_DATA."""
+    root = os.environ.get("REELBANK_DATA")
+    if not root or not Path(root).is_dir():
+        pytest.skip("REELBANK_DATA names no folder of real evaluation material")
+    return Path(root)
