@@ -1,0 +1,163 @@
+"""A folder per class: ROOT/<class>/<file>, or ROOT/train/<class>/<file> with val and test beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from reelbank.manifests.manifest import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Manifest, ManifestError
+from reelbank.manifests.validation import MAX_LISTED, Table, derive_ids, from_table, is_unicode
+
+SPLIT_FOLDERS = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "unknown": "unknown",
+}
+TEST_SHARE = 0.2
+NESTED = "folders inside a class folder (a folder of frames needs a table with frame_pattern and rate_fps)"
+
+
+def read_folder(root: str | os.PathLike[str], *, seed: int = 0) -> Manifest:
+    """Take the names of folders as labels.
+
+    Split folders (train, val, valid, validation, test, unknown) are taken where ROOT has them and classes lie
+    in them. Without them 20 % of each class are `test`, chosen by a hash of seed and path: adding a video
+    moves few others. Nothing tells which files come from one recording, so `group` stays empty and the cut
+    is by file; a note says so.
+
+    Args:
+        root: the folder.
+        seed: of the train/test split, where there are no split folders.
+
+    Returns:
+        Videos and still images by path; hidden files are skipped, and whatever else was not taken stands in
+        the notes.
+
+    Raises:
+        ManifestError: the folder is not there, or holds no class folder with a video or an image.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise ManifestError(f"{root} is not a folder; expected one with a folder per class in it")
+    skipped = _Skipped()
+    top, loose = _listing(root, skipped)
+    for name in loose:
+        skipped.add("files outside a class folder", name)
+    splits = [name for name in top if name in SPLIT_FOLDERS and _holds_classes(root / name)]
+    found = []  # (video, split, label)
+    if splits:
+        for name in sorted(set(top) - set(splits)):
+            skipped.add(f"folders beside {'/'.join(splits)}", name)
+        for name in splits:
+            classes, loose = _listing(root / name, skipped)
+            for file in loose:
+                skipped.add("files outside a class folder", f"{name}/{file}")
+            for label in classes:
+                videos = _videos(root, f"{name}/{label}", skipped)
+                found += [(video, SPLIT_FOLDERS[name], label) for video in videos]
+    else:
+        for label in top:
+            found += [(video, "", label) for video in _videos(root, label, skipped)]
+    if not found:
+        raise ManifestError(
+            f"{root} holds no <class>/<video> below it: " + ("; ".join(skipped.notes()) or "it is empty")
+        )
+    notes = skipped.notes()
+    if not splits:
+        found = _with_split(found, seed)
+        notes.append(
+            f"train and test were cut by file (seed {seed}, 20 % of each class is test): "
+            "clips of one recording may be on both sides"
+        )
+    return _manifest(root, found, notes)
+
+
+@dataclass
+class _Skipped:
+    by_reason: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, reason: str, name: str) -> None:
+        self.by_reason[reason].append(name)
+
+    def notes(self) -> list[str]:
+        notes = []
+        for reason, names in sorted(self.by_reason.items()):
+            rest = len(names) - MAX_LISTED
+            more = f" and {rest} more" if rest > 0 else ""
+            listed = ", ".join(ascii(name) for name in names[:MAX_LISTED])
+            notes.append(f"not taken, {reason}: {listed}{more}")
+        return notes
+
+
+def _listing(folder: Path, skipped: _Skipped) -> tuple[list[str], list[str]]:
+    """Names of the folders and of all else in one folder, sorted, without hidden ones."""
+    try:
+        with os.scandir(folder) as entries:
+            visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
+            folders = [entry.name for entry in visible if entry.is_dir()]
+    except OSError as error:
+        skipped.add(f"folders that cannot be read ({error.strerror})", folder.name)
+        return [], []
+    return folders, [entry.name for entry in visible if entry.name not in set(folders)]
+
+
+def _holds_classes(folder: Path) -> bool:
+    """Whether a folder named `train` is a split: class folders in it, and no videos (a class of trains)."""
+    folders, files = _listing(folder, _Skipped())
+    return bool(folders) and not any(_is_media(name) for name in files)
+
+
+def _videos(root: Path, label_folder: str, skipped: _Skipped) -> Iterator[str]:
+    folder = root / label_folder
+    folders, files = _listing(folder, skipped)
+    for name in folders:
+        skipped.add(NESTED, f"{label_folder}/{name}")
+    media = 0
+    for name in files:
+        video = f"{label_folder}/{name}"
+        if not _is_media(name):
+            skipped.add("neither a video nor an image by suffix", video)
+        elif not (folder / name).is_file():
+            skipped.add("broken links and special files", video)
+        elif not video.isprintable() or not is_unicode(video):
+            skipped.add("names that no table can hold", video)
+        else:
+            media += 1
+            yield video
+    if not media and not files and not folders:
+        skipped.add("empty class folders", label_folder)
+
+
+def _is_media(name: str) -> bool:
+    return Path(name).suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES
+
+
+def _with_split(found: list[tuple[str, str, str]], seed: int) -> list[tuple[str, str, str]]:
+    """Stratified 80/20: of each class the files with the lowest hash are test, at least one of two."""
+    by_label = defaultdict(list)
+    for video, _, label in found:
+        by_label[label].append(video)
+    test = set()
+    for videos in by_label.values():
+        videos.sort(key=lambda video: hashlib.sha256(f"{seed}:{video}".encode()).digest())
+        num_test = max(round(TEST_SHARE * len(videos)), 1 if len(videos) > 1 else 0)
+        test.update(videos[:num_test])
+    return [(video, "test" if video in test else "train", label) for video, _, label in found]
+
+
+def _manifest(root: Path, found: list[tuple[str, str, str]], notes: list[str]) -> Manifest:
+    ids = derive_ids([(video, "", "") for video, _, _ in found])
+    rows = tuple(
+        (number, {"clip_id": clip_id, "video": video, "split": split, "label": label})
+        for number, (clip_id, (video, split, label)) in enumerate(zip(ids, found, strict=True), start=1)
+    )
+    table = Table(source=root, place="file", columns=("clip_id", "video", "split", "label"), rows=rows)
+    manifest = from_table(table, path=None, root=root)
+    return replace(manifest, notes=(*notes, *manifest.notes))

@@ -1,0 +1,165 @@
+"""What published sets have in common: lists of names on one side, ROOT/<class>/<file> on the other."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reelbank.manifests.manifest import Manifest, ManifestError
+from reelbank.manifests.validation import MAX_LISTED, Table, from_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """One video of an official list.
+
+    Attributes:
+        label: class name, which is also the name of its folder.
+        file: file name, as in the list.
+        split: `train`, `test`, or `unused`.
+        group: source recording, empty where the set tells none.
+    """
+
+    label: str
+    file: str
+    split: str
+    group: str = ""
+
+
+def list_lines(path: Path) -> list[tuple[int, str]]:
+    """Lines of a list that hold something, with their 1-based number, without outer spaces and CR.
+
+    Raises:
+        ManifestError: the file is missing or not text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"the split list {path} cannot be read: {error}") from error
+    lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1)]
+    return [(number, line) for number, line in lines if line]
+
+
+def find_lists(root: Path, splits: str | os.PathLike[str] | None, *, ends_with: str, what: str) -> Path:
+    """The folder that holds a file whose name ends as given: `splits` or `root`, or up to two folders below.
+
+    Raises:
+        ManifestError: none is there; says what was looked for and where.
+    """
+    start = root if splits is None else Path(splits)
+    if not start.is_dir():
+        raise ManifestError(f"{start} is not a folder; expected {what} in it")
+    level = [start]
+    for _ in range(3):
+        for folder in level:
+            # Names are compared, never globbed: they hold [ ] ! & ( ) # ; +
+            if any(name.endswith(ends_with) for name in _names(folder)):
+                return folder
+        level = [folder / name for folder in level for name in _names(folder) if (folder / name).is_dir()]
+    raise ManifestError(
+        f"no {what} under {start} (looked for names that end in {ends_with!r}); name their folder with --splits DIR"
+    )
+
+
+def manifest_of(listed: Sequence[Listed], root: Path, *, dataset: str) -> Manifest:
+    """One row per listed video, found under ROOT/<class>/, whatever the case of folder and file.
+
+    Args:
+        listed: the official list.
+        root: folder of class folders, or a folder whose only such child is one (`UCF-101/`).
+        dataset: the set's name, for messages.
+
+    Returns:
+        All listed videos, ids `class/stem`. Those that are missing stand in the notes and keep their row, and
+        so do files that no list names.
+
+    Raises:
+        ManifestError: class folders are missing, or none of the videos is there.
+    """
+    if not root.is_dir():
+        raise ManifestError(f"{root} is not a folder; expected the class folders of {dataset} in it")
+    labels = sorted({video.label for video in listed})
+    root = _video_root(root, labels)
+    folders = _by_case(root)
+    missing = [label for label in labels if _lookup(folders, label) is None]
+    if missing:
+        raise ManifestError(
+            f"{dataset}: {len(missing)} of {len(labels)} class folders are missing under {root}: "
+            f"{_some(missing)}; expected {root}/<class>/<file>.avi for every class of the official lists"
+        )
+    place = {label: _lookup(folders, label) or label for label in labels}
+    files = {label: _by_case(root / place[label]) for label in labels}
+    rows, absent = [], []
+    taken: dict[str, set[str]] = defaultdict(set)
+    for number, video in enumerate(listed, start=1):
+        name = _lookup(files[video.label], video.file)
+        if name is None:
+            absent.append(f"{place[video.label]}/{video.file}")
+        taken[video.label].add(name or video.file)
+        cells = {"clip_id": f"{video.label}/{Path(video.file).stem}"}
+        cells["video"] = f"{place[video.label]}/{name or video.file}"
+        rows.append((number, cells | {"split": video.split, "label": video.label, "group": video.group}))
+    if len(absent) == len(listed):
+        raise ManifestError(f"{dataset}: none of the {len(listed)} listed videos is there; expected {root / absent[0]}")
+    notes = []
+    if absent:
+        notes.append(f"{len(absent)} of {len(listed)} listed videos are missing under {root}: {_some(absent)}")
+    extra = [
+        f"{place[label]}/{name}"
+        for label in labels
+        for name in sorted(set(files[label].values()) - taken[label])
+        if not name.startswith(".")
+    ]
+    if extra:
+        notes.append(f"not taken, in no list: {_some(extra)}")
+    table = Table(
+        source=root,
+        place="list entry",
+        columns=("clip_id", "video", "split", "label", "group"),
+        rows=tuple(rows),
+    )
+    manifest = from_table(table, path=None, root=root)
+    return replace(manifest, notes=(*notes, *manifest.notes))
+
+
+def _video_root(root: Path, labels: Sequence[str]) -> Path:
+    """ROOT, or the one folder below it that holds class folders: archives unpack to `UCF-101/<class>`."""
+    children = [root / name for name in _names(root) if (root / name).is_dir()]
+    for candidates in ([root], children):
+        holding = [c for c in candidates if any((c / name).is_dir() for name in _present(c, labels))]
+        if len(holding) == 1:
+            return holding[0]
+    return root
+
+
+def _present(folder: Path, labels: Sequence[str]) -> list[str]:
+    names = _by_case(folder)
+    return [name for name in (_lookup(names, label) for label in labels) if name is not None]
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in folder.iterdir())
+    except OSError:  # unreadable: its content is then reported as missing, by name
+        return []
+
+
+def _by_case(folder: Path) -> dict[str, str]:
+    """Names of a folder by themselves, and by lower case where that is unambiguous."""
+    names = _names(folder)
+    lowered: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        lowered[name.lower()].append(name)
+    return {key: same[0] for key, same in lowered.items() if len(same) == 1} | {name: name for name in names}
+
+
+def _lookup(names: dict[str, str], name: str) -> str | None:
+    return names.get(name) or names.get(name.lower())
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = len(names) - MAX_LISTED
+    return ", ".join(names[:MAX_LISTED]) + (f" and {rest} more" if rest > 0 else "")
