@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -84,6 +85,13 @@ class Manifest:
     target_names: tuple[str, ...] = ()
     text_columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """Clips per split, classes and targets in one line."""
+        splits = ", ".join(f"{name} {count}" for name, count in Counter(clip.split for clip in self.clips).items())
+        labels = len({clip.label for clip in self.clips if clip.label})
+        targets = f", targets {', '.join(self.target_names)}" if self.target_names else ""
+        return f"{len(self)} clips ({splits}), {labels} classes{targets}"
 
     def __len__(self) -> int:
         return len(self.clips)

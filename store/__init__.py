@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from reelbank.store.ledger import Ledger
     from reelbank.store.reader import Store
     from reelbank.store.spec import FeatureSpec, TapSpec
-    from reelbank.store.verify import verify
+    from reelbank.store.verification import verify
 
 _PUBLIC = {
     "FeatureSpec": "reelbank.store.spec",
@@ -20,7 +20,7 @@ _PUBLIC = {
     "Store": "reelbank.store.reader",
     "StoreError": "reelbank.store.errors",
     "TapSpec": "reelbank.store.spec",
-    "verify": "reelbank.store.verify",
+    "verify": "reelbank.store.verification",
 }
 
 __all__ = ["FeatureSpec", "Ledger", "SpecMismatch", "Store", "StoreError", "TapSpec", "open", "verify"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,17 @@ class Verification:
     num_checked: int
     counts: dict[str, int]
     problems: tuple[Problem, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The findings as JSON types."""
+        return {**vars(self), "problems": [vars(problem) for problem in self.problems]}
+
+    def text(self) -> str:
+        """The findings, a line each."""
+        counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in self.counts.items() if count)
+        lines = [str(problem) for problem in self.problems]
+        verdict = f"{len(lines)} problems" if lines else "sound"
+        return "\n".join([*lines, f"{verdict}: {self.num_checked} features checked; clips: {counts or 'none'}"])
 
 
 def verify(path: Path | str, progress: Callable[[int, int], None] | None = None) -> Verification:

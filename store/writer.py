@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,15 +109,19 @@ class StoreWriter:
             record = self._record(unit)
             write_json(self._record_path(unit), {**record, "files": {**record["files"], **files}})
 
-    def recover(self, identities: Mapping[int, Mapping[str, str]]) -> dict[int, Outcome]:
-        """Finished clips that an interrupted run left in staging/; those of another identity are removed."""
+    def recover(self, accepts: Callable[[Outcome], bool]) -> dict[int, Outcome]:
+        """Finished clips that an interrupted run left in staging/; those not accepted are removed."""
         kept = {}
         for row, outcome in staged_rows(self.path).items():
-            if identities.get(row) == outcome.identity:
+            if accepts(outcome):
                 kept[row] = outcome
             else:
                 shutil.rmtree(folder_of(self.path, row), ignore_errors=True)
         return kept
+
+    def clip_ids(self) -> list[str]:
+        """Clip id of each row."""
+        return self._strings("clip_id")
 
     def commit(self, unit: int, outcomes: Iterable[Outcome], run: Mapping[str, Any]) -> None:
         """Writes the staged `outcomes` of `unit` into its shards; the status row is written last.

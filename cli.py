@@ -1,0 +1,462 @@
+"""The commands: parse, make one public call, print. Results go to stdout, progress to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import click
+
+OK, SOME_FAILED, WRONG_USE = 0, 1, 2
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+PATH = click.Path(path_type=Path)
+
+
+class Pair(click.ParamType[Any]):
+    """Two numbers as LOW:HIGH."""
+
+    name = "LOW:HIGH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        try:
+            low, high = (float(part) for part in str(value).split(":"))
+        except ValueError:
+            self.fail(f"{value!r} is not of the form LOW:HIGH, e.g. 0:1000", param, ctx)
+        return low, high
+
+
+def options_of(load: Callable[[], type]) -> Callable[[Command], Command]:
+    """One option per field of a config dataclass: name, default, choices and help stand in the field."""
+
+    def decorate(command: Command) -> Command:
+        config = load()
+        hints = get_type_hints(config)
+        for entry in reversed(fields(config)):
+            command = _option(entry, hints[entry.name])(command)
+        return command
+
+    return decorate
+
+
+def _option(entry: Field[Any], hint: Any) -> Callable[[Command], Command]:
+    meta = entry.metadata
+    text = str(hint)
+    default = None if entry.default is MISSING else entry.default
+    settings: dict[str, Any] = {"help": meta["help"], "default": default, "required": entry.default is MISSING}
+    flag = meta["flag"]
+    if hint is bool:
+        if default:
+            flag = f"{flag}/--no-{flag.removeprefix('--')}"
+        settings["is_flag"] = True
+    elif meta.get("choices"):
+        settings["type"] = click.Choice(sorted(meta["choices"]))
+    elif "tuple[float, float]" in text:
+        settings["type"] = Pair()
+        settings["default"] = None if default is None else f"{default[0]:g}:{default[1]:g}"
+    elif "Path" in text:
+        settings["type"] = PATH
+    elif "int" in text:
+        settings["type"] = int
+    elif "float" in text:
+        settings["type"] = float
+    settings["multiple"] = bool(meta.get("multiple"))
+    settings["show_default"] = default not in (None, (), False)
+    return click.option(flag, entry.name, **settings)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """What the library raises for wrong input becomes one sentence and the exit status 2."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
+        raise click.ClickException(f"{_sentence(error)}{notes}") from error
+    except KeyboardInterrupt:
+        raise click.ClickException("stopped; what was finished is kept, the same command goes on") from None
+    except RuntimeError as error:
+        if type(error).__name__ != "ExtractionError":
+            raise
+        raise click.ClickException(str(error)) from error
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror}: {error.filename}"
+    return str(error) or type(error).__name__
+
+
+click.ClickException.exit_code = WRONG_USE
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Callable[[float, float, str, str], None]]:
+    """A rich progress line on stderr; plain lines where stderr is no terminal. Gives show(done, total, info, note)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn(description),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[info]}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(description, info="")
+        state = {"last": -1}
+
+        def show(done: float, total: float, info: str, note: str) -> None:
+            if note:
+                console.print(note, style="yellow", markup=False, highlight=False)
+            bar.update(task, completed=done, total=total or None, info=info)
+            tenth = int(10 * done / total) if total else 0
+            if not console.is_terminal and tenth != state["last"]:
+                state["last"] = tenth
+                click.echo(f"{description}: {done:g} of {total:g}  {info}", err=True)
+
+        yield show
+
+
+def emit(data: Mapping[str, Any], as_json: bool, text: Callable[[], str]) -> None:
+    """Prints a result: JSON for machines, else what `text` gives."""
+    click.echo(json.dumps(data, indent=1, default=str) if as_json else text())
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> str:
+    """A rich table as text, as wide as the terminal; plain cells, no markup."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=title, title_justify="left")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    with console.capture() as captured:
+        console.print(made)
+    return captured.get().rstrip()
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(package_name="reelbank")
+def main() -> None:
+    """Decode once, train forever: features of video clips in Zarr stores, light heads and probes on them."""
+
+
+# -- stage 1 ---------------------------------------------------------------------------------------------
+
+
+def _featurize_config() -> type:
+    from reelbank.extract.config import FeaturizeConfig
+
+    return FeaturizeConfig
+
+
+@main.command(context_settings=CONTEXT)
+@options_of(_featurize_config)
+@json_option
+@click.pass_context
+def featurize(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
+    """Extract features of the clips of a manifest into stores. Run it again to go on or to add clips."""
+    with plain_errors():
+        _featurize(ctx, _featurize_config()(**options), as_json)
+
+
+def _featurize(ctx: click.Context, config: Any, as_json: bool) -> None:
+    from reelbank.extract import featurize as run
+    from reelbank.extract.report import Progress
+
+    with progress_bar("featurize") as show:
+
+        def tell(event: Progress) -> None:
+            show(event.done, event.total, event.line, event.message)
+
+        report = run(config, tell)
+    emit(report.to_json(), as_json, report.text)
+    ctx.exit(SOME_FAILED if report.has_failures else OK)
+
+
+# -- stage 2 ---------------------------------------------------------------------------------------------
+
+
+def _train_config() -> type:
+    from reelbank.heads.config import TrainConfig
+
+    return TrainConfig
+
+
+def _probe_config() -> type:
+    from reelbank.heads.probing import ProbeConfig
+
+    return ProbeConfig
+
+
+@main.command("train-head", context_settings=CONTEXT)
+@options_of(_train_config)
+@json_option
+def train_head(as_json: bool, **options: Any) -> None:
+    """Train a light head on one or more stores; writes a run directory. Opens no video."""
+    with plain_errors():
+        from reelbank.heads import train_head as run
+
+        with progress_bar("train-head") as show:
+            result = run(_train_config()(**options), lambda e: show(e.done, e.total, _numbers(e), ""))
+        emit(result.results, as_json, result.text)
+
+
+@main.command(context_settings=CONTEXT)
+@options_of(_probe_config)
+@json_option
+def probe(as_json: bool, **options: Any) -> None:
+    """Look at a store: t-SNE, k-means, nearest neighbours, linear probe; writes pictures and a page."""
+    with plain_errors():
+        from reelbank.heads import probe as run
+
+        with progress_bar("probe") as show:
+            result = run(_probe_config()(**options), lambda e: show(e.done, e.total, e.message, ""))
+        emit(result.results, as_json, result.text)
+
+
+@main.command(context_settings=CONTEXT)
+@click.option("--run", "run", type=PATH, required=True, help="Run directory of train-head.")
+@click.option("--store", "store", type=PATH, multiple=True, required=True, help="Store to predict; as in training.")
+@click.option("--split", help="Only clips of this split.  [default: all]")
+@click.option("--out", type=PATH, help="CSV to write.  [default: <run>/predictions-<store>.csv]")
+@json_option
+def predict(run: Path, store: tuple[Path, ...], split: str | None, out: Path | None, as_json: bool) -> None:
+    """Apply the head of a finished run to a store."""
+    with plain_errors():
+        from reelbank.heads import predict as call
+
+        result = call(run, store, split=split)
+        path = out or run / f"predictions-{store[0].stem}.csv"
+        result.write_csv(path)
+        emit(result.to_json() | {"csv": str(path)}, as_json, lambda: f"{result.text()}\nPredictions: {path}")
+
+
+def _numbers(event: Any) -> str:
+    return event.message or "  ".join(f"{name} {value:.3g}" for name, value in event.values.items())
+
+
+# -- manifests -------------------------------------------------------------------------------------------
+
+
+@main.group(context_settings=CONTEXT)
+def manifest() -> None:
+    """Make a manifest from a data set in its official layout, from folders, or from any CSV."""
+
+
+out_option = click.option(
+    "--out", type=PATH, default=Path("manifest.csv"), show_default=True, help="Manifest to write."
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
+
+
+def _write_manifest(name: str, out: Path, overwrite: bool, *args: Any, **options: Any) -> None:
+    with plain_errors():
+        from reelbank import manifests
+        from reelbank.manifests.datasets import reader
+
+        made = reader(name)(*args, **{k: v for k, v in options.items() if v is not None})
+        manifests.write(made, out, overwrite=overwrite)
+        for note in made.notes:
+            click.echo(note, err=True)
+        click.echo(f"{out}: {made.summary()}")
+
+
+@manifest.command()
+@click.argument("directory", type=PATH)
+@click.option("--clips", type=int, default=120, show_default=True, help="Number of clips.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same videos.")
+@overwrite_option
+def synth(directory: Path, clips: int, seed: int, overwrite: bool) -> None:
+    """Render a small labelled video set: the class is the motion, kcal grows with speed."""
+    with plain_errors():
+        from reelbank.manifests import synth as synthetic
+
+        with progress_bar("render") as show:
+            made = synthetic.render(
+                directory, clips=clips, seed=seed, overwrite=overwrite,
+                progress=lambda e: show(e.num_done, e.num_clips, "", ""),
+            )  # fmt: skip
+        click.echo(f"{directory / 'manifest.csv'}: {made.summary()}")
+
+
+@manifest.command()
+@click.argument("root", type=PATH)
+@out_option
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the train/test cut where there is none.")
+@overwrite_option
+def folder(root: Path, out: Path, seed: int, overwrite: bool) -> None:
+    """A folder per class, below train/, val/, test/ or directly."""
+    _write_manifest("folder", out, overwrite, root, seed=seed)
+
+
+@manifest.command("csv")
+@click.argument("file", type=PATH)
+@click.option("--map", "pairs", multiple=True, metavar="OURS=THEIRS", help="Column of the manifest = column of FILE.")
+@click.option("--root", type=PATH, help="Folder of the videos.  [default: FILE's folder]")
+@click.option("--target-columns", multiple=True, help="Numeric target columns.  [default: kcal, else target*]")
+@out_option
+@overwrite_option
+def csv_(
+    file: Path, pairs: tuple[str, ...], root: Path | None, target_columns: tuple[str, ...], out: Path, overwrite: bool
+) -> None:
+    """Any CSV, with its columns mapped to ours: --map video=file --map group=scene."""
+    mapping = {}
+    for pair in pairs:
+        ours, separator, theirs = pair.partition("=")
+        if not separator:
+            raise click.BadParameter(f"{pair!r} is not of the form OURS=THEIRS", param_hint="--map")
+        mapping[ours] = theirs
+    _write_manifest("csv", out, overwrite, file, mapping=mapping, root=root, target_columns=target_columns or None)
+
+
+def _official(name: str, text: str) -> None:
+    @manifest.command(name, help=text)
+    @click.argument("root", type=PATH)
+    @click.option("--splits", type=PATH, help="Folder of the official split files.  [default: found under ROOT]")
+    @click.option("--fold", type=click.IntRange(1, 3), default=1, show_default=True, help="Official split number.")
+    @out_option
+    @overwrite_option
+    def command(root: Path, splits: Path | None, fold: int, out: Path, overwrite: bool) -> None:
+        _write_manifest(name, out, overwrite, root, splits=splits, fold=fold)
+
+
+_official("hmdb51", "HMDB51: ROOT/<class>/<file>.avi and its three official splits.")
+_official("ucf101", "UCF101: ROOT/<class>/<file>.avi, classInd.txt, trainlist0X.txt, testlist0X.txt.")
+
+# -- stores ----------------------------------------------------------------------------------------------
+
+
+@main.group()
+def store() -> None:
+    """Look into a store, check it, repair it."""
+
+
+store_argument = click.argument("path", type=PATH, metavar="STORE")
+
+
+@store.command()
+@store_argument
+@json_option
+def info(path: Path, as_json: bool) -> None:
+    """What is in a store: taps, shapes, spec, weights, clips done and failed."""
+    with plain_errors():
+        from reelbank.store.description import describe
+
+        described = describe(path)
+        emit(described.to_json(), as_json, described.text)
+
+
+@store.command()
+@store_argument
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, path: Path, as_json: bool) -> None:
+    """Check every byte of a store; exit status 1 if anything is wrong."""
+    with plain_errors():
+        from reelbank.store import verify as check
+
+        with progress_bar("verify") as show:
+            found = check(path, lambda done, total: show(done, total, "", ""))
+        emit(found.to_json(), as_json, found.text)
+        ctx.exit(SOME_FAILED if found.problems else OK)
+
+
+@store.command()
+@store_argument
+@click.option("--manifest", type=PATH, help="Its manifest.  [default: as featurize finds it]")
+@click.option("--weights", help="Weights file, if the store was made from one that has moved.")
+@click.option("--workers", type=int, help="Worker processes.  [default: one per core]")
+@json_option
+@click.pass_context
+def retry(
+    ctx: click.Context, path: Path, manifest: Path | None, weights: str | None, workers: int | None, as_json: bool
+) -> None:
+    """Extract the failed clips of a store again, as the others were extracted."""
+    with plain_errors():
+        from reelbank.extract.retrying import retry_config
+
+        config = retry_config(path, manifest=manifest, weights=weights, workers=workers)
+        if config is None:
+            click.echo(f"{path}: no clip has failed, nothing to do")
+            return
+        _featurize(ctx, config, as_json)
+
+
+# -- what there is ---------------------------------------------------------------------------------------
+
+
+@main.command()
+@json_option
+def backbones(as_json: bool) -> None:
+    """List the backbones: taps, shapes, bytes per step, weights, licence."""
+    with plain_errors():
+        from reelbank.extract.backbones import BACKBONES, describe, names
+
+        found = {name: describe(name).to_json() for name in names()}
+        rows = [
+            [name, tap["name"] + (" *" if tap["name"] == row["default_taps"][0] else ""),
+             "x".join(map(str, tap["shape"])), tap["dtype"], f"{tap['bytes_per_step']:,}",
+             ", ".join(w["licence"] for w in row["weights"][:1]) or "no weights"]
+            for name, row in found.items() for tap in row["taps"]
+        ]  # fmt: skip
+        columns = ["backbone", "tap (* default)", "step", "dtype", "bytes", "licence of weights"]
+        summaries = "\n".join(f"{name}: {row.summary}" for name, row in sorted(BACKBONES.items()))
+        emit(found, as_json, lambda: f"{table('Backbones', columns, rows)}\n{summaries}")
+
+
+@main.command()
+@json_option
+def heads(as_json: bool) -> None:
+    """List the heads."""
+    with plain_errors():
+        from reelbank.heads.models import HEADS
+
+        found = {name: {"description": row.description, "options": dict(row.options)} for name, row in HEADS.items()}
+        rows = [[name, row.description] for name, row in sorted(HEADS.items())]
+        emit(found, as_json, lambda: table("Heads", ["head", "what it is"], rows))
+
+
+@main.command()
+@click.option("--manifest", type=PATH, help="Also look at the clips of this manifest.")
+@json_option
+def doctor(manifest: Path | None, as_json: bool) -> None:
+    """Say what this machine has: cores, devices, decoder, disk, weights; and what a manifest would need."""
+    with plain_errors():
+        from reelbank.extract.doctor import examine
+
+        found = examine(manifest)
+        emit(found.to_json(), as_json, found.text)
+
+
+def featurize_main() -> None:
+    """The console script `featurize`."""
+    featurize(prog_name="featurize")
+
+
+def train_head_main() -> None:
+    """The console script `train-head`."""
+    train_head(prog_name="train-head")
+
+
+def probe_main() -> None:
+    """The console script `probe`."""
+    probe(prog_name="probe")

@@ -1,0 +1,237 @@
+"""What a backbone is, to those who run it and to those who list it. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from reelbank.extract.preprocess import Preprocess
+from reelbank.extract.weights import WeightsSource
+from reelbank.store.spec import TapSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PRECISIONS = ("bf16", "fp16", "fp32")
+
+
+class BackboneError(ValueError):
+    """A backbone that is not known, cannot run as asked, or gave another shape than it declares."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneInfo:
+    """What a backbone gives and needs.
+
+    Attributes:
+        name: registered name with its variant.
+        taps: every tap by its name.
+        default_taps: what is stored when no tap is asked for; the first is the store's default tap.
+        preprocess: what turns a decoded frame into the network's input; it belongs to the weights.
+        step_frames: offsets of the native frames that one step reads: (0,) or, for flow, (0, 1).
+        sources: published weights in the order they are tried; empty for backbones without weights.
+        default_batch: steps per forward pass. 16: on a CPU 64 is slower per frame, on a GPU little is gained.
+    """
+
+    name: str
+    taps: Mapping[str, TapSpec]
+    default_taps: tuple[str, ...]
+    preprocess: Preprocess
+    step_frames: tuple[int, ...] = (0,)
+    sources: tuple[WeightsSource, ...] = ()
+    default_batch: int = 16
+
+    def __post_init__(self) -> None:
+        if misnamed := [key for key, tap in self.taps.items() if key != tap.name]:
+            raise BackboneError(f"backbone {self.name!r}: taps {misnamed} are entered under another name")
+        self.check_taps(self.default_taps)
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether the features depend on trained (or random) weights."""
+        return bool(self.sources)
+
+    @property
+    def frames_shape(self) -> tuple[int, ...]:
+        """Shape of the uint8 input of one step: (H, W, 3), or (2, H, W) for gray pairs."""
+        height, width = self.image_size
+        image = (height, width, 3) if self.preprocess.color == "rgb" else (height, width)
+        return image if len(self.step_frames) == 1 else (len(self.step_frames), *image)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in px that preprocessing gives whatever the video's size."""
+        squash_px = self.preprocess.squash_px
+        size = self.preprocess.crop_size or (squash_px and (squash_px, squash_px))
+        if not size:
+            raise BackboneError(f"backbone {self.name!r}: {self.preprocess} gives no fixed size")
+        return size
+
+    def check_taps(self, taps: Sequence[str]) -> None:
+        """Raises BackboneError listing the taps there are unless each of `taps` is one of them."""
+        if unknown := [tap for tap in taps if tap not in self.taps]:
+            raise BackboneError(
+                f"backbone {self.name!r} has no tap {', '.join(map(repr, unknown))}; "
+                f"choose from {', '.join(sorted(self.taps))}"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The description as JSON types, with the bytes that one step of each tap takes."""
+        taps = [{**asdict(tap), "bytes_per_step": _num_bytes(tap)} for tap in self.taps.values()]
+        return {
+            "name": self.name,
+            "taps": taps,
+            "default_taps": list(self.default_taps),
+            "preprocess": asdict(self.preprocess),
+            "step_frames": list(self.step_frames),
+            "weights": [asdict(source) for source in self.sources],
+            "default_batch": self.default_batch,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """How a backbone is built; see `reelbank.extract.backbones.build`."""
+
+    weights: str = "pretrained"
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "fp32"
+    state_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise BackboneError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
+
+
+class Backbone(Protocol):
+    """A backbone ready to run.
+
+    `weights` says where the numbers come from: kind (`file`, `none`, `pretrained`, `random`) and more.
+    `module` is the network with its weights, None for operators. `device` is the effective device.
+    """
+
+    @property
+    def info(self) -> BackboneInfo: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def taps(self) -> Mapping[str, TapSpec]: ...
+    @property
+    def default_taps(self) -> tuple[str, ...]: ...
+    @property
+    def preprocess(self) -> Preprocess: ...
+    @property
+    def step_frames(self) -> tuple[int, ...]: ...
+    @property
+    def default_batch(self) -> int: ...
+    @property
+    def weights(self) -> dict[str, Any]: ...
+    @property
+    def module(self) -> nn.Module | None: ...
+    @property
+    def device(self) -> str: ...
+
+    def forward(self, frames: npt.NDArray[np.uint8], taps: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
+        """Features of a batch of steps.
+
+        Args:
+            frames: uint8 (B, *info.frames_shape).
+            taps: names of the wanted taps; None for `default_taps`. Others are not computed.
+
+        Returns:
+            For each wanted tap an array (B, *shape) in the tap's dtype.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definition:
+    """A row of the table resolved: the description, and the call that builds the backbone."""
+
+    info: BackboneInfo
+    make: Callable[[BuildOptions], Backbone]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """Gives a backbone the attributes that are those of its description."""
+
+    info: BackboneInfo
+
+    @property
+    def name(self) -> str:
+        return self.info.name
+
+    @property
+    def taps(self) -> Mapping[str, TapSpec]:
+        return self.info.taps
+
+    @property
+    def default_taps(self) -> tuple[str, ...]:
+        return self.info.default_taps
+
+    @property
+    def preprocess(self) -> Preprocess:
+        return self.info.preprocess
+
+    @property
+    def step_frames(self) -> tuple[int, ...]:
+        return self.info.step_frames
+
+    @property
+    def default_batch(self) -> int:
+        return self.info.default_batch
+
+    def wanted_taps(self, frames: npt.NDArray[np.uint8], taps: Sequence[str] | None) -> tuple[str, ...]:
+        """The taps to compute, after a check of the input. Raises BackboneError showing the shapes."""
+        expected = self.info.frames_shape
+        if frames.dtype != np.uint8 or frames.shape[1:] != expected or frames.ndim != len(expected) + 1:
+            raise BackboneError(
+                f"backbone {self.name!r}: {frames.shape = } {frames.dtype}, expected (B, "
+                f"{', '.join(map(str, expected))}) uint8"
+            )
+        if taps is None:
+            return self.default_taps
+        self.info.check_taps(taps)
+        return tuple(taps)
+
+    def checked(self, tap: str, feature: npt.NDArray[Any], num_steps: int) -> npt.NDArray[Any]:
+        """The feature, if it has the declared shape and dtype. Raises BackboneError showing both."""
+        spec = self.taps[tap]
+        if feature.shape != (num_steps, *spec.shape) or feature.dtype != spec.dtype:
+            raise BackboneError(
+                f"backbone {self.name!r}, tap {tap!r}: {feature.shape = } {feature.dtype}, "
+                f"declared {(num_steps, *spec.shape)} {spec.dtype}"
+            )
+        return feature
+
+
+def vector_tap(name: str, size: int) -> TapSpec:
+    """A float16 embedding (D,). Stored raw: fp16 features compress by 3 to 7 %, raw chunks can be mapped."""
+    return TapSpec(name=name, dtype="float16", axes=("channel",), shape=(size,))
+
+
+def map_tap(name: str, channels: int, size: int) -> TapSpec:
+    """A float16 feature map after a ReLU (C, H, W): half of it is zeros, so zstd-1 halves its size."""
+    return TapSpec(
+        name=name,
+        dtype="float16",
+        axes=("channel", "height", "width"),
+        shape=(channels, size, size),
+        codec="zstd-1",
+    )
+
+
+def taps_by_name(*taps: TapSpec) -> dict[str, TapSpec]:
+    """The table of taps that BackboneInfo wants."""
+    return {tap.name: tap for tap in taps}
+
+
+def _num_bytes(tap: TapSpec) -> int:
+    return int(np.prod(tap.shape)) * np.dtype(tap.dtype).itemsize

@@ -1,0 +1,81 @@
+"""GoogLeNet of torchvision, trained on ImageNet.
+
+Going Deeper with Convolutions, Szegedy et al. 2014, arXiv:1409.4842; torchvision's form has batch norm.
+Taps: `pool` (1024,), and `inception5b` (1024, 7, 7), the map that is pooled. The published weights expect
+inputs scaled to [-1, 1], so torchvision switches `transform_input` on with them; it stays on here.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from reelbank.extract.backbones.description import (
+    Backbone,
+    BackboneInfo,
+    BuildOptions,
+    Definition,
+    map_tap,
+    taps_by_name,
+    vector_tap,
+)
+from reelbank.extract.backbones.resnet import torchvision_source
+from reelbank.extract.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_LAYERS = (
+    *("conv1", "maxpool1", "conv2", "conv3", "maxpool2"),  # to (192, 28, 28)
+    *("inception3a", "inception3b", "maxpool3"),  # to (480, 14, 14)
+    *("inception4a", "inception4b", "inception4c", "inception4d", "inception4e", "maxpool4"),  # to (832, 7, 7)
+    *("inception5a", "inception5b"),  # to (1024, 7, 7)
+)
+
+
+def define(family: str, variant: str) -> Definition:
+    """GoogLeNet without its auxiliary heads."""
+    info = BackboneInfo(
+        name=family,
+        taps=taps_by_name(vector_tap("pool", 1024), map_tap("inception5b", 1024, 7)),
+        default_taps=("pool",),
+        preprocess=Preprocess(short_side_px=256, interpolation="bilinear", crop_px=224),
+        sources=(torchvision_source("googlenet-1378be20.pth"),),
+    )
+    return Definition(info=info, make=functools.partial(_make, info))
+
+
+def _make(info: BackboneInfo, options: BuildOptions) -> Backbone:
+    from reelbank.extract.backbones.network import Architecture, build_network
+
+    architecture = Architecture(
+        text="torchvision googlenet, transform_input",
+        create=_create,
+        convert=_convert,
+        run=_run,
+        channels_last=True,
+    )
+    return build_network(info, architecture, options)
+
+
+def _create() -> nn.Module:
+    from reelbank.extract import torchvision_shim
+
+    torchvision_shim.ensure()
+    import torchvision
+
+    # init_weights is said explicitly, because torchvision warns that its default will change.
+    module: nn.Module = torchvision.models.GoogLeNet(aux_logits=False, transform_input=True, init_weights=True)
+    return module
+
+
+def _convert(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the auxiliary heads of the published checkpoint, which are used in training only."""
+    return {key: value for key, value in state.items() if not key.startswith(("aux1.", "aux2."))}
+
+
+def _run(module: Any, x: Tensor, taps: frozenset[str]) -> dict[str, Tensor]:
+    x = module._transform_input(x)
+    for name in _LAYERS:
+        x = getattr(module, name)(x)
+    return {"inception5b": x, "pool": module.avgpool(x).flatten(1)}  # (B, 1024, 7, 7), (B, 1024)

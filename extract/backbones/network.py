@@ -1,0 +1,179 @@
+"""Runs a torch network as a backbone: weights, device, precision, normalisation, taps."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from reelbank.extract import calibration, checkpoints, weights
+from reelbank.extract.backbones.description import BackboneError, BackboneInfo, BuildOptions, Described
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A network as data: how to make it, which files fit it, and where its taps are.
+
+    Attributes:
+        text: names the network for the hash of random weights; another network needs another text.
+        create: makes the network with its library's initialisation (also on the meta device).
+        convert: renames and reshapes the tensors of every known key layout to those of the network.
+        run: (network, normalised input (B, 3, H, W), wanted taps) -> tensors of at least these taps.
+        mean: per RGB channel, of values in [0, 1].
+        std: per RGB channel.
+        channels_last: memory format of the convolutions; faster for CNNs, of no use to ViTs.
+    """
+
+    text: str
+    create: Callable[[], nn.Module]
+    convert: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    run: Callable[[Any, Tensor, frozenset[str]], Mapping[str, Tensor]]
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    channels_last: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network(Described):
+    """A frozen torch network in eval mode on its device."""
+
+    architecture: Architecture
+    module: nn.Module
+    weights: dict[str, Any]
+    device: str
+    precision: str = "fp32"
+    _mean: Tensor = field(init=False, repr=False)
+    _std: Tensor = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name, values in (("_mean", self.architecture.mean), ("_std", self.architecture.std)):
+            object.__setattr__(self, name, torch.tensor(values, device=self.device).view(1, 3, 1, 1))
+
+    def normalise(self, frames: npt.NDArray[np.uint8]) -> Tensor:
+        """uint8 (B, H, W, 3) to the network's float32 input (B, 3, H, W) on its device."""
+        pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device)
+        # NHWC seen as NCHW is channels-last memory already.
+        batch = pixels.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean).div_(self._std)
+        return batch if self.architecture.channels_last else batch.contiguous()
+
+    def forward(self, frames: npt.NDArray[np.uint8], taps: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
+        """Features of frames (B, H, W, 3) uint8; see `Backbone.forward`."""
+        features = {}
+        for tap, value in self.tensors(frames, taps).items():
+            stored = value.to(getattr(torch, self.taps[tap].dtype)).contiguous().cpu().numpy()
+            features[tap] = self.checked(tap, stored, len(frames))
+        return features
+
+    def tensors(self, frames: npt.NDArray[np.uint8], taps: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """The same features on the device, in the precision of the forward pass instead of the stored dtype."""
+        wanted = self.wanted_taps(frames, taps)
+        with torch.inference_mode(), self._arithmetic():
+            values = self.architecture.run(self.module, self.normalise(frames), frozenset(wanted))
+        return {tap: values[tap] for tap in wanted}
+
+    @contextlib.contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        kind = torch.device(self.device).type
+        with contextlib.ExitStack() as stack:
+            if kind == "cuda":
+                # Same batch, same bits: no autotuned kernels; and fp32 means fp32, which TF32 is not.
+                stack.enter_context(torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False))
+            if self.precision != "fp32":
+                stack.enter_context(torch.autocast(kind, dtype=_AUTOCAST[self.precision]))
+            yield
+
+
+def build_network(info: BackboneInfo, architecture: Architecture, options: BuildOptions) -> Network:
+    """The network with the weights that `options` ask for. Raises as `reelbank.extract.backbones.build`."""
+    device = resolve_device(options.device)
+    if options.state_file is not None:
+        module, origin = _from_state_file(info, architecture, options.state_file)
+    elif options.weights == "random":
+        module = calibration.initialise(architecture.create, options.seed)
+        origin = calibration.random_weights(architecture.text, options.seed)
+    elif options.weights == "pretrained":
+        file = weights.pretrained_file(info.name, info.sources)
+        module, origin = _from_weights_file(architecture, file), _origin(file)
+    else:
+        file = weights.given_file(options.weights)
+        module, origin = _from_weights_file(architecture, file), _origin(file)
+    module = module.eval().requires_grad_(False)
+    if options.weights == "random" and options.state_file is None:
+        # On the CPU whatever the device: the recipe should give the same numbers on all of them.
+        on_cpu = Network(info=info, architecture=architecture, module=module, weights=origin, device="cpu")
+        images = calibration.cloud_images(options.seed, *info.image_size)
+        calibration.calibrate(module, on_cpu.normalise(images))
+    module = module.to(device)
+    if architecture.channels_last:
+        anything: Any = module  # the stubs of Module.to lack memory_format
+        module = anything.to(memory_format=torch.channels_last)
+    return Network(
+        info=info,
+        architecture=architecture,
+        module=module,
+        weights=origin,
+        device=device,
+        precision=options.precision,
+    )
+
+
+def resolve_device(asked: str) -> str:
+    """The effective device: `auto` is the first GPU, else the CPU. Raises BackboneError if it is not there."""
+    if asked == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(asked)
+    except RuntimeError as error:
+        raise BackboneError(f"device {asked!r} is not known; choose auto, cpu or cuda[:INDEX]") from error
+    if device.type not in ("cpu", "cuda"):
+        raise BackboneError(f"device {asked!r} is not supported; choose auto, cpu or cuda[:INDEX]")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BackboneError(
+            f"device {asked!r} was asked for, torch {torch.__version__} sees {torch.cuda.device_count()} GPUs; "
+            "choose auto or cpu"
+        )
+    return str(device)
+
+
+def _from_weights_file(architecture: Architecture, file: weights.WeightsFile) -> nn.Module:
+    with torch.device("meta"):
+        module = architecture.create()
+    state = architecture.convert(checkpoints.read_state(file))
+    module.load_state_dict(checkpoints.fit_state(module, state, file=file.path), assign=True)
+    return module
+
+
+def _origin(file: weights.WeightsFile) -> dict[str, Any]:
+    """The `weights` entry of a store; no folder of this machine, so that equal weights give equal specs."""
+    if file.source is None:
+        return {"kind": "file", "source": file.path.name, "sha256": file.sha256}
+    source = file.source
+    return {"kind": "pretrained", "source": source.url, "sha256": file.sha256, "licence": source.licence}
+
+
+def _from_state_file(info: BackboneInfo, architecture: Architecture, path: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of `save_state` and the origin of its weights."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    if metadata.get("backbone") != info.name:
+        raise BackboneError(f"{path} holds the state of backbone {metadata.get('backbone')!r}, not {info.name!r}")
+    with torch.device("meta"):
+        module = architecture.create()
+    state = checkpoints.fit_state(module, load_file(path), file=path)
+    module.load_state_dict(state, assign=True)
+    return module, json.loads(metadata["weights"])

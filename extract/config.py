@@ -1,0 +1,125 @@
+"""What `featurize` is asked for. The command's options are made from these fields; no torch is loaded here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reelbank.extract.sampling import PAST_END, parse
+from reelbank.extract.weights import WEIGHTS_VARIABLE
+
+RESIZES = ("exact", "fast")
+PRECISIONS = ("bf16", "fp16", "fp32")
+DEFAULT_SAMPLING = "uniform:16"
+
+
+def _option(default: Any, flag: str, text: str, *, choices: Sequence[str] | None = None, **more: Any) -> Any:
+    metadata = {"help": text, "flag": flag, "choices": tuple(choices) if choices else None, "multiple": False} | more
+    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturizeConfig:
+    """Which clips, which backbones, and how. Every field is a flag of `featurize`.
+
+    The *spec* (model, weights, taps, sampling, past-end, resize, precision, seed) changes the numbers and is
+    hashed into the store; the rest changes only speed and which clips are done in this run.
+
+    Raises ValueError naming the flag whose value cannot be used.
+    """
+
+    model: tuple[str, ...] = _option(
+        MISSING, "--model", "backbone, see `reelbank backbones`; several share one decode", multiple=True
+    )
+    manifest: Path | None = _option(
+        None, "--manifest", "table of clips; default: $REELBANK_MANIFEST, else manifest.csv, else the CSV of manifests/"
+    )
+    root: Path | None = _option(
+        None, "--root", "folder that video paths are relative to and may not leave; default: the manifest's folder"
+    )
+    split: tuple[str, ...] = _option((), "--split", "split(s) to do in this run; default: all", multiple=True)
+    clip: tuple[str, ...] = _option((), "--clip", "clip id(s) to do in this run; default: all", multiple=True)
+    tap: tuple[str, ...] = _option((), "--tap", "output(s) of the backbone to store; default: its own", multiple=True)
+    out: str | None = _option(
+        None, "--out", "store to write, with {model} when there are several; default: <model>.zarr in this folder"
+    )
+    weights: str | None = _option(
+        None, "--weights", "'pretrained', 'random' or a weights file; default: $REELBANK_WEIGHTS, else 'pretrained'"
+    )
+    sampling: tuple[str, ...] = _option(
+        (DEFAULT_SAMPLING,),
+        "--sampling",
+        "which frames: all, consecutive:N[:centre|random|zero], every:K, fps:F, position:P[,P...], uniform:N[:open]; "
+        "MODEL=RULE sets it for one model",
+        multiple=True,
+    )
+    past_end: str = _option(
+        "repeat", "--past-end", "clips with fewer frames than steps: repeat frames, pad, or fail", choices=PAST_END
+    )
+    resize: str = _option(
+        "exact", "--resize", "exact: as PIL and torchvision; fast: scaled by the decoder", choices=RESIZES
+    )
+    precision: str = _option("fp32", "--precision", "number format of the forward pass", choices=PRECISIONS)
+    seed: int = _option(0, "--seed", "of random frame starts and of random weights")
+    device: str = _option("auto", "--device", "auto (a GPU if there is one), cpu, cuda or cuda:N")
+    workers: int | None = _option(None, "--workers", "worker processes; default: one per core that may be used")
+    batch: int | None = _option(None, "--batch", "steps of one forward pass; default: the backbone's, 16 on a CPU")
+    deadline_seconds: float = _option(
+        120.0, "--deadline", "seconds without a new frame after which a clip is given up as hung"
+    )
+    max_pixels: int = _option(2**26, "--max-pixels", "pixels of one frame above which a clip is refused")
+    retry_failed: bool = _option(False, "--retry-failed", "do clips again that failed in an earlier run")
+    rehash: bool = _option(False, "--rehash", "compare every video's bytes (sha256), not only its size and time")
+    target_columns: tuple[str, ...] = _option(
+        (), "--target-columns", "numeric target columns of the manifest; default: kcal, else target*", multiple=True
+    )
+    allow_group_overlap: bool = _option(
+        False, "--allow-group-overlap", "accept a group on both sides of a split; printed in every report"
+    )
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise ValueError("--model names no backbone; see `reelbank backbones`")
+        if len(set(self.model)) != len(self.model):
+            raise ValueError(f"--model names a backbone twice: {', '.join(self.model)}")
+        for name, value in (("--workers", self.workers), ("--batch", self.batch)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} {value}: at least 1 is needed")
+        for flag, given, choices in (
+            ("--past-end", self.past_end, PAST_END),
+            ("--resize", self.resize, RESIZES),
+            ("--precision", self.precision, PRECISIONS),
+        ):
+            if given not in choices:
+                raise ValueError(f"{flag} {given!r} is not one of {', '.join(choices)}")
+        if not self.deadline_seconds > 0:
+            raise ValueError(f"--deadline {self.deadline_seconds}: seconds above 0 are needed")
+        if self.max_pixels < 1:
+            raise ValueError(f"--max-pixels {self.max_pixels}: at least 1 is needed")
+        if len(self.model) > 1 and self.out is not None and "{model}" not in self.out:
+            raise ValueError(f"--out {self.out!r} names one store for {len(self.model)} models; put {{model}} in it")
+        for model in self.model:
+            parse(self.sampling_of(model))
+        for rule in self.sampling:
+            name = rule.partition("=")[0]
+            if "=" in rule and name not in self.model:
+                raise ValueError(f"--sampling {rule!r} is for model {name!r}, asked are {', '.join(self.model)}")
+
+    @property
+    def weights_asked(self) -> str:
+        """The value of --weights with its default."""
+        return self.weights or os.environ.get(WEIGHTS_VARIABLE) or "pretrained"
+
+    def sampling_of(self, model: str) -> str:
+        """The sampling rule of one model: its own `MODEL=RULE`, else the plain rule given last."""
+        general = [rule for rule in self.sampling if "=" not in rule]
+        own = [rule.partition("=")[2] for rule in self.sampling if rule.startswith(f"{model}=")]
+        return (own or general or [DEFAULT_SAMPLING])[-1]
+
+    def store_path(self, model: str) -> Path:
+        """Where the features of `model` are written."""
+        name = model.replace(":", "-").replace("/", "-")
+        return Path((self.out or "{model}.zarr").replace("{model}", name))

@@ -1,0 +1,74 @@
+"""What this machine has, and what a manifest would ask of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reelbank import manifests
+from reelbank.extract import backbones
+from reelbank.extract.cores import available_cores
+from reelbank.extract.planning import versions
+from reelbank.extract.weights import cached_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examination:
+    """Findings, each a (topic, sentence)."""
+
+    findings: tuple[tuple[str, str], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """{topic: [sentences]}."""
+        found: dict[str, list[str]] = {}
+        for topic, sentence in self.findings:
+            found.setdefault(topic, []).append(sentence)
+        return found
+
+    def text(self) -> str:
+        """A line per finding."""
+        return "\n".join(f"{topic:<10}{sentence}" for topic, sentence in self.findings)
+
+
+def examine(manifest: Path | None = None, folder: Path = Path()) -> Examination:
+    """Looks at cores, devices, decoder, free disk and weights, and at the files of a manifest.
+
+    Raises:
+        ManifestError: the manifest named cannot be read.
+    """
+    found = [("cores", f"{available_cores()} may be used: that many workers by default")]
+    found += [("device", sentence) for sentence in _devices()]
+    found.append(("versions", ", ".join(f"{name} {number}" for name, number in versions().items())))
+    found.append(("disk", f"{shutil.disk_usage(folder).free / 1e9:.1f} GB free in {folder.resolve()}"))
+    for name in backbones.names():
+        for source in backbones.describe(name).sources[:1]:
+            path = cached_file(source)
+            found.append(("weights", f"{name}: {path if path else f'{source.file_name} is not cached'}"))
+    found.append(("parquet", "readable" if importlib.util.find_spec("pyarrow") else "needs reelbank[parquet]"))
+    if manifest is not None:
+        found += _manifest(manifest)
+    return Examination(findings=tuple(found))
+
+
+def _devices() -> list[str]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return ["cpu only; torch sees no GPU"]
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+
+
+def _manifest(path: Path) -> list[tuple[str, str]]:
+    table = manifests.read(path)
+    splits = Counter(clip.split for clip in table.clips)
+    found = [("manifest", f"{path}: {len(table)} clips; " + ", ".join(f"{k} {v}" for k, v in sorted(splits.items())))]
+    missing = [c.clip_id for c in table.clips if (video := table.video_path(c)) is not None and not video.exists()]
+    if missing:
+        found.append(("manifest", f"{len(missing)} videos are not there, e.g. of clip {missing[0]!r}"))
+    files = {v for c in table.clips if (v := table.video_path(c)) is not None and v.is_file()}
+    found.append(("manifest", f"{len(files)} video files, {sum(f.stat().st_size for f in files) / 1e6:.1f} MB"))
+    return found + [("manifest", note) for note in table.notes]

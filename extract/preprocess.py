@@ -1,0 +1,194 @@
+"""From a decoded frame to what a network reads: uint8, resized, cropped. It belongs to the weights.
+
+`exact` converts the whole frame to RGB and resizes it as torchvision does (uint8, antialias), which is PIL's
+resize within one level. `fast` lets swscale shrink the frame before it becomes RGB: 0.4 to 0.6 levels off in
+the mean, and about twice as fast. Both follow torchvision's rounding: the long side is `int(long * s / short)`
+and the crop starts at `int(round((size - crop) / 2.0))`; a pixel there costs ten times what the kernel does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from av.video.reformatter import VideoReformatter
+
+from reelbank.extract.frame import Frame, Pixels, rgb_of, rotate
+
+COLORS = ("gray", "rgb")
+INTERPOLATIONS = ("bicubic", "bilinear")
+RESIZES = ("exact", "fast")
+
+THUMBNAIL_PX = (72, 96)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """How a frame becomes the input of a backbone.
+
+    Attributes:
+        short_side_px: resize so that the short side is this, keeping the aspect ratio; or None.
+        squash_px: resize to a square of this side, whatever the aspect ratio; or None. Neither: no resize.
+        crop_px: centre crop to a square of this side or to (height, width), padded with zeros where the
+            frame is smaller; None keeps the whole frame.
+        interpolation: `bicubic` or `bilinear`, both antialiased.
+        color: `rgb`, or `gray` = OpenCV's RGB2GRAY (BT.601 luma) of the resized and cropped RGB.
+    """
+
+    short_side_px: int | None = None
+    squash_px: int | None = None
+    crop_px: int | tuple[int, int] | None = None
+    interpolation: str = "bicubic"
+    color: str = "rgb"
+
+    def __post_init__(self) -> None:
+        if self.short_side_px is not None and self.squash_px is not None:
+            raise ValueError(f"{self.short_side_px = } and {self.squash_px = } exclude each other")
+        for name, sizes in (
+            ("short_side_px", (self.short_side_px,)),
+            ("squash_px", (self.squash_px,)),
+            ("crop_px", self.crop_size or (None,)),
+        ):
+            if any(size is not None and size < 1 for size in sizes):
+                raise ValueError(f"{name}={sizes}, expected at least 1 px")
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(f"{self.interpolation = } is not one of {', '.join(INTERPOLATIONS)}")
+        if self.color not in COLORS:
+            raise ValueError(f"{self.color = } is not one of {', '.join(COLORS)}")
+
+    @property
+    def crop_size(self) -> tuple[int, int] | None:
+        """(height, width) of the crop in px, or None."""
+        return (self.crop_px, self.crop_px) if isinstance(self.crop_px, int) else self.crop_px
+
+    def resized_size(self, height_px: int, width_px: int) -> tuple[int, int]:
+        """(height, width) after the resize, before the crop."""
+        if self.squash_px is not None:
+            return self.squash_px, self.squash_px
+        if self.short_side_px is None:
+            return height_px, width_px
+        # A panorama a few pixels high would ask for a side of 0 px in neither case: long >= short.
+        if height_px <= width_px:
+            return self.short_side_px, int(self.short_side_px * width_px / height_px)
+        return int(self.short_side_px * height_px / width_px), self.short_side_px
+
+    def output_size(self, height_px: int, width_px: int) -> tuple[int, int]:
+        """(height, width) of the result for a frame of this size."""
+        return self.crop_size or self.resized_size(height_px, width_px)
+
+    def valid_box(self, height_px: int, width_px: int) -> tuple[int, int, int, int]:
+        """Where the result holds the frame rather than padding: (top, left, height, width) in px."""
+        resized = self.resized_size(height_px, width_px)
+        spans = [_span(size, crop) for size, crop in zip(resized, self.crop_size or resized, strict=True)]
+        (_, top, height), (_, left, width) = spans
+        return top, left, height, width
+
+
+def make(preprocess: Preprocess, resize: str = "exact") -> Callable[[Frame | Any], Pixels]:
+    """The function that applies a preprocessing to a frame.
+
+    It keeps swscale's state between frames: one per thread.
+
+    Args:
+        preprocess: what to do.
+        resize: `exact` or `fast`.
+
+    Returns:
+        (Frame or `av.VideoFrame`) -> contiguous uint8 (H, W, 3), or (H, W) for gray.
+    """
+    if resize not in RESIZES:
+        raise ValueError(f"{resize = } is not one of {', '.join(RESIZES)}")
+    shrink = _Swscale(preprocess.interpolation)
+
+    def apply(frame: Frame | Any) -> Pixels:
+        frame = frame if isinstance(frame, Frame) else Frame(frame)
+        size = preprocess.resized_size(frame.height_px, frame.width_px)
+        if resize == "fast" and size != (frame.height_px, frame.width_px):
+            pixels = shrink(frame, size)
+        else:
+            pixels = _torch_resize(frame.rgb, size, preprocess.interpolation)
+        if preprocess.crop_size is not None:
+            pixels = center_crop(pixels, preprocess.crop_size)
+        if preprocess.color == "gray":
+            return to_gray(np.ascontiguousarray(pixels))
+        # Always a copy of its own: the RGB of a frame is shared, nobody gets it to write to.
+        return pixels.copy(order="C")
+
+    return apply
+
+
+def thumbnail(frame: Frame | Any) -> Pixels:
+    """(72, 96, 3) uint8: the whole frame, scaled to fit, on black."""
+    frame = frame if isinstance(frame, Frame) else Frame(frame)
+    height, width = THUMBNAIL_PX
+    scale = min(height / frame.height_px, width / frame.width_px)
+    size = max(round(frame.height_px * scale), 1), max(round(frame.width_px * scale), 1)
+    return np.ascontiguousarray(center_crop(_Swscale("bilinear")(frame, size), THUMBNAIL_PX))
+
+
+def center_crop(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Centre crop of (H, W, 3) to (height, width), zero-padded, with torchvision's rounding."""
+    (y, top, height), (x, left, width) = (_span(have, want) for have, want in zip(pixels.shape, size, strict=False))
+    taken: Pixels = pixels[y : y + height, x : x + width]
+    if (height, width) == size:
+        return taken
+    padded: Pixels = np.zeros((*size, pixels.shape[2]), np.uint8)
+    padded[top : top + height, left : left + width] = taken
+    return padded
+
+
+def to_gray(pixels: Pixels) -> Pixels:
+    """(H, W, 3) RGB to (H, W): 0.299 R + 0.587 G + 0.114 B in OpenCV's fixed point."""
+    import cv2  # only flow needs it
+
+    gray: Pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    return gray
+
+
+def _span(have: int, want: int) -> tuple[int, int, int]:
+    """One axis of a centre crop: (first pixel taken, pixels of padding before it, pixels taken)."""
+    if have < want:
+        return 0, (want - have) // 2, have
+    return round((have - want) / 2.0), 0, want
+
+
+def _torch_resize(pixels: Pixels, size: tuple[int, int], interpolation: str) -> Pixels:
+    if pixels.shape[:2] == size:
+        return pixels
+    planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    resized = torch.nn.functional.interpolate(
+        planes, size=size, mode=interpolation, align_corners=False, antialias=True
+    )
+    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+
+
+class _Swscale:
+    """Two steps, because swscale's path that scales and converts to RGB at once is not vectorised."""
+
+    def __init__(self, interpolation: str) -> None:
+        self._interpolation = interpolation.upper()
+        self._scale = VideoReformatter()
+        self._to_rgb = VideoReformatter()
+
+    def __call__(self, frame: Frame, size: tuple[int, int]) -> Pixels:
+        """The shown frame scaled to (height, width): (H, W, 3)."""
+        turns = frame.quarter_turns
+        height, width = size[::-1] if turns % 2 else size
+        between = _intermediate(frame.native.format)
+        scaled = self._scale.reformat(
+            frame.native, width, height, between, interpolation=self._interpolation, threads=1
+        )
+        return rotate(rgb_of(scaled, self._to_rgb), turns)
+
+
+def _intermediate(native_format: Any) -> str:
+    """The 8-bit format to scale in: the chroma layout stays, so that nothing is lost before the resize."""
+    components = native_format.components
+    if native_format.is_rgb or native_format.has_palette or len(components) < 3:
+        return "rgb24"
+    across = round(native_format.width / components[1].width) if components[1].width else 1
+    down = round(native_format.height / components[1].height) if components[1].height else 1
+    return {(1, 1): "yuv444p", (2, 1): "yuv422p"}.get((across, down), "yuv420p")

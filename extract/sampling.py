@@ -1,0 +1,340 @@
+"""Sampling: the rule that picks frames of a clip.
+
+One frozen dataclass per rule; `parse` reads the text form, `str` gives the canonical text back, `choose`
+applies the rule to the frames of one clip. Indices are 0-based positions in emission order and never leave
+the clip. All arithmetic is on the clip's own frames: the caller adds the first index of the interval.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+import numpy as np
+import numpy.typing as npt
+
+Indices = npt.NDArray[np.int64]
+Seconds = npt.NDArray[np.float64]
+
+CONSECUTIVE_STARTS = ("centre", "random", "zero")
+PAST_END = ("error", "pad", "repeat")
+
+FORMS = (
+    "all",
+    "consecutive:N[:centre|random|zero]",
+    "every:K",
+    "fps:F",
+    "position:P[,P...] (0 to 1)",
+    "uniform:N[:open]",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uniform:
+    """`num_steps` frames spread evenly: floor(linspace(0, N-1, num_steps)).
+
+    Attributes:
+        num_steps: T, at least 1.
+        open: leave the endpoint out of the linspace, so that the last frame is never taken.
+    """
+
+    num_steps: int
+    open: bool = False
+
+    def __post_init__(self) -> None:
+        _check_count("uniform", self.num_steps)
+
+    def __str__(self) -> str:
+        return f"uniform:{self.num_steps}" + (":open" if self.open else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consecutive:
+    """`num_steps` frames in a row; shorter clips loop from their first frame.
+
+    Attributes:
+        num_steps: T, at least 1.
+        start: `random` (uniform in 0..N-T, from the hash of clip id and seed), `centre` ((N-T)//2) or `zero`.
+    """
+
+    num_steps: int
+    start: str = "random"
+
+    def __post_init__(self) -> None:
+        _check_count("consecutive", self.num_steps)
+        if self.start not in CONSECUTIVE_STARTS:
+            raise ValueError(f"start {self.start!r} of a consecutive sampling is not one of {CONSECUTIVE_STARTS}")
+
+    def __str__(self) -> str:
+        return f"consecutive:{self.num_steps}:{self.start}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """One frame per relative position p: floor(p N), clamped to the last frame.
+
+    Attributes:
+        positions: values from 0 to 1, in the order in which the steps are stored.
+    """
+
+    positions: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.positions or not all(0.0 <= position <= 1.0 for position in self.positions):
+            raise ValueError(f"{self.positions = }, expected one or more values from 0 to 1")
+
+    def __str__(self) -> str:
+        return "position:" + ",".join(_number(position) for position in self.positions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Every:
+    """Every `stride_frames`-th frame, from the first."""
+
+    stride_frames: int
+
+    def __post_init__(self) -> None:
+        _check_count("every", self.stride_frames)
+
+    def __str__(self) -> str:
+        return f"every:{self.stride_frames}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class All:
+    """Every frame."""
+
+    def __str__(self) -> str:
+        return "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fps:
+    """round(duration F) steps at the times k / F, each the nearest frame (the earlier one of two).
+
+    At least one step, so that a clip shorter than half a period still has a feature. `round` is Python's:
+    halves go to the even number.
+
+    Attributes:
+        rate_fps: F, steps per second of the clip; above the video's rate frames repeat.
+    """
+
+    rate_fps: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.rate_fps) and self.rate_fps > 0):
+            raise ValueError(f"{self.rate_fps = }, expected a finite rate above 0")
+
+    def __str__(self) -> str:
+        return f"fps:{_number(self.rate_fps)}"
+
+
+Sampling = Uniform | Consecutive | Position | Every | All | Fps
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Choice:
+    """What a sampling took from one clip.
+
+    Attributes:
+        frame_index: (T,) positions in the clip's frames, in step order; may repeat.
+        valid_steps: T. Under `pad` it is below the number asked for where the clip is shorter.
+    """
+
+    frame_index: Indices
+    valid_steps: int
+
+
+def parse(text: str) -> Sampling:
+    """Reads the text form of a sampling; the forms are listed in `FORMS`.
+
+    Raises:
+        ValueError: an unknown form, or a value out of its range.
+    """
+    match = re.fullmatch(r"(\w+)(?::(.*))?", text.strip(), flags=re.ASCII)
+    name, value = (match[1], match[2]) if match else ("", None)
+    try:
+        match name, value:
+            case "all", None:
+                return All()
+            case "uniform", str():
+                count, separator, rest = value.partition(":")
+                if not separator or rest == "open":
+                    return Uniform(num_steps=_integer(count), open=bool(separator))
+            case "consecutive", str():
+                count, separator, rest = value.partition(":")
+                return Consecutive(num_steps=_integer(count), start=rest if separator else "random")
+            case "position", str():
+                return Position(positions=tuple(float(part) for part in value.split(",")))
+            case "every", str():
+                return Every(stride_frames=_integer(value))
+            case "fps", str():
+                return Fps(rate_fps=float(value))
+    except ValueError as error:
+        raise ValueError(f"sampling {text!r}: {error}; the forms are {'; '.join(FORMS)}") from error
+    raise ValueError(f"sampling {text!r} is not one of the forms {'; '.join(FORMS)}")
+
+
+def fixed_steps(sampling: Sampling) -> int | None:
+    """T where every clip has the same number of steps (but for `pad`), else None."""
+    match sampling:
+        case Uniform() | Consecutive():
+            return sampling.num_steps
+        case Position():
+            return len(sampling.positions)
+        case Every() | All() | Fps():
+            return None
+    assert_never(sampling)
+
+
+def clip_frames(
+    times_seconds: Seconds,
+    duration_seconds: float,
+    *,
+    clip_id: str,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+    past_end: str = "repeat",
+) -> tuple[int, int]:
+    """The frames with start <= t < end: (first, stop), so that the clip is `times_seconds[first:stop]`.
+
+    Args:
+        times_seconds: (N,) ascending times of the video's frames.
+        duration_seconds: time at which the last frame ends.
+        clip_id: for the messages.
+        start_seconds: start of the clip; None is the start of the video.
+        end_seconds: end of the clip, itself not in it; None is the end of the video.
+        past_end: under `error` an end more than one mean frame time after the video's end is refused;
+            `repeat` and `pad` take the frames that there are.
+
+    Raises:
+        ValueError: no frame lies in the interval, or `past_end` is `error` and it is too long.
+    """
+    _check_past_end(past_end)
+    start = 0.0 if start_seconds is None else start_seconds
+    end = math.inf if end_seconds is None else end_seconds
+    if math.isnan(start) or math.isnan(end) or end <= start:
+        raise ValueError(
+            f"clip {clip_id!r}: the interval [{start:g}, {end:g}) s is empty; end_seconds must lie after start_seconds"
+        )
+    frame_seconds = duration_seconds / max(len(times_seconds), 1)
+    if past_end == "error" and end_seconds is not None and end > duration_seconds + frame_seconds:
+        raise ValueError(
+            f"clip {clip_id!r}: end_seconds={end:g} is past the video's {duration_seconds:.6g} s; "
+            "shorten the clip or pass --past-end repeat"
+        )
+    first, stop = (int(index) for index in np.searchsorted(times_seconds, (start, end), side="left"))
+    if first == stop:
+        raise ValueError(
+            f"clip {clip_id!r}: no frame starts in [{start:g}, {end:g}) s of the video's "
+            f"{duration_seconds:.6g} s and {len(times_seconds)} frames; correct start_seconds and end_seconds"
+        )
+    return first, stop
+
+
+def choose(
+    sampling: Sampling,
+    times_seconds: Seconds,
+    duration_seconds: float,
+    *,
+    clip_id: str,
+    seed: int,
+    past_end: str = "repeat",
+    start_seconds: float | None = None,
+) -> Choice:
+    """Applies a sampling to the frames of one clip.
+
+    Args:
+        sampling: the rule.
+        times_seconds: (N,) ascending times of the clip's frames.
+        duration_seconds: length of the clip's interval, used by `fps` alone.
+        clip_id: with the seed, decides random starts.
+        seed: of the whole extraction.
+        past_end: what a clip with fewer frames than steps gives: `repeat` repeats frames (`uniform` by its
+            formula, `consecutive` by looping), `pad` gives each frame once and fewer steps, `error` raises.
+        start_seconds: time of step 0 of `fps`; None is the first frame's.
+
+    Raises:
+        ValueError: the clip has no frames, or too few under `error`.
+    """
+    _check_past_end(past_end)
+    num_frames = len(times_seconds)
+    if num_frames == 0:
+        raise ValueError(f"clip {clip_id!r} has no frames; correct start_seconds and end_seconds")
+    asked = fixed_steps(sampling)
+    if asked is not None and asked > num_frames and not isinstance(sampling, Position):
+        if past_end == "error":
+            raise ValueError(
+                f"clip {clip_id!r}: {sampling} asks for {asked} frames, the clip has {num_frames}; "
+                "take fewer steps or pass --past-end repeat (or pad)"
+            )
+        if past_end == "pad":
+            return Choice(frame_index=np.arange(num_frames, dtype=np.int64), valid_steps=num_frames)
+    start = float(times_seconds[0]) if start_seconds is None else start_seconds
+    frame_index = _indices(sampling, times_seconds - start, duration_seconds, f"{seed}\0{clip_id}")
+    return Choice(frame_index=frame_index, valid_steps=len(frame_index))
+
+
+def _indices(sampling: Sampling, offsets_seconds: Seconds, duration_seconds: float, key: str) -> Indices:
+    num_frames = len(offsets_seconds)
+    match sampling:
+        case Uniform(num_steps=steps):
+            spaced = np.linspace(0, num_frames - 1, steps, endpoint=not sampling.open)
+            return np.floor(spaced).astype(np.int64)
+        case Consecutive(num_steps=steps):
+            return (_start(sampling, num_frames, key) + np.arange(steps, dtype=np.int64)) % num_frames
+        case Position(positions=positions):
+            exact = np.floor(np.asarray(positions, np.float64) * num_frames).astype(np.int64)
+            return np.minimum(exact, num_frames - 1)
+        case Every(stride_frames=stride):
+            return np.arange(0, num_frames, stride, dtype=np.int64)
+        case All():
+            return np.arange(num_frames, dtype=np.int64)
+        case Fps(rate_fps=rate):
+            steps = max(round(duration_seconds * rate), 1)
+            return _nearest(offsets_seconds, np.arange(steps, dtype=np.float64) / rate)
+    assert_never(sampling)
+
+
+def _start(sampling: Consecutive, num_frames: int, key: str) -> int:
+    last = num_frames - sampling.num_steps
+    if last <= 0 or sampling.start == "zero":
+        return 0
+    if sampling.start == "centre":
+        return last // 2
+    # A 64-bit hash scaled to 0..last: the same on every platform and for every order of the clips.
+    drawn = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
+    return (drawn * (last + 1)) >> 64
+
+
+def _nearest(offsets_seconds: Seconds, wanted_seconds: Seconds) -> Indices:
+    right = np.clip(np.searchsorted(offsets_seconds, wanted_seconds), 0, len(offsets_seconds) - 1)
+    left = np.maximum(right - 1, 0)
+    to_left = np.abs(wanted_seconds - offsets_seconds[left])
+    to_right = np.abs(offsets_seconds[right] - wanted_seconds)
+    # Times are sums of binary fractions: a tie within a nanosecond is a tie.
+    return np.where(to_left <= to_right + 1e-9, left, right).astype(np.int64)
+
+
+def _check_count(name: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} takes a whole number of at least 1, found {value!r}")
+
+
+def _check_past_end(past_end: str) -> None:
+    if past_end not in PAST_END:
+        raise ValueError(f"{past_end = } is not one of {', '.join(PAST_END)}")
+
+
+def _integer(text: str) -> int:
+    if not re.fullmatch(r"[0-9]+", text):
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def _number(value: float) -> str:
+    # repr is the shortest text that reads back to the same float.
+    return repr(int(value)) if value == int(value) else repr(value)

@@ -1,0 +1,126 @@
+"""What a scan finds: plain data about a video, its frames and how to reach them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reelbank.extract.errors import DecodeError
+
+NO_TIMESTAMP = int(np.iinfo(np.int64).min)
+Positions = npt.NDArray[np.int64]
+Seconds = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GopPlan:
+    """The packets of a video in decode order (P of them), and which frame each gives.
+
+    Attributes:
+        pts: (P,) presentation timestamps in the stream's time base.
+        dts: (P,) decode timestamps, `NO_TIMESTAMP` where the container gives none.
+        starts: (P,) bool, whether decoding may start at the packet.
+        position_of: (N,) position in decode order of the frame with emission index i; packets that an edit
+            list hides are decoded but have no index.
+        skip_nonref: whether the decoder may drop unwanted non-reference frames.
+    """
+
+    pts: Positions
+    dts: Positions
+    starts: npt.NDArray[np.bool_]
+    position_of: Positions
+    skip_nonref: bool
+
+    def segments(self, wanted: Positions) -> list[tuple[int, int, Positions]]:
+        """The runs of packets that wanted frames need: (first, last, wanted indices), none adjacent.
+
+        Args:
+            wanted: ascending emission indices.
+        """
+        start_positions = np.flatnonzero(self.starts)
+        spans: list[tuple[int, int, int]] = []
+        for index in wanted.tolist():
+            position = int(self.position_of[index])
+            nth = int(np.searchsorted(start_positions, position, side="right")) - 1
+            # Leading pictures (open GOP) are shown before the keyframe they follow and may refer to the GOP
+            # before it.
+            while nth > 0 and self.pts[position] < self.pts[start_positions[nth]]:
+                nth -= 1
+            spans.append((int(start_positions[nth]), position, index))
+        runs: list[tuple[int, int, list[int]]] = []
+        for first, last, index in sorted(spans):
+            if runs and first <= runs[-1][1] + 1:
+                runs[-1] = (runs[-1][0], max(runs[-1][1], last), [*runs[-1][2], index])
+            else:
+                runs.append((first, last, [index]))
+        return [(first, last, np.asarray(sorted(indices), np.int64)) for first, last, indices in runs]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VideoScan:
+    """What a video, frame folder or still image holds. Plain data: it can be pickled and cached.
+
+    Attributes:
+        path: as it was opened.
+        num_frames: N, frames that the decoder emits (before the break, in a broken file).
+        times_seconds: (N,) in emission order, relative to the first emitted frame.
+        duration_seconds: end of the last frame, by its own duration or one mean frame time.
+        width_px: of the frames as shown, after display rotation.
+        height_px: likewise.
+        rate_fps: mean frame rate.
+        rotation_degrees: counterclockwise turn from the coded to the shown frame; a multiple of 90.
+        broken: why the file ends early, or None.
+        stream_index: of the video stream in the container; -1 for pictures.
+        codec: decoder name, or `image`.
+        plan: how to decode frames one by one; None means sequentially.
+        pictures: files of a frame folder in order.
+    """
+
+    path: str
+    num_frames: int
+    times_seconds: Seconds
+    duration_seconds: float
+    width_px: int
+    height_px: int
+    rate_fps: Fraction
+    rotation_degrees: int = 0
+    broken: str | None = None
+    stream_index: int = -1
+    codec: str = "image"
+    plan: GopPlan | None = None
+    pictures: tuple[str, ...] = ()
+
+    def check_whole(self, end_seconds: float | None) -> None:
+        """Refuses an interval that reaches past the break of a broken file: its frames cannot be counted.
+
+        Raises:
+            DecodeError: the file is broken, and `end_seconds` is None or lies after its last whole frame.
+        """
+        if self.broken is not None and (end_seconds is None or end_seconds > self.times_seconds[-1]):
+            asked = "its end" if end_seconds is None else f"{end_seconds:g} s"
+            raise DecodeError(
+                self.path,
+                f"the clip reaches to {asked}, but {self.broken}; {self.num_frames} frames up to "
+                f"{self.times_seconds[-1]:.6g} s are usable",
+            )
+
+
+@dataclass(kw_only=True)
+class Examination:
+    """A scan with what was read on the way, so that a short video is read and decoded once.
+
+    Attributes:
+        scan: the result.
+        packets: all packets in decode order, or None where they were too large to keep.
+        frames: all frames in emission order of a video counted by decoding, or None.
+        frames_decoded: frames that the decoder emitted.
+    """
+
+    scan: VideoScan
+    packets: list[Any] | None = None
+    frames: list[Any] | None = None
+    frames_decoded: int = 0

@@ -1,0 +1,302 @@
+"""One worker process: takes clips, decodes each once, forwards it through every model, stages the features."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from reelbank.extract import sampling
+from reelbank.extract.assembly import ClipFeatures, Engine
+from reelbank.extract.content import content_hash, stat_of
+from reelbank.extract.decode import Video
+from reelbank.extract.errors import DecodeError, PlanMismatch
+from reelbank.extract.jobs import (
+    DRAIN,
+    Alive,
+    ClipJob,
+    Decoded,
+    Drained,
+    Fatal,
+    Finished,
+    Note,
+    Ready,
+    Started,
+    Tally,
+    WorkerSetup,
+)
+from reelbank.extract.opening import Limits
+from reelbank.extract.plan import VideoScan
+from reelbank.extract.preprocess import thumbnail
+from reelbank.store.staging import Outcome, stage_failure
+from reelbank.store.writer import clip_identity
+
+ALIVE_SECONDS = 1.0
+
+
+def work(connection: Any, setup: WorkerSetup) -> None:
+    """The process's main function: answers ClipJobs and DRAIN on `connection` until it gets None."""
+    try:
+        _limit_threads()
+        worker = Worker(connection, setup)
+        connection.send(Ready())
+        while (job := connection.recv()) is not None:
+            if job == DRAIN:
+                worker.drain()
+            else:
+                worker.take(job)
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        return  # the parent is gone, or a person pressed Ctrl-C and the parent says so
+    except OSError as error:
+        kind = "disk-full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "error"
+        connection.send(Fatal(kind=kind, text=str(error) if kind == "disk-full" else traceback.format_exc()))
+    except Exception as error:  # noqa: BLE001  # whatever it is, the parent must hear of it
+        known = isinstance(error, ValueError)
+        connection.send(Fatal(kind="error", text=str(error) if known else traceback.format_exc()))
+
+
+class Worker:
+    """The state of one worker: its engines and the clips that wait in their batches."""
+
+    def __init__(self, connection: Any, setup: WorkerSetup) -> None:
+        self._connection, self._setup = connection, setup
+        self._tally, self._sent = Tally(), Tally()
+        self._engines = [Engine(job, self._tally, self._note) for job in setup.models]
+        self._waiting: list[_ClipRun] = []
+        self._last_news = time.monotonic()
+
+    def take(self, job: ClipJob) -> None:
+        """Decodes one clip and puts its steps into the batches."""
+        self._connection.send(Started(index=job.index))
+        self._last_news = time.monotonic()
+        clip = _ClipRun(job, self._engines)
+        started = time.perf_counter()
+        before = self._tally.prepare_seconds + self._tally.forward_seconds + self._tally.write_seconds
+        try:
+            self._decode(clip)
+        except PlanMismatch:
+            clip.abandon()
+            clip = _ClipRun(job, self._engines)
+            self._decode_or_fail(clip, count=True)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            clip.fail(f"cannot be read: {error.strerror or error}")
+        except ValueError as error:
+            clip.fail(_reason(error))
+        after = self._tally.prepare_seconds + self._tally.forward_seconds + self._tally.write_seconds
+        seconds = time.perf_counter() - started - (after - before)
+        self._tally.decode_seconds += seconds
+        clip.decode_seconds = seconds
+        self._waiting.append(clip)
+        self._send_tally()  # before the parent may count the run as finished
+        self._report_finished()
+        self._connection.send(Decoded(index=job.index))
+
+    def drain(self) -> None:
+        """Empties the batches."""
+        for engine in self._engines:
+            engine.flush()
+        self._report_finished()
+        assert not self._waiting, [clip.job.clip.clip_id for clip in self._waiting]
+        self._connection.send(Drained(tally=self._take_tally()))
+
+    # -- inside -----------------------------------------------------------------------------------------
+
+    def _decode_or_fail(self, clip: _ClipRun, *, count: bool) -> None:
+        try:
+            self._decode(clip, count=count)
+        except ValueError as error:
+            clip.fail(_reason(error))
+
+    def _decode(self, clip: _ClipRun, *, count: bool = False) -> None:
+        job = clip.job
+        if job.video is None:
+            raise ValueError("the manifest names no video for it; models that read frames need one")
+        if not job.video.exists():
+            raise ValueError(f"no file at {job.video}; correct the manifest's video column or pass --root")
+        clip.read_content()
+        text = job.clip.text
+        video = Video(
+            job.video,
+            count=count,
+            frame_pattern=text.get("frame_pattern") or None,
+            rate_fps=float(text["rate_fps"]) if text.get("rate_fps") else None,
+            limits=Limits(frame_px=self._setup.max_pixels),
+        )
+        with video:
+            try:
+                scan = video.scan()
+                clip.choose(scan)
+                self._feed(clip, video)
+            finally:
+                self._tally.opens += video.cost.opens
+                self._tally.frames_decoded += video.cost.frames_decoded
+
+    def _feed(self, clip: _ClipRun, video: Video) -> None:
+        features = clip.features
+        wanted = np.unique(np.concatenate([f.wanted for f in features.values()])) if features else np.zeros(0, int)
+        needs = {model: set(f.wanted.tolist()) for model, f in features.items()}
+        middles = {f.middle for f in features.values()}
+        for index, frame in video.frames(wanted):
+            started = time.perf_counter()
+            forwarded = self._tally.forward_seconds + self._tally.write_seconds
+            prepared: dict[Any, Any] = {}
+            if index in middles:
+                clip.thumbnails[index] = thumbnail(frame)
+            for model, one in features.items():
+                if index in needs[model]:
+                    key = one.engine.backbone.preprocess, one.engine.job.spec.resize
+                    if key not in prepared:
+                        prepared[key] = one.engine.prepare(frame)
+                    one.feed(index, prepared[key])
+            spent = time.perf_counter() - started
+            self._tally.prepare_seconds += spent - (self._tally.forward_seconds + self._tally.write_seconds - forwarded)
+            if time.monotonic() - self._last_news > ALIVE_SECONDS:
+                self._report_finished()
+                self._send_tally()
+
+    def _report_finished(self) -> None:
+        """Stages every clip whose steps have all come back, and tells the parent."""
+        started = time.perf_counter()
+        for clip in self._waiting:
+            for model, outcome in clip.finish_complete():
+                self._connection.send(Finished(index=clip.job.index, model=model, outcome=outcome))
+        self._waiting = [clip for clip in self._waiting if clip.is_pending]
+        self._tally.write_seconds += time.perf_counter() - started
+
+    def _send_tally(self) -> None:
+        self._connection.send(Alive(tally=self._take_tally()))
+        self._last_news = time.monotonic()
+
+    def _take_tally(self) -> Tally:
+        """What was added since the last message; the worker's own tally only grows."""
+        new = self._tally - self._sent
+        self._sent = replace(self._tally)
+        return new
+
+    def _note(self, text: str) -> None:
+        self._connection.send(Note(text=text))
+
+
+class _ClipRun:
+    """One clip on its way through every model that needs it."""
+
+    def __init__(self, job: ClipJob, engines: list[Engine]) -> None:
+        self.job = job
+        self.features: dict[int, ClipFeatures] = {}
+        self.thumbnails: dict[int, Any] = {}
+        self.decode_seconds = 0.0
+        self._engines = engines
+        self._failed: dict[int, Outcome] = {}
+        self._reported: set[int] = set()
+        self._ledger: dict[str, Any] = {}
+        self._content = ""
+        self._stat = stat_of(job.video)
+        self._scan: VideoScan | None = None
+
+    @property
+    def is_pending(self) -> bool:
+        return len(self._reported) < len(self.job.rows)
+
+    def read_content(self) -> None:
+        self._content = content_hash(self.job.video)
+
+    def choose(self, scan: VideoScan) -> None:
+        """Picks the frames of every model. A model that cannot use the clip fails alone."""
+        clip = self.job.clip
+        self._scan = scan
+        self._ledger = {"width_px": scan.width_px, "height_px": scan.height_px, "rate_fps": float(scan.rate_fps)}
+        scan.check_whole(clip.end_seconds)
+        spec = self._engines[self.job.rows[0][0]].job.spec
+        first, stop = sampling.clip_frames(
+            scan.times_seconds,
+            scan.duration_seconds,
+            clip_id=clip.clip_id,
+            start_seconds=clip.start_seconds,
+            end_seconds=clip.end_seconds,
+            past_end=spec.past_end,
+        )
+        start = scan.times_seconds[first] if clip.start_seconds is None else clip.start_seconds
+        end = min(scan.duration_seconds, np.inf if clip.end_seconds is None else clip.end_seconds)
+        duration = float(end - start)
+        self._ledger |= {"num_frames": stop - first, "duration_seconds": duration}
+        for model, row in self.job.rows:
+            engine = self._engines[model]
+            try:
+                choice = sampling.choose(
+                    sampling.parse(engine.job.spec.sampling),
+                    scan.times_seconds[first:stop],
+                    duration,
+                    clip_id=clip.clip_id,
+                    seed=engine.job.spec.seed,
+                    past_end=engine.job.spec.past_end,
+                    start_seconds=float(start),
+                )
+                self.features[model] = ClipFeatures(
+                    engine, row, choice.frame_index + first, first, stop, self._identity(engine)
+                )
+            except ValueError as error:
+                self._fail_model(model, row, _reason(error))
+
+    def fail(self, reason: str) -> None:
+        """The clip is lost for every model that is not done with it."""
+        for model, row in self.job.rows:
+            done = self.features[model].is_complete if model in self.features else False
+            if model not in self._failed and not done:
+                self._fail_model(model, row, reason)
+
+    def finish_complete(self) -> list[tuple[int, Outcome]]:
+        """Outcomes that are new since the last call."""
+        found = []
+        for model, _ in self.job.rows:
+            if model in self._reported:
+                continue
+            outcome = self._failed.get(model)
+            one = self.features.get(model)
+            if outcome is None and one is not None and one.is_complete:
+                assert self._scan is not None
+                ledger = {**self._ledger, "decode_seconds": self.decode_seconds, "content_hash": self._content}
+                times = self._scan.times_seconds[one.frame_index]
+                outcome = one.finish(ledger, times, self.thumbnails.get(one.middle), self._stat)
+            if outcome is not None:
+                self._reported.add(model)
+                found.append((model, outcome))
+        return found
+
+    def abandon(self) -> None:
+        for one in self.features.values():
+            one.abandon()
+
+    def _fail_model(self, model: int, row: int, reason: str) -> None:
+        engine = self._engines[model]
+        if model in self.features:
+            self.features.pop(model).abandon()
+        ledger = {**self._ledger, "reason": reason, "content_hash": self._content}
+        self._failed[model] = stage_failure(engine.job.store, row, self._identity(engine), ledger, self._stat)
+
+    def _identity(self, engine: Engine) -> Mapping[str, str]:
+        return clip_identity(self.job.clip, engine.job.spec.digest, self._content)
+
+
+def _reason(error: ValueError) -> str:
+    """What the ledger keeps: the row names the clip and its file already."""
+    if not isinstance(error, DecodeError):
+        return str(error)
+    return error.reason if error.frame_index is None else f"frame {error.frame_index}: {error.reason}"
+
+
+def _limit_threads() -> None:
+    """One thread per worker: workers share the cores, and one thread gives the same bits on any machine."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)

@@ -1,0 +1,226 @@
+"""What a training job is asked for. The command's options are made from these fields; no torch is loaded here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from reelbank.heads.errors import TrainingError
+from reelbank.heads.models import HEADS
+
+LOSS_NAMES = ("ce", "jsd", "kld")
+OPTIMIZER_NAMES = ("adam", "adamw", "radam", "rmsprop", "sgd")
+SCHEDULE_NAMES = ("multistep", "none", "plateau", "step")
+
+
+def _option(default: Any, flag: str, text: str, *, choices: Sequence[str] | None = None, **more: Any) -> Any:
+    metadata = {"help": text, "flag": flag, "choices": tuple(choices) if choices else None, "multiple": False}
+    if default is MISSING:
+        return field(metadata=metadata | more)
+    return field(default=default, metadata=metadata | more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A head, the stores it is trained on, and how. Every field is a flag of `train-head`.
+
+    Raises TrainingError (a ValueError) naming the flag whose value cannot be used.
+    """
+
+    store: tuple[Path, ...] = _option(
+        MISSING, "--store", "store to train on; several are joined by clip_id", multiple=True
+    )
+    tap: tuple[str, ...] = _option((), "--tap", "tap(s) to read; default: the first tap of each store", multiple=True)
+    join: str = _option(
+        "error",
+        "--join",
+        "clips missing in one of several stores: refuse, or use only those in all",
+        choices=("error", "inner"),
+    )
+    head: str = _option("mlp", "--head", "head to train", choices=sorted(HEADS))
+    loss: str = _option(
+        "ce", "--loss", "loss on the target's bins; without a target, on the classes", choices=LOSS_NAMES
+    )
+    class_loss: str = _option(
+        "auto",
+        "--class-loss",
+        "loss on the classes; auto: ce beside a target, else --loss",
+        choices=("auto", *LOSS_NAMES),
+    )
+    label: str = _option("label", "--label", "text column with the class; 'none' trains on the target alone")
+    target: str | None = _option(
+        None,
+        "--target",
+        "numeric column to predict; default: the store's first target column if it has one; 'none': classes only",
+    )
+    run: Path | None = _option(
+        None, "--run", "run directory; default: runs/<store>-<head>-<loss>-<n>, the first n that is free"
+    )
+    overwrite: bool = _option(False, "--overwrite", "replace the run in --run")
+    resume: bool = _option(False, "--resume", "continue the run in --run from its last checkpoint")
+    folds: int = _option(0, "--folds", "K: cross-validation over groups with K test parts; 0: the store's own splits")
+    select_on: str = _option(
+        "validation",
+        "--select-on",
+        "which clips choose the best epoch; 'reported-set' is what some papers do and is said in the report",
+        choices=("reported-set", "validation"),
+    )
+    keep: str = _option(
+        "best",
+        "--keep",
+        "weights kept after an early stop: the best epoch's or the last's",
+        choices=("best", "last"),
+    )
+    pool: str = _option(
+        "mean", "--pool", "what heads without steps get of a clip's steps", choices=("mean", "mean+std")
+    )
+    view: int = _option(0, "--view", "stored view to read; 0 is the evaluation view")
+    normalize: str = _option(
+        "zscore",
+        "--normalize",
+        "zscore by training rows | l2 of each vector the head reads | none",
+        choices=("l2", "none", "zscore"),
+    )
+    aggregation: str = _option(
+        "adaptive",
+        "--aggregation",
+        "end of conv-aggregation: mean over steps, or flatten (fixed number of steps)",
+        choices=("adaptive", "flatten"),
+    )
+    trunk: str = _option(
+        "separate",
+        "--trunk",
+        "hidden layers of mlp and conv-aggregation: one pair per output, or shared",
+        choices=("separate", "shared"),
+    )
+    bins: int = _option(1000, "--bins", "number of bins of the target")
+    range: tuple[float, float] | None = _option(
+        None,
+        "--range",
+        "LOW:HIGH of the bins in target units; default: 0:1000 for kcal, else the training range",
+    )
+    sigma: float = _option(5.0, "--sigma", "width of the softened target in bins (standard deviation)")
+    target_labels: str = _option(
+        "soft", "--target-labels", "soft: Gaussian over bins, hard: one bin", choices=("hard", "soft")
+    )
+    reduction: str = _option("sum", "--reduction", "of the target's loss over its bins", choices=("mean", "sum"))
+    class_weights: str = _option(
+        "none",
+        "--class-weights",
+        "weights of the class loss; balanced: N / (K * clips of the class)",
+        choices=("balanced", "none"),
+    )
+    label_smoothing: float = _option(
+        0.0, "--label-smoothing", "share of the class label spread over all classes, 0 to 1"
+    )
+    optimizer: str = _option("adam", "--optimizer", "optimiser", choices=OPTIMIZER_NAMES)
+    lr: float = _option(1e-3, "--lr", "learning rate")
+    weight_decay: float = _option(1e-5, "--weight-decay", "L2 added to the gradient (adamw: decoupled)")
+    betas: tuple[float, float] = _option((0.9, 0.999), "--betas", "B1:B2 of adam, adamw, radam")
+    eps: float = _option(1e-8, "--eps", "epsilon of adam, adamw, radam, rmsprop")
+    momentum: float = _option(0.9, "--momentum", "of sgd and rmsprop")
+    alpha: float = _option(0.99, "--alpha", "smoothing of rmsprop")
+    schedule: str = _option("none", "--schedule", "learning-rate schedule, one step per epoch", choices=SCHEDULE_NAMES)
+    step_epochs: int = _option(20, "--step-epochs", "step: epochs between reductions")
+    milestones: tuple[int, ...] = _option(
+        (), "--milestone", "multistep: last epoch(s) before a reduction", multiple=True
+    )
+    factor: float = _option(0.5, "--factor", "step, multistep, plateau: what the rate is multiplied by")
+    patience_epochs: int = _option(
+        10, "--patience", "plateau: epochs without a better validation loss before a reduction"
+    )
+    epochs: int = _option(100, "--epochs", "most epochs")
+    early_stop_epochs: int = _option(
+        20, "--early-stop", "stop after this many epochs without a better validation loss; 0: never"
+    )
+    batch: int = _option(32, "--batch", "clips per step")
+    seed: int = _option(0, "--seed", "of the initial weights, the order of clips, splits and intervals")
+    shuffle_labels: bool = _option(
+        False, "--shuffle-labels", "control experiment: labels and targets of the training part are permuted"
+    )
+    device: str = _option("auto", "--device", "auto | cpu | cuda[:N]")
+    threads: int = _option(1, "--threads", "CPU threads of a step; 1 is fastest for small batches and bit-reproducible")
+    checkpoint_seconds: float = _option(10.0, "--checkpoint-seconds", "least time between two checkpoints for --resume")
+    report: bool = _option(True, "--report", "write report.html and figures at the end")
+
+    def __post_init__(self) -> None:
+        if not self.store:
+            raise TrainingError("--store names no store; give at least one")
+        for item in fields(self):
+            choices, value = item.metadata["choices"], getattr(self, item.name)
+            if choices and value not in choices:
+                raise TrainingError(f"{item.metadata['flag']} {value!r} is not one of {', '.join(sorted(choices))}")
+        for name in ("bins", "epochs", "batch", "step_epochs", "threads"):
+            self._at_least(name, 2 if name == "bins" else 1)
+        for name in (
+            "view",
+            "folds",
+            "early_stop_epochs",
+            "patience_epochs",
+            "weight_decay",
+            "momentum",
+            "seed",
+        ):
+            self._at_least(name, 0)
+        for name in ("lr", "eps", "sigma", "factor", "alpha"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise TrainingError(f"{self._flag(name)} {getattr(self, name)} must be above 0")
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        if self.folds == 1:
+            raise TrainingError("--folds 1 leaves nothing to train on; use 2 or more, or 0 for the store's own splits")
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise TrainingError(f"--range {self.range[0]}:{self.range[1]}: LOW must be below HIGH")
+        if not 0 <= self.label_smoothing < 1:
+            raise TrainingError(f"--label-smoothing {self.label_smoothing} must be in [0, 1)")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise TrainingError(f"--betas {self.betas[0]}:{self.betas[1]} must both be in [0, 1)")
+        if self.schedule == "multistep" and not self.milestones:
+            raise TrainingError("--schedule multistep needs at least one --milestone (an epoch)")
+        if self.factor >= 1 and self.schedule != "none":
+            raise TrainingError(f"--factor {self.factor} must be below 1: the schedule multiplies the rate by it")
+        if self.label == "none" and self.target == "none":
+            raise TrainingError("--label none with --target none leaves nothing to predict; give one of them")
+        if self.resume and self.overwrite:
+            raise TrainingError("--resume continues a run and --overwrite replaces it; give one of them")
+        if (self.resume or self.overwrite) and self.run is None:
+            raise TrainingError("--resume and --overwrite need --run DIR: the run they speak of")
+        if self.pool != "mean" and HEADS[self.head].needs_steps:
+            raise TrainingError(f"--pool {self.pool} has no meaning for head {self.head!r}, which reads every step")
+
+    def _flag(self, name: str) -> str:
+        flag: str = next(f.metadata["flag"] for f in fields(self) if f.name == name)
+        return flag
+
+    def _at_least(self, name: str, least: int) -> None:
+        if not getattr(self, name) >= least:
+            raise TrainingError(f"{self._flag(name)} {getattr(self, name)} must be {least} or more")
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field as JSON types: paths as text, tuples as lists."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> TrainConfig:
+        """The configuration that `to_json` wrote. Raises TrainingError for unknown fields."""
+        known = {f.name: f for f in fields(cls)}
+        if unknown := sorted(set(data) - set(known)):
+            raise TrainingError(f"the configuration has fields this version does not know: {', '.join(unknown)}")
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
+        }
+        values["store"] = tuple(Path(path) for path in values["store"])
+        if values.get("run") is not None:
+            values["run"] = Path(values["run"])
+        return cls(**values)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value

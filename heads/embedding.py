@@ -1,0 +1,184 @@
+"""t-SNE of feature vectors: PCA, then scikit-learn's Barnes-Hut or openTSNE's FFT form.
+
+t-SNE: van der Maaten and Hinton, JMLR 9 (2008); Barnes-Hut: van der Maaten, JMLR 15 (2014); FFT:
+Linderman et al., Nature Methods 16 (2019). The map starts from the first two principal components, which
+keeps the coarse layout meaningful and the result reproducible (Kobak and Berens, Nature Comm. 10, 2019).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PCA_DIMENSIONS = 50
+FFT_FROM_ROWS = 10_000
+"""Above this many rows openTSNE's FFT form is the faster one; below it scikit-learn's Barnes-Hut is."""
+
+MIN_ROWS = 5
+ONE_THREAD_UP_TO_ROWS = 3000
+"""Up to this many rows a second OpenMP thread gains little, and on a busy machine waiting for it costs up to 7x."""
+
+EXACT_NEIGHBOURS_UP_TO_ROWS = 50_000
+START_SPREAD = 1e-4
+"""Standard deviation of the start's first column: the value both libraries use."""
+
+TsneMethod = Literal["auto", "barnes-hut", "fft"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """A two-dimensional map and how it was made; what was asked stands beside what was done.
+
+    Attributes:
+        coordinates: (n, 2) float64.
+        start: (n, 2) float64, the first two principal components, scaled as t-SNE started from them.
+        perplexity_asked: as asked.
+        perplexity: as used; at most (n - 1) / 3.
+        kl_divergence: final Kullback-Leibler divergence in nats. Comparable only at the same perplexity.
+        pca_dimensions: components kept before t-SNE.
+        pca_variance: share of the variance those components keep, in [0, 1].
+        method: 'barnes-hut' (scikit-learn) or 'fft' (openTSNE).
+        seed: as asked.
+    """
+
+    coordinates: NDArray[np.float64]
+    start: NDArray[np.float64]
+    perplexity_asked: float
+    perplexity: float
+    kl_divergence: float
+    pca_dimensions: int
+    pca_variance: float
+    method: str
+    seed: int
+
+
+def tsne(
+    rows: NDArray[np.floating],
+    *,
+    perplexity: float = 30.0,
+    num_iterations: int = 1000,
+    seed: int = 0,
+    method: TsneMethod = "auto",
+) -> Embedding:
+    """Maps (n, D) rows to the plane.
+
+    Args:
+        rows: (n, D), finite, n >= 5.
+        perplexity: effective number of neighbours; clipped to (n - 1) / 3, as van der Maaten advises.
+        num_iterations: gradient steps in all, the first 250 with early exaggeration.
+        seed: same rows, seed and library versions give the same map.
+        method: 'barnes-hut', 'fft', or 'auto' (fft above `FFT_FROM_ROWS` rows).
+
+    Raises:
+        ValueError: too few rows, NaN or Inf, or rows that are all equal.
+    """
+    _validate(rows, perplexity, num_iterations)
+    reduced, variance = _principal_components(rows, seed)
+    start = _start(reduced, seed)
+    effective = min(float(perplexity), (len(rows) - 1) / 3)
+    if method == "auto":
+        method = "fft" if len(rows) > FFT_FROM_ROWS else "barnes-hut"
+    run = _fft if method == "fft" else _barnes_hut
+    coordinates, divergence = run(reduced, start, effective, num_iterations, seed)
+    return Embedding(
+        coordinates=coordinates,
+        start=start,
+        perplexity_asked=float(perplexity),
+        perplexity=effective,
+        # Both libraries sum it over threads: the digits past these depend on the order.
+        kl_divergence=round(divergence, 6),
+        pca_dimensions=reduced.shape[1],
+        pca_variance=variance,
+        method=method,
+        seed=seed,
+    )
+
+
+def _validate(rows: NDArray[np.floating], perplexity: float, num_iterations: int) -> None:
+    if rows.ndim != 2 or rows.shape[1] == 0:
+        raise ValueError(f"t-SNE: {rows.shape = }, expected (n, D)")
+    if len(rows) < MIN_ROWS:
+        raise ValueError(
+            f"t-SNE: {len(rows)} rows found, at least {MIN_ROWS} needed; "
+            "add clips, or pass --level step, which maps steps instead of clips"
+        )
+    if not np.isfinite(rows).all():
+        bad = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+        raise ValueError(f"t-SNE: row {bad} holds NaN or Inf; run `reelbank store verify` on the store")
+    if np.ptp(rows, axis=0).max() == 0:
+        raise ValueError(f"t-SNE: all {len(rows)} rows are equal; there is nothing to map")
+    if perplexity <= 0:
+        raise ValueError(f"t-SNE: {perplexity = }; it must be above 0")
+    if num_iterations <= 250:
+        raise ValueError(f"t-SNE: {num_iterations = }; the first 250 are early exaggeration, ask for more")
+
+
+def _principal_components(rows: NDArray[np.floating], seed: int) -> tuple[NDArray[np.float64], float]:
+    from sklearn.decomposition import PCA
+
+    dimensions = min(PCA_DIMENSIONS, *rows.shape)
+    pca = PCA(n_components=dimensions, random_state=seed)
+    reduced = pca.fit_transform(rows.astype(np.float64))
+    return np.ascontiguousarray(reduced, dtype=np.float64), float(pca.explained_variance_ratio_.sum())
+
+
+def _start(reduced: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    start = reduced[:, :2] / np.std(reduced[:, 0]) * START_SPREAD
+    if start.shape[1] == 1 or np.std(start[:, 1]) == 0:
+        # On a line the gradient never leaves it: a seeded breath of noise opens the second dimension.
+        noise = np.random.default_rng(seed).normal(scale=START_SPREAD / 100, size=len(start))
+        start = np.stack([start[:, 0], noise], axis=1)
+    return np.ascontiguousarray(start)
+
+
+def _barnes_hut(
+    reduced: NDArray[np.float64],
+    start: NDArray[np.float64],
+    perplexity: float,
+    num_iterations: int,
+    seed: int,
+) -> tuple[NDArray[np.float64], float]:
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    model = TSNE(
+        n_components=2,
+        perplexity=perplexity,
+        init=start.astype(np.float32),
+        max_iter=num_iterations,
+        random_state=seed,
+        n_jobs=-1,
+    )
+    with threadpool_limits(limits=1 if len(reduced) <= ONE_THREAD_UP_TO_ROWS else None, user_api="openmp"):
+        coordinates = model.fit_transform(reduced)
+    return coordinates.astype(np.float64), float(model.kl_divergence_)
+
+
+def _fft(
+    reduced: NDArray[np.float64],
+    start: NDArray[np.float64],
+    perplexity: float,
+    num_iterations: int,
+    seed: int,
+) -> tuple[NDArray[np.float64], float]:
+    from openTSNE import TSNE
+
+    model = TSNE(
+        n_components=2,
+        perplexity=perplexity,
+        initialization=start.copy(),
+        early_exaggeration_iter=250,
+        n_iter=num_iterations - 250,
+        negative_gradient_method="fft",
+        # The approximate index is built by several threads at once: only there for sizes that need it.
+        neighbors="exact" if len(reduced) <= EXACT_NEIGHBOURS_UP_TO_ROWS else "approx",
+        random_state=seed,
+        n_jobs=1 if len(reduced) <= ONE_THREAD_UP_TO_ROWS else -1,
+    )
+    fitted = model.fit(reduced)
+    return np.asarray(fitted, dtype=np.float64), float(fitted.kl_divergence)

@@ -1,0 +1,28 @@
+"""What a long call tells its caller while it works. The library itself never prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One step of progress.
+
+    Attributes:
+        stage: what is being done: `load`, `train`, `evaluate`, `report`.
+        done: finished parts of this stage.
+        total: parts of this stage; for `train` the most epochs there can be, over all folds.
+        message: one sentence for a person, may be empty.
+        values: numbers of this step, e.g. `val_loss`.
+    """
+
+    stage: str
+    done: int
+    total: int
+    message: str = ""
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+Progress = Callable[[Event], None]

@@ -1,0 +1,271 @@
+"""From a configuration to the trainings it asks for: clips, features, parts, labels.
+
+`prepare` reads the stores once; `Prepared.job` makes the training of one partition from it. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from reelbank.heads.config import TrainConfig
+from reelbank.heads.data import ClipTable, Features, load_features, load_table, open_sources
+from reelbank.heads.errors import TrainingError
+from reelbank.heads.events import Progress
+from reelbank.heads.models import HeadShape, build_head, head_row
+from reelbank.heads.normalization import fit_normalization
+from reelbank.heads.splits import Partition, effective_groups, make_partitions
+from reelbank.heads.targets import Bins, balanced_weights, class_numbers, make_bins, vocabulary
+from reelbank.heads.training import Job, Labels, Resident, stream_seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What all trainings of a run share.
+
+    Attributes:
+        groups: `effective_groups` of the clips (N,).
+        labels: class names in the order of the logits; None without a class output.
+        bins: of the target; None without a target output.
+        notes: sentences for the report.
+    """
+
+    config: TrainConfig
+    table: ClipTable
+    features: Features
+    groups: np.ndarray
+    partitions: tuple[Partition, ...]
+    labels: tuple[str, ...] | None
+    bins: Bins | None
+    notes: tuple[str, ...]
+    device: torch.device
+
+    @property
+    def target_values(self) -> np.ndarray | None:
+        """The target of every clip, float64 (N,), NaN where empty; None without a target output."""
+        return None if self.bins is None else self.table.targets[self.bins.target]
+
+    @property
+    def shape(self) -> HeadShape:
+        """The sizes of the head."""
+        outputs = {}
+        if self.labels is not None:
+            outputs["label"] = len(self.labels)
+        if self.bins is not None:
+            outputs["target"] = self.bins.num_bins
+        return HeadShape(taps=self.features.sizes, outputs=outputs, num_steps=self.features.mask.shape[1])
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The head's own options, from the configuration's fields of the same names."""
+        return {name: getattr(self.config, name) for name in head_row(self.config.head).options}
+
+    def job(self, partition: Partition) -> Job:
+        """The training of one partition."""
+        kind = self.config.normalize
+        normalization = fit_normalization(self.features, partition.train, kind)
+        return Job(
+            config=self.config,
+            shape=self.shape,
+            options=self.options,
+            resident=Resident.load(self.features, normalization, self.device),
+            labels=self._labels_on_device(partition),
+            train=partition.train,
+            val=partition.val,
+            fold=partition.fold,
+            device=self.device,
+        )
+
+    def _labels_on_device(self, partition: Partition) -> Labels:
+        source = self._label_source(partition)
+        entries: dict[str, torch.Tensor] = {}
+        if self.labels is not None:
+            numbers = class_numbers(self.table.labels[source].tolist(), self.labels)
+            entries["classes"] = torch.from_numpy(numbers)
+            if self.config.class_weights == "balanced":
+                weights = balanced_weights(numbers[partition.train], len(self.labels))
+                entries["class_weights"] = torch.from_numpy(weights)
+        if self.bins is not None:
+            assert self.target_values is not None
+            values = self.target_values[source]
+            known = np.isfinite(values)
+            distributions = np.zeros((len(values), self.bins.num_bins), dtype=np.float32)
+            distributions[known] = self.bins.distributions(values[known])
+            entries["values"] = torch.from_numpy(values.astype(np.float32))
+            entries["distributions"] = torch.from_numpy(distributions)
+            entries["bin_values"] = torch.from_numpy(self.bins.values().astype(np.float32))
+        return Labels(**{name: tensor.to(self.device) for name, tensor in entries.items()})
+
+    def _label_source(self, partition: Partition) -> np.ndarray:
+        """For each clip the clip whose labels it is trained with: itself, unless labels are shuffled."""
+        source = np.arange(len(self.table))
+        if self.config.shuffle_labels:
+            random = np.random.default_rng(stream_seed(self.config.seed, partition.fold or 0, 1 << 40))
+            source[partition.train] = random.permutation(partition.train)
+            if not partition.val_is_reported:
+                source[partition.val] = random.permutation(partition.val)
+        return source
+
+    def data_digest(self) -> str:
+        """sha256 over what the clips are and how they are labelled: a resumed run must find the same."""
+        digest = hashlib.sha256()
+        for store in (source.store for source in self.table.sources):
+            digest.update(store.spec_digest.encode())
+        for column in (self.table.clip_ids, self.table.splits, self.table.labels, self.table.groups):
+            digest.update("\x1f".join(column.tolist()).encode())
+        if self.target_values is not None:
+            digest.update(self.target_values.tobytes())
+        return digest.hexdigest()
+
+
+def prepare(config: TrainConfig, progress: Progress | None = None) -> Prepared:
+    """Reads the stores of `config` and decides parts, classes and bins.
+
+    Raises:
+        TrainingError: whatever in the stores does not fit the configuration; the message says what to change.
+        StoreError: a path that is no store, or a column it does not hold.
+    """
+    device = choose_device(config.device)
+    sources = open_sources(config.store, config.tap)
+    table = load_table(sources, label_column=config.label, join=config.join, view=config.view)
+    groups = effective_groups(table.groups.tolist(), table.clip_ids.tolist())
+    partitions = make_partitions(
+        splits=table.splits,
+        labels=table.labels,
+        groups=groups,
+        folds=config.folds,
+        select_on=config.select_on,
+        seed=config.seed,
+    )
+    # With folds every known clip trains some fold: one vocabulary, so that the predictions can be pooled.
+    trained = np.unique(np.concatenate([part.train for part in partitions]))
+    notes = list(dict.fromkeys(note for part in partitions for note in part.notes))
+    target = _target_name(config, table)
+    bins = None
+    if target is not None:
+        bins = make_bins(
+            target,
+            table.targets[target][trained],
+            num_bins=config.bins,
+            value_range=config.range,
+            sigma_bins=config.sigma,
+            labels=config.target_labels,
+        )
+    labels = _vocabulary(config, table, trained, has_target=target is not None, notes=notes)
+    needs_steps = head_row(config.head).needs_steps
+    features = load_features(table, needs_steps=needs_steps, pool=config.pool, view=config.view, progress=progress)
+    notes += _notes_about_clips(table)
+    prepared = Prepared(
+        config=config,
+        table=table,
+        features=features,
+        groups=groups,
+        partitions=partitions,
+        labels=labels,
+        bins=bins,
+        notes=(),
+        device=device,
+    )
+    _require_validation_labels(prepared)
+    return replace(prepared, notes=tuple(notes))
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device for `auto`, `cpu` or `cuda[:N]`. Raises TrainingError if it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise TrainingError(f"--device {name!r} is not one of auto, cpu, cuda, cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise TrainingError(f"--device {name!r} is not one of auto, cpu, cuda, cuda:N")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(f"--device {name}: this machine has no CUDA device that torch can use; pass --device cpu")
+    return device
+
+
+def _target_name(config: TrainConfig, table: ClipTable) -> str | None:
+    if config.target == "none":
+        return None
+    if config.target is None:
+        return next(iter(table.targets), None)
+    if config.target not in table.targets:
+        found = ", ".join(sorted(table.targets)) or "none"
+        raise TrainingError(
+            f"--target {config.target}: the store has no such target column; it has {found}. "
+            "Name it with --target-columns when the store is made"
+        )
+    return config.target
+
+
+def _vocabulary(
+    config: TrainConfig, table: ClipTable, trained: np.ndarray, *, has_target: bool, notes: list[str]
+) -> tuple[str, ...] | None:
+    if config.label == "none":
+        if not has_target:
+            raise TrainingError("--label none needs a target column, and the store has none")
+        return None
+    labels = table.labels[trained]
+    empty = int((labels == "").sum())
+    if empty == len(labels) and has_target:
+        notes.append("No training clip has a label: only the target is trained.")
+        return None
+    if 0 < empty < len(labels):
+        raise TrainingError(
+            f"{empty} of {len(labels)} training clips have no label; label them, or train on a target with --label none"
+        )
+    return vocabulary(labels.tolist())
+
+
+def _notes_about_clips(table: ClipTable) -> list[str]:
+    notes = [f"{count} clips are left out: {reason}." for reason, count in table.left_out]
+    ungrouped = int((table.groups == "").sum())
+    if ungrouped == len(table):
+        notes.append("The manifest has no groups: parts are cut and intervals drawn by clip.")
+    elif ungrouped:
+        notes.append(f"{ungrouped} of {len(table)} clips have no group; each counts as its own.")
+    return notes
+
+
+def _require_validation_labels(prepared: Prepared) -> None:
+    for part in prepared.partitions:
+        known = np.zeros(len(part.val), dtype=bool)
+        if prepared.labels is not None:
+            known |= np.isin(prepared.table.labels[part.val], prepared.labels)
+        if prepared.target_values is not None:
+            known |= np.isfinite(prepared.target_values[part.val])
+        if not known.any():
+            raise TrainingError(
+                f"none of the {len(part.val)} validation clips has a label that training knows or a target: "
+                "nothing can choose the best epoch; check the manifest's split and label columns"
+            )
+
+
+def count_parameters(prepared: Prepared) -> int:
+    """Trained parameters of the head; no memory is taken for them."""
+    with torch.device("meta"):
+        head = build_head(prepared.config.head, prepared.shape, prepared.options)
+    return sum(parameter.numel() for parameter in head.parameters() if parameter.requires_grad)
+
+
+def describe_sources(table: ClipTable) -> list[Mapping[str, Any]]:
+    """One entry per store for config.json: where it is and what made its features."""
+    return [
+        {
+            "path": str(source.store.path),
+            "backbone": source.store.spec.backbone,
+            "weights": dict(source.store.spec.weights),
+            "weights_are_random": source.store.weights_are_random,
+            "spec": source.store.spec.to_json(),
+            "spec_digest": source.store.spec_digest,
+            "taps": sorted(source.keys.values()),
+            "keys": dict(source.keys),
+        }
+        for source in table.sources
+    ]

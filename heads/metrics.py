@@ -1,0 +1,202 @@
+"""Metrics of predictions, as pure functions on arrays.
+
+Conventions: N clips; class probabilities (N, K) and true class numbers (N,), -1 for a class that training never saw
+(always wrong); bin probabilities (N, K), true values (N,) in target units, label distributions (N, K). Results are
+floats; NaN means undefined, which is written where it can happen. Nothing is rounded or scaled to percent.
+
+Formulas: SYSTEMS.md 1.10. Parity with scikit-learn and scipy is a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+Array = np.ndarray
+
+# q is clipped to [NLL_CLIP, 1 - NLL_CLIP]: one bin that is certain and wrong costs 34.5 nats, not infinity.
+NLL_CLIP = 1e-15
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassScores:
+    """Predictions of the class output: `probabilities` (N, K), `truth` (N,) int64, -1 unknown."""
+
+    probabilities: Array
+    truth: Array
+
+    def __post_init__(self) -> None:
+        _same_rows(self.probabilities, self.truth)
+
+    @property
+    def predicted(self) -> Array:
+        """Most probable class of each clip, int64 (N,); the first of equals."""
+        numbers: Array = self.probabilities.argmax(axis=1)
+        return numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetScores:
+    """Predictions of the binned target.
+
+    `probabilities` (N, K), `bin_values` (K,) and `truth` (N,) in target units, `labels` (N, K) softened truth.
+    """
+
+    probabilities: Array
+    bin_values: Array
+    truth: Array
+    labels: Array
+
+    def __post_init__(self) -> None:
+        _same_rows(self.probabilities, self.truth)
+        if self.labels.shape != self.probabilities.shape:
+            raise ValueError(f"{self.labels.shape = }, {self.probabilities.shape = }: expected the same (N, K)")
+
+    @property
+    def predicted(self) -> Array:
+        """Value of the most probable bin of each clip, (N,); the lowest of equals."""
+        values: Array = self.bin_values[self.probabilities.argmax(axis=1)]
+        return values
+
+
+def _same_rows(probabilities: Array, truth: Array) -> None:
+    if probabilities.ndim != 2 or truth.shape != probabilities.shape[:1]:
+        raise ValueError(f"{probabilities.shape = }, {truth.shape = }: expected (N, K) and (N,)")
+
+
+def hits(scores: ClassScores) -> Array:
+    """1.0 where the most probable class is the true one, else 0.0: (N,)."""
+    right: Array = (scores.predicted == scores.truth).astype(np.float64)
+    return right
+
+
+def top5_hits(scores: ClassScores) -> Array:
+    """1.0 where the true class is among the five most probable: (N,). All known classes if there are at most 5."""
+    order = np.argsort(-scores.probabilities, axis=1, kind="stable")[:, :5]
+    right: Array = (order == scores.truth[:, None]).any(axis=1).astype(np.float64)
+    return right
+
+
+def macro_f1(truth: Array, predicted: Array) -> float:
+    """Mean over classes of 2 TP / (2 TP + FP + FN), over the classes in truth or prediction; NaN without clips."""
+    if len(truth) == 0:
+        return float("nan")
+    size = int(max(truth.max(), predicted.max())) + 2  # class -1 counts in place 0
+    true_count = np.bincount(truth + 1, minlength=size)
+    predicted_count = np.bincount(predicted + 1, minlength=size)
+    right = np.bincount(truth[truth == predicted] + 1, minlength=size)
+    total = true_count + predicted_count
+    return float((2 * right[total > 0] / total[total > 0]).mean())
+
+
+def absolute_errors(scores: TargetScores) -> Array:
+    """|value of the most probable bin - truth| in target units: (N,)."""
+    errors: Array = np.abs(scores.predicted - scores.truth)
+    return errors
+
+
+def absolute_bin_errors(scores: TargetScores) -> Array:
+    """|most probable bin - most probable bin of the label| in bins: (N,)."""
+    bins = np.abs(scores.probabilities.argmax(axis=1) - scores.labels.argmax(axis=1))
+    errors: Array = bins.astype(np.float64)
+    return errors
+
+
+def average_ranks(values: Array) -> Array:
+    """Ranks from 1 along the last axis, equal values sharing their mean rank: float64, the same shape."""
+    flat = values.reshape(-1, values.shape[-1])
+    ranks = np.empty(flat.shape)
+    first = np.ones(flat.shape[1], dtype=bool)
+    for row, out in zip(flat, ranks, strict=True):
+        order = np.argsort(row, kind="stable")
+        ordered = row[order]
+        first[1:] = ordered[1:] != ordered[:-1]
+        starts = np.flatnonzero(first)
+        ends = np.append(starts[1:], len(row))
+        out[order] = np.repeat((starts + ends + 1) / 2, ends - starts)
+    return ranks.reshape(values.shape)
+
+
+def correlation(a: Array, b: Array) -> Array:
+    """Pearson's r along the last axis; NaN where one side is constant or has fewer than 2 entries."""
+    a = a - a.mean(axis=-1, keepdims=True)
+    b = b - b.mean(axis=-1, keepdims=True)
+    scale = np.sqrt((a * a).sum(axis=-1) * (b * b).sum(axis=-1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(scale > 0, (a * b).sum(axis=-1) / scale, np.nan)
+
+
+def spc_values(truth: Array, predicted: Array) -> float:
+    """Spearman's rank correlation of predicted and true values over clips.
+
+    NaN for fewer than 2 clips, and where all predictions or all truths are equal.
+    """
+    if len(truth) < 2:
+        return float("nan")
+    return float(correlation(average_ranks(predicted), average_ranks(truth)))
+
+
+def spc_bins_per_clip(scores: TargetScores) -> Array:
+    """Spearman's rank correlation of predicted and label distribution over the bins of each clip: (N,).
+
+    NaN for a clip whose prediction is uniform. This is what the code of Vid2Burn reports as SPC.
+    """
+    return correlation(average_ranks(scores.probabilities), average_ranks(scores.labels))
+
+
+def nll_per_clip(scores: TargetScores) -> Array:
+    """sum_n -[p log q + (1 - p) log(1 - q)], q clipped to [1e-15, 1 - 1e-15], in nats: (N,)."""
+    q = np.clip(scores.probabilities.astype(np.float64), NLL_CLIP, 1 - NLL_CLIP)
+    result: Array = -(scores.labels * np.log(q) + (1 - scores.labels) * np.log1p(-q)).sum(axis=1)
+    return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A row of the metrics table; exactly one of `per_clip` and `whole` is given.
+
+    Attributes:
+        higher_is_better: the direction.
+        unit: `fraction`, `target` (the target's own unit), `bins`, `nats` or `correlation`.
+        per_clip: scores -> (N,), whose mean over the clips where it is defined is the metric.
+        whole: (truth (N,), predicted (N,)) -> float, where no mean over clips gives it.
+    """
+
+    higher_is_better: bool
+    unit: str
+    per_clip: Callable[..., Array] | None = None
+    whole: Callable[[Array, Array], float] | None = None
+
+
+CLASS_METRICS: Mapping[str, Metric] = {
+    "accuracy": Metric(higher_is_better=True, unit="fraction", per_clip=hits),
+    "top5_accuracy": Metric(higher_is_better=True, unit="fraction", per_clip=top5_hits),
+    "macro_f1": Metric(higher_is_better=True, unit="fraction", whole=macro_f1),
+}
+
+TARGET_METRICS: Mapping[str, Metric] = {
+    "mae": Metric(higher_is_better=False, unit="target", per_clip=absolute_errors),
+    "mae_bins": Metric(higher_is_better=False, unit="bins", per_clip=absolute_bin_errors),
+    "spc_values": Metric(higher_is_better=True, unit="correlation", whole=spc_values),
+    "spc_bins": Metric(higher_is_better=True, unit="correlation", per_clip=spc_bins_per_clip),
+    "nll": Metric(higher_is_better=False, unit="nats", per_clip=nll_per_clip),
+}
+
+METRICS: Mapping[str, Metric] = {**CLASS_METRICS, **TARGET_METRICS}
+
+
+def mean_where_defined(values: Array) -> float:
+    """Mean of the entries that are not NaN; NaN if there are none."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")
+
+
+def evaluate(name: str, scores: ClassScores | TargetScores) -> float:
+    """Metric `name` of `scores`."""
+    metric = METRICS[name]
+    if metric.per_clip is not None:
+        return mean_where_defined(metric.per_clip(scores))
+    assert metric.whole is not None
+    return float(metric.whole(scores.truth, scores.predicted))

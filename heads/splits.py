@@ -1,0 +1,234 @@
+"""Which clips train, which choose the best epoch, which are reported. Groups are never cut.
+
+A clip without a group is its own group; whether that happened is said in the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reelbank.heads.errors import TrainingError
+
+VALIDATION_SHARE = 0.2
+KNOWN_SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partition:
+    """Positions of the clips of each part, int64, sorted.
+
+    Attributes:
+        fold: number of the fold, None without folds.
+        val: clips that choose the best epoch; with `--select-on reported-set` the same as the reported part.
+        val_is_reported: whether `val` is the very part that the run reports.
+        notes: sentences for the report.
+    """
+
+    fold: int | None
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+    unknown: np.ndarray
+    val_is_reported: bool = False
+    notes: tuple[str, ...] = field(default=())
+
+
+def effective_groups(groups: Sequence[str], clip_ids: Sequence[str]) -> np.ndarray:
+    """The group of each clip, or its own id where it has none; prefixed, so that the two cannot meet."""
+    return np.array(
+        [f"g:{group}" if group else f"c:{clip}" for group, clip in zip(groups, clip_ids, strict=True)],
+        dtype=str,
+    )
+
+
+def assign_folds(labels: np.ndarray, groups: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
+    """Fold of each clip, int64 (N,): groups stay whole, classes spread as evenly as that allows.
+
+    Greedy: groups in a seeded order, those with the most uneven classes first, each to the fold where the spread of
+    class shares over folds grows least (the rule of scikit-learn's StratifiedGroupKFold; ties go to the smaller fold).
+
+    Raises:
+        TrainingError: fewer groups than folds.
+    """
+    names, group_of = np.unique(groups, return_inverse=True)
+    if len(names) < num_folds:
+        raise TrainingError(
+            f"{num_folds} folds need at least {num_folds} groups, found {len(names)}; use fewer folds or add groups"
+        )
+    classes = np.unique(labels, return_inverse=True)[1]
+    num_classes = int(classes.max()) + 1
+    counts = np.zeros((len(names), num_classes))
+    np.add.at(counts, (group_of, classes), 1)
+    shares = counts / counts.sum(axis=0)  # of each class, how much lies in the group
+    order = np.random.default_rng(seed).permutation(len(names))
+    order = order[np.argsort(-counts[order].std(axis=1), kind="stable")]
+    filled = np.zeros((num_folds, num_classes))
+    sizes = np.zeros(num_folds)
+    fold_of = np.empty(len(names), dtype=np.int64)
+    left = len(names)
+    for group in order:
+        empty = sizes == 0
+        # As many groups left as folds without one: the rest must fill those.
+        candidates = np.flatnonzero(empty) if left <= empty.sum() else np.arange(num_folds)
+        spread = _spread_after(filled, shares[group], candidates)
+        close = candidates[np.isclose(spread, spread.min())]
+        fold = close[np.argmin(sizes[close])]
+        filled[fold] += shares[group]
+        sizes[fold] += counts[group].sum()
+        fold_of[group] = fold
+        left -= 1
+    result: np.ndarray = fold_of[group_of]
+    return result
+
+
+def _spread_after(filled: np.ndarray, added: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Sum over classes of the variance over folds, were `added` put into each candidate: (len(candidates),).
+
+    The mean over folds is the same whichever fold is chosen, so only the squares matter.
+    """
+    gains: np.ndarray = ((filled[candidates] + added) ** 2 - filled[candidates] ** 2).sum(axis=1)
+    return gains
+
+
+def hold_out(rows: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(training rows, validation rows): about 20 % of `rows` by whole groups, classes as even as that allows.
+
+    A group without which a class would leave the training part stays in it.
+
+    Raises:
+        TrainingError: no group can be given up.
+    """
+    here_labels, here_groups = labels[rows], groups[rows]
+    num_parts = min(round(1 / VALIDATION_SHARE), len(np.unique(here_groups)))
+    if num_parts >= 2:
+        parts = assign_folds(here_labels, here_groups, num_parts, seed)
+        held = parts == np.bincount(parts).argmin()
+        for group in np.unique(here_groups[held]):
+            own = here_groups == group
+            if not np.isin(here_labels[own], here_labels[~held]).all():
+                held &= ~own
+        if held.any():
+            return rows[~held], rows[held]
+    raise TrainingError(
+        f"no validation part can be cut from {len(rows)} training clips in {len(np.unique(here_groups))} groups "
+        "without losing a class; give the manifest a 'val' split, more groups, or pass --select-on reported-set"
+    )
+
+
+def make_partitions(
+    *, splits: np.ndarray, labels: np.ndarray, groups: np.ndarray, folds: int, select_on: str, seed: int
+) -> tuple[Partition, ...]:
+    """One partition, or one for each of `folds`.
+
+    Args:
+        splits, labels, groups: of each clip, str arrays (N,); groups from `effective_groups`.
+        select_on: `validation` or `reported-set`.
+
+    Raises:
+        TrainingError: an empty training part, a group on both sides, too few groups.
+    """
+    notes = []
+    if others := sorted(set(splits.tolist()) - {*KNOWN_SPLITS, "unknown"}):
+        count = int(np.isin(splits, others).sum())
+        notes.append(f"{count} clips of other splits ({', '.join(map(repr, others))}) are not used.")
+    if folds:
+        return _folds(splits, labels, groups, folds, select_on, seed, notes)
+    return (_single(splits, labels, groups, select_on, seed, notes),)
+
+
+def _single(
+    splits: np.ndarray, labels: np.ndarray, groups: np.ndarray, select_on: str, seed: int, notes: list[str]
+) -> Partition:
+    train, val, test, unknown = (np.flatnonzero(splits == name) for name in (*KNOWN_SPLITS, "unknown"))
+    if not len(train):
+        found = (
+            ", ".join(f"{name!r} ({(splits == name).sum()})" for name in sorted(set(splits.tolist())))
+            or "no clip at all"
+        )
+        raise TrainingError(f"the split 'train' holds no usable clip, found {found}; featurize it, or use --folds K")
+    reported = test if len(test) else val
+    if select_on == "reported-set":
+        if not len(reported):
+            raise TrainingError(
+                "--select-on reported-set needs clips in split 'test' or 'val'; found only training clips"
+            )
+        if len(test) and len(val):
+            notes.append(f"The {len(val)} clips of split 'val' are not used: the best epoch is chosen on 'test'.")
+        val = reported
+    elif not len(val):
+        train, val = hold_out(train, labels, groups, seed)
+        notes.append(
+            f"The store has no split 'val': {len(val)} of {len(train) + len(val)} training clips, in whole groups, "
+            "were held out to choose the best epoch."
+        )
+    if not len(test):
+        notes.append(
+            "The store has no split 'test': the numbers are those of the validation clips, which also chose "
+            "the best epoch, so they are somewhat too good."
+        )
+    return Partition(
+        fold=None,
+        train=train,
+        val=val,
+        test=test,
+        unknown=unknown,
+        val_is_reported=select_on == "reported-set" or not len(test),
+        notes=(*notes, *_overlap_notes(groups, train, {"val": val, "test": test, "unknown": unknown})),
+    )
+
+
+def _overlap_notes(groups: np.ndarray, train: np.ndarray, parts: dict[str, np.ndarray]) -> list[str]:
+    """Reading the manifest refuses such groups unless overridden: then every report says it."""
+    notes = []
+    for name, rows in parts.items():
+        if shared := np.intersect1d(groups[train], groups[rows]).tolist():
+            shown = ", ".join(repr(group[2:]) for group in shared[:3])
+            notes.append(
+                f"WARNING: {len(shared)} group(s) are on both sides of train and {name} ({shown}): "
+                f"the numbers of {name} are too good."
+            )
+    return notes
+
+
+def _folds(
+    splits: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    folds: int,
+    select_on: str,
+    seed: int,
+    notes: list[str],
+) -> tuple[Partition, ...]:
+    rows = np.flatnonzero(np.isin(splits, KNOWN_SPLITS))
+    if not len(rows):
+        raise TrainingError(f"--folds {folds}: no usable clip in the splits train, val and test")
+    parts = assign_folds(labels[rows], groups[rows], folds, seed)
+    unknown = np.flatnonzero(splits == "unknown")
+    names, group_of = np.unique(groups[unknown], return_inverse=True)
+    # Each unknown clip is judged by one fold's model, so that every pooled number is of single models.
+    unknown_part = (np.random.default_rng(seed).permutation(len(names)) % folds)[group_of] if len(names) else group_of
+    notes.append(
+        f"{folds}-fold cross-validation over groups: every clip is predicted once, by a model that "
+        "saw no clip of its group."
+    )
+    if len(unknown):
+        notes.append("Each clip of split 'unknown' is predicted by the model of one fold.")
+    partitions = []
+    for fold in range(folds):
+        rest, test = rows[parts != fold], rows[parts == fold]
+        train, val = (rest, test) if select_on == "reported-set" else hold_out(rest, labels, groups, seed + 1 + fold)
+        partitions.append(
+            Partition(
+                fold=fold,
+                train=train,
+                val=val,
+                test=test,
+                unknown=unknown[unknown_part == fold],
+                val_is_reported=select_on == "reported-set",
+                notes=tuple(notes),
+            )
+        )
+    return tuple(partitions)

@@ -1,0 +1,279 @@
+"""One head trained on one partition: epochs over resident tensors, nothing written, nothing printed.
+
+The work of a step depends only on (configuration, seed, fold, epoch): the order of clips and every other draw of an
+epoch come from a generator made for that epoch, so a run resumed after any epoch equals one that never stopped.
+On one CPU thread that equality is to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from reelbank.heads.config import TrainConfig
+from reelbank.heads.data import Features
+from reelbank.heads.errors import TrainingError
+from reelbank.heads.losses import LOSSES, reduce
+from reelbank.heads.models import HeadShape, build_head
+from reelbank.heads.normalization import Normalization
+from reelbank.heads.optimization import advance, learning_rate, make_optimizer, make_schedule
+from reelbank.heads.targets import class_distributions
+
+EVALUATION_CLIPS = 1024  # clips per forward pass without gradients, for pooled vectors
+EVALUATION_STEPS = 4096  # steps per forward pass without gradients, for sequences
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resident:
+    """Normalised features on the training device; batches are index gathers.
+
+    `arrays` {key: (N, T, D)}: normalised float32 if pooled (T = 1), else as stored and normalised per batch.
+    """
+
+    arrays: Mapping[str, Tensor]
+    mask: Tensor
+    normalization: Normalization
+
+    @classmethod
+    def load(cls, features: Features, normalization: Normalization, device: torch.device) -> Resident:
+        """Moves `features` to `device`."""
+        mask, normalization = features.mask.to(device), normalization.to(device)
+        arrays = {key: array.to(device) for key, array in features.arrays.items()}
+        if mask.shape[1] == 1:
+            arrays = normalization.apply(arrays, mask)
+        return cls(arrays=arrays, mask=mask, normalization=normalization)
+
+    def batch(self, index: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Features {key: (B, T, D)} float32 and mask (B, T) of the clips at `index` (B,)."""
+        mask = self.mask[index]
+        arrays = {key: array[index] for key, array in self.arrays.items()}
+        return (arrays if mask.shape[1] == 1 else self.normalization.apply(arrays, mask)), mask
+
+    def evaluation_parts(self, index: Tensor) -> Iterator[Tensor]:
+        """`index` cut into parts that fit a forward pass without gradients."""
+        num_steps = self.mask.shape[1]
+        size = EVALUATION_CLIPS if num_steps == 1 else max(1, EVALUATION_STEPS // num_steps)
+        return iter(torch.split(index, size))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What the clips are labelled with, on the training device.
+
+    Attributes:
+        classes: int64 (N,), -1 where there is no known class; None without a class output.
+        class_weights: float32 (K,) or None.
+        values: float32 (N,) targets, NaN where empty; None without a target output.
+        distributions: float32 (N, K) softened targets (zeros where empty).
+        bin_values: float32 (K,).
+    """
+
+    classes: Tensor | None = None
+    class_weights: Tensor | None = None
+    values: Tensor | None = None
+    distributions: Tensor | None = None
+    bin_values: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything one training needs; several jobs may share `resident`."""
+
+    config: TrainConfig
+    shape: HeadShape
+    options: Mapping[str, Any]
+    resident: Resident
+    labels: Labels
+    train: np.ndarray
+    val: np.ndarray
+    fold: int | None
+    device: torch.device
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRecord:
+    """What one epoch gave; NaN where there is no such number."""
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    val_loss: float
+    val_accuracy: float
+    val_mae: float
+    best: bool
+
+
+@dataclass(kw_only=True)
+class Progression:
+    """Where a training stands after whole epochs."""
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_loss: float = math.inf
+    last_loss: float = math.inf
+    stopped_early: bool = False
+    finished: bool = False
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+def stream_seed(*path: int) -> int:
+    """A seed for one purpose, from the run's seed and what it is for; streams do not overlap."""
+    return int(np.random.SeedSequence(path).generate_state(1, np.uint64)[0] >> 1)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Global torch generators seeded inside, restored after."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """`count` torch threads inside, the caller's number after."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def total_loss(
+    config: TrainConfig, labels: Labels, logits: Mapping[str, Tensor], index: Tensor, *, complete: bool
+) -> Tensor:
+    """L = L_class + L_target, weights 1:1 (SYSTEMS.md 1.7), scalar.
+
+    Args:
+        index: the clips (B,) that `logits` {output: (B, K)} belong to.
+        complete: every clip has every label (training); otherwise those without one do not count.
+    """
+    total = torch.zeros((), device=index.device)
+    if labels.classes is not None:
+        numbers = labels.classes[index]
+        known = None if complete else (numbers >= 0).float()
+        numbers = numbers if complete else numbers.clamp(min=0)
+        if labels.class_weights is not None:
+            weights = labels.class_weights[numbers]
+            known = weights if known is None else known * weights
+        name = config.class_loss
+        if name == "auto":
+            name = "ce" if labels.values is not None else config.loss
+        p = class_distributions(numbers, logits["label"].shape[1], config.label_smoothing)
+        total = total + reduce(LOSSES[name](logits["label"], p), 1, "sum", known)
+    if labels.values is not None:
+        assert labels.distributions is not None
+        known = None if complete else (~labels.values[index].isnan()).float()
+        per_clip = LOSSES[config.loss](logits["target"], labels.distributions[index])
+        total = total + reduce(per_clip, logits["target"].shape[1], config.reduction, known)
+    return total
+
+
+class Trainer:
+    """A head, its optimiser and schedule, and how far they are."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        config = job.config
+        self._fold = 0 if job.fold is None else job.fold + 1
+        with seeded(stream_seed(config.seed, self._fold, 0), job.device):
+            self.head = build_head(config.head, job.shape, job.options).to(job.device)
+        self.optimizer = make_optimizer(self.head.parameters(), config)
+        self.schedule = make_schedule(self.optimizer, config)
+        self.state = Progression()
+        self._train = torch.from_numpy(job.train).to(job.device)
+        self._val = torch.from_numpy(job.val).to(job.device)
+
+    def run_epoch(self) -> EpochRecord:
+        """One epoch and its validation. Raises TrainingError if the loss is no longer finite."""
+        state, config = self.state, self.job.config
+        epoch, rate = state.epoch + 1, learning_rate(self.optimizer)
+        with seeded(stream_seed(config.seed, self._fold, epoch), self.job.device):
+            train_loss = self._train_once()
+        # The one wait for the device per epoch.
+        losses = torch.stack([train_loss, *self._validate()]).tolist()
+        if not math.isfinite(losses[0]) or not math.isfinite(losses[1]):
+            raise TrainingError(
+                f"epoch {epoch}: training loss {losses[0]}, validation loss {losses[1]}; a smaller --lr "
+                f"(now {config.lr:g}) or --normalize zscore keeps it finite"
+            )
+        best = losses[1] < state.best_loss
+        state.epoch, state.last_loss = epoch, losses[1]
+        if best:
+            state.best_epoch, state.best_loss = epoch, losses[1]
+            state.best_weights = {name: value.detach().clone() for name, value in self.head.state_dict().items()}
+        advance(self.schedule, losses[1])
+        patience = config.early_stop_epochs
+        state.stopped_early = bool(patience) and epoch - state.best_epoch >= patience
+        state.finished = state.stopped_early or epoch >= config.epochs
+        return EpochRecord(
+            epoch=epoch,
+            learning_rate=rate,
+            train_loss=losses[0],
+            val_loss=losses[1],
+            val_accuracy=losses[2],
+            val_mae=losses[3],
+            best=best,
+        )
+
+    def _train_once(self) -> Tensor:
+        """All training clips once, in a random order; their mean loss (scalar, on the device)."""
+        job = self.job
+        self.head.train()
+        order = self._train[torch.randperm(len(self._train)).to(job.device)]
+        total = torch.zeros((), device=job.device)
+        for index in torch.split(order, job.config.batch):
+            features, mask = job.resident.batch(index)
+            loss = total_loss(job.config, job.labels, self.head(features, mask), index, complete=True)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            total += loss.detach() * len(index)
+        return total / len(self._train)
+
+    def _validate(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, accuracy and mean absolute error of the validation clips (scalars, NaN without such an output)."""
+        labels, job = self.job.labels, self.job
+        logits = forward(self.head, job.resident, self._val)
+        undefined = torch.full((), math.nan, device=job.device)
+        accuracy = error = undefined
+        if labels.classes is not None:
+            accuracy = (logits["label"].argmax(dim=1) == labels.classes[self._val]).float().mean()
+        if labels.values is not None and labels.bin_values is not None:
+            error = (labels.bin_values[logits["target"].argmax(dim=1)] - labels.values[self._val]).abs().nanmean()
+        loss = total_loss(job.config, labels, logits, self._val, complete=False)
+        return loss, accuracy, error
+
+    def use_kept_weights(self) -> None:
+        """Loads the weights that the run keeps: the best epoch's, or leaves the last ones (`--keep last`)."""
+        if self.job.config.keep == "best":
+            self.head.load_state_dict(self.state.best_weights)
+
+    def train(self, after_epoch: Callable[[EpochRecord], None]) -> None:
+        """Epochs until the last one or an early stop; `after_epoch` sees each."""
+        while not self.state.finished:
+            after_epoch(self.run_epoch())
+
+
+@torch.no_grad()
+def forward(head: nn.Module, resident: Resident, index: Tensor) -> dict[str, Tensor]:
+    """Logits {output: (n, K)} of the clips at `index`, in evaluation mode."""
+    head.eval()
+    parts = [head(*resident.batch(part)) for part in resident.evaluation_parts(index)]
+    return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else {})}
+
+
+def probabilities(head: nn.Module, resident: Resident, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Softmax of the logits {output: float64 (n, K)} of the clips at `rows`; empty for no rows."""
+    index = torch.from_numpy(rows).to(resident.mask.device)
+    logits = forward(head, resident, index)
+    return {name: values.double().softmax(dim=1).cpu().numpy() for name, values in logits.items()}

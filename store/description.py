@@ -1,0 +1,98 @@
+"""What is in a store, for a person."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelbank.store.reader import Store
+
+RANDOM_WEIGHTS_WARNING = (
+    "The weights of the backbone are RANDOM: nothing computed from this store says anything about the published model."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """The facts about one store.
+
+    Attributes:
+        taps: {name: (shape of one step, dtype, codec)}.
+        splits: {split: (clips done, clips)} of clips in the manifest.
+        failures: {reason: clips}.
+        num_bytes: of features/ on disk.
+    """
+
+    path: str
+    num_clips: int
+    counts: dict[str, int]
+    taps: dict[str, tuple[tuple[int, ...], str, str]]
+    num_steps: tuple[int, int]
+    splits: dict[str, tuple[int, int]]
+    failures: dict[str, int]
+    spec: dict[str, Any]
+    spec_digest: str
+    provenance: dict[str, Any]
+    unit_clips: int
+    num_bytes: int
+    weights_are_random: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """The facts as JSON types."""
+        return dict(vars(self))
+
+    def text(self) -> str:
+        """The facts, a line each."""
+        weights = self.spec["weights"]
+        origin = weights["kind"] + (f" (seed {weights['seed']})" if "seed" in weights else "")
+        lines = [
+            f"{self.path}: {self.spec['backbone']} on {self.num_clips} clips, {self.num_bytes / 1e6:.1f} MB of features",
+            "  clips     "
+            + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in self.counts.items() if count),
+            "  splits    " + ", ".join(f"{name} {done}/{total}" for name, (done, total) in self.splits.items()),
+            f"  steps     {self.num_steps[0]} to {self.num_steps[1]} per clip, sampling {self.spec['sampling']}",
+            *(
+                f"  tap       {name}: {'x'.join(map(str, shape))} {dtype} per step"
+                + (f", {codec}" if codec != "none" else "")
+                for name, (shape, dtype, codec) in self.taps.items()
+            ),
+            f"  weights   {origin}, sha256 {weights.get('sha256') or 'none'}",
+            f"  spec      {self.spec_digest[:16]}, resize {self.spec['resize']}, {self.spec['precision']}",
+            f"  made by   {self.provenance.get('command', '')} at {self.provenance.get('created', '')}",
+        ]
+        lines += [f"  failed    {count} x {reason}" for reason, count in self.failures.items()]
+        if self.weights_are_random:
+            lines.append(RANDOM_WEIGHTS_WARNING)
+        return "\n".join(lines)
+
+
+def describe(path: Path | str) -> Description:
+    """The facts about the store at `path`. Raises StoreError."""
+    store = Store(path)
+    present = store.clips.in_manifest == 1
+    done = store.done_rows()
+    steps = store.num_steps[done]
+    splits = store.column("split") if store.num_clips else np.array([], dtype=object)
+    isdone = np.isin(np.arange(store.num_clips), done)
+    return Description(
+        path=str(path),
+        num_clips=store.num_clips,
+        counts=store.clips.counts(),
+        taps={tap.name: (tap.shape, tap.dtype, tap.codec) for tap in store.spec.taps},
+        num_steps=(int(steps.min(initial=0 if not len(steps) else int(steps.max()))), int(steps.max(initial=0))),
+        splits={
+            str(name): (int((isdone & (splits == name)).sum()), int((present & (splits == name)).sum()))
+            for name in dict.fromkeys(splits[present].tolist())
+        },
+        failures=dict(store.clips.failures().most_common()),
+        spec=store.spec.to_json(),
+        spec_digest=store.spec_digest,
+        provenance=store.provenance,
+        unit_clips=store.geometry.unit_clips,
+        num_bytes=sum(math.ceil(p.stat().st_size) for p in (store.path / "features").rglob("c/**/*") if p.is_file()),
+        weights_are_random=store.weights_are_random,
+    )

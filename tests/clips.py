@@ -1,0 +1,205 @@
+"""Small clips rendered with PyAV, one per container and feature that decoding must get right.
+
+`CLIPS` is the table: name -> `Clip`; `render(directory, name)` writes one and returns its path. Frame i of every
+clip shows i as a bar code of 12 bits in its top rows, under noise that makes inter prediction work, so that a
+wrong frame is a wrong picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.stream import Disposition
+
+BITS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """How a clip is made.
+
+    Attributes:
+        suffix: of the file, and so the container.
+        codec: encoder name.
+        num_frames: frames rendered.
+        width_px: of the coded frame.
+        height_px: likewise.
+        rate: frames per second.
+        pix_fmt: as coded.
+        options: of the encoder.
+        container_options: of the muxer.
+        ticks: presentation times in units of 1 / (rate x 8) s, for variable frame rate; None is constant.
+        rotation_degrees: display rotation, counterclockwise.
+        first_pts: in frames; below 0 an edit list hides the frames before 0.
+        second_stream: a smaller second video stream, which comes first in the file.
+        planned: whether a scan must find a GOP plan.
+    """
+
+    suffix: str = ".mp4"
+    codec: str = "libx264"
+    num_frames: int = 60
+    width_px: int = 96
+    height_px: int = 64
+    rate: Fraction = Fraction(25)
+    pix_fmt: str = "yuv420p"
+    options: dict[str, str] = field(default_factory=dict)
+    container_options: dict[str, str] = field(default_factory=dict)
+    ticks: tuple[int, ...] | None = None
+    rotation_degrees: int = 0
+    first_pts: int = 0
+    second_stream: bool = False
+    planned: bool = True
+
+    @property
+    def num_shown(self) -> int:
+        """Frames that are not hidden by an edit list."""
+        return self.num_frames + min(self.first_pts, 0)
+
+
+_GOP = "keyint=12:min-keyint=12:scenecut=0"
+_X264_CLOSED = {"x264-params": f"{_GOP}:bframes=3:open-gop=0:threads=1"}
+_X264_OPEN = {"x264-params": f"{_GOP}:bframes=3:open-gop=1:threads=1"}
+_X265 = "keyint=12:min-keyint=12:scenecut=0:pools=1:frame-threads=1:log-level=none"
+
+_VFR_TICKS = tuple(int(tick) for tick in np.cumsum(np.random.default_rng(5).integers(4, 30, 60)))
+
+CLIPS: dict[str, Clip] = {
+    "h264": Clip(options=_X264_CLOSED),
+    "h264-faststart": Clip(options=_X264_CLOSED, container_options={"movflags": "faststart"}),
+    "h264-fragmented": Clip(
+        options=_X264_CLOSED, container_options={"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    ),
+    "h264-open-gop": Clip(options=_X264_OPEN),
+    "h264-pyramid": Clip(options={"x264-params": f"{_GOP}:bframes=5:b-pyramid=normal:ref=4:open-gop=1:threads=1"}),
+    "h264-intra-refresh": Clip(options={"x264-params": "keyint=12:intra-refresh=1:threads=1"}),
+    "h264-no-b": Clip(options={"x264-params": f"{_GOP}:bframes=0:threads=1"}),
+    "h264-all-intra": Clip(options={"x264-params": "keyint=1:threads=1"}),
+    "h264-edit-list": Clip(options=_X264_CLOSED, first_pts=-7),
+    "h264-odd": Clip(width_px=98, height_px=70, options=_X264_CLOSED),
+    "h264-444-odd": Clip(width_px=97, height_px=61, pix_fmt="yuv444p", options=_X264_CLOSED),
+    "h264-422": Clip(pix_fmt="yuv422p", options=_X264_CLOSED),
+    "h264-full-range": Clip(pix_fmt="yuvj420p", options=_X264_CLOSED),
+    "h264-10bit": Clip(pix_fmt="yuv420p10le", options=_X264_CLOSED),
+    "h264-rotated-90": Clip(options=_X264_CLOSED, rotation_degrees=90),
+    "h264-rotated-180": Clip(options=_X264_CLOSED, rotation_degrees=180),
+    "h264-rotated-270": Clip(options=_X264_CLOSED, rotation_degrees=-90),
+    "h264-two-streams": Clip(options=_X264_CLOSED, second_stream=True),
+    "h264-one-frame": Clip(num_frames=1),
+    "h264-ntsc": Clip(rate=Fraction(30000, 1001), options=_X264_CLOSED),
+    "h264-mov": Clip(suffix=".mov", options=_X264_OPEN),
+    "h264-mkv": Clip(suffix=".mkv", options=_X264_CLOSED),
+    "h264-mkv-vfr": Clip(suffix=".mkv", options=_X264_OPEN, ticks=_VFR_TICKS),
+    "h264-mp4-vfr": Clip(options=_X264_OPEN, ticks=_VFR_TICKS),
+    "h264-avi": Clip(suffix=".avi", options=_X264_CLOSED, planned=False),
+    "h264-ts": Clip(suffix=".ts", options=_X264_CLOSED, planned=False),
+    "hevc": Clip(codec="libx265", options={"x265-params": f"{_X265}:open-gop=0"}),
+    "hevc-open-gop": Clip(codec="libx265", options={"x265-params": f"{_X265}:open-gop=1:bframes=4"}),
+    "hevc-sublayers": Clip(codec="libx265", options={"x265-params": f"{_X265}:temporal-layers=3:b-adapt=0:bframes=3"}),
+    "hevc-10bit": Clip(codec="libx265", pix_fmt="yuv420p10le", options={"x265-params": f"{_X265}:open-gop=1"}),
+    "hevc-mkv": Clip(suffix=".mkv", codec="libx265", options={"x265-params": f"{_X265}:open-gop=1"}),
+    "av1": Clip(
+        codec="libsvtav1", num_frames=40, options={"preset": "12", "svtav1-params": "keyint=16:lp=1"}, suffix=".mkv"
+    ),
+    "av1-mp4": Clip(codec="libsvtav1", num_frames=40, options={"preset": "12", "svtav1-params": "keyint=16:lp=1"}),
+    "vp9": Clip(
+        suffix=".webm", codec="libvpx-vp9", num_frames=40, options={"g": "12", "deadline": "realtime", "cpu-used": "8"}
+    ),
+    "vp9-altref": Clip(
+        suffix=".webm",
+        codec="libvpx-vp9",
+        num_frames=40,
+        options={"g": "20", "auto-alt-ref": "1", "lag-in-frames": "12", "cpu-used": "5"},
+    ),
+    "vp8-altref": Clip(
+        suffix=".webm",
+        codec="libvpx",
+        num_frames=40,
+        options={"g": "20", "auto-alt-ref": "1", "lag-in-frames": "12", "cpu-used": "5"},
+        planned=False,
+    ),
+    "mpeg4-avi": Clip(suffix=".avi", codec="mpeg4", options={"g": "12"}, planned=False),
+    "mpeg4-avi-b": Clip(suffix=".avi", codec="mpeg4", options={"g": "12", "bf": "2"}, planned=False),
+    "mpeg4-mp4-b": Clip(codec="mpeg4", options={"g": "12", "bf": "2"}, planned=False),
+}
+
+
+def picture(index: int, width_px: int, height_px: int) -> npt.NDArray[np.uint8]:
+    """Frame `index`: (H, W, 3) uint8 with a bar code, a moving square and noise."""
+    noise = np.random.default_rng(index).integers(0, 40, (height_px, width_px, 3))
+    pixels = noise.astype(np.uint8)
+    left = (index * 3) % (width_px - 16)
+    pixels[height_px // 2 : height_px // 2 + 16, left : left + 16] = (200, 60, 120)
+    for bit in range(BITS):
+        if index >> bit & 1:
+            pixels[:8, bit * 8 : bit * 8 + 8] = 255
+    return pixels
+
+
+def render(directory: Path, name: str) -> Path:
+    """Writes one clip of the table and returns its path; an existing file is used again."""
+    path = directory / f"{name}{CLIPS[name].suffix}"
+    if not path.exists():
+        write(path, CLIPS[name])
+    return path
+
+
+def write(path: Path, clip: Clip) -> None:
+    """Encodes a clip; everything is seeded and single-threaded."""
+    with av.open(str(path), "w", options=clip.container_options) as container:
+        if clip.second_stream:
+            small = _stream(container, clip, clip.width_px // 2, clip.height_px // 2)
+        stream = _stream(container, clip, clip.width_px, clip.height_px)
+        stream.disposition = Disposition.default  # FFmpeg prefers it to a larger or earlier stream
+        if clip.rotation_degrees:
+            stream.set_display_rotation(clip.rotation_degrees)
+        for index in range(clip.num_frames):
+            if clip.second_stream and index < clip.num_frames - 10:
+                container.mux(small.encode(_frame(clip, small, index + 1000)))
+            container.mux(stream.encode(_frame(clip, stream, index)))
+        if clip.second_stream:
+            container.mux(small.encode())
+        container.mux(stream.encode())
+
+
+def write_sound(path: Path) -> None:
+    """Half a second of silence: a container without video."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        stream.layout = "mono"
+        for start in range(0, 8192, 1024):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 16000, start
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def cut(source: Path, target: Path, share: float) -> None:
+    """Copies the first part of a file, as an interrupted download leaves it."""
+    data = source.read_bytes()
+    target.write_bytes(data[: int(len(data) * share)])
+
+
+def _stream(container: Any, clip: Clip, width_px: int, height_px: int) -> Any:
+    stream = container.add_stream(clip.codec, rate=clip.rate, options=clip.options)
+    stream.width, stream.height, stream.pix_fmt = width_px, height_px, clip.pix_fmt
+    stream.codec_context.thread_count = 1
+    stream.codec_context.time_base = _tick_seconds(clip)
+    return stream
+
+
+def _frame(clip: Clip, stream: Any, index: int) -> Any:
+    frame = av.VideoFrame.from_ndarray(picture(index, stream.width, stream.height), format="rgb24")
+    frame = frame.reformat(format=clip.pix_fmt)
+    frame.pts = clip.ticks[index] if clip.ticks else index % 1000 + clip.first_pts
+    frame.time_base = _tick_seconds(clip)
+    return frame
+
+
+def _tick_seconds(clip: Clip) -> Fraction:
+    return 1 / (clip.rate * 8) if clip.ticks else 1 / clip.rate

@@ -1,0 +1,183 @@
+"""Sampling rules: text form, ranges, and what short clips give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reelbank.extract.sampling import (
+    CONSECUTIVE_STARTS,
+    FORMS,
+    PAST_END,
+    All,
+    Choice,
+    Consecutive,
+    Every,
+    Fps,
+    Position,
+    Sampling,
+    Uniform,
+    choose,
+    clip_frames,
+    fixed_steps,
+    parse,
+)
+
+counts = st.integers(1, 400)
+samplings: st.SearchStrategy[Sampling] = st.one_of(
+    st.builds(Uniform, num_steps=counts, open=st.booleans()),
+    st.builds(Consecutive, num_steps=counts, start=st.sampled_from(CONSECUTIVE_STARTS)),
+    st.builds(Position, positions=st.lists(st.floats(0, 1), min_size=1, max_size=9).map(tuple)),
+    st.builds(Every, stride_frames=counts),
+    st.just(All()),
+    st.builds(Fps, rate_fps=st.floats(0.01, 240)),
+)
+
+
+def apply(sampling: Sampling | str, num_frames: int, past_end: str = "repeat", rate_fps: float = 25.0) -> Choice:
+    """A sampling of a clip at constant rate."""
+    return choose(
+        parse(sampling) if isinstance(sampling, str) else sampling,
+        np.arange(num_frames) / rate_fps,
+        num_frames / rate_fps,
+        clip_id="a17",
+        seed=0,
+        past_end=past_end,
+    )
+
+
+@given(samplings)
+def test_text_reads_back(sampling: Sampling) -> None:
+    assert parse(str(sampling)) == sampling
+    assert str(parse(str(sampling))) == str(sampling)
+
+
+@given(samplings, st.integers(1, 500), st.sampled_from(["pad", "repeat"]))
+def test_indices_stay_in_clip(sampling: Sampling, num_frames: int, past_end: str) -> None:
+    choice = apply(sampling, num_frames, past_end)
+    assert choice.frame_index.dtype == np.int64
+    assert len(choice.frame_index) == choice.valid_steps >= 1
+    assert 0 <= choice.frame_index.min() <= choice.frame_index.max() < num_frames
+    steps = fixed_steps(sampling)
+    if past_end == "repeat" and steps is not None:
+        assert choice.valid_steps == steps
+    if past_end == "pad" and isinstance(sampling, Uniform | Consecutive) and not getattr(sampling, "open", False):
+        assert len(set(choice.frame_index.tolist())) == choice.valid_steps == min(num_frames, sampling.num_steps)
+
+
+@given(samplings, st.integers(1, 500))
+def test_choice_is_the_same_twice(sampling: Sampling, num_frames: int) -> None:
+    np.testing.assert_array_equal(apply(sampling, num_frames).frame_index, apply(sampling, num_frames).frame_index)
+
+
+@pytest.mark.parametrize(
+    ("text", "num_frames", "expected"),
+    [
+        ("uniform:4", 10, [0, 3, 6, 9]),
+        ("uniform:4:open", 10, [0, 2, 4, 6]),
+        ("uniform:7:open", 31, [0, 4, 8, 12, 17, 21, 25]),  # floor(linspace(1, 31, 7, endpoint=False)) - 1
+        ("uniform:1", 10, [0]),
+        ("uniform:8", 3, [0, 0, 0, 0, 1, 1, 1, 2]),
+        ("consecutive:5:zero", 3, [0, 1, 2, 0, 1]),
+        ("consecutive:4:centre", 11, [3, 4, 5, 6]),
+        ("consecutive:3:random", 3, [0, 1, 2]),
+        ("position:0,0.5,1", 10, [0, 5, 9]),
+        ("position:0.99", 10, [9]),
+        ("every:4", 10, [0, 4, 8]),
+        ("all", 3, [0, 1, 2]),
+        ("fps:5", 25, [0, 5, 10, 15, 20]),
+        ("fps:50", 3, [0, 0, 1, 1, 2, 2]),  # a tie takes the earlier frame
+        ("fps:1", 5, [0]),
+    ],
+)
+def test_indices_follow_the_rule(text: str, num_frames: int, expected: list[int]) -> None:
+    assert apply(text, num_frames).frame_index.tolist() == expected
+
+
+def test_fps_takes_nearest_frame_of_variable_rate() -> None:
+    times = np.asarray([10.0, 10.1, 10.9, 12.2])
+    choice = choose(parse("fps:1"), times, 3.0, clip_id="a", seed=0)
+    assert choice.frame_index.tolist() == [0, 2, 3]
+    late = choose(parse("fps:1"), times, 3.0, clip_id="a", seed=0, start_seconds=9.5)
+    assert late.frame_index.tolist() == [0, 1, 2]
+
+
+def test_random_start_is_uniform_and_depends_on_clip_and_seed() -> None:
+    sampling, times = Consecutive(num_steps=7), np.arange(10) / 25.0
+    starts = [int(choose(sampling, times, 0.4, clip_id=f"clip{i}", seed=3).frame_index[0]) for i in range(2000)]
+    counts_by_start = np.bincount(starts, minlength=4)
+    assert len(counts_by_start) == 4
+    assert (abs(counts_by_start - 500) < 100).all()  # 5 standard deviations of a binomial
+    others = [int(choose(sampling, times, 0.4, clip_id=f"clip{i}", seed=4).frame_index[0]) for i in range(2000)]
+    assert starts != others
+
+
+def test_short_clip_by_past_end() -> None:
+    assert apply("uniform:16", 5).valid_steps == 16
+    assert apply("uniform:16", 5, "pad").frame_index.tolist() == [0, 1, 2, 3, 4]
+    assert apply("consecutive:16:zero", 5, "pad").frame_index.tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match=r"clip 'a17': uniform:16 asks for 16 frames, the clip has 5"):
+        apply("uniform:16", 5, "error")
+    assert apply("position:0,0.1", 1, "error").valid_steps == 2
+    with pytest.raises(ValueError, match="'loop' is not one of error, pad, repeat"):
+        apply("all", 5, "loop")
+    with pytest.raises(ValueError, match="has no frames"):
+        apply("all", 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "uniform",
+        "uniform:",
+        "uniform:0",
+        "uniform:-3",
+        "uniform:4:",
+        "uniform:4:closed",
+        "uniform:4.0",
+        "consecutive:9:middle",
+        "consecutive:9:",
+        "consecutive",
+        "position:",
+        "position:1.5",
+        "position:nan",
+        "every:0",
+        "every",
+        "all:3",
+        "fps:0",
+        "fps:inf",
+        "fps:",
+        "random:3",
+        "uniform:١٦",
+    ],
+)
+def test_bad_text_lists_the_forms(text: str) -> None:
+    with pytest.raises(ValueError, match="the forms") as caught:
+        parse(text)
+    assert all(form in str(caught.value) for form in FORMS)
+    assert repr(text) in str(caught.value)
+
+
+def test_clip_frames_are_half_open() -> None:
+    times = np.arange(10) / 10.0
+    assert clip_frames(times, 1.0, clip_id="a") == (0, 10)
+    assert clip_frames(times, 1.0, clip_id="a", start_seconds=0.2, end_seconds=0.5) == (2, 5)
+    assert clip_frames(times, 1.0, clip_id="a", start_seconds=0.85) == (9, 10)
+    assert clip_frames(times, 1.0, clip_id="a", end_seconds=5.0) == (0, 10)
+    with pytest.raises(ValueError, match=r"clip 'a': end_seconds=5 is past the video's 1 s"):
+        clip_frames(times, 1.0, clip_id="a", end_seconds=5.0, past_end="error")
+    with pytest.raises(ValueError, match=r"the interval \[0.5, 0.5\) s is empty"):
+        clip_frames(times, 1.0, clip_id="a", start_seconds=0.5, end_seconds=0.5)
+    with pytest.raises(ValueError, match="no frame starts in"):
+        clip_frames(times, 1.0, clip_id="a", start_seconds=3.0)
+    with pytest.raises(ValueError, match="is empty"):
+        clip_frames(times, 1.0, clip_id="a", start_seconds=float("nan"))
+
+
+@pytest.mark.parametrize("past_end", PAST_END)
+def test_clip_frames_end_of_video_is_no_error(past_end: str) -> None:
+    times = np.arange(10) / 10.0
+    assert clip_frames(times, 1.0, clip_id="a", end_seconds=1.0, past_end=past_end) == (0, 10)

@@ -1,0 +1,165 @@
+"""Conformance of every head in the table, and the published sizes of the calorie heads."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from reelbank.heads.config import TrainConfig
+from reelbank.heads.errors import TrainingError
+from reelbank.heads.models import HEADS, HeadShape, build_head
+from reelbank.heads.models.conv_aggregation import ConvAggregator
+
+OPTIONS = {
+    "conv-aggregation": [{}, {"aggregation": "flatten"}, {"trunk": "shared"}],
+    "linear": [{}],
+    "mlp": [{}, {"trunk": "shared"}],
+}
+CASES = [(name, options) for name in sorted(HEADS) for options in OPTIONS[name]]
+LENGTHS = [1, 2, 3, 5, 7, 8, 13, 21]
+
+
+def _shape(num_steps: int = max(LENGTHS)) -> HeadShape:
+    return HeadShape(taps={"cls": 12}, outputs={"label": 4, "target": 9}, num_steps=num_steps)
+
+
+def _head(name: str, options: dict[str, str]) -> nn.Module:
+    torch.manual_seed(0)
+    return build_head(name, _shape(), options).double().eval()
+
+
+def _batch() -> tuple[torch.Tensor, torch.Tensor]:
+    """Clips of every length, zero-padded to the longest."""
+    torch.manual_seed(1)
+    features = torch.randn(len(LENGTHS), max(LENGTHS), 12, dtype=torch.float64)
+    mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
+    return features * mask.unsqueeze(-1), mask
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_outputs_have_the_declared_shapes(name: str, options: dict[str, str]) -> None:
+    features, mask = _batch()
+    logits = _head(name, options)({"cls": features}, mask)
+    assert {output: tuple(value.shape) for output, value in logits.items()} == {"label": (8, 4), "target": (8, 9)}
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_batch_of_one_without_padding_equals_row_of_a_padded_batch(name: str, options: dict[str, str]) -> None:
+    head = _head(name, options)
+    features, mask = _batch()
+    together = head({"cls": features}, mask)
+    for i, length in enumerate(LENGTHS):
+        alone = head({"cls": features[i : i + 1, :length]}, mask[i : i + 1, :length])
+        for output, logits in alone.items():
+            torch.testing.assert_close(logits[0], together[output][i])
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_what_stands_in_the_padding_does_not_matter(name: str, options: dict[str, str]) -> None:
+    head = _head(name, options)
+    features, mask = _batch()
+    dirty = torch.where(mask.unsqueeze(-1), features, torch.full_like(features, 7.0))
+    for output, logits in head({"cls": dirty}, mask).items():
+        torch.testing.assert_close(logits, head({"cls": features}, mask)[output])
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_state_round_trip_gives_the_same_logits(name: str, options: dict[str, str]) -> None:
+    first = _head(name, options)
+    second = build_head(name, _shape(), options).double().eval()
+    second.load_state_dict(first.state_dict())
+    features, mask = _batch()
+    for output, logits in first({"cls": features}, mask).items():
+        assert torch.equal(logits, second({"cls": features}, mask)[output])
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_every_parameter_gets_a_gradient(name: str, options: dict[str, str]) -> None:
+    head = _head(name, options)
+    features, mask = _batch()
+    sum(value.square().sum() for value in head({"cls": features}, mask).values()).backward()
+    for key, parameter in head.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.abs().sum() > 0, key
+
+
+@pytest.mark.parametrize("name", sorted(HEADS))
+def test_options_of_every_head_are_fields_of_the_configuration(name: str) -> None:
+    for option, default in HEADS[name].options.items():
+        assert TrainConfig.__dataclass_fields__[option].default == default
+
+
+def test_adaptive_aggregation_of_full_clips_equals_the_plain_layers() -> None:
+    torch.manual_seed(0)
+    ours = ConvAggregator(12, 16, "adaptive").double()
+    layers: list[nn.Module] = []
+    for conv in ours.convs:
+        layers += [conv, nn.ReLU(), nn.MaxPool1d(2)]
+    plain = nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten(), ours.fc)
+    sequence = torch.randn(3, 16, 12, dtype=torch.float64)
+    torch.testing.assert_close(ours(sequence, torch.ones(3, 16, dtype=torch.bool)), plain(sequence.transpose(1, 2)))
+
+
+@pytest.mark.parametrize(("width", "count"), [(1536, 985_219), (512, 460_931), (384, 395_395)])
+def test_evaluator_has_the_published_number_of_parameters(width: int, count: int) -> None:
+    shape = HeadShape(taps={"x": width}, outputs={"label": 27, "target": 1000}, num_steps=1)
+    assert _parameters(build_head("mlp", shape)) == count
+
+
+@pytest.mark.parametrize(("width", "count"), [(1536, 558_851), (512, 296_707)])
+def test_shared_trunk_has_the_published_number_of_parameters(width: int, count: int) -> None:
+    shape = HeadShape(taps={"x": width}, outputs={"label": 27, "target": 1000}, num_steps=1)
+    assert _parameters(build_head("mlp", shape, {"trunk": "shared"})) == count
+
+
+@pytest.mark.parametrize(
+    ("width", "steps", "aggregation", "count"),
+    [
+        (1536, 160, "adaptive", 3_049_856),
+        (512, 90, "adaptive", 1_344_896),
+        (1536, 160, "flatten", 6_785_408),
+        (512, 90, "flatten", 2_000_256),
+    ],
+)
+def test_aggregator_has_the_published_number_of_parameters(
+    width: int, steps: int, aggregation: str, count: int
+) -> None:
+    with torch.device("meta"):
+        assert _parameters(ConvAggregator(width, steps, aggregation)) == count
+
+
+def test_pooled_heads_of_several_taps_read_them_side_by_side() -> None:
+    shape = HeadShape(taps={"b": 2, "a": 3}, outputs={"label": 2}, num_steps=1)
+    head = build_head("linear", shape)
+    a, b = torch.randn(4, 1, 3), torch.randn(4, 1, 2)
+    mask = torch.ones(4, 1, dtype=torch.bool)
+    expected = nn.functional.linear(torch.cat([a[:, 0], b[:, 0]], dim=1), *head.outputs["label"].parameters())
+    torch.testing.assert_close(head({"b": b, "a": a}, mask)["label"], expected)
+
+
+def test_flatten_refuses_more_steps_than_it_was_built_for() -> None:
+    head = ConvAggregator(12, 8, "flatten")
+    with pytest.raises(TrainingError, match="built for 8 steps"):
+        head(torch.zeros(1, 9, 12), torch.ones(1, 9, dtype=torch.bool))
+
+
+def test_aggregation_refuses_two_taps_and_unknown_names_are_listed() -> None:
+    shape = HeadShape(taps={"a": 3, "b": 3}, outputs={"label": 2}, num_steps=4)
+    with pytest.raises(TrainingError, match=r"one tap, got \['a', 'b'\]"):
+        build_head("conv-aggregation", shape)
+    with pytest.raises(TrainingError, match="choose one of conv-aggregation, linear, mlp"):
+        build_head("transformer", shape)
+    with pytest.raises(TrainingError, match="has no option 'depth'"):
+        build_head("linear", shape, {"depth": 3})
+
+
+def test_shape_goes_through_json() -> None:
+    assert HeadShape(**_shape().to_json()) == _shape()
+    assert math.prod(_shape().outputs.values()) == 36

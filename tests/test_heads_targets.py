@@ -1,0 +1,181 @@
+"""Softened bins and losses: the golden numbers of SYSTEMS.md section 7, and the properties of every loss."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import entropy
+
+from reelbank.heads.config import LOSS_NAMES
+from reelbank.heads.errors import TrainingError
+from reelbank.heads.losses import LOSSES, reduce
+from reelbank.heads.metrics import TargetScores, nll_per_clip, spc_bins_per_clip
+from reelbank.heads.targets import Bins, balanced_weights, class_distributions, class_numbers, make_bins, vocabulary
+
+KCAL = Bins(target="kcal", num_bins=1000, low=0.0, high=1000.0, sigma_bins=5.0)
+
+
+def _label(value: float) -> np.ndarray:
+    return KCAL.distributions(np.array([value]))[0]
+
+
+def _scores(predicted: np.ndarray, value: float = 400.0) -> TargetScores:
+    truth = np.array([value])
+    return TargetScores(
+        probabilities=predicted[None], bin_values=KCAL.values(), truth=truth, labels=KCAL.distributions(truth)
+    )
+
+
+def test_soft_label_of_400_has_the_published_peak() -> None:
+    p = _label(400.0)
+    assert p.argmax() == 400
+    assert p[[399, 400, 401]] == pytest.approx([0.0792160, 0.0795335, 0.0767213], abs=5e-8)
+    assert entropy(p) == pytest.approx(3.028376, abs=5e-7)
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0, 500.0, 1000.0])
+def test_soft_label_is_a_distribution_at_borders_too(value: float) -> None:
+    assert _label(value).sum() == pytest.approx(1.0, abs=1e-12)
+
+
+def test_bins_hit_by_labels_are_the_published_ones() -> None:
+    labels = np.array([0, 1, 89, 250, 500, 501, 750, 999, 1000], dtype=float)
+    expected = [0, 1, 89, 250, 499, 500, 749, 998, 999]
+    assert KCAL.nearest(labels).tolist() == expected
+    hard = Bins(target="kcal", num_bins=1000, low=0.0, high=1000.0, sigma_bins=5.0, labels="hard")
+    assert hard.distributions(labels).argmax(axis=1).tolist() == expected
+
+
+def test_bin_values_end_at_the_range() -> None:
+    assert KCAL.values()[[0, 1, 999]] == pytest.approx([0.0, 1000 / 999, 1000.0])
+
+
+@pytest.mark.parametrize(
+    ("shift", "nll", "spc"),
+    [(5, 4.512, 0.9921), (10, 6.033, 0.9832), (25, 16.53, 0.9502), (50, 35.50, 0.8762), (100, 35.57, 0.6683)],
+)
+def test_shifted_predictions_have_the_published_nll_and_spc(shift: int, nll: float, spc: float) -> None:
+    scores = _scores(_label(400.0 + shift))
+    assert nll_per_clip(scores)[0] == pytest.approx(nll, rel=2e-4)
+    assert spc_bins_per_clip(scores)[0] == pytest.approx(spc, abs=1e-4)
+
+
+def test_nll_of_uniform_and_of_perfect_predictions_is_the_published_one() -> None:
+    assert nll_per_clip(_scores(np.full(1000, 1e-3)))[0] == pytest.approx(7.907255, abs=1e-6)
+    assert nll_per_clip(_scores(_label(400.0)))[0] == pytest.approx(3.999532, abs=1e-6)
+
+
+def test_losses_of_a_uniform_prediction_are_the_published_ones() -> None:
+    p, z = torch.from_numpy(_label(400.0))[None], torch.zeros(1, 1000, dtype=torch.float64)
+    assert LOSSES["kld"](z, p).item() == pytest.approx(3.879379, abs=1e-6)
+    assert LOSSES["jsd"](z, p).item() == pytest.approx(0.630965, abs=1e-6)
+
+
+@pytest.mark.parametrize(("shift", "value"), [(5, 0.4990), (10, 1.9960), (25, 12.475)])
+def test_kld_between_shifted_labels_is_the_published_one(shift: int, value: float) -> None:
+    p = torch.from_numpy(_label(400.0))[None]
+    # The logits of a Gaussian are its exponents: no log of an underflowed probability is taken.
+    z = -((torch.arange(1000, dtype=torch.float64) - 0.999 * (400 + shift)) ** 2) / 50
+    assert LOSSES["kld"](z[None], p).item() == pytest.approx(value, rel=2e-4)
+
+
+def test_kld_and_ce_have_the_same_gradient() -> None:
+    generator = torch.Generator().manual_seed(0)
+    p = torch.from_numpy(KCAL.distributions(np.array([120.0, 800.0])))
+    grads = []
+    for name in ("ce", "kld"):
+        z = torch.randn(2, 1000, generator=generator.manual_seed(1), dtype=torch.float64).requires_grad_()
+        LOSSES[name](z, p).mean().backward()
+        grads.append(z.grad)
+    assert torch.equal(grads[0], grads[1])
+
+
+def test_mean_reduction_is_a_thousandth_of_the_sum_for_a_thousand_bins() -> None:
+    per_example = torch.tensor([1.0, 3.0])
+    assert reduce(per_example, 1000, "sum").item() == 2.0
+    assert reduce(per_example, 1000, "mean").item() == pytest.approx(0.002)
+
+
+def test_weighted_reduction_equals_torch_weighted_cross_entropy() -> None:
+    z, y = torch.randn(8, 3), torch.tensor([0, 1, 2, 0, 1, 2, 0, 0])
+    weight = torch.tensor([0.5, 1.0, 3.0])
+    ours = reduce(LOSSES["ce"](z, class_distributions(y, 3, 0.0)), 3, "sum", weight[y])
+    torch.testing.assert_close(ours, torch.nn.functional.cross_entropy(z, y, weight=weight))
+
+
+def test_label_smoothing_equals_torch() -> None:
+    z, y = torch.randn(8, 3), torch.tensor([0, 1, 2, 0, 1, 2, 0, 0])
+    ours = LOSSES["ce"](z, class_distributions(y, 3, 0.1)).mean()
+    torch.testing.assert_close(ours, torch.nn.functional.cross_entropy(z, y, label_smoothing=0.1))
+
+
+def test_losses_table_holds_the_names_that_the_configuration_offers() -> None:
+    assert sorted(LOSSES) == sorted(LOSS_NAMES)
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_every_loss_is_finite_with_finite_gradient_on_one_hot_labels(name: str, scale: float) -> None:
+    z = (torch.randn(6, 7) * scale).requires_grad_()
+    per_example = LOSSES[name](z, class_distributions(torch.arange(6), 7, 0.0))
+    assert per_example.shape == (6,)
+    per_example.mean().backward()  # type: ignore[no-untyped-call]
+    assert z.grad is not None
+    assert torch.isfinite(per_example).all()
+    assert torch.isfinite(z.grad).all()
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_every_loss_is_least_at_the_label(name: str) -> None:
+    p = torch.softmax(torch.randn(4, 9, dtype=torch.float64), dim=1)
+    at_label, elsewhere = LOSSES[name](p.log(), p), LOSSES[name](torch.randn(4, 9, dtype=torch.float64), p)
+    assert (at_label < elsewhere).all()
+    if name != "ce":
+        torch.testing.assert_close(at_label, torch.zeros(4, dtype=torch.float64), atol=1e-9, rtol=0)
+
+
+def test_jsd_equals_scipy_and_is_at_most_ln2() -> None:
+    z, p = torch.randn(5, 11, dtype=torch.float64), torch.softmax(torch.randn(5, 11, dtype=torch.float64), dim=1)
+    expected = jensenshannon(p.numpy(), z.softmax(dim=1).numpy(), axis=1) ** 2
+    assert LOSSES["jsd"](z, p).numpy() == pytest.approx(expected, abs=1e-9)
+    wrong = torch.tensor([[50.0, -50.0]])
+    assert LOSSES["jsd"](wrong, torch.tensor([[0.0, 1.0]])).item() == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_make_bins_takes_0_to_1000_for_kcal_and_the_training_range_else() -> None:
+    values = np.array([20.0, 70.0])
+    options = {"num_bins": 10, "value_range": None, "sigma_bins": 1.0, "labels": "soft"}
+    assert (make_bins("kcal", values, **options).low, make_bins("kcal", values, **options).high) == (0, 1000)
+    assert (make_bins("speed", values, **options).low, make_bins("speed", values, **options).high) == (20, 70)
+
+
+@pytest.mark.parametrize(
+    ("values", "value_range", "message"),
+    [
+        ([1.0, np.nan, np.nan], None, "not finite in 2 of 3 training clips"),
+        ([1.0, 2000.0], (0.0, 1000.0), "1 of 2 training clips lie outside 0:1000"),
+        ([3.0, 3.0], None, "is 3 for every training clip"),
+    ],
+)
+def test_make_bins_refuses_bad_targets(
+    values: list[float], value_range: tuple[float, float] | None, message: str
+) -> None:
+    with pytest.raises(TrainingError, match=message):
+        make_bins("y", np.array(values), num_bins=10, value_range=value_range, sigma_bins=1.0, labels="soft")
+
+
+def test_vocabulary_is_sorted_and_needs_two_classes() -> None:
+    assert vocabulary(["b", "a", "b"]) == ("a", "b")
+    assert class_numbers(["b", "new"], ("a", "b")).tolist() == [1, -1]
+    with pytest.raises(TrainingError, match=r"at least 2 classes .* found only 'a'"):
+        vocabulary(["a", "a"])
+
+
+def test_balanced_weights_make_every_class_weigh_the_same() -> None:
+    numbers = np.array([0, 0, 0, 1])
+    weights = balanced_weights(numbers, 3)
+    assert weights.tolist() == pytest.approx([4 / 9, 4 / 3, 0.0])

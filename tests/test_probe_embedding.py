@@ -1,0 +1,73 @@
+"""t-SNE: a map better than its start, the same on every run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from reelbank.heads.embedding import Embedding, tsne
+
+
+def _clusters(num_rows: int = 300, num_classes: int = 24, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    labels = random.integers(num_classes, size=num_rows)
+    return random.normal(size=(num_classes, 60))[labels] * 1.5 + random.normal(size=(num_rows, 60)), labels
+
+
+def _knn_accuracy(points: np.ndarray, labels: np.ndarray) -> float:
+    distances = ((points[:, None] - points[None]) ** 2).sum(axis=2)
+    np.fill_diagonal(distances, np.inf)
+    return float(np.mean(labels[distances.argmin(axis=1)] == labels))
+
+
+@pytest.mark.parametrize("method", ["barnes-hut", "fft"])
+def test_map_separates_what_its_start_does_not(method: str) -> None:
+    rows, labels = _clusters()
+    embedding = tsne(rows, perplexity=10, num_iterations=500, method=method)
+    start, final = _knn_accuracy(embedding.start, labels), _knn_accuracy(embedding.coordinates, labels)
+    assert start < 0.75
+    assert final > start + 0.2
+    assert final > 0.95
+    assert embedding.method == method
+
+
+@pytest.mark.parametrize("method", ["barnes-hut", "fft"])
+def test_same_seed_gives_the_same_map(method: str) -> None:
+    rows, _ = _clusters(num_rows=80)
+    first, second = (tsne(rows, num_iterations=300, seed=3, method=method) for _ in range(2))
+    assert np.array_equal(first.coordinates, second.coordinates)
+    assert first.kl_divergence == second.kl_divergence
+
+
+def test_perplexity_is_clipped_and_both_values_kept() -> None:
+    rows, _ = _clusters(num_rows=31)
+    embedding = tsne(rows, perplexity=30, num_iterations=260)
+    assert (embedding.perplexity_asked, embedding.perplexity) == (30, 10)
+
+
+def test_pca_keeps_at_most_fifty_dimensions_and_says_how_much_they_hold() -> None:
+    rows, _ = _clusters()
+    embedding = tsne(rows, num_iterations=260)
+    assert embedding.pca_dimensions == 50
+    assert 0.5 < embedding.pca_variance < 1
+    assert embedding.start[:, 0].std() == pytest.approx(1e-4)
+
+
+def test_one_dimension_still_gives_a_plane() -> None:
+    embedding = tsne(np.linspace(0, 1, 40)[:, None], num_iterations=300)
+    assert isinstance(embedding, Embedding)
+    assert np.isfinite(embedding.coordinates).all()
+    assert embedding.coordinates[:, 1].std() > 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.zeros((3, 2)), r"3 rows found, at least 5 needed.*--level step"),
+        (np.ones((20, 4)), "all 20 rows are equal"),
+        (np.array([[0.0, 1.0]] * 8 + [[np.inf, 0.0]]), "row 8 holds NaN or Inf"),
+        (np.zeros(9), "expected"),
+    ],
+)
+def test_rows_that_cannot_be_mapped_are_refused(rows: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tsne(rows)
