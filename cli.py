@@ -19,19 +19,15 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 PATH = click.Path(path_type=Path)
 
 
-class Pair(click.ParamType[Any]):
+def _pair(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, float] | None:
     """Two numbers as LOW:HIGH."""
-
-    name = "LOW:HIGH"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, tuple):
-            return value
-        try:
-            low, high = (float(part) for part in str(value).split(":"))
-        except ValueError:
-            self.fail(f"{value!r} is not of the form LOW:HIGH, e.g. 0:1000", param, ctx)
-        return low, high
+    if value is None:
+        return None
+    try:
+        low, high = (float(part) for part in value.split(":"))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not of the form LOW:HIGH, e.g. 0:1000", ctx, param) from None
+    return low, high
 
 
 def options_of(load: Callable[[], type]) -> Callable[[Command], Command]:
@@ -60,7 +56,8 @@ def _option(entry: Field[Any], hint: Any) -> Callable[[Command], Command]:
     elif meta.get("choices"):
         settings["type"] = click.Choice(sorted(meta["choices"]))
     elif "tuple[float, float]" in text:
-        settings["type"] = Pair()
+        settings["callback"] = _pair
+        settings["metavar"] = "LOW:HIGH"
         settings["default"] = None if default is None else f"{default[0]:g}:{default[1]:g}"
     elif "Path" in text:
         settings["type"] = PATH

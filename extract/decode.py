@@ -5,8 +5,11 @@ frames in them are dropped undecoded. Every wanted frame is recognised by its ti
 emits anything else than the plan says, the video is decoded sequentially instead.
 
 One decoder thread: processes over clips use the cores better than threads in one decoder, and frame threads
-deadlock with PyAV's log callback, which is therefore never installed. Damage that FFmpeg conceals inside a
-frame without flagging it is not seen here; a frame flagged corrupt is an error.
+deadlock with PyAV's log callback, which is therefore never installed.
+
+Damage that FFmpeg conceals inside a frame without flagging it is not seen here, as in every player, and neither
+is damage in packets that no wanted frame needs. A wanted frame that is flagged corrupt is an error: none of 327
+intact real clips has one. Mirroring and non-square pixels are not undone; rotation is.
 """
 
 from __future__ import annotations

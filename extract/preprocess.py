@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from av.video.reformatter import VideoReformatter
 
-from reelbank.extract.frame import Frame, Pixels, rgb_of, rotate
+# A backbone's description holds a `Preprocess`: it must not cost the import of av, cv2 or torch, which the
+# functions below import when they are made.
+if TYPE_CHECKING:
+    from reelbank.extract.frame import Frame, Pixels
 
 COLORS = ("gray", "rgb")
 INTERPOLATIONS = ("bicubic", "bilinear")
@@ -101,6 +102,8 @@ def make(preprocess: Preprocess, resize: str = "exact") -> Callable[[Frame | Any
     """
     if resize not in RESIZES:
         raise ValueError(f"{resize = } is not one of {', '.join(RESIZES)}")
+    from reelbank.extract.frame import Frame
+
     shrink = _Swscale(preprocess.interpolation)
 
     def apply(frame: Frame | Any) -> Pixels:
@@ -122,6 +125,8 @@ def make(preprocess: Preprocess, resize: str = "exact") -> Callable[[Frame | Any
 
 def thumbnail(frame: Frame | Any) -> Pixels:
     """(72, 96, 3) uint8: the whole frame, scaled to fit, on black."""
+    from reelbank.extract.frame import Frame
+
     frame = frame if isinstance(frame, Frame) else Frame(frame)
     height, width = THUMBNAIL_PX
     scale = min(height / frame.height_px, width / frame.width_px)
@@ -144,8 +149,7 @@ def to_gray(pixels: Pixels) -> Pixels:
     """(H, W, 3) RGB to (H, W): 0.299 R + 0.587 G + 0.114 B in OpenCV's fixed point."""
     import cv2  # only flow needs it
 
-    gray: Pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    return gray
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def _span(have: int, want: int) -> tuple[int, int, int]:
@@ -158,6 +162,8 @@ def _span(have: int, want: int) -> tuple[int, int, int]:
 def _torch_resize(pixels: Pixels, size: tuple[int, int], interpolation: str) -> Pixels:
     if pixels.shape[:2] == size:
         return pixels
+    import torch
+
     planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     resized = torch.nn.functional.interpolate(
         planes, size=size, mode=interpolation, align_corners=False, antialias=True
@@ -169,12 +175,16 @@ class _Swscale:
     """Two steps, because swscale's path that scales and converts to RGB at once is not vectorised."""
 
     def __init__(self, interpolation: str) -> None:
+        from av.video.reformatter import VideoReformatter
+
         self._interpolation = interpolation.upper()
         self._scale = VideoReformatter()
         self._to_rgb = VideoReformatter()
 
     def __call__(self, frame: Frame, size: tuple[int, int]) -> Pixels:
         """The shown frame scaled to (height, width): (H, W, 3)."""
+        from reelbank.extract.frame import rgb_of, rotate
+
         turns = frame.quarter_turns
         height, width = size[::-1] if turns % 2 else size
         between = _intermediate(frame.native.format)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
+import threading
 import time
 import traceback
 from collections.abc import Mapping
@@ -43,6 +45,7 @@ ALIVE_SECONDS = 1.0
 def work(connection: Any, setup: WorkerSetup) -> None:
     """The process's main function: answers ClipJobs and DRAIN on `connection` until it gets None."""
     try:
+        threading.Thread(target=_die_with_parent, daemon=True).start()
         _limit_threads()
         worker = Worker(connection, setup)
         connection.send(Ready())
@@ -290,6 +293,14 @@ def _reason(error: ValueError) -> str:
     if not isinstance(error, DecodeError):
         return str(error)
     return error.reason if error.frame_index is None else f"frame {error.frame_index}: {error.reason}"
+
+
+def _die_with_parent() -> None:
+    """A parent that was killed cannot stop its workers, and a new run must not meet them."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _limit_threads() -> None:

@@ -144,7 +144,7 @@ def _barnes_hut(
     seed: int,
 ) -> tuple[NDArray[np.float64], float]:
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     model = TSNE(
         n_components=2,

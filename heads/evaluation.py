@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -240,3 +241,32 @@ def _compared(entry: Mapping[str, Any], split: str, metric: str, baseline: str) 
 
 def _short(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def summary_text(directory: Path, results: Mapping[str, Any]) -> str:
+    """results.json as lines for a terminal."""
+    lines = [results["verdict"], ""]
+    for split, entry in results["splits"].items():
+        lines.append(f"{split}: {entry['num_clips']} clips, {entry['num_groups']} groups")
+        for name, measured in entry["metrics"].items():
+            lines.append(f"  {name:<14}{_measured(measured):<40}{_guesses(entry['baselines'], name)}".rstrip())
+    lines += ["", results["selection"]["sentence"], *results["notes"], f"Run: {directory}"]
+    if (directory / "report.html").exists():
+        lines.append(f"Report: {directory / 'report.html'}")
+    return "\n".join(lines)
+
+
+def _measured(measured: Mapping[str, Any]) -> str:
+    if measured["value"] is None:
+        return "undefined"
+    shown = _short(measured["value"])
+    if measured["low"] is not None:
+        shown += f" [{_short(measured['low'])}, {_short(measured['high'])}]"
+    unit = measured["unit"]
+    return shown if unit in ("", "fraction", "correlation") else f"{shown} {unit}"
+
+
+def _guesses(guesses: Mapping[str, Mapping[str, float]], metric: str) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {_short(values[metric])}" for name, values in guesses.items() if metric in values
+    )

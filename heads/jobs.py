@@ -156,6 +156,7 @@ def prepare(config: TrainConfig, progress: Progress | None = None) -> Prepared:
             sigma_bins=config.sigma,
             labels=config.target_labels,
         )
+    notes += _untrained_classes(table, partitions)
     labels = _vocabulary(config, table, trained, has_target=target is not None, notes=notes)
     needs_steps = head_row(config.head).needs_steps
     features = load_features(table, needs_steps=needs_steps, pool=config.pool, view=config.view, progress=progress)
@@ -221,6 +222,17 @@ def _vocabulary(
             f"{empty} of {len(labels)} training clips have no label; label them, or train on a target with --label none"
         )
     return vocabulary(labels.tolist())
+
+
+def _untrained_classes(table: ClipTable, partitions: tuple[Partition, ...]) -> list[str]:
+    """With folds, a class whose clips all share few groups may be missing in the training part of a fold."""
+    notes = []
+    for part in partitions if len(partitions) > 1 else ():
+        missing = sorted(set(table.labels[part.test].tolist()) - set(table.labels[part.train].tolist()))
+        if missing:
+            names = ", ".join(map(repr, missing[:5]))
+            notes.append(f"Fold {part.fold} is tested on {len(missing)} classes it never trains on ({names}).")
+    return notes
 
 
 def _notes_about_clips(table: ClipTable) -> list[str]:

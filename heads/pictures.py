@@ -69,12 +69,10 @@ def scatter_by_class(
     of_class = np.asarray(labels, dtype=str)
     size = point_size(len(coordinates))
     handles: list[Line2D] = []
-    rare = ~np.isin(of_class, shown)
-    styles = {name: (PALETTE[i % 8], MARKERS[i // 8]) for i, name in enumerate(shown)}
-    for name, (color, marker) in [*styles.items(), ("", (GREY, "."))]:
-        mask = rare if not name and name not in styles else of_class == name
-        if not mask.any():
-            continue
+    parts = [(name_text(name), of_class == name, PALETTE[i % 8], MARKERS[i // 8]) for i, name in enumerate(shown)]
+    if len(shown) < len(names):
+        parts.append((f"{len(names) - len(shown)} rarer classes", ~np.isin(of_class, shown), GREY, "."))
+    for text, mask, color, marker in parts:
         for hollow in (False, True):
             points = coordinates[mask & (unknown == hollow)]
             face = "none" if hollow else color
@@ -89,7 +87,6 @@ def scatter_by_class(
                 alpha=0.9,
             )
         hollow = bool(unknown[mask].all())
-        text = name_text(name) if name in styles else f"{len(names) - len(shown)} rarer classes"
         face = "none" if hollow else color
         handles.append(Line2D([], [], marker=marker, color=color, markerfacecolor=face, linestyle="", label=text))
     if unknown.any():
@@ -273,9 +270,11 @@ def predicted_vs_true(
         unit: of the target; '' for none.
     """
     name = f"{target_name} ({unit})" if unit else target_name
-    figure = new_figure(4.6 * max(2, len(groups)), 7.6, f"Predicted and true {name_text(name)}", heading)
-    figure.set_layout_engine("constrained", h_pad=0.08)
-    grid = figure.subplots(2, max(2, len(groups)), squeeze=False)
+    # One split: both panels side by side; several: one column each.
+    columns, width = (2, 9.2) if len(groups) < 2 else (len(groups), 4.6 * len(groups))
+    height = 4.4 if len(groups) < 2 else 7.6
+    figure = new_figure(width, height, f"Predicted and true {name_text(name)}", heading)
+    panels = np.ravel(figure.subplots(1 if len(groups) < 2 else 2, columns))
     everything = np.concatenate([np.concatenate(pair) for pair in groups.values()] or [np.zeros(1)])
     everything = everything[np.isfinite(everything)]
     low, high = (everything.min(), everything.max()) if len(everything) else (0.0, 1.0)
@@ -284,7 +283,7 @@ def predicted_vs_true(
     for column, (split, (true, predicted)) in enumerate(groups.items()):
         keep = np.isfinite(true) & np.isfinite(predicted)
         true, predicted = true[keep], predicted[keep]
-        top, bottom = grid[0, column], grid[1, column]
+        top, bottom = panels[column], panels[column + max(1, len(groups))]
         top.plot([low, high], [low, high], color=GREY, linewidth=1, zorder=0)
         top.scatter(true, predicted, s=point_size(len(true)), color=PALETTE[0], alpha=0.6, linewidths=0)
         top.set(xlim=(low, high), ylim=(low, high), xlabel="true", ylabel="predicted", aspect="equal")
@@ -295,9 +294,6 @@ def predicted_vs_true(
         bottom.legend(fontsize=8, frameon=False)
         clean_axes(top)
         clean_axes(bottom)
-    for column in range(len(groups), grid.shape[1]):
-        grid[0, column].set_visible(False)
-        grid[1, column].set_visible(False)
     return figure
 
 

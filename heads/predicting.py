@@ -54,6 +54,35 @@ class PredictResult:
     warning: str
     notes: tuple[str, ...]
 
+    def accuracy_by_split(self) -> dict[str, float]:
+        """Share of right classes in each split that has labels the head knows."""
+        if self.predicted is None or self.class_names is None:
+            return {}
+        known = np.isin(self.labels, self.class_names)
+        right = self.predicted == self.labels
+        splits = sorted(set(self.splits[known].tolist()))
+        return {split: float(right[known & (self.splits == split)].mean()) for split in splits}
+
+    def to_json(self) -> dict[str, Any]:
+        """What was predicted, without the rows."""
+        return {
+            "num_clips": len(self.clip_ids),
+            "classes": None if self.class_names is None else list(self.class_names),
+            "target_name": self.target_name,
+            "accuracy_by_split": self.accuracy_by_split(),
+            "left_out": [{"reason": reason, "count": count} for reason, count in self.left_out],
+            "warning": self.warning,
+            "notes": list(self.notes),
+        }
+
+    def text(self) -> str:
+        """The same for a terminal."""
+        lines = [self.warning] if self.warning else []
+        lines.append(f"{len(self.clip_ids)} clips predicted.")
+        for split, accuracy in self.accuracy_by_split().items():
+            lines.append(f"accuracy of split {split!r} where the label is a known class: {accuracy:.3f}")
+        return "\n".join([*lines, *self.notes])
+
     def write_csv(self, path: Path) -> None:
         """Columns clip_id, split, label, then predicted and probability, then predicted_<target>."""
         columns: dict[str, list[Any]] = {
@@ -169,6 +198,8 @@ def _result(
     if predictor.bins is not None:
         values = predictor.bins.values()[averaged["target"].argmax(axis=1)]
     notes = [f"{count} clips are left out: {reason}." for reason, count in table.left_out]
+    if (table.splits == "train").any():
+        notes.append("If clips of split 'train' trained this head, what it says of them is no test.")
     if num_heads > 1:
         notes.append(f"Mean of the heads of {num_heads} folds; clips of the run's own store trained most of them.")
     return PredictResult(

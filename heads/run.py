@@ -63,6 +63,7 @@ from reelbank.heads.evaluation import (
     pooled,
     random_weights_warning,
     split_results,
+    summary_text,
     unseen_label_notes,
     verdict,
 )
@@ -105,6 +106,10 @@ class RunResult:
         value: float | None = entry[name]["value"]
         return value
 
+    def text(self) -> str:
+        """The run for a terminal: warnings, numbers beside their baselines, notes, and where the files are."""
+        return summary_text(self.directory, self.results)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Trained:
@@ -115,7 +120,7 @@ class _Trained:
     predictions: Mapping[str, Predictions]
 
 
-def train_head(config: TrainConfig, *, progress: Progress | None = None) -> RunResult:
+def train_head(config: TrainConfig, progress: Progress | None = None) -> RunResult:
     """Trains a head as `config` says and writes a run directory.
 
     Args:

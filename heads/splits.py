@@ -105,17 +105,25 @@ def hold_out(rows: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int
     num_parts = min(round(1 / VALIDATION_SHARE), len(np.unique(here_groups)))
     if num_parts >= 2:
         parts = assign_folds(here_labels, here_groups, num_parts, seed)
-        held = parts == np.bincount(parts).argmin()
-        for group in np.unique(here_groups[held]):
-            own = here_groups == group
-            if not np.isin(here_labels[own], here_labels[~held]).all():
-                held &= ~own
-        if held.any():
+        candidates = [_without_needed_groups(parts == part, here_labels, here_groups) for part in range(num_parts)]
+        candidates = [held for held in candidates if held.any()]
+        if candidates:
+            held = min(candidates, key=lambda held: abs(held.mean() - VALIDATION_SHARE))
             return rows[~held], rows[held]
     raise TrainingError(
         f"no validation part can be cut from {len(rows)} training clips in {len(np.unique(here_groups))} groups "
         "without losing a class; give the manifest a 'val' split, more groups, or pass --select-on reported-set"
     )
+
+
+def _without_needed_groups(held: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """`held` (n,) bool less the groups without which a class would have no clip outside."""
+    held = held.copy()
+    for group in np.unique(groups[held]):
+        own = groups == group
+        if not np.isin(labels[own], labels[~held]).all():
+            held &= ~own
+    return held
 
 
 def make_partitions(

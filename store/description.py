@@ -50,7 +50,7 @@ class Description:
         weights = self.spec["weights"]
         origin = weights["kind"] + (f" (seed {weights['seed']})" if "seed" in weights else "")
         lines = [
-            f"{self.path}: {self.spec['backbone']} on {self.num_clips} clips, {self.num_bytes / 1e6:.1f} MB of features",
+            f"{self.path}: {self.spec['backbone']}, {self.num_clips} clips, {self.num_bytes / 1e6:.1f} MB of features",
             "  clips     "
             + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in self.counts.items() if count),
             "  splits    " + ", ".join(f"{name} {done}/{total}" for name, (done, total) in self.splits.items()),

@@ -6,6 +6,7 @@ appended block by block, so memory does not grow with the length of a clip.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelbank.store.errors import StoreError
-from reelbank.store.files import read_json, write_json
+from reelbank.store.files import read_json
 from reelbank.store.layout import DONE, FAILED, THUMBNAIL_SHAPE
 from reelbank.store.shards import crc32c_extend
 from reelbank.store.spec import TapSpec
@@ -108,7 +109,7 @@ class ClipStage:
             checksums={name: tuple(crc) for name, crc in self._crc.items()},
             file_stat=file_stat,
         )
-        write_json(self._folder / RECORD, vars(outcome), durable=False)
+        _write_record(self._folder, outcome)
         return outcome
 
     def discard(self) -> None:
@@ -133,8 +134,16 @@ def stage_failure(
     outcome = Outcome(
         row=row, status=FAILED, identity=dict(identity), ledger=dict(ledger), file_stat=file_stat
     )  # fmt: skip
-    write_json(folder / RECORD, vars(outcome), durable=False)
+    _write_record(folder, outcome)
     return outcome
+
+
+def _write_record(folder: Path, outcome: Outcome) -> None:
+    """The moment at which the clip counts. The folder is not made: a stray worker whose folder a new run
+    has removed must fail here, not leave a record without features."""
+    temporary = folder / f"{RECORD}.partial"
+    temporary.write_text(json.dumps(vars(outcome)))
+    temporary.replace(folder / RECORD)
 
 
 def staged_rows(store: Path) -> dict[int, Outcome]:

@@ -30,3 +30,13 @@ def data_root() -> Path:
     if not root or not Path(root).is_dir():
         pytest.skip("REELBANK_DATA names no folder of real evaluation material")
     return Path(root)
+
+
+@pytest.fixture(scope="session")
+def synth_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered set of 24 clips: folder with manifest.csv and videos/. Copy it before changing it."""
+    from reelbank.manifests import synth
+
+    folder = tmp_path_factory.mktemp("synth")
+    synth.render(folder, clips=24, seed=3)
+    return folder

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from reelbank.store.reader import Store
 from reelbank.store.testing import write_store
 
@@ -49,6 +50,4 @@ def clustered_store(
             }
         )
         thumbnails.append(np.full((72, 96, 3), 40 + 20 * number, dtype=np.uint8))
-    return write_store(
-        path, {"pool": features}, clips, weights={"kind": weights}, thumbnails=thumbnails, **more
-    )
+    return write_store(path, {"pool": features}, clips, weights={"kind": weights}, thumbnails=thumbnails, **more)

@@ -137,6 +137,12 @@ def test_bf16_keeps_the_direction_of_the_features(name: str) -> None:
         assert mean_cosine(a[tap], b[tap]) >= limit, tap
 
 
+def test_fp16_is_close_on_a_cpu_too() -> None:
+    frames = steps(built("resnet18").info, 2)
+    exact, rounded = (built("resnet18", precision).forward(frames)["pool"] for precision in ("fp32", "fp16"))
+    assert mean_cosine(exact, rounded) >= 0.9999
+
+
 def mean_cosine(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     x, y = (v.astype(np.float64).reshape(len(v), -1) for v in (a, b))
     return float(np.mean((x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)))

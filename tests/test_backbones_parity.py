@@ -258,14 +258,17 @@ def outputs_of(module: torch.nn.Module, layers: Mapping[str, str], x: Tensor) ->
     return found
 
 
-def shake_norms(module: torch.nn.Module) -> None:
-    """Batch-norm statistics as of a trained network, far from their initial 0 and 1."""
+def randomise(module: torch.nn.Module) -> None:
+    """Weights that keep the signal of the image alive to the end, and batch-norm statistics far from 0 and 1."""
     generator = torch.Generator().manual_seed(4)
-    for name, buffer in module.named_buffers():
-        if name.endswith("running_mean"):
-            buffer.copy_(torch.randn(buffer.shape, generator=generator) * 0.1)
-        if name.endswith("running_var"):
-            buffer.copy_(torch.rand(buffer.shape, generator=generator) * 0.2 + 0.1)
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(layer.weight, generator=generator)
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
+            layer.running_mean.copy_(torch.randn(layer.num_features, generator=generator) * 0.1)
+            layer.running_var.copy_(torch.rand(layer.num_features, generator=generator) + 0.5)
 
 
 def test_googlenet_equals_torchvision_on_a_checkpoint_with_auxiliary_heads(tmp_path: Path) -> None:
@@ -273,7 +276,7 @@ def test_googlenet_equals_torchvision_on_a_checkpoint_with_auxiliary_heads(tmp_p
     import torchvision
 
     module = torchvision.models.GoogLeNet(aux_logits=True, transform_input=True, init_weights=True)
-    shake_norms(module)
+    randomise(module)
     torch.save(module.state_dict(), tmp_path / "googlenet.pth")
     published = outputs_of(module, {"inception5b": "inception5b", "pool": "avgpool"}, normalised(frames(), IMAGENET))
     ours = network("googlenet", tmp_path / "googlenet.pth").tensors(frames(), ("pool", "inception5b"))
@@ -287,7 +290,7 @@ def test_resnet_equals_torchvision(name: str, tmp_path: Path) -> None:
     import torchvision
 
     module = getattr(torchvision.models, name)(weights=None)
-    shake_norms(module)
+    randomise(module)
     torch.save(module.state_dict(), tmp_path / "resnet.pth")
     layers = {f"layer{i}": f"layer{i}" for i in (1, 2, 3, 4)} | {"pool": "avgpool", "logits": "fc"}
     published = outputs_of(module, layers, normalised(frames(), IMAGENET))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import av
 import cv2
 import numpy as np
@@ -163,6 +166,16 @@ def test_thumbnail_is_letterboxed(size: tuple[int, int]) -> None:
     assert abs(len(columns) * size[0] - len(rows) * size[1]) <= max(size)
     assert abs(rows[0] - (71 - rows[-1])) <= 1
     assert abs(columns[0] - (95 - columns[-1])) <= 1
+
+
+def test_import_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, reelbank.extract.errors, reelbank.extract.preprocess, reelbank.extract.sampling;"
+        "reelbank.extract.preprocess.Preprocess(crop_px=3);"
+        "sys.exit(', '.join({'av', 'cv2', 'torch', 'zarr'} & set(sys.modules)) or 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

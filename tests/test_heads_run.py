@@ -158,7 +158,7 @@ class _Stop(RuntimeError):
 @pytest.mark.parametrize(
     "options",
     [
-        *({"optimizer": name} for name in OPTIMIZER_NAMES),
+        *({"target": "none", "optimizer": name} for name in OPTIMIZER_NAMES),
         *({"schedule": name, "milestones": (2, 4), "step_epochs": 2, "patience_epochs": 0} for name in SCHEDULE_NAMES),
         {"folds": 2},
         {"head": "conv-aggregation", "early_stop_epochs": 2, "lr": 0.02},
@@ -330,6 +330,56 @@ def test_what_does_not_fit_is_an_error_that_says_what_to_do(
 ) -> None:
     with pytest.raises(TrainingError, match=message):
         _train(stores["clear"], tmp_path / "run", **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pool": "mean+std", "normalize": "none"},
+        {"normalize": "l2", "class_weights": "balanced", "label_smoothing": 0.1},
+        {"target_labels": "hard", "reduction": "mean", "loss": "kld"},
+        {"label": "none", "loss": "jsd"},
+        {"target": "none", "loss": "jsd"},
+        {"keep": "last", "early_stop_epochs": 1, "lr": 0.1},
+        {"select_on": "reported-set"},
+        {"select_on": "reported-set", "folds": 3},
+        {"tap": ("cls", "pool"), "class_loss": "jsd", "trunk": "shared"},
+        {"head": "conv-aggregation", "aggregation": "flatten"},
+    ],
+    ids=str,
+)
+def test_every_option_trains_and_reloads(options: dict[str, Any], stores: dict[str, Path], tmp_path: Path) -> None:
+    result = _train(stores["clear"], tmp_path / "run", **options)
+    test = result.results["splits"]["test"]["metrics"]
+    assert ("accuracy" in test) == (options.get("label") != "none")
+    assert ("mae" in test) == (options.get("target") != "none")
+    assert all(entry["value"] is not None for entry in test.values())
+    sentence = result.results["selection"]["sentence"]
+    assert ("reported set itself" in sentence) == (options.get("select_on") == "reported-set")
+    assert sentence in result.text()
+    again = predict(result.directory, stores["clear"])
+    assert str(len(again.clip_ids)) in again.text()
+    json.dumps(again.to_json())
+
+
+def test_class_in_a_single_group_is_said_to_be_untrained(tmp_path: Path) -> None:
+    clips = [_clip(i, "train", f"k{i % 2}" if i < 42 else "rare", None) for i in range(48)]
+    features = [np.full((2, 3), i % 7, np.float16) for i in range(48)]
+    write_store(tmp_path / "s.zarr", {"cls": features}, clips)
+    notes = _train(tmp_path / "s.zarr", tmp_path / "run", folds=2, epochs=1).results["notes"]
+    assert any("is tested on 1 classes it never trains on ('rare')" in note for note in notes)
+
+
+def test_view_that_is_not_stored_leaves_no_clip(stores: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="180 x view 2 is not stored"):
+        _train(stores["clear"], tmp_path / "run", view=2)
+
+
+def test_report_is_written_at_the_end(stores: dict[str, Path], tmp_path: Path) -> None:
+    result = _train(stores["random"], tmp_path / "run", report=True, epochs=2)
+    page = (result.directory / "report.html").read_text()
+    assert "RANDOM WEIGHTS" in page
+    assert "Report: " in result.text()
 
 
 def test_bad_stores_are_errors(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from reelbank.heads.embedding import Embedding, tsne
 
 
@@ -22,7 +23,9 @@ def _knn_accuracy(points: np.ndarray, labels: np.ndarray) -> float:
 @pytest.mark.parametrize("method", ["barnes-hut", "fft"])
 def test_map_separates_what_its_start_does_not(method: str) -> None:
     rows, labels = _clusters()
-    embedding = tsne(rows, perplexity=10, num_iterations=500, method=method)
+    # The FFT form costs the same for few rows as for thousands: fewer steps are enough to see it work.
+    num_iterations = 500 if method == "barnes-hut" else 300
+    embedding = tsne(rows, perplexity=10, num_iterations=num_iterations, method=method)
     start, final = _knn_accuracy(embedding.start, labels), _knn_accuracy(embedding.coordinates, labels)
     assert start < 0.75
     assert final > start + 0.2
@@ -33,7 +36,7 @@ def test_map_separates_what_its_start_does_not(method: str) -> None:
 @pytest.mark.parametrize("method", ["barnes-hut", "fft"])
 def test_same_seed_gives_the_same_map(method: str) -> None:
     rows, _ = _clusters(num_rows=80)
-    first, second = (tsne(rows, num_iterations=300, seed=3, method=method) for _ in range(2))
+    first, second = (tsne(rows, num_iterations=251, seed=3, method=method) for _ in range(2))
     assert np.array_equal(first.coordinates, second.coordinates)
     assert first.kl_divergence == second.kl_divergence
 

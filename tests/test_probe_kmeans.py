@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from reelbank.heads.kmeans import Clustering, kmeans
 
 METHODS = ("blocked", "gram")
@@ -93,6 +94,7 @@ def test_fewer_distinct_rows_than_clusters_leaves_clusters_empty(method: str) ->
 
 def test_empty_cluster_takes_the_farthest_row() -> None:
     import torch
+
     from reelbank.heads.kmeans import _fill_empty
 
     labels = torch.tensor([0, 0, 0, 2])

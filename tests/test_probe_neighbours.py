@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from probe_stores import clustered_store
+
 from reelbank.heads.neighbours import knn, knn_votes, linear, make_protocol, nearest_donor
 from reelbank.heads.probe_rows import ProbeRows, load_rows
 
@@ -23,9 +24,7 @@ def test_votes_equal_those_of_scikit_learn() -> None:
     random = np.random.default_rng(0)
     donors, queries = random.normal(size=(200, 8)), random.normal(size=(60, 8))
     classes = random.integers(4, size=200)
-    votes = knn_votes(
-        queries, donors, classes, np.full(60, -1), np.arange(200), k=7, num_classes=4
-    )
+    votes = knn_votes(queries, donors, classes, np.full(60, -1), np.arange(200), k=7, num_classes=4)
     theirs = KNeighborsClassifier(7, metric="cosine").fit(donors, classes).predict_proba(queries) * 7
     assert np.array_equal(np.floor(votes), theirs.round())
     assert votes.sum(axis=1).max() < 8

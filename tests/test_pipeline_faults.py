@@ -1,0 +1,257 @@
+"""A clip that cannot be used becomes a row of the ledger with its reason; everything else is done."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from clips import cut, write_sound
+from pipeline import copy_set, read_lines, run, store_of, write_lines
+
+import reelbank.store
+from reelbank.extract.pool import DiskFullError
+from reelbank.extract.retrying import retry_config
+from reelbank.store import verify
+
+BAD = {
+    "truncated": r"missing|ends|cut|broken|truncated",
+    "empty": r"empty|no data|Invalid data|0 bytes",
+    "text": r"not a|Invalid data|no video",
+    "sound only": r"no video stream",
+    "missing": r"no file at",
+    "no interval": r"the interval \[1, 1\) s is empty",
+    "past the end": r"no frame starts in \[500,",
+}
+
+
+@pytest.fixture(scope="module")
+def faulty(synth_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three good clips among one of each kind of bad one."""
+    folder = copy_set(synth_set, tmp_path_factory.mktemp("faulty"), slice(0, 3))
+    videos = folder / "videos"
+    good = sorted(videos.iterdir())[0]
+    cut(good, videos / "truncated.mp4", 0.6)
+    (videos / "empty.mp4").touch()
+    (videos / "text.mp4").write_text("this is no video\n" * 100)
+    write_sound(videos / "sound only.mp4")
+    header, rows = read_lines(folder)
+    columns = header.split(",")
+
+    def line(name: str, video: str, start: str = "", end: str = "") -> str:
+        cells = dict.fromkeys(columns, "") | {"clip_id": name, "video": video, "split": "train", "label": "x"}
+        return ",".join([*cells.values(), start, end])
+
+    bad = [line(name, f"videos/{name}.mp4") for name in ("truncated", "empty", "text", "sound only", "missing")]
+    bad += [
+        line("no interval", f"videos/{good.name}", "1", "1"),
+        line("past the end", f"videos/{good.name}", "500", "600"),
+        line("one frame", f"videos/{good.name}", "0", "0.02"),
+    ]
+    rows = [f"{row},," for row in rows]
+    write_lines(folder, f"{header},start_seconds,end_seconds", [*bad[:4], *rows, *bad[4:]])
+    return folder
+
+
+def test_each_bad_clip_is_a_ledger_row_with_a_reason(faulty: Path) -> None:
+    report = run(faulty, model=("flow:dis", "frames"))
+    assert report.has_failures
+    flow, frames = (reelbank.store.open(s.store) for s in report.stores)
+    names = flow.column("clip_id").tolist()
+    for name, reason in BAD.items():
+        row = names.index(name)
+        for store in (flow, frames):
+            assert store.clips.status[row] == 2, name
+            assert store.clips.attempts[row] == 1
+            assert_matches(str(store.clips.reason[row]), reason)
+    one = names.index("one frame")
+    assert_matches(str(flow.clips.reason[one]), "reads 2 frames per step, the clip has 1")
+    assert frames.clips.status[one] == 1
+    assert frames.frame_index(one).tolist() == [0, 0, 0, 0]
+    assert flow.clips.counts() == {"done": 3, "failed": 8, "missing": 0, "left_manifest": 0}
+    assert frames.clips.counts() == {"done": 4, "failed": 7, "missing": 0, "left_manifest": 0}
+    assert all(verify(s.store).problems == () for s in report.stores)
+    assert str(report.text()).count("failed: clip") == 15
+
+
+def test_failed_clips_stay_failed_until_their_file_changes_or_retry(faulty: Path) -> None:
+    first = run(faulty)
+    again = run(faulty)
+    assert again.tally.opens == 0
+    assert again.has_failures
+    assert len(again.stores[0].failed_before) == 8
+    good = sorted((faulty / "videos").glob("*_*.mp4") or (faulty / "videos").glob("*.mp4"))[-1]
+    (faulty / "videos" / "missing.mp4").write_bytes(good.read_bytes())
+    assert run(faulty).stores[0].num_extracted == 1
+    config = retry_config(store_of(faulty), manifest=faulty / "manifest.csv", workers=1)
+    assert config is not None
+    assert len(config.clip) == 7
+    from reelbank.extract import featurize
+
+    retried = featurize(config)
+    assert len(retried.stores[0].failures) == 7
+    store = reelbank.store.open(store_of(faulty))
+    assert store.clips.attempts[store.column("clip_id").tolist().index("text")] == 2
+    assert first.num_clips == 11
+
+
+def test_clip_that_kills_its_worker_twice_is_failed_as_crashed(synth_set: Path, tmp_path: Path) -> None:
+    folder = copy_set(synth_set, tmp_path / "crash", slice(0, 6))
+    victim = Path(read_lines(folder)[1][2].split(",")[1]).name
+    report = run_patched(
+        folder,
+        f"""
+import os, reelbank.extract.decode as decode
+scan = decode.Video.scan
+def dying(self):
+    if self.path.endswith({victim!r}):
+        os._exit(9)
+    return scan(self)
+decode.Video.scan = dying
+""",
+    )
+    (failure,) = report["stores"][0]["failures"].items()
+    assert_matches(failure[1], "crashed: its worker process died 2 times, last with exit code 9")
+    assert report["stores"][0]["num_extracted"] == 5
+    assert verify(store_of(folder)).problems == ()
+
+
+def test_clip_that_hangs_is_given_up_at_its_deadline(synth_set: Path, tmp_path: Path) -> None:
+    folder = copy_set(synth_set, tmp_path / "hang", slice(0, 4))
+    victim = Path(read_lines(folder)[1][1].split(",")[1]).name
+    report = run_patched(
+        folder,
+        f"""
+import time, reelbank.extract.decode as decode
+scan = decode.Video.scan
+def hanging(self):
+    if self.path.endswith({victim!r}):
+        time.sleep(600)
+    return scan(self)
+decode.Video.scan = hanging
+""",
+        deadline_seconds=5.0,
+    )
+    (failure,) = report["stores"][0]["failures"].items()
+    assert_matches(failure[1], "deadline: no new frame for 5 s")
+    assert report["stores"][0]["num_extracted"] == 3
+
+
+def test_full_disk_stops_cleanly_and_the_next_run_goes_on(synth_set: Path, tmp_path: Path) -> None:
+    folder = copy_set(synth_set, tmp_path / "full", slice(0, 8))
+    with pytest.raises(subprocess.CalledProcessError) as stopped:
+        run_patched(
+            folder,
+            """
+import errno, reelbank.store.staging as staging
+append, written = staging.ClipStage.append, []
+def limited(self, *arguments):
+    written.append(1)
+    if len(written) > 2:
+        raise OSError(errno.ENOSPC, "No space left on device")
+    return append(self, *arguments)
+staging.ClipStage.append = limited
+""",
+            batch=4,  # a clip a batch: some are finished before the disk is full
+        )
+    assert "DiskFullError" in stopped.value.stderr
+    assert "the disk is full" in stopped.value.stderr
+    report = run(folder)
+    assert report.stores[0].num_extracted + report.stores[0].num_recovered == 8
+    assert report.stores[0].num_recovered >= 1
+    assert verify(store_of(folder)).problems == ()
+
+
+def test_disk_full_while_committing_keeps_what_is_staged(
+    synth_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    from reelbank.store import writer
+
+    folder = copy_set(synth_set, tmp_path / "commit", slice(0, 4))
+
+    def full(*arguments: object, **options: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "write_shard", full)
+        with pytest.raises(DiskFullError, match="run the same command again"):
+            run(folder)
+    report = run(folder)
+    assert (report.stores[0].num_extracted, report.stores[0].num_recovered) == (0, 4)
+    assert verify(store_of(folder)).problems == ()
+
+
+def test_small_tmpfs_fills_up_and_the_run_continues_after_it_grows(synth_set: Path, tmp_path: Path) -> None:
+    folder = copy_set(synth_set, tmp_path / "tmpfs", slice(0, 12))
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(mount)], capture_output=True, check=False
+    )
+    if made.returncode:
+        pytest.skip("mounting a tmpfs needs root")
+    try:
+        out = str(mount / "{model}.zarr")
+        with pytest.raises(DiskFullError, match="the disk is full"):
+            run(folder, model=("frames",), out=out)
+        subprocess.run(["mount", "-o", "remount,size=64m", str(mount)], check=True)
+        report = run(folder, model=("frames",), out=out)
+        assert report.stores[0].num_extracted + report.stores[0].num_recovered == 12
+        assert verify(mount / "frames.zarr").problems == ()
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_flipped_byte_is_found_and_named(synth_set: Path, tmp_path: Path) -> None:
+    folder = copy_set(synth_set, tmp_path / "flip", slice(0, 3))
+    run(folder)
+    shard = next((store_of(folder) / "features" / "hof" / "c").rglob("0"))
+    while shard.is_dir():
+        shard = next(shard.rglob("0"))
+    data = bytearray(shard.read_bytes())
+    store = reelbank.store.open(store_of(folder))
+    position = bytes(data).index(np.ascontiguousarray(store.read("hof", 1)).tobytes())
+    data[position + 5] ^= 1
+    shard.write_bytes(bytes(data))
+    problems = verify(store_of(folder)).problems
+    assert [(p.clip, p.tap) for p in problems] == [(str(store.column("clip_id")[1]), "hof")]
+    assert "crc32c" in problems[0].what
+    data[-2] ^= 1
+    shard.write_bytes(bytes(data))
+    assert "shard index" in str(verify(store_of(folder)).problems[0])
+
+
+def run_patched(folder: Path, patch: str, **options: object) -> dict[str, Any]:
+    """`run` in a process whose workers, too, execute `patch` when they start."""
+    site = folder / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import sys\nif '--multiprocessing-fork' in sys.argv or 'spawn_main' in ' '.join(sys.argv + sys.orig_argv):\n"
+        + "".join(f"    {line}\n" for line in patch.strip().splitlines())
+    )
+    script = folder / "script.py"
+    script.write_text(
+        "import json, sys\nfrom pathlib import Path\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "if __name__ == '__main__':\n"
+        "    from pipeline import run\n"
+        f"    print(json.dumps(run(Path({str(folder)!r}), **{options!r}).to_json()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=240,
+        env={**os.environ, "PYTHONPATH": str(site)},
+    )  # fmt: skip
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def assert_matches(text: str, pattern: str) -> None:
+    assert re.search(pattern, text), f"{text!r} does not match {pattern!r}"

@@ -1,0 +1,192 @@
+"""Pages: whole, self-contained, and deaf to what labels and file names try to be."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from probe_stores import clustered_store
+
+from reelbank.heads.page import data_block, write_run_report
+from reelbank.heads.probing import ProbeConfig, probe
+
+HOSTILE = '</script><script>document.title="owned"</script><img src=x onerror=alert(1)>'
+
+
+class _Tags(HTMLParser):
+    """Counts elements and collects what they would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: dict[str, int] = {}
+        self.loads: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action")]
+        assert not any(name.startswith("on") for name, _ in attrs)
+
+
+def _tags(page: Path) -> _Tags:
+    tags = _Tags()
+    tags.feed(page.read_text(encoding="utf-8"))
+    return tags
+
+
+def _probe_page(tmp_path: Path, label: str) -> Path:
+    store = tmp_path / f"toy-{len(label)}.zarr"
+    clustered_store(store, num_clips=24, first_label=label, weights="random")
+    return probe(ProbeConfig(store=store, tsne=True, kmeans=3, knn=3, out=tmp_path / f"out-{len(label)}")).page
+
+
+def test_hostile_labels_change_no_element_of_the_probe_page(tmp_path: Path) -> None:
+    tame, hostile = _tags(_probe_page(tmp_path, "tame")), _tags(_probe_page(tmp_path, HOSTILE))
+    assert tame.counts == hostile.counts
+    assert hostile.loads and all(text.startswith("data:image/") for text in hostile.loads)
+
+
+def test_data_block_cannot_end_its_element() -> None:
+    block = data_block("x", {"label": HOSTILE + "\u2028<!--&"})
+    content = re.fullmatch(r'<script type="application/json" id="x">(.*)</script>\n', block)
+    assert content is not None
+    assert not set("<>&\u2028") & set(content[1])
+    assert json.loads(content[1]) == {"label": HOSTILE + "\u2028<!--&"}
+
+
+def test_page_policy_lists_only_its_own_scripts(tmp_path: Path) -> None:
+    text = _probe_page(tmp_path, "tame").read_text()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
+    assert policy is not None
+    assert "default-src &#x27;none&#x27;" in policy[1]
+    script = policy[1].split("script-src")[1]
+    assert script.count("sha256-") == 2 and "unsafe" not in script
+
+
+def _chromium() -> str:
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("CI=true, and no chromium is installed: the page cannot be shown to render")
+        pytest.skip("needs chromium")
+    return found
+
+
+def test_chromium_renders_the_map_and_runs_nothing_of_the_data(tmp_path: Path) -> None:
+    browser = _chromium()
+    page = _probe_page(tmp_path, HOSTILE)
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--virtual-time-budget=10000",
+    ]
+    picture = tmp_path / "page.png"
+    shown = []
+    for number, what in enumerate((["--dump-dom"], [f"--screenshot={picture}", "--window-size=390,1600"])):
+        command = [browser, *flags, f"--user-data-dir={tmp_path / f'profile{number}'}", *what, page.resolve().as_uri()]
+        shown.append(subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout)
+    place = re.search(r'<div id="scatter"[^>]*>', shown[0])
+    assert place is not None
+    assert 'data-points="24"' in place[0], place[0]
+    assert int(re.search(r'data-canvases="(\d+)"', place[0])[1]) >= 1  # type: ignore[index]
+    assert "<title>owned</title>" not in shown[0]
+    assert picture.stat().st_size > 20_000
+
+
+def _run_dir(folder: Path, *, label: str = "b", warning: str = "") -> Path:
+    """A finished run as `reelbank.heads.run` describes it."""
+    folder.mkdir()
+    metric = {"value": 0.625, "low": 0.5, "high": 0.75, "higher_is_better": True, "unit": "fraction"}
+    mae = {"value": 90.5, "low": 80.0, "high": 100.0, "higher_is_better": False, "unit": "target"}
+    undefined = metric | {"value": None, "low": None, "high": None}
+    part = {
+        "num_clips": 8,
+        "num_groups": 4,
+        "metrics": {"accuracy": metric, "mae": mae, "spc_values": undefined},
+        "baselines": {"majority_class": {"accuracy": 0.25}, "constant_median": {"mae": 155.5}},
+    }
+    counts = {"clips": 40, "train": 24, "val": 8, "test": 8, "unknown": 0, "classes": 2, "groups": 9}
+    results = {
+        "format_version": 1,
+        "run": "flow-mlp-ce-1",
+        "weights_are_random": bool(warning),
+        "warning": warning,
+        "shuffled_labels": False,
+        "selection": {"select_on": "validation", "criterion": "val_loss", "sentence": "Selected on validation."},
+        "reported": "test",
+        "counts": counts | {"left_out": [{"reason": "decode", "count": 2}]},
+        "splits": {"test": part},
+        "folds": [
+            {"fold": k, "best_epoch": 4, "epochs_run": 9, "stopped_early": True, "train": 24, "val": 8, "test": 8}
+            | {"metrics": {"accuracy": 0.6 + k / 100}}
+            for k in range(2)
+        ],
+        "training": {"seconds": 3.5, "epochs_run": 9, "best_epoch": 4, "stopped_early": True},
+        "notes": [f"note about {label}"],
+        "verdict": "Accuracy 0.625 on test, above the majority class.",
+        "target_name": "kcal",
+        "target_unit": "kcal/h",
+    }
+    store = {"path": "somewhere/flow.zarr", "backbone": "flow", "taps": ["hof"], "weights_are_random": bool(warning)}
+    config = {"format_version": 1, "config": {"head": "mlp", "loss": "ce"}, "stores": [store], "num_parameters": 99}
+    epochs = [
+        {"fold": fold, "epoch": e, "train_loss": 1 / e, "val_loss": 1.2 / e, "val_accuracy": 0.5, "val_mae": None}
+        | {"learning_rate": 1e-3, "seconds": 0.1, "best": e <= 4}
+        for fold in (0, 1)
+        for e in range(1, 10)
+    ]
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in epochs))
+    (folder / "confusion.json").write_text(json.dumps({"test": {"labels": ["a", label], "counts": [[3, 1], [2, 2]]}}))
+    lines = ["clip_id,split,fold,group,label,predicted,probability,correct,target,predicted_target"]
+    lines += [f"c{i},test,,g,a,a,0.5,1,{100 + i},{120 + i}" for i in range(8)]
+    (folder / "predictions.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def test_run_report_shows_every_part_of_the_run(tmp_path: Path) -> None:
+    run = _run_dir(tmp_path / "run", warning="random weights: not a pretrained network")
+    page = write_run_report(run)
+    text = page.read_text()
+    assert page == run / "report.html"
+    assert text.index("random weights: not a pretrained network") < text.index("<main>")
+    for part in (
+        "Accuracy 0.625 on test, above the majority class.",
+        "0.625 [0.5, 0.75]",
+        "90.5 [80, 100]",
+        "mae (kcal/h)",
+        "155.5",
+        "Selected on validation.",
+        "2 clips left out: decode",
+        "flow.zarr (flow)",
+        "predictions.csv",
+        "Folds",
+    ):
+        assert part in text, part
+    names = {path.name for path in (run / "figures").iterdir()}
+    assert names == {"learning-curves.png", "confusion-test.png", "predicted-vs-true.png"}
+    assert text.count("data:image/png;base64,") == 3
+
+
+def test_hostile_labels_change_no_element_of_the_run_report(tmp_path: Path) -> None:
+    tame = _tags(write_run_report(_run_dir(tmp_path / "tame")))
+    hostile = _tags(write_run_report(_run_dir(tmp_path / "hostile", label=HOSTILE)))
+    assert tame.counts == hostile.counts
+
+
+def test_unfinished_run_is_refused(tmp_path: Path) -> None:
+    run = _run_dir(tmp_path / "run")
+    (run / "results.json").unlink()
+    with pytest.raises(ValueError, match=r"no results\.json: not a finished run"):
+        write_run_report(run)

@@ -1,0 +1,219 @@
+"""The probe as a user calls it: what it writes, what it says, what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from probe_stores import clustered_store
+
+from reelbank.heads.cluster_reading import read_labels, read_target
+from reelbank.heads.kmeans import kmeans
+from reelbank.heads.probe_rows import load_rows, normalized
+from reelbank.heads.probing import OUTPUTS, ProbeConfig, probe
+from reelbank.store.testing import write_store
+
+
+def test_every_analysis_lands_in_the_folder(tmp_path: Path) -> None:
+    clustered_store(tmp_path / "toy.zarr", weights="random", unknown_class=True)
+    events = []
+    config = ProbeConfig(store=tmp_path / "toy.zarr", tsne=True, kmeans=8, knn=3, linear=True, out=tmp_path / "out")
+    result = probe(config, events.append)
+    names = {path.name for path in result.out.iterdir()}
+    assert names == set(OUTPUTS) == set(result.results["files"])
+    for picture in result.pictures:
+        assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 5000
+    assert [event.stage for event in events] == ["load", "tsne", "kmeans", "knn", "linear", "report"]
+    stored = json.loads((result.out / "results.json").read_text())
+    assert stored == json.loads(json.dumps(result.results))
+    assert "random weights" in stored["warning"] and stored["weights_are_random"]
+    assert set(stored["analyses"]) == {"tsne", "kmeans", "knn", "linear"}
+    with (result.out / "coordinates.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 60 and all(np.isfinite(float(row["x"])) for row in rows)
+    assert {row["cluster"] for row in rows} == {str(i) for i in range(8)}
+    page = result.page.read_text()
+    assert page.index("random weights: not a pretrained network") < page.index("<main>")
+    for part in ("Nearest neighbours", "Linear probe", "k-means", "Map", "Clusters", "Pictures", "coordinates.csv"):
+        assert part in page
+    assert page.count("data:image/png;base64,") >= len(result.pictures) == 7
+
+
+def test_nothing_asked_runs_tsne_and_five_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clustered_store(tmp_path / "toy.zarr", num_clips=24)
+    monkeypatch.chdir(tmp_path)
+    result = probe(ProbeConfig())
+    assert result.out == Path("toy-probe")
+    assert set(result.results["analyses"]) == {"tsne", "knn"}
+    assert result.results["analyses"]["knn"]["k"] == 5
+    assert result.warning == ""
+    assert "random" not in (tmp_path / "toy-probe" / "index.html").read_text().split("<main>")[0]
+
+
+def test_same_probe_twice_gives_the_same_files(tmp_path: Path) -> None:
+    clustered_store(tmp_path / "toy.zarr", num_clips=32)
+    contents = []
+    for out in ("a", "b"):
+        config = ProbeConfig(store=tmp_path / "toy.zarr", tsne=True, kmeans=4, out=tmp_path / out)
+        result = probe(config)
+        contents.append({path.name: path.read_bytes() for path in result.pictures})
+        contents[-1]["coordinates.csv"] = (result.out / "coordinates.csv").read_bytes()
+    assert contents[0] == contents[1]
+
+
+def test_second_probe_replaces_the_first_and_spares_other_files(tmp_path: Path) -> None:
+    clustered_store(tmp_path / "toy.zarr", num_clips=24)
+    out = tmp_path / "out"
+    probe(ProbeConfig(store=tmp_path / "toy.zarr", tsne=True, out=out))
+    probe(ProbeConfig(store=tmp_path / "toy.zarr", kmeans=3, out=out))
+    assert not (out / "tsne-class.png").exists()
+    (out / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"thesis\.txt.*another folder"):
+        probe(ProbeConfig(store=tmp_path / "toy.zarr", kmeans=3, out=out))
+
+
+def test_several_stores_are_listed_and_none_says_how_to_make_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="featurize --model"):
+        probe(ProbeConfig(tsne=True))
+    for name in ("b.zarr", "a.zarr"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(ValueError, match=r"2 found in this folder: a\.zarr, b\.zarr; pass --store"):
+        probe(ProbeConfig(tsne=True))
+
+
+def test_more_clusters_than_clips_names_the_rows_and_level_step(tmp_path: Path) -> None:
+    store = clustered_store(tmp_path / "toy.zarr", num_clips=40)
+    with pytest.raises(ValueError, match=r"1000 clusters asked, 40 rows found.*--level step"):
+        probe(ProbeConfig(store=tmp_path / "toy.zarr", tsne=True, kmeans=1000, out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    steps = int(store.num_steps.sum())
+    with pytest.raises(ValueError, match=rf"{steps} rows found \(steps of 40 clips\); ask for at most {steps}$"):
+        probe(ProbeConfig(store=tmp_path / "toy.zarr", kmeans=1000, level="step"))
+
+
+def test_level_step_makes_every_valid_step_a_row(tmp_path: Path) -> None:
+    store = clustered_store(tmp_path / "toy.zarr", num_clips=20)
+    rows = load_rows(
+        store, tap="pool", level="step", view=0, normalize="none", label_column="label", target_column=None
+    )
+    assert len(rows) == store.num_steps.sum()
+    for place in (0, len(rows) - 1):
+        clip, step = int(rows.clip_rows[place]), int(rows.steps[place])
+        np.testing.assert_array_equal(rows.vectors[place], store.read("pool", clip)[0, step].astype(np.float32))
+    clips = load_rows(
+        store, tap="pool", level="clip", view=0, normalize="none", label_column="label", target_column=None
+    )
+    for clip in range(20):
+        np.testing.assert_allclose(
+            clips.vectors[clip], rows.vectors[rows.clip_rows == clip].mean(axis=0), rtol=1e-4, atol=1e-4
+        )
+
+
+def test_maps_are_averaged_over_space_and_frames_are_refused(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    maps = [random.normal(size=(2, 3, 4, 5)).astype(np.float16) for _ in range(6)]
+    frames = [random.integers(255, size=(2, 8, 8, 3)).astype(np.uint8) for _ in range(6)]
+    clips = [{"clip_id": f"c{i}", "label": "ab"[i % 2], "split": "train", "group": ""} for i in range(6)]
+    store = write_store(tmp_path / "maps.zarr", {"layer4": maps, "rgb": frames}, clips)
+    options = {"level": "clip", "view": 0, "normalize": "none", "label_column": "label", "target_column": None}
+    rows = load_rows(store, tap="layer4", **options)  # type: ignore[arg-type]
+    np.testing.assert_allclose(rows.vectors[3], maps[3].astype(np.float32).mean(axis=(0, 2, 3)), atol=1e-5)
+    assert any("averaged over space" in note for note in rows.notes)
+    with pytest.raises(ValueError, match=r"tap 'rgb' is uint8.*can be probed: layer4"):
+        load_rows(store, tap="rgb", **options)  # type: ignore[arg-type]
+
+
+def test_normalisation_statistics_are_those_of_training_rows() -> None:
+    vectors = np.array([[0.0, 7.0], [2.0, 7.0], [100.0, 9.0]], dtype=np.float32)
+    train = np.array([True, True, False])
+    scaled, note = normalized(vectors, train, "zscore")
+    np.testing.assert_allclose(scaled, [[-1, 0], [1, 0], [99, 0]])
+    assert note == ""
+    unit, _ = normalized(np.vstack([vectors, np.zeros((1, 2), np.float32)]), np.append(train, False), "l2")
+    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), [1, 1, 1, 0], rtol=1e-6)
+    assert "all rows" in normalized(vectors, ~train & False, "zscore")[1]
+
+
+def test_cluster_means_beat_the_constant_and_cluster_numbers_do_not(tmp_path: Path) -> None:
+    store = clustered_store(tmp_path / "toy.zarr", num_clips=160, num_classes=5, unknown_class=True)
+    rows = load_rows(
+        store, tap="pool", level="clip", view=0, normalize="zscore", label_column="label", target_column="kcal"
+    )
+    reading = read_target(rows, kmeans(rows.vectors, 20))
+    assert set(reading["parts"]) == {"test", "unknown", "val"}
+    test = reading["parts"]["test"]
+    assert test["mae"]["cluster_mean_label"]["high"] < 5 < test["baselines"]["constant_median"]
+    assert test["mae"]["nearest_train"]["value"] < 5
+    assert test["mae"]["cluster_id"]["value"] > test["baselines"]["constant_median"]
+    # The unknown class has clusters of its own: no training row to take a value from.
+    assert reading["parts"]["unknown"]["num_without_training_row_in_cluster"] > 20
+
+
+def test_cluster_number_on_noise_is_as_bad_as_a_random_bin(tmp_path: Path) -> None:
+    """SYSTEMS.md 1.14: the published k-means error of 303 kcal is that of a uniformly random bin."""
+    random = np.random.default_rng(0)
+    features = [random.normal(size=(1, 8)).astype(np.float16) for _ in range(800)]
+    clips = [
+        {"clip_id": f"c{i}", "label": "x", "split": "train", "group": "", "kcal": float(random.uniform(60, 900))}
+        for i in range(800)
+    ]
+    store = write_store(tmp_path / "noise.zarr", {"pool": features}, clips)
+    rows = load_rows(
+        store, tap="pool", level="clip", view=0, normalize="zscore", label_column="label", target_column=None
+    )
+    part = read_target(rows, kmeans(rows.vectors, 300))["parts"]["held-out groups"]
+    assert part["mae"]["cluster_id"]["value"] == pytest.approx(part["baselines"]["uniform_random_bin"], rel=0.07)
+    assert part["mae"]["cluster_mean_label"]["value"] > part["baselines"]["constant_median"]
+
+
+def test_agreement_of_noise_is_that_of_shuffled_labels() -> None:
+    random = np.random.default_rng(0)
+    clusters, labels = random.integers(100, size=500), random.integers(5, size=500).astype(str)
+    result = read_labels(clusters, labels)
+    for name, value in result["value"].items():
+        assert value == pytest.approx(result["shuffled_labels"][name], abs=0.05)
+    perfect = read_labels(labels.astype(int), labels)
+    assert perfect["value"] == pytest.approx({"nmi": 1.0, "ari": 1.0, "purity": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("kmeans", 0, "--kmeans 0 must be 1 or more"),
+        ("level", "frame", "--level 'frame' is not one of clip, step"),
+        ("normalize", "max", "--normalize 'max' is not one of l2, none, zscore"),
+        ("perplexity", 0.0, "must be above 0"),
+        ("n_init", 0, "--n-init 0 must be 1 or more"),
+    ],
+)
+def test_bad_settings_name_the_flag(field: str, value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ProbeConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_unknown_names_list_what_there_is(tmp_path: Path) -> None:
+    clustered_store(tmp_path / "toy.zarr", num_clips=12)
+    for wrong, message in (
+        ({"tap": "cls"}, "it holds pool"),
+        ({"label": "mood"}, "no manifest column 'mood'"),
+        ({"target": "mood"}, "its targets: kcal"),
+        ({"view": 3}, "no clip with features in view 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            probe(ProbeConfig(store=tmp_path / "toy.zarr", out=tmp_path / "out", **wrong))  # type: ignore[arg-type]
+
+
+def test_config_loads_neither_torch_nor_zarr() -> None:
+    import subprocess
+    import sys
+
+    heavy = ("torch", "zarr", "av", "sklearn", "matplotlib")
+    code = f"import sys, reelbank.heads.probing; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
