@@ -20,13 +20,13 @@ PATH = click.Path(path_type=Path)
 
 
 def _pair(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, float] | None:
-    """Two numbers as LOW:HIGH."""
+    """Two numbers as A:B."""
     if value is None:
         return None
     try:
         low, high = (float(part) for part in value.split(":"))
     except ValueError:
-        raise click.BadParameter(f"{value!r} is not of the form LOW:HIGH, e.g. 0:1000", ctx, param) from None
+        raise click.BadParameter(f"{value!r} is not of the form A:B, e.g. 0:1000", ctx, param) from None
     return low, high
 
 
@@ -57,7 +57,7 @@ def _option(entry: Field[Any], hint: Any) -> Callable[[Command], Command]:
         settings["type"] = click.Choice(sorted(meta["choices"]))
     elif "tuple[float, float]" in text:
         settings["callback"] = _pair
-        settings["metavar"] = "LOW:HIGH"
+        settings["metavar"] = "A:B"
         settings["default"] = None if default is None else f"{default[0]:g}:{default[1]:g}"
     elif "Path" in text:
         settings["type"] = PATH
@@ -66,7 +66,7 @@ def _option(entry: Field[Any], hint: Any) -> Callable[[Command], Command]:
     elif "float" in text:
         settings["type"] = float
     settings["multiple"] = bool(meta.get("multiple"))
-    settings["show_default"] = default not in (None, (), False)
+    settings["show_default"] = default not in (None, ()) and hint is not bool
     return click.option(flag, entry.name, **settings)
 
 
@@ -248,6 +248,8 @@ def predict(run: Path, store: tuple[Path, ...], split: str | None, out: Path | N
 
 
 def _numbers(event: Any) -> str:
+    if event.stage == "evaluate":  # the verdict stands at the end, on stdout
+        return ""
     return event.message or "  ".join(f"{name} {value:.3g}" for name, value in event.values.items())
 
 

@@ -105,6 +105,11 @@ class ProbeResult:
     verdict: tuple[str, ...]
     warning: str
 
+    def text(self) -> str:
+        """The findings for a person: sentences, then where the files are."""
+        lines = [*([self.warning] if self.warning else []), *self.verdict, f"Page: {self.page}"]
+        return "\n".join([*lines, f"Pictures: {', '.join(str(path) for path in self.pictures)}"])
+
 
 @dataclass(kw_only=True)
 class _Findings:

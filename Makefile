@@ -1,0 +1,46 @@
+# Every target makes the virtual environment it needs. `make help` lists the targets.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+VIDEOS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint types bench clean chromium
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+venv: $(VENV)/.installed  ## make the virtual environment and install reelbank with its tools
+
+demo: venv  ## whole line on a rendered set, or on your own folder of classes: make demo VIDEOS=folder
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python docs/demo.py $(if $(VIDEOS),--videos '$(VIDEOS)')
+
+lint: venv  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: venv  ## mypy --strict
+	mkdir -p build/types && ln -sfn ../.. build/types/reelbank
+	$(BIN)/mypy -p reelbank
+
+test: lint types chromium  ## lint, types and the whole test suite
+	$(BIN)/python -m pytest -q -n $(WORKERS)
+
+chromium:  ## install headless Chromium for the page tests where apt can (skipped where it is there)
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+	  command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get -q update >/dev/null && \
+	  apt-get -q -y install --no-install-recommends chromium >/dev/null; } || \
+	  echo "no Chromium and no way to install it: page tests are skipped"
+
+bench: venv  ## the benchmark suite, under 15 minutes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/run.py
+
+clean:  ## remove the virtual environment and everything made
+	rm -rf $(VENV) build demo .pytest_cache .mypy_cache .ruff_cache *.egg-info
