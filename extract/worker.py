@@ -36,6 +36,7 @@ from reelbank.extract.jobs import (
 from reelbank.extract.opening import Limits
 from reelbank.extract.plan import VideoScan
 from reelbank.extract.preprocess import thumbnail
+from reelbank.store.errors import StoreError
 from reelbank.store.staging import Outcome, stage_failure
 from reelbank.store.writer import clip_identity
 
@@ -258,7 +259,7 @@ class _ClipRun:
     def finish_complete(self) -> list[tuple[int, Outcome]]:
         """Outcomes that are new since the last call."""
         found = []
-        for model, _ in self.job.rows:
+        for model, row in self.job.rows:
             if model in self._reported:
                 continue
             outcome = self._failed.get(model)
@@ -267,7 +268,10 @@ class _ClipRun:
                 assert self._scan is not None
                 ledger = {**self._ledger, "decode_seconds": self.decode_seconds, "content_hash": self._content}
                 times = self._scan.times_seconds[one.frame_index]
-                outcome = one.finish(ledger, times, self.thumbnails.get(one.middle), self._stat)
+                try:
+                    outcome = one.finish(ledger, times, self.thumbnails.get(one.middle), self._stat)
+                except StoreError as error:
+                    outcome = self._fail_model(model, row, str(error))
             if outcome is not None:
                 self._reported.add(model)
                 found.append((model, outcome))
@@ -277,12 +281,14 @@ class _ClipRun:
         for one in self.features.values():
             one.abandon()
 
-    def _fail_model(self, model: int, row: int, reason: str) -> None:
+    def _fail_model(self, model: int, row: int, reason: str) -> Outcome:
         engine = self._engines[model]
         if model in self.features:
             self.features.pop(model).abandon()
         ledger = {**self._ledger, "reason": reason, "content_hash": self._content}
-        self._failed[model] = stage_failure(engine.job.store, row, self._identity(engine), ledger, self._stat)
+        outcome = stage_failure(engine.job.store, row, self._identity(engine), ledger, self._stat)
+        self._failed[model] = outcome
+        return outcome
 
     def _identity(self, engine: Engine) -> Mapping[str, str]:
         return clip_identity(self.job.clip, engine.job.spec.digest, self._content)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -66,6 +66,7 @@ class ClipStage:
         self._files: dict[tuple[str, int], IO[bytes]] = {}
         self._crc = {tap.name: [0] * num_views for tap in taps}
         self._steps = {tap.name: [0] * num_views for tap in taps}
+        self._not_finite = dict.fromkeys((tap.name for tap in taps), 0)
 
     def append(self, tap: TapSpec, features: NDArray[Any], view: int = 0) -> None:
         """Adds `features` (n, *tap.shape) after the steps already there. Raises StoreError on another shape."""
@@ -77,6 +78,8 @@ class ClipStage:
         key = tap.name, view
         if key not in self._files:
             self._files[key] = (self._folder / f"{tap.name}-{view}.bin").open("wb")
+        if features.dtype.kind == "f":
+            self._not_finite[tap.name] += int(features.size - np.isfinite(features).sum())
         data = np.ascontiguousarray(features).tobytes()
         self._files[key].write(data)
         self._crc[tap.name][view] = crc32c_extend(self._crc[tap.name][view], data)
@@ -91,12 +94,21 @@ class ClipStage:
         thumbnail: NDArray[np.uint8] | None,
         file_stat: tuple[int, int] | None,
     ) -> Outcome:
-        """Closes the files and writes the record. Raises StoreError unless every tap got every step."""
+        """Closes the files and writes the record.
+
+        Raises:
+            StoreError: a tap did not get every step, or holds NaN or Inf (float16 ends at 65,504).
+        """
         self._close()
         expected = len(step_seconds)
         for name, counts in self._steps.items():
             if any(count != expected for count in counts):
                 raise StoreError(f"tap {name!r} got {counts} steps per view, the clip has {expected}")
+        if bad := {name: count for name, count in self._not_finite.items() if count}:
+            listed = ", ".join(f"{count} values of tap {name!r}" for name, count in bad.items())
+            raise StoreError(
+                f"{listed} are NaN or Inf in {dtypes_of(self.taps, bad)}; try --precision fp32 or another tap"
+            )
         if thumbnail is not None:
             (self._folder / "thumbnail.bin").write_bytes(thumbnail.tobytes())
         outcome = Outcome(
@@ -121,6 +133,12 @@ class ClipStage:
         for file in self._files.values():
             file.close()
         self._files.clear()
+
+
+def dtypes_of(taps: Iterable[TapSpec], names: Iterable[str]) -> str:
+    """Stored dtypes of the taps called `names`, each once."""
+    wanted = set(names)
+    return " and ".join(dict.fromkeys(tap.dtype for tap in taps if tap.name in wanted))
 
 
 def stage_failure(

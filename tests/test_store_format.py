@@ -153,3 +153,11 @@ def test_spec_survives_json() -> None:
     spec = FeatureSpec(backbone="x", weights={"kind": "random", "seed": 3}, taps=(tap,), sampling="all")
     assert FeatureSpec.from_json(spec.to_json()) == spec
     assert FeatureSpec.from_json(spec.to_json()).digest == spec.digest
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_never_enter_a_store(tmp_path: Path, bad: float) -> None:
+    (clip,) = random_clips([4], (3,), "float16")
+    clip[2, 1] = bad
+    with pytest.raises(StoreError, match="1 values of tap 'cls' are NaN or Inf in float16"):
+        write_store(tmp_path / "s.zarr", {"cls": [clip]}, rows_of(1))
