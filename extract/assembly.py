@@ -1,179 +1,110 @@
-"""From decoded frames to staged features: batches across clips, and the steps of each clip in order."""
+"""From decoded frames to staged features: which frames a clip's steps read, and its features in step order.
+
+Both halves of a clip under one model: `ClipFrames` sits where frames are decoded and queues complete steps;
+`ClipSink` sits where the model runs and stages what comes back. In one process they meet through `Engine`, with
+the model in another process through `ring.RemoteEngine` and `forwarding.Forwarder`.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reelbank.extract import backbones
+from reelbank.extract.backbones import Backbone, BackboneInfo
 from reelbank.extract.jobs import ModelJob, Tally
 from reelbank.extract.preprocess import make
 from reelbank.store.spec import TapSpec
 from reelbank.store.staging import ClipStage, Outcome
 
 Pixels = NDArray[np.uint8]
+Features = Mapping[str, NDArray[Any]]
 
 
-class Engine:
-    """One backbone with its batch: steps of several clips share a forward pass.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StepPlan:
+    """Which frames the steps of one clip read. A frame that the sampling repeats is forwarded once: an *item*.
 
-    Every pass has the same shape (the last is padded with zeros), and a step's features do not depend on
-    its place in the batch, so it does not matter which clips met in one.
+    Attributes:
+        frame_index: (T,) frame of each step, in step order.
+        reads: (items, frames per step) frames that each item reads, ascending.
+        item_of: (T,) item of each step.
     """
 
-    def __init__(self, job: ModelJob, tally: Tally, note: Callable[[str], None]) -> None:
-        """Builds the backbone. Raises WeightsError or BackboneError if it cannot be built."""
-        self.job = job
-        self.backbone = backbones.build(
-            job.model,
-            weights=str(job.spec.weights.get("kind")),
-            device=job.device,
-            precision=job.spec.precision,
-            state_file=job.state_file,
-        )
-        self.prepare = make(self.backbone.preprocess, job.spec.resize)
-        self.taps: tuple[TapSpec, ...] = job.spec.taps
-        self._tally, self._note = tally, note
-        self._batch = job.batch
-        self._buffer = np.zeros((job.batch, *self.backbone.info.frames_shape), dtype=np.uint8)
-        self._routes: list[tuple[ClipFeatures, int]] = []
-
-    def add(self, clip: ClipFeatures, item: int, frames: Sequence[Pixels]) -> None:
-        """Queues one step; `frames` are the preprocessed frames it reads."""
-        slot = self._buffer[len(self._routes)]
-        if len(frames) == 1:
-            slot[...] = frames[0]
-        else:
-            for i, frame in enumerate(frames):
-                slot[i] = frame
-        self._routes.append((clip, item))
-        if len(self._routes) == len(self._buffer):
-            self.flush()
-
-    def flush(self) -> None:
-        """Forwards what waits, padded to the full batch, and hands the features to their clips."""
-        if not self._routes:
-            return
-        self._buffer[len(self._routes) :] = 0
-        routes, self._routes = self._routes, []
-        started = time.perf_counter()
-        features = self._forward(self._buffer)
-        self._tally.forward_seconds += time.perf_counter() - started
-        self._tally.steps_forwarded += len(routes)
-        started = time.perf_counter()
-        position = 0
-        for clip, group in groupby(routes, key=lambda route: route[0]):
-            count = len(list(group))
-            clip.deliver({name: values[position : position + count] for name, values in features.items()})
-            position += count
-        self._tally.write_seconds += time.perf_counter() - started
-
-    def _forward(self, frames: Pixels) -> dict[str, NDArray[Any]]:
-        """One pass; out of memory halves the batch for the rest of the run, and says so."""
-        names = [tap.name for tap in self.taps]
-        parts = []
-        start = 0
-        while start < len(frames):
-            part = frames[start : start + self._batch]
-            try:
-                parts.append(self.backbone.forward(part, names))
-            except (MemoryError, RuntimeError) as error:
-                if self._batch == 1 or not _is_out_of_memory(error):
-                    raise
-                self._batch = max(1, self._batch // 2)
-                self._note(f"{self.job.model}: out of memory, batch halved to {self._batch}")
-                continue
-            start += len(part)
-        return parts[0] if len(parts) == 1 else {n: np.concatenate([p[n] for p in parts]) for n in names}
-
-
-class ClipFeatures:
-    """One clip under one model: which frames it needs, and its steps as they come back.
-
-    A frame that the sampling repeats is forwarded once. Where steps stand in frame order (all samplings but
-    a looping `consecutive`) features go straight to disk, so memory does not grow with the clip.
-    """
-
-    def __init__(
-        self,
-        engine: Engine,
-        row: int,
-        frame_index: NDArray[np.int64],
-        first: int,
-        stop: int,
-        identity: Mapping[str, str],
-    ) -> None:
-        """Plans the clip.
-
-        Args:
-            engine: of the model.
-            row: of the model's store.
-            frame_index: (T,) frames of the video, one per step, in step order.
-            first, stop: the clip's frames are first..stop-1.
-            identity: of the clip, kept with the staged features.
-
-        Raises:
-            ValueError: the clip has fewer frames than one step of this backbone reads.
-        """
-        offsets = engine.backbone.step_frames
-        reach = max(offsets)
-        if stop - first <= reach:
-            raise ValueError(
-                f"{engine.job.model} reads {reach + 1} frames per step, the clip has {stop - first}; "
-                "leave it out of this model or lengthen it"
-            )
-        # A last anchor has no next frame: it takes the last pair.
-        starts, inverse = np.unique(np.minimum(frame_index, stop - 1 - reach), return_inverse=True)
-        self.engine, self.row, self.identity = engine, row, identity
-        self.frame_index = frame_index
-        self._abandoned = False
-        self._reads = starts[:, None] + np.asarray(offsets)
-        self.wanted: NDArray[np.int64] = np.unique(self._reads)
-        self.middle = int(self._reads[inverse[len(inverse) // 2], 0])
-        self._inverse = inverse
-        self._in_order = bool((np.diff(inverse) >= 0).all())
-        self._repeats = np.bincount(inverse, minlength=len(starts))
-        self._next_item = 0
-        self._delivered = 0
-        self._recent: dict[int, Pixels] = {}
-        self._held: dict[str, list[NDArray[Any]]] = {tap.name: [] for tap in engine.taps}
-        self._stage = ClipStage(engine.job.store, row, engine.taps)
+    frame_index: NDArray[np.int64]
+    reads: NDArray[np.int64]
+    item_of: NDArray[np.int64]
 
     @property
-    def is_fed(self) -> bool:
-        """Whether every step of the clip is in a batch or beyond."""
-        return self._next_item == len(self._reads)
+    def is_in_order(self) -> bool:
+        """Whether steps follow their items' order, so that features can be staged as they come."""
+        return bool((np.diff(self.item_of) >= 0).all())
+
+    @property
+    def wanted(self) -> NDArray[np.int64]:
+        """Frames to decode, ascending."""
+        return np.unique(self.reads)
+
+    @property
+    def middle(self) -> int:
+        """Frame of the middle step: the clip's thumbnail."""
+        return int(self.reads[self.item_of[len(self.item_of) // 2], 0])
+
+
+def plan_steps(info: BackboneInfo, frame_index: NDArray[np.int64], first: int, stop: int) -> StepPlan:
+    """Plans one clip whose frames are first..stop-1.
+
+    Raises:
+        ValueError: the clip has fewer frames than one step of this backbone reads.
+    """
+    reach = max(info.step_frames)
+    if stop - first <= reach:
+        raise ValueError(
+            f"{info.name} reads {reach + 1} frames per step, the clip has {stop - first}; "
+            "leave it out of this model or lengthen it"
+        )
+    # A last anchor has no next frame: it takes the last pair.
+    starts, item_of = np.unique(np.minimum(frame_index, stop - 1 - reach), return_inverse=True)
+    return StepPlan(
+        frame_index=frame_index, reads=starts[:, None] + np.asarray(info.step_frames, np.int64), item_of=item_of
+    )
+
+
+class ClipSink:
+    """Where the features of one clip under one model arrive, in item order, and are staged in step order.
+
+    Only a looping `consecutive` is held in memory; all else goes straight to disk.
+    """
+
+    def __init__(self, store: Path, row: int, taps: tuple[TapSpec, ...], plan: StepPlan) -> None:
+        self.row, self._taps, self._plan = row, taps, plan
+        self._in_order = plan.is_in_order
+        self._repeats = np.bincount(plan.item_of, minlength=len(plan.reads))
+        self._delivered = 0
+        self._abandoned = False
+        self._held: dict[str, list[NDArray[Any]]] = {tap.name: [] for tap in taps}
+        self._stage = ClipStage(store, row, taps)
 
     @property
     def is_complete(self) -> bool:
-        """Whether every step has come back."""
-        return self._delivered == len(self._reads)
+        """Whether every item has come back."""
+        return self._delivered == len(self._repeats)
 
-    def feed(self, index: int, pixels: Pixels) -> None:
-        """Takes the preprocessed frame `index` of `wanted`; frames come in ascending order."""
-        self._recent[index] = pixels
-        while self._next_item < len(self._reads) and self._reads[self._next_item, -1] <= index:
-            item = self._next_item
-            reads = self._reads[item].tolist()
-            self._next_item += 1
-            self.engine.add(self, item, [self._recent[i] for i in reads])
-            oldest = self._reads[self._next_item, 0] if not self.is_fed else index + 1
-            for old in [i for i in self._recent if i < oldest]:
-                del self._recent[old]
-
-    def deliver(self, features: Mapping[str, NDArray[Any]]) -> None:
-        """Takes the next features (n, *shape) of every tap, in item order."""
+    def deliver(self, features: Features) -> None:
+        """Takes the next features (n, *shape) of every tap."""
         count = len(next(iter(features.values())))
         repeats = self._repeats[self._delivered : self._delivered + count]
         self._delivered += count
-        if self._abandoned:  # the clip failed after these steps were queued
+        if self._abandoned:  # the clip failed after these items were queued
             return
-        for tap in self.engine.taps:
+        for tap in self._taps:
             values = features[tap.name]
             if self._in_order:
                 self._stage.append(tap, values if (repeats == 1).all() else np.repeat(values, repeats, axis=0))
@@ -182,22 +113,180 @@ class ClipFeatures:
 
     def finish(
         self,
+        identity: Mapping[str, str],
         ledger: Mapping[str, Any],
         times_seconds: NDArray[np.float64],
         thumbnail: Pixels | None,
         file_stat: tuple[int, int] | None,
-    ) -> Outcome:
-        """Stages the complete clip; `times_seconds` (T,) are those of its steps."""
+    ) -> Outcome | None:
+        """Stages the complete clip; `times_seconds` (T,) are those of its steps. Raises StoreError (NaN, Inf)."""
         if not self._in_order:
-            for tap in self.engine.taps:
-                self._stage.append(tap, np.concatenate(self._held[tap.name])[self._inverse])
-        return self._stage.finish(self.identity, ledger, times_seconds, self.frame_index, thumbnail, file_stat)
+            for tap in self._taps:
+                self._stage.append(tap, np.concatenate(self._held[tap.name])[self._plan.item_of])
+        return self._stage.finish(identity, ledger, times_seconds, self._plan.frame_index, thumbnail, file_stat)
 
     def abandon(self) -> None:
-        """Throws the features away; steps that are still in a batch are dropped when they come back."""
+        """Throws the features away; items that are still in a batch are dropped when they come back."""
         self._stage.discard()
         self._abandoned = True
-        self._recent.clear()
+
+
+class Batch:
+    """Steps of several clips that share a forward pass of a fixed shape; the last one is padded with zeros.
+
+    A step's features do not depend on its place in the batch, so it does not matter which clips met in one.
+    """
+
+    def __init__(self, pixels: Pixels) -> None:
+        """`pixels` (B, *frames_shape) is the memory to fill."""
+        self.pixels = pixels
+        self.sinks: list[ClipSink] = []
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.sinks) == len(self.pixels)
+
+    def add(self, sink: ClipSink, frames: Sequence[Pixels]) -> None:
+        """Takes one item; `frames` are the preprocessed frames it reads."""
+        slot = self.pixels[len(self.sinks)]
+        if len(frames) == 1:
+            slot[...] = frames[0]
+        else:
+            for i, frame in enumerate(frames):
+                slot[i] = frame
+        self.sinks.append(sink)
+
+    def pad(self) -> None:
+        """Clears what is not filled."""
+        self.pixels[len(self.sinks) :] = 0
+
+    def hand_out(self, features: Features) -> None:
+        """Gives each clip its features (those of padding go nowhere) and empties the batch."""
+        position = 0
+        sinks, self.sinks = self.sinks, []
+        for sink, group in groupby(sinks):
+            count = len(list(group))
+            sink.deliver({name: values[position : position + count] for name, values in features.items()})
+            position += count
+
+
+class Model:
+    """A backbone that halves its batch when memory runs out."""
+
+    def __init__(self, job: ModelJob, note: Callable[[str], None]) -> None:
+        """Builds the backbone. Raises WeightsError or BackboneError if it cannot be built."""
+        self.job = job
+        self.backbone: Backbone = backbones.build(
+            job.model,
+            weights=str(job.spec.weights.get("kind")),
+            device=job.device,
+            precision=job.spec.precision,
+            state_file=job.state_file,
+        )
+        self._names = [tap.name for tap in job.spec.taps]
+        self._batch, self._note = job.batch, note
+
+    def forward(self, frames: Pixels) -> Features:
+        """Features of a batch; out of memory halves the batch for the rest of the run, and says so."""
+        parts: list[Features] = []
+        start = 0
+        while start < len(frames):
+            part = frames[start : start + self._batch]
+            try:
+                parts.append(self.backbone.forward(part, self._names))
+            except (MemoryError, RuntimeError) as error:
+                if self._batch == 1 or not _is_out_of_memory(error):
+                    raise
+                self._batch = max(1, self._batch // 2)
+                self._note(f"{self.job.model}: out of memory, batch halved to {self._batch}")
+                continue
+            start += len(part)
+        return parts[0] if len(parts) == 1 else {n: np.concatenate([p[n] for p in parts]) for n in self._names}
+
+
+class Feed(Protocol):
+    """Where a decoding process puts complete steps."""
+
+    job: ModelJob
+    info: BackboneInfo
+    prepare: Callable[[Any], Pixels]
+
+    def open(self, index: int, row: int, plan: StepPlan) -> Sink: ...
+    def add(self, sink: Any, frames: Sequence[Pixels]) -> None: ...
+    def flush(self) -> None: ...
+
+
+class Sink(Protocol):
+    """The part of `ClipSink` that a decoding process sees."""
+
+    @property
+    def is_complete(self) -> bool: ...
+    def finish(
+        self,
+        identity: Mapping[str, str],
+        ledger: Mapping[str, Any],
+        times_seconds: NDArray[np.float64],
+        thumbnail: Pixels | None,
+        file_stat: tuple[int, int] | None,
+    ) -> Outcome | None: ...
+    def abandon(self) -> None: ...
+
+
+class Engine:
+    """The model in the process that decodes: one of its own per core is fastest on a CPU."""
+
+    def __init__(self, job: ModelJob, tally: Tally, note: Callable[[str], None]) -> None:
+        """Builds the backbone. Raises WeightsError or BackboneError if it cannot be built."""
+        self.job = job
+        self._model = Model(job, note)
+        self.info = self._model.backbone.info
+        self.prepare = make(self.info.preprocess, job.spec.resize)
+        self._tally = tally
+        self._batch = Batch(np.zeros((job.batch, *self.info.frames_shape), dtype=np.uint8))
+
+    def open(self, index: int, row: int, plan: StepPlan) -> Sink:
+        """Where the features of one clip will go."""
+        return ClipSink(self.job.store, row, self.job.spec.taps, plan)
+
+    def add(self, sink: ClipSink, frames: Sequence[Pixels]) -> None:
+        """Queues one item of a clip; a full batch is forwarded at once."""
+        self._batch.add(sink, frames)
+        if self._batch.is_full:
+            self.flush()
+
+    def flush(self) -> None:
+        """Forwards what waits and hands the features to their clips."""
+        if not self._batch.sinks:
+            return
+        self._batch.pad()
+        started = time.perf_counter()
+        self._tally.steps_forwarded += len(self._batch.sinks)
+        features = self._model.forward(self._batch.pixels)
+        self._tally.forward_seconds += time.perf_counter() - started
+        started = time.perf_counter()
+        self._batch.hand_out(features)
+        self._tally.write_seconds += time.perf_counter() - started
+
+
+class ClipFrames:
+    """One clip under one model where it is decoded: collects frames and queues complete steps."""
+
+    def __init__(self, feed: Feed, sink: Sink, plan: StepPlan) -> None:
+        self.feed, self.sink, self.plan = feed, sink, plan
+        self._next_item = 0
+        self._recent: dict[int, Pixels] = {}
+
+    def take(self, index: int, pixels: Pixels) -> None:
+        """Takes the preprocessed frame `index` of `plan.wanted`; frames come in ascending order."""
+        reads = self.plan.reads
+        self._recent[index] = pixels
+        while self._next_item < len(reads) and reads[self._next_item, -1] <= index:
+            frames = [self._recent[i] for i in reads[self._next_item].tolist()]
+            self._next_item += 1
+            self.feed.add(self.sink, frames)
+            oldest = reads[self._next_item, 0] if self._next_item < len(reads) else index + 1
+            for old in [i for i in self._recent if i < oldest]:
+                del self._recent[old]
 
 
 def _is_out_of_memory(error: Exception) -> bool:

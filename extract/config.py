@@ -13,6 +13,7 @@ from reelbank.extract.weights import WEIGHTS_VARIABLE
 
 RESIZES = ("exact", "fast")
 PRECISIONS = ("bf16", "fp16", "fp32")
+FORWARDS = ("auto", "parent", "worker")
 DEFAULT_SAMPLING = "uniform:16"
 
 
@@ -65,6 +66,12 @@ class FeaturizeConfig:
     precision: str = _option("fp32", "--precision", "number format of the forward pass", choices=PRECISIONS)
     seed: int = _option(0, "--seed", "of random frame starts and of random weights")
     device: str = _option("auto", "--device", "auto (a GPU if there is one), cpu, cuda or cuda:N")
+    forward: str = _option(
+        "auto",
+        "--forward",
+        "where models run: in each worker, or in one process that workers feed; auto: worker on a CPU, parent on a GPU",
+        choices=FORWARDS,
+    )
     workers: int | None = _option(None, "--workers", "worker processes; default: one per core that may be used")
     batch: int | None = _option(None, "--batch", "steps of one forward pass; default: the backbone's, 16 on a CPU")
     deadline_seconds: float = _option(
@@ -92,6 +99,7 @@ class FeaturizeConfig:
             ("--past-end", self.past_end, PAST_END),
             ("--resize", self.resize, RESIZES),
             ("--precision", self.precision, PRECISIONS),
+            ("--forward", self.forward, FORWARDS),
         ):
             if given not in choices:
                 raise ValueError(f"{flag} {given!r} is not one of {', '.join(choices)}")

@@ -11,9 +11,9 @@ from typing import Any
 
 from reelbank import manifests
 from reelbank.extract import backbones
-from reelbank.extract.cores import available_cores
 from reelbank.extract.planning import versions
 from reelbank.extract.weights import cached_file
+from reelbank.store.cores import available_cores
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from reelbank.manifests import Clip
 from reelbank.store.spec import FeatureSpec
@@ -47,10 +52,16 @@ class ClipJob:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSetup:
-    """What a worker needs to start."""
+    """What a worker needs to start.
+
+    Attributes:
+        ring_name: shared memory through which steps go to the parent's models; None if the worker has its own.
+    """
 
     models: tuple[ModelJob, ...]
     max_pixels: int
+    ring_name: str | None = None
+    ring_slot_bytes: int = 0
 
 
 @dataclass(kw_only=True)
@@ -131,5 +142,48 @@ class Fatal:
     text: str
 
 
-Message = Ready | Started | Alive | Decoded | Finished | Drained | Note | Fatal
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Opened:
+    """A clip whose steps will come through the ring; the arrays are those of its StepPlan."""
+
+    index: int
+    model: int
+    row: int
+    frame_index: NDArray[np.int64]
+    reads: NDArray[np.int64]
+    item_of: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Items:
+    """The next `count` slots of the ring hold items of this clip under this model."""
+
+    index: int
+    model: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fed:
+    """All items of a clip were sent; the rest is what its record needs."""
+
+    index: int
+    model: int
+    identity: Mapping[str, str]
+    ledger: Mapping[str, Any]
+    times_seconds: NDArray[np.float64]
+    thumbnail: NDArray[np.uint8] | None
+    file_stat: tuple[int, int] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropped:
+    """A clip failed after it was opened: what came of it is thrown away."""
+
+    index: int
+    model: int
+
+
+ToForwarder = Opened | Items | Fed | Dropped
+Message = Ready | Started | Alive | Decoded | Finished | Drained | Note | Fatal | ToForwarder
 DRAIN = "drain"

@@ -14,21 +14,27 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Any
 
+from reelbank.extract.forwarding import Forwarder
 from reelbank.extract.jobs import (
     DRAIN,
     Alive,
     ClipJob,
     Decoded,
     Drained,
+    Dropped,
     Fatal,
+    Fed,
     Finished,
+    Items,
     Message,
     Note,
+    Opened,
     Ready,
     Started,
     Tally,
     WorkerSetup,
 )
+from reelbank.extract.ring import Ring
 from reelbank.extract.worker import work
 
 CLIPS_AHEAD = 2
@@ -54,8 +60,18 @@ class Pool:
         *,
         deadline_seconds: float,
         on_note: Callable[[str], None],
+        forwarder: Forwarder | None = None,
     ) -> None:
-        """Starts nothing yet; `on_note` gets sentences for a person."""
+        """Starts nothing yet.
+
+        Args:
+            setup: what every worker gets.
+            num_workers: processes.
+            deadline_seconds: without news of a clip that is being decoded.
+            on_note: gets sentences for a person.
+            forwarder: the models, if they run in this process; it is closed at the end of `run`.
+        """
+        self._forwarder = forwarder
         self._setup, self._num_workers = setup, num_workers
         self._deadline_seconds, self._on_note = deadline_seconds, on_note
         self._context = multiprocessing.get_context("spawn")
@@ -80,18 +96,26 @@ class Pool:
             while self._todo or any(worker.in_flight for worker in self._workers):
                 self._hand_out()
                 yield from self._listen()
+                yield from self._forwarded()
                 yield from self._give_up_hung()
         finally:
             self._stop()
+            if self._forwarder is not None:
+                self.tally += self._forwarder.tally
+                self._forwarder.close()
 
     # -- inside -----------------------------------------------------------------------------------------
 
     def _start(self) -> None:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=work, args=(theirs, self._setup), daemon=True)
+        setup, ring = self._setup, None
+        if self._forwarder is not None:
+            ring = Ring(self._forwarder.slot_bytes)
+            setup = replace(setup, ring_name=ring.name, ring_slot_bytes=ring.slot_bytes)
+        process = self._context.Process(target=work, args=(theirs, setup), daemon=True)
         process.start()
         theirs.close()
-        self._workers.append(_Process(process, ours))
+        self._workers.append(_Process(process, ours, ring))
 
     def _hand_out(self) -> None:
         while len(self._workers) < self._num_workers and self._todo:
@@ -99,17 +123,29 @@ class Pool:
         for worker in self._workers:
             while self._todo and worker.num_undecoded < CLIPS_AHEAD:
                 worker.send(self._todo.popleft())
-            if not self._todo and worker.in_flight and worker.num_undecoded == 0:
+            if not self._todo and worker.in_flight and worker.num_undecoded == 0 and self._forwarder is None:
                 worker.drain()
+        if self._forwarder is not None and not self._todo and not any(w.num_undecoded for w in self._workers):
+            self._forwarder.flush()
 
     def _listen(self) -> Iterator[Finished | tuple[ClipJob, str]]:
-        ready = wait([worker.connection for worker in self._workers], timeout=POLL_SECONDS)
+        sources = [worker.connection for worker in self._workers]
+        if self._forwarder is not None:
+            sources.append(self._forwarder.wakeup)
+        ready = wait(sources, timeout=POLL_SECONDS)
         for worker in [w for w in self._workers if w.connection in ready]:
             try:
                 while worker.connection.poll():
                     yield from self._handle(worker, worker.connection.recv())
             except (EOFError, ConnectionResetError):
                 yield from self._bury(worker, None)
+
+    def _forwarded(self) -> Iterator[Finished]:
+        for message in self._forwarder.collect() if self._forwarder is not None else ():
+            for worker in self._workers:
+                if message.index in worker.in_flight:
+                    worker.finish(message)
+            yield message
 
     def _handle(self, worker: _Process, message: Message) -> Iterator[Finished | tuple[ClipJob, str]]:
         worker.last_news = time.monotonic()
@@ -132,6 +168,9 @@ class Pool:
                 worker.is_draining = False
             case Note(text=text):
                 self._on_note(text)
+            case Opened() | Items() | Fed() | Dropped():
+                assert self._forwarder is not None and worker.ring is not None
+                self._forwarder.handle(message, worker.ring)
             case Fatal(kind="disk-full", text=text):
                 raise DiskFullError(f"the disk is full: {text}; free some space and run the same command again")
             case Fatal(text=text):
@@ -151,13 +190,15 @@ class Pool:
         worker.process.kill() if hung else None
         worker.process.join()
         code = worker.process.exitcode
-        worker.connection.close()
+        worker.close()
         self.worker_seconds += time.monotonic() - worker.started
         if not worker.is_ready:
             raise ExtractionError(f"a worker process died while starting, exit code {code}; see its output above")
         # A death outside decoding (in a forward pass) may be the fault of any clip in the batch.
         blamed = {worker.current} if worker.current is not None else set(worker.in_flight)
         for index, job in reversed(worker.in_flight.items()):
+            if self._forwarder is not None:
+                self._forwarder.forget(index)
             crashes = job.crashes + (index in blamed)
             if index in blamed and (hung or crashes >= MAX_CRASHES):
                 yield job, hung or f"crashed: its worker process died {crashes} times, last with exit code {code}"
@@ -174,7 +215,7 @@ class Pool:
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
-            worker.connection.close()
+            worker.close()
             self.worker_seconds += time.monotonic() - worker.started
         self._workers.clear()
 
@@ -182,8 +223,8 @@ class Pool:
 class _Process:
     """One worker process as its parent sees it."""
 
-    def __init__(self, process: Any, connection: Any) -> None:
-        self.process, self.connection = process, connection
+    def __init__(self, process: Any, connection: Any, ring: Ring | None) -> None:
+        self.process, self.connection, self.ring = process, connection, ring
         self.in_flight: dict[int, ClipJob] = {}
         self.decoded: set[int] = set()
         self.current: int | None = None
@@ -217,6 +258,11 @@ class _Process:
             self.process.kill()
         else:
             self._post(None)
+
+    def close(self) -> None:
+        self.connection.close()
+        if self.ring is not None:
+            self.ring.close(unlink=True)
 
     def _post(self, message: Any) -> None:
         try:

@@ -76,14 +76,14 @@ class StoreReport:
     def of(cls, job: ModelJob, committer: Committer, todo: Todo) -> StoreReport:
         """The report of one committed store."""
         ids = committer.writer.clip_ids()
-        fresh = {row: o for row, o in committer.outcomes.items() if row not in todo.recovered}
+        fresh = [reason for row, reason in committer.reasons.items() if row not in todo.recovered]
         return cls(
             model=job.model,
             store=job.store,
-            num_extracted=sum(o.status == DONE for o in fresh.values()),
+            num_extracted=sum(reason is None for reason in fresh),
             num_recovered=sum(o.status == DONE for o in todo.recovered.values()),
             num_done_before=todo.num_done,
-            failures={ids[row]: str(o.ledger["reason"]) for row, o in committer.outcomes.items() if o.status != DONE},
+            failures={ids[row]: reason for row, reason in committer.reasons.items() if reason is not None},
             failed_before={ids[row]: reason for row, reason in todo.failed_before.items()},
             num_bytes=sum(p.stat().st_size for p in (job.store / "features").rglob("*") if p.is_file()),
             weights_are_random=job.spec.weights.get("kind") == "random",
@@ -108,6 +108,7 @@ class FeaturizeReport:
     """The whole run.
 
     Attributes:
+        num_forwarding: processes that run the models: the workers, or the parent alone.
         extract_seconds: from the first worker's start to the last commit.
         worker_seconds: seconds of all workers together, start-up included.
     """
@@ -116,6 +117,7 @@ class FeaturizeReport:
     notes: tuple[str, ...]
     num_clips: int
     num_workers: int
+    num_forwarding: int
     wall_seconds: float
     extract_seconds: float
     worker_seconds: float
@@ -140,8 +142,8 @@ class FeaturizeReport:
 
     @property
     def bare_model_share(self) -> float:
-        """Rate reached as a share of what the same workers would reach if they did nothing but forward."""
-        return self.stage_shares["forward"]
+        """Rate reached as a share of what the same processes would reach if they did nothing but forward."""
+        return self.tally.forward_seconds / max(self.num_forwarding * self.extract_seconds, 1e-9)
 
     def failures_by_reason(self) -> dict[str, int]:
         """{reason: clips}, over all stores, most frequent first."""

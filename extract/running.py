@@ -14,11 +14,12 @@ from typing import Any
 from reelbank.extract import backbones, planning
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.extract.content import stat_of
-from reelbank.extract.cores import available_cores
+from reelbank.extract.forwarding import Forwarder
 from reelbank.extract.jobs import ClipJob, Finished, ModelJob, WorkerSetup
 from reelbank.extract.planning import Todo
 from reelbank.extract.pool import DiskFullError, Pool
 from reelbank.extract.report import FeaturizeReport, Progress, StoreReport
+from reelbank.store.cores import available_cores
 from reelbank.store.files import only_writer
 from reelbank.store.layout import DONE
 from reelbank.store.staging import Outcome, stage_failure
@@ -62,12 +63,16 @@ def featurize(config: FeaturizeConfig, progress: Callable[[Progress], None] | No
         clips = planning.clip_jobs(manifest, todos)
         # One process per core that decodes and forwards on one thread beats overlapping the two on a CPU.
         workers = min(config.workers or available_cores(), max(1, len(clips)))
+        in_parent = config.forward == "parent" or (
+            config.forward == "auto" and any(job.device.startswith("cuda") for job in jobs)
+        )
         run = _Run(jobs, committers, total=len(clips), progress=progress, started=started)
         pool = Pool(
             WorkerSetup(models=tuple(jobs), max_pixels=config.max_pixels),
             workers,
             deadline_seconds=config.deadline_seconds,
             on_note=run.note,
+            forwarder=Forwarder(tuple(jobs), run.note) if in_parent and clips else None,
         )
         run.extract(pool, clips)
         return FeaturizeReport(
@@ -78,6 +83,7 @@ def featurize(config: FeaturizeConfig, progress: Callable[[Progress], None] | No
             notes=(*manifest.notes, *run.notes),
             num_clips=len(chosen),
             num_workers=workers,
+            num_forwarding=1 if in_parent else workers,
             wall_seconds=time.monotonic() - started,
             extract_seconds=run.extract_seconds,
             worker_seconds=pool.worker_seconds,
@@ -89,9 +95,9 @@ class Committer:
     """Writes the units of one store as soon as every clip that a run wants of them is staged."""
 
     def __init__(self, writer: StoreWriter, job: ModelJob, todo: Todo) -> None:
-        """Takes over what an interrupted run had staged."""
+        """Takes over what an interrupted run had staged. `reasons` is {row: why it failed, None if it is done}."""
         self.writer, self._job = writer, job
-        self.outcomes: dict[int, Outcome] = dict(todo.recovered)
+        self.reasons: dict[int, str | None] = {row: _reason(o) for row, o in todo.recovered.items()}
         self._run = {"batch": job.batch, "device": job.device, "versions": planning.versions()}
         self._ready: dict[int, list[Outcome]] = {}
         self._expected: dict[int, int] = {}
@@ -103,7 +109,7 @@ class Committer:
 
     def add(self, outcome: Outcome) -> None:
         """Takes a staged outcome."""
-        self.outcomes[outcome.row] = outcome
+        self.reasons[outcome.row] = _reason(outcome)
         self._ready.setdefault(self.writer.geometry.unit_of(outcome.row), []).append(outcome)
 
     def full_units(self) -> list[int]:
@@ -218,6 +224,11 @@ class _Run:
                     message=text,
                 )
             )
+
+
+def _reason(outcome: Outcome) -> str | None:
+    """Why a clip failed, None for one that is done: all that the report needs of it."""
+    return None if outcome.status == DONE else str(outcome.ledger["reason"])
 
 
 def _settled(pending: list[Future[None]]) -> list[Future[None]]:

@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from reelbank.extract import sampling
-from reelbank.extract.assembly import ClipFeatures, Engine
+from reelbank.extract.assembly import ClipFrames, Engine, Feed, plan_steps
 from reelbank.extract.content import content_hash, stat_of
 from reelbank.extract.decode import Video
 from reelbank.extract.errors import DecodeError, PlanMismatch
@@ -36,6 +37,7 @@ from reelbank.extract.jobs import (
 from reelbank.extract.opening import Limits
 from reelbank.extract.plan import VideoScan
 from reelbank.extract.preprocess import thumbnail
+from reelbank.extract.ring import RemoteEngine, Ring, RingWriter
 from reelbank.store.errors import StoreError
 from reelbank.store.staging import Outcome, stage_failure
 from reelbank.store.writer import clip_identity
@@ -71,7 +73,12 @@ class Worker:
     def __init__(self, connection: Any, setup: WorkerSetup) -> None:
         self._connection, self._setup = connection, setup
         self._tally, self._sent = Tally(), Tally()
-        self._engines = [Engine(job, self._tally, self._note) for job in setup.models]
+        self._engines: list[Feed]
+        if setup.ring_name is None:
+            self._engines = [Engine(job, self._tally, self._note) for job in setup.models]
+        else:
+            writer = RingWriter(Ring(setup.ring_slot_bytes, name=setup.ring_name), connection)
+            self._engines = [RemoteEngine(i, job, writer) for i, job in enumerate(setup.models)]
         self._waiting: list[_ClipRun] = []
         self._last_news = time.monotonic()
 
@@ -145,9 +152,11 @@ class Worker:
 
     def _feed(self, clip: _ClipRun, video: Video) -> None:
         features = clip.features
-        wanted = np.unique(np.concatenate([f.wanted for f in features.values()])) if features else np.zeros(0, int)
-        needs = {model: set(f.wanted.tolist()) for model, f in features.items()}
-        middles = {f.middle for f in features.values()}
+        if not features:
+            return
+        needs = {model: f.plan.wanted for model, f in features.items()}
+        wanted = np.unique(np.concatenate(list(needs.values())))
+        middles = {f.plan.middle for f in features.values()}
         for index, frame in video.frames(wanted):
             started = time.perf_counter()
             forwarded = self._tally.forward_seconds + self._tally.write_seconds
@@ -155,11 +164,11 @@ class Worker:
             if index in middles:
                 clip.thumbnails[index] = thumbnail(frame)
             for model, one in features.items():
-                if index in needs[model]:
-                    key = one.engine.backbone.preprocess, one.engine.job.spec.resize
+                if _holds(needs[model], index):
+                    key = one.feed.info.preprocess, one.feed.job.spec.resize
                     if key not in prepared:
-                        prepared[key] = one.engine.prepare(frame)
-                    one.feed(index, prepared[key])
+                        prepared[key] = one.feed.prepare(frame)
+                    one.take(index, prepared[key])
             spent = time.perf_counter() - started
             self._tally.prepare_seconds += spent - (self._tally.forward_seconds + self._tally.write_seconds - forwarded)
             if time.monotonic() - self._last_news > ALIVE_SECONDS:
@@ -192,9 +201,9 @@ class Worker:
 class _ClipRun:
     """One clip on its way through every model that needs it."""
 
-    def __init__(self, job: ClipJob, engines: list[Engine]) -> None:
+    def __init__(self, job: ClipJob, engines: list[Feed]) -> None:
         self.job = job
-        self.features: dict[int, ClipFeatures] = {}
+        self.features: dict[int, ClipFrames] = {}
         self.thumbnails: dict[int, Any] = {}
         self.decode_seconds = 0.0
         self._engines = engines
@@ -243,16 +252,15 @@ class _ClipRun:
                     past_end=engine.job.spec.past_end,
                     start_seconds=float(start),
                 )
-                self.features[model] = ClipFeatures(
-                    engine, row, choice.frame_index + first, first, stop, self._identity(engine)
-                )
+                plan = plan_steps(engine.info, choice.frame_index + first, first, stop)
+                self.features[model] = ClipFrames(engine, engine.open(self.job.index, row, plan), plan)
             except ValueError as error:
                 self._fail_model(model, row, _reason(error))
 
     def fail(self, reason: str) -> None:
         """The clip is lost for every model that is not done with it."""
         for model, row in self.job.rows:
-            done = self.features[model].is_complete if model in self.features else False
+            done = self.features[model].sink.is_complete if model in self.features else False
             if model not in self._failed and not done:
                 self._fail_model(model, row, reason)
 
@@ -264,12 +272,14 @@ class _ClipRun:
                 continue
             outcome = self._failed.get(model)
             one = self.features.get(model)
-            if outcome is None and one is not None and one.is_complete:
+            if outcome is None and one is not None and one.sink.is_complete:
                 assert self._scan is not None
                 ledger = {**self._ledger, "decode_seconds": self.decode_seconds, "content_hash": self._content}
-                times = self._scan.times_seconds[one.frame_index]
+                times = self._scan.times_seconds[one.plan.frame_index]
+                picture = self.thumbnails.get(one.plan.middle)
+                self._reported.add(model)
                 try:
-                    outcome = one.finish(ledger, times, self.thumbnails.get(one.middle), self._stat)
+                    outcome = one.sink.finish(self._identity(one.feed), ledger, times, picture, self._stat)
                 except StoreError as error:
                     outcome = self._fail_model(model, row, str(error))
             if outcome is not None:
@@ -279,19 +289,24 @@ class _ClipRun:
 
     def abandon(self) -> None:
         for one in self.features.values():
-            one.abandon()
+            one.sink.abandon()
 
     def _fail_model(self, model: int, row: int, reason: str) -> Outcome:
         engine = self._engines[model]
         if model in self.features:
-            self.features.pop(model).abandon()
+            self.features.pop(model).sink.abandon()
         ledger = {**self._ledger, "reason": reason, "content_hash": self._content}
         outcome = stage_failure(engine.job.store, row, self._identity(engine), ledger, self._stat)
         self._failed[model] = outcome
         return outcome
 
-    def _identity(self, engine: Engine) -> Mapping[str, str]:
+    def _identity(self, engine: Feed) -> Mapping[str, str]:
         return clip_identity(self.job.clip, engine.job.spec.digest, self._content)
+
+
+def _holds(ascending: NDArray[np.int64], index: int) -> bool:
+    position = int(np.searchsorted(ascending, index))
+    return position < len(ascending) and int(ascending[position]) == index
 
 
 def _reason(error: ValueError) -> str:

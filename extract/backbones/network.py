@@ -63,7 +63,7 @@ class Network(Described):
 
     def normalise(self, frames: npt.NDArray[np.uint8]) -> Tensor:
         """uint8 (B, H, W, 3) to the network's float32 input (B, 3, H, W) on its device."""
-        pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device)
+        pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device, non_blocking=True)
         # NHWC seen as NCHW is channels-last memory already.
         batch = pixels.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean).div_(self._std)
         return batch if self.architecture.channels_last else batch.contiguous()

@@ -1,4 +1,4 @@
-"""How many cores this process may use: one budget for decoding and the forward pass."""
+"""How many cores this process may use: one budget for decoding, the forward pass and sweeps."""
 
 from __future__ import annotations
 
