@@ -46,7 +46,7 @@ def main() -> None:
     train = ("train-head", "--store", store, "--loss", "jsd", "--run", "runs/demo", "--overwrite")
     run(*train, into=folder)
     info = json.loads(run("reelbank", "store", "info", store, "--json", into=folder))
-    clusters = min(20, info["counts"]["done"])
+    clusters = max(2, min(20, info["counts"]["done"] // 5))
     run("probe", "--store", store, "--tsne", "--kmeans", str(clusters), "--knn", "5", into=folder)
     results = json.loads((folder / "runs" / "demo" / "results.json").read_text())
     print("\n" + "=" * 80)
