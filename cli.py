@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, fields
@@ -13,6 +15,12 @@ from typing import Any, TypeVar, get_type_hints
 import click
 
 OK, SOME_FAILED, WRONG_USE = 0, 1, 2
+
+GOES_ON = "stopped; what was finished is kept, the same command goes on"
+PLAIN_LINE_SECONDS = 2.0
+"""Least time between two progress lines where stderr is no terminal: a short job leaves none in a log."""
+PLAIN_SILENCE_SECONDS = 60.0
+"""Longest time without one, so that a log shows that a long job lives."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -66,20 +74,23 @@ def _option(entry: Field[Any], hint: Any) -> Callable[[Command], Command]:
     elif "float" in text:
         settings["type"] = float
     settings["multiple"] = bool(meta.get("multiple"))
-    settings["show_default"] = default not in (None, ()) and hint is not bool
+    settings["show_default"] = default is not None and default != () and default is not False
     return click.option(flag, entry.name, **settings)
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
-    """What the library raises for wrong input becomes one sentence and the exit status 2."""
+def plain_errors(stopped: str = "stopped") -> Iterator[None]:
+    """What the library raises for wrong input becomes one sentence and the exit status 2.
+
+    `stopped` is said after Ctrl-C: what is kept and how to go on differs by command.
+    """
     try:
         yield
     except (ValueError, OSError) as error:
         notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
         raise click.ClickException(f"{_sentence(error)}{notes}") from error
     except KeyboardInterrupt:
-        raise click.ClickException("stopped; what was finished is kept, the same command goes on") from None
+        raise click.ClickException(stopped) from None
     except RuntimeError as error:
         if type(error).__name__ != "ExtractionError":
             raise
@@ -111,23 +122,31 @@ def progress_bar(description: str) -> Iterator[Callable[[float, float, str, str]
     )
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task(description, info="")
-        state = {"last": -1}
+        state = {"tenth": 0, "told": time.monotonic()}
 
         def show(done: float, total: float, info: str, note: str) -> None:
             if note:
                 console.print(note, style="yellow", markup=False, highlight=False)
             bar.update(task, completed=done, total=total or None, info=info)
-            tenth = int(10 * done / total) if total else 0
-            if not console.is_terminal and tenth != state["last"]:
-                state["last"] = tenth
-                click.echo(f"{description}: {done:g} of {total:g}  {info}", err=True)
+            tenth, now = int(10 * done / total) if total else 0, time.monotonic()
+            waited = now - state["told"]
+            due = waited >= PLAIN_LINE_SECONDS and tenth != state["tenth"]
+            if not console.is_terminal and (due or waited >= PLAIN_SILENCE_SECONDS):
+                state.update(tenth=tenth, told=now)
+                click.echo(f"{description}: {done:g} of {total:g}  {info}".rstrip(), err=True)
 
         yield show
 
 
 def emit(data: Mapping[str, Any], as_json: bool, text: Callable[[], str]) -> None:
-    """Prints a result: JSON for machines, else what `text` gives."""
-    click.echo(json.dumps(data, indent=1, default=str) if as_json else text())
+    """Prints a result: JSON for machines, else what `text` gives.
+
+    A reader that hung up (`| head -1`) has what it wanted: the work is done and its exit status stands.
+    """
+    try:
+        click.echo(json.dumps(data, indent=1, default=str) if as_json else text())
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> str:
@@ -165,13 +184,13 @@ def _featurize_config() -> type:
     return FeaturizeConfig
 
 
-@main.command(context_settings=CONTEXT)
+@main.command(context_settings=CONTEXT, short_help="Extract features of a manifest's clips.")
 @options_of(_featurize_config)
 @json_option
 @click.pass_context
 def featurize(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Extract features of the clips of a manifest into stores. Run it again to go on or to add clips."""
-    with plain_errors():
+    with plain_errors(stopped=GOES_ON):
         _featurize(ctx, _featurize_config()(**options), as_json)
 
 
@@ -207,17 +226,25 @@ def _probe_config() -> type:
 @main.command("train-head", context_settings=CONTEXT)
 @options_of(_train_config)
 @json_option
-def train_head(as_json: bool, **options: Any) -> None:
-    """Train a light head on one or more stores; writes a run directory. Opens no video."""
+@click.pass_context
+def train_head(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
+    """Train a light head on one or more stores; writes a run directory. Opens no video.
+
+    With --sweep or --repeats it trains many and says which is best: one run directory each, below one for all.
+    """
     with plain_errors():
-        from reelbank.heads import train_head as run
+        from reelbank.heads import sweep
+        from reelbank.heads import train_head as train
 
+        config = _train_config()(**options)
+        run: Callable[..., Any] = sweep if config.is_sweep else train
         with progress_bar("train-head") as show:
-            result = run(_train_config()(**options), lambda e: show(e.done, e.total, _numbers(e), ""))
+            result = run(config, lambda e: show(e.done, e.total, _numbers(e), ""))
         emit(result.results, as_json, result.text)
+        ctx.exit(SOME_FAILED if config.is_sweep and result.has_failures else OK)
 
 
-@main.command(context_settings=CONTEXT)
+@main.command(context_settings=CONTEXT, short_help="t-SNE, k-means, kNN, linear probe.")
 @options_of(_probe_config)
 @json_option
 def probe(as_json: bool, **options: Any) -> None:
@@ -256,7 +283,7 @@ def _numbers(event: Any) -> str:
 # -- manifests -------------------------------------------------------------------------------------------
 
 
-@main.group(context_settings=CONTEXT)
+@main.group(context_settings=CONTEXT, short_help="Make a manifest of a data set.")
 def manifest() -> None:
     """Make a manifest from a data set in its official layout, from folders, or from any CSV."""
 
@@ -279,10 +306,10 @@ def _write_manifest(name: str, out: Path, overwrite: bool, *args: Any, **options
         click.echo(f"{out}: {made.summary()}")
 
 
-@manifest.command()
+@manifest.command(short_help="Render a small labelled video set.")
 @click.argument("directory", type=PATH)
-@click.option("--clips", type=int, default=120, show_default=True, help="Number of clips.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same videos.")
+@click.option("--clips", type=click.IntRange(min=1), default=120, show_default=True, help="Number of clips.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same videos.")
 @overwrite_option
 def synth(directory: Path, clips: int, seed: int, overwrite: bool) -> None:
     """Render a small labelled video set: the class is the motion, kcal grows with speed."""
@@ -307,7 +334,7 @@ def folder(root: Path, out: Path, seed: int, overwrite: bool) -> None:
     _write_manifest("folder", out, overwrite, root, seed=seed)
 
 
-@manifest.command("csv")
+@manifest.command("csv", short_help="Any CSV, with its columns mapped.")
 @click.argument("file", type=PATH)
 @click.option("--map", "pairs", multiple=True, metavar="OURS=THEIRS", help="Column of the manifest = column of FILE.")
 @click.option("--root", type=PATH, help="Folder of the videos.  [default: FILE's folder]")
@@ -328,7 +355,7 @@ def csv_(
 
 
 def _official(name: str, text: str) -> None:
-    @manifest.command(name, help=text)
+    @manifest.command(name, help=text, short_help=f"{name.upper()}: class folders and official splits.")
     @click.argument("root", type=PATH)
     @click.option("--splits", type=PATH, help="Folder of the official split files.  [default: found under ROOT]")
     @click.option("--fold", type=click.IntRange(1, 3), default=1, show_default=True, help="Official split number.")
@@ -352,7 +379,7 @@ def store() -> None:
 store_argument = click.argument("path", type=PATH, metavar="STORE")
 
 
-@store.command()
+@store.command(short_help="Taps, shapes, spec, weights, clips.")
 @store_argument
 @json_option
 def info(path: Path, as_json: bool) -> None:
@@ -364,7 +391,7 @@ def info(path: Path, as_json: bool) -> None:
         emit(described.to_json(), as_json, described.text)
 
 
-@store.command()
+@store.command(short_help="Check every byte of a store.")
 @store_argument
 @json_option
 @click.pass_context
@@ -379,23 +406,23 @@ def verify(ctx: click.Context, path: Path, as_json: bool) -> None:
         ctx.exit(SOME_FAILED if found.problems else OK)
 
 
-@store.command()
+@store.command(short_help="Extract the failed clips again.")
 @store_argument
 @click.option("--manifest", type=PATH, help="Its manifest.  [default: as featurize finds it]")
 @click.option("--weights", help="Weights file, if the store was made from one that has moved.")
-@click.option("--workers", type=int, help="Worker processes.  [default: one per core]")
+@click.option("--workers", type=click.IntRange(min=1), help="Worker processes.  [default: one per core]")
 @json_option
 @click.pass_context
 def retry(
     ctx: click.Context, path: Path, manifest: Path | None, weights: str | None, workers: int | None, as_json: bool
 ) -> None:
     """Extract the failed clips of a store again, as the others were extracted."""
-    with plain_errors():
+    with plain_errors(stopped=GOES_ON):
         from reelbank.extract.retrying import retry_config
 
         config = retry_config(path, manifest=manifest, weights=weights, workers=workers)
         if config is None:
-            click.echo(f"{path}: no clip has failed, nothing to do")
+            emit({"stores": []}, as_json, lambda: f"{path}: no clip has failed, nothing to do")
             return
         _featurize(ctx, config, as_json)
 
@@ -403,7 +430,7 @@ def retry(
 # -- what there is ---------------------------------------------------------------------------------------
 
 
-@main.command()
+@main.command(short_help="List backbones: taps, shapes, weights.")
 @json_option
 def backbones(as_json: bool) -> None:
     """List the backbones: taps, shapes, bytes per step, weights, licence."""
@@ -417,7 +444,7 @@ def backbones(as_json: bool) -> None:
              ", ".join(w["licence"] for w in row["weights"][:1]) or "no weights"]
             for name, row in found.items() for tap in row["taps"]
         ]  # fmt: skip
-        columns = ["backbone", "tap (* default)", "step", "dtype", "bytes", "licence of weights"]
+        columns = ["backbone", "tap (* default)", "shape of a step", "dtype", "bytes per step", "licence of weights"]
         summaries = "\n".join(f"{name}: {row.summary}" for name, row in sorted(BACKBONES.items()))
         emit(found, as_json, lambda: f"{table('Backbones', columns, rows)}\n{summaries}")
 
@@ -434,7 +461,7 @@ def heads(as_json: bool) -> None:
         emit(found, as_json, lambda: table("Heads", ["head", "what it is"], rows))
 
 
-@main.command()
+@main.command(short_help="Cores, devices, disk and weights here.")
 @click.option("--manifest", type=PATH, help="Also look at the clips of this manifest.")
 @json_option
 def doctor(manifest: Path | None, as_json: bool) -> None:

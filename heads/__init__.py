@@ -11,10 +11,12 @@ _PUBLIC = {
     "ProbeConfig": "reelbank.heads.probing",
     "ProbeResult": "reelbank.heads.probing",
     "RunResult": "reelbank.heads.run",
+    "SweepResult": "reelbank.heads.sweeping",
     "TrainConfig": "reelbank.heads.config",
     "TrainingError": "reelbank.heads.errors",
     "predict": "reelbank.heads.predicting",
     "probe": "reelbank.heads.probing",
+    "sweep": "reelbank.heads.sweeping",
     "train_head": "reelbank.heads.run",
 }
 

@@ -13,6 +13,8 @@ from reelbank.heads.models import HEADS
 LOSS_NAMES = ("ce", "jsd", "kld")
 OPTIMIZER_NAMES = ("adam", "adamw", "radam", "rmsprop", "sgd")
 SCHEDULE_NAMES = ("multistep", "none", "plateau", "step")
+EXECUTOR_NAMES = ("auto", "processes", "stacked")
+SWEEP_METRICS = ("auto", "val_accuracy", "val_loss", "val_mae")
 
 
 def _option(default: Any, flag: str, text: str, *, choices: Sequence[str] | None = None, **more: Any) -> Any:
@@ -145,6 +147,29 @@ class TrainConfig:
     checkpoint_seconds: float = _option(10.0, "--checkpoint-seconds", "least time between two checkpoints for --resume")
     report: bool = _option(True, "--report", "write report.html and figures at the end")
 
+    sweep: tuple[str, ...] = _option(
+        (), "--sweep", "FIELD=A,B,C: train one member per value; several make a grid of all combinations", multiple=True
+    )
+    repeats: int = _option(1, "--repeats", "trainings per combination, with seeds SEED, SEED+1, ...")
+    stepwise: bool = _option(
+        False, "--stepwise", "tune the --sweep fields one at a time, in the order given, and keep the winner of each"
+    )
+    sweep_by: str = _option(
+        "auto",
+        "--sweep-by",
+        "what chooses the winner, always on the validation clips; auto: val_loss, or where a swept field changes the "
+        "loss itself, val_mae with a target and val_accuracy without",
+        choices=SWEEP_METRICS,
+    )
+    executor: str = _option(
+        "auto",
+        "--executor",
+        "processes: one-thread processes, bit-equal to training alone; stacked: all members in one step; "
+        "auto: stacked on a GPU, else processes",
+        choices=EXECUTOR_NAMES,
+    )
+    workers: int = _option(0, "--workers", "processes of a sweep; 0: one per core")
+
     def __post_init__(self) -> None:
         if not self.store:
             raise TrainingError("--store names no store; give at least one")
@@ -152,7 +177,7 @@ class TrainConfig:
             choices, value = item.metadata["choices"], getattr(self, item.name)
             if choices and value not in choices:
                 raise TrainingError(f"{item.metadata['flag']} {value!r} is not one of {', '.join(sorted(choices))}")
-        for name in ("bins", "epochs", "batch", "step_epochs", "threads"):
+        for name in ("bins", "epochs", "batch", "step_epochs", "threads", "repeats"):
             self._at_least(name, 2 if name == "bins" else 1)
         for name in (
             "view",
@@ -162,6 +187,7 @@ class TrainConfig:
             "weight_decay",
             "momentum",
             "seed",
+            "workers",
         ):
             self._at_least(name, 0)
         for name in ("lr", "eps", "sigma", "factor", "alpha"):
@@ -190,6 +216,14 @@ class TrainConfig:
             raise TrainingError("--resume and --overwrite need --run DIR: the run they speak of")
         if self.pool != "mean" and HEADS[self.head].needs_steps:
             raise TrainingError(f"--pool {self.pool} has no meaning for head {self.head!r}, which reads every step")
+
+        if self.stepwise and not self.sweep:
+            raise TrainingError("--stepwise tunes the fields of --sweep FIELD=A,B,C; give at least one")
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether this asks for several trainings (`reelbank.heads.sweep`) instead of one."""
+        return bool(self.sweep) or self.repeats > 1
 
     def _flag(self, name: str) -> str:
         flag: str = next(f.metadata["flag"] for f in fields(self) if f.name == name)

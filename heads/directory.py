@@ -18,7 +18,10 @@ from reelbank.heads.evaluation import Predictions
 from reelbank.heads.jobs import Prepared
 
 # Fields that may differ between a run and its resumption: they change where and how long, not the numbers.
-FREE_FIELDS = ("run", "overwrite", "resume", "epochs", "device", "threads", "checkpoint_seconds", "report", "store")
+FREE_FIELDS = (
+    *("run", "overwrite", "resume", "epochs", "device", "threads", "checkpoint_seconds", "report", "store"),
+    *("sweep", "repeats", "stepwise", "sweep_by", "executor", "workers"),
+)
 
 
 def open_directory(config: TrainConfig) -> Path:
@@ -35,7 +38,7 @@ def open_directory(config: TrainConfig) -> Path:
     if config.resume:
         if not is_run:
             raise TrainingError(f"--resume: {directory} holds no run (no config.json); leave --resume out to start one")
-        _refuse_other_config(directory, config)
+        refuse_other_config(directory, config)
         return directory
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         if not config.overwrite:
@@ -60,7 +63,8 @@ def _free_directory(config: TrainConfig) -> Path:
             return directory
 
 
-def _refuse_other_config(directory: Path, config: TrainConfig) -> None:
+def refuse_other_config(directory: Path, config: TrainConfig) -> None:
+    """Raises TrainingError if `directory` holds a run of another configuration than `config`, naming the fields."""
     stored = read_json(directory / "config.json")["config"]
     asked = config.to_json()
     names = [name for name in asked if name not in FREE_FIELDS and stored.get(name) != asked[name]]

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 
 from reelbank.heads.config import TrainConfig
-from reelbank.heads.data import ClipTable, Features, load_features, load_table, open_sources
+from reelbank.heads.data import ClipTable, Features
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.events import Progress
 from reelbank.heads.models import HeadShape, build_head, head_row
 from reelbank.heads.normalization import fit_normalization
+from reelbank.heads.sharing import FeatureCache
 from reelbank.heads.splits import Partition, effective_groups, make_partitions
 from reelbank.heads.targets import Bins, balanced_weights, class_numbers, make_bins, vocabulary
-from reelbank.heads.training import Job, Labels, Resident, stream_seed
+from reelbank.heads.training import Job, Labels, stream_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,7 @@ class Prepared:
     bins: Bins | None
     notes: tuple[str, ...]
     device: torch.device
+    cache: FeatureCache
 
     @property
     def target_values(self) -> np.ndarray | None:
@@ -73,7 +75,7 @@ class Prepared:
             config=self.config,
             shape=self.shape,
             options=self.options,
-            resident=Resident.load(self.features, normalization, self.device),
+            resident=self.cache.resident(self.features, normalization, partition.train, self.device),
             labels=self._labels_on_device(partition),
             train=partition.train,
             val=partition.val,
@@ -123,16 +125,21 @@ class Prepared:
         return digest.hexdigest()
 
 
-def prepare(config: TrainConfig, progress: Progress | None = None) -> Prepared:
+def prepare(config: TrainConfig, progress: Progress | None = None, cache: FeatureCache | None = None) -> Prepared:
     """Reads the stores of `config` and decides parts, classes and bins.
+
+    Args:
+        config: what to train.
+        progress: called while features are read.
+        cache: where trainings of one process or one sweep keep what they share.
 
     Raises:
         TrainingError: whatever in the stores does not fit the configuration; the message says what to change.
         StoreError: a path that is no store, or a column it does not hold.
     """
     device = choose_device(config.device)
-    sources = open_sources(config.store, config.tap)
-    table = load_table(sources, label_column=config.label, join=config.join, view=config.view)
+    cache = cache or FeatureCache()
+    table = cache.table(config)
     groups = effective_groups(table.groups.tolist(), table.clip_ids.tolist())
     partitions = make_partitions(
         splits=table.splits,
@@ -158,8 +165,7 @@ def prepare(config: TrainConfig, progress: Progress | None = None) -> Prepared:
         )
     notes += _untrained_classes(table, partitions)
     labels = _vocabulary(config, table, trained, has_target=target is not None, notes=notes)
-    needs_steps = head_row(config.head).needs_steps
-    features = load_features(table, needs_steps=needs_steps, pool=config.pool, view=config.view, progress=progress)
+    features = cache.features(table, config, progress)
     notes += _notes_about_clips(table)
     prepared = Prepared(
         config=config,
@@ -171,6 +177,7 @@ def prepare(config: TrainConfig, progress: Progress | None = None) -> Prepared:
         bins=bins,
         notes=(),
         device=device,
+        cache=cache,
     )
     _require_validation_labels(prepared)
     return replace(prepared, notes=tuple(notes))

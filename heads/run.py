@@ -69,6 +69,7 @@ from reelbank.heads.evaluation import (
 )
 from reelbank.heads.events import Event, Progress
 from reelbank.heads.jobs import Prepared, count_parameters, describe_sources, prepare
+from reelbank.heads.sharing import FeatureCache
 from reelbank.heads.splits import Partition
 from reelbank.heads.training import EpochRecord, Progression, Trainer, cpu_threads, probabilities
 
@@ -112,7 +113,7 @@ class RunResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Trained:
+class Trained:
     """One partition after its training."""
 
     partition: Partition
@@ -132,21 +133,35 @@ def train_head(config: TrainConfig, progress: Progress | None = None) -> RunResu
             longer finite.
         StoreError: a path that is no store.
     """
+    if config.is_sweep:
+        raise TrainingError("--sweep and --repeats ask for several trainings: call reelbank.heads.sweep")
+    return train_with(config, FeatureCache(), progress)
+
+
+def train_with(config: TrainConfig, cache: FeatureCache, progress: Progress | None = None) -> RunResult:
+    """`train_head` with features that other trainings share."""
     with cpu_threads(config.threads):
-        prepared = prepare(config, progress)
+        prepared = prepare(config, progress, cache)
         directory = open_directory(config)
-        _write_config(directory, prepared)
+        start_run(directory, prepared)
         started = time.perf_counter()
         trained = _train_all(directory, prepared, progress)
-        results = _results(directory.name, prepared, trained, time.perf_counter() - started)
-        _tell(progress, "evaluate", results["verdict"])
-        splits = _by_split(trained)
-        write_predictions(directory / "predictions.csv", prepared, splits.values())
-        tables = {name: table for name, part in splits.items() if (table := confusion(prepared, part))}
-        if tables:
-            write_json(directory / "confusion.json", tables)
-        write_json(directory / "results.json", results)
-    if config.report:
+        return finish_run(directory, prepared, trained, time.perf_counter() - started, progress)
+
+
+def finish_run(
+    directory: Path, prepared: Prepared, trained: Sequence[Trained], seconds: float, progress: Progress | None = None
+) -> RunResult:
+    """Judges the trained partitions of a run and writes everything that is written last."""
+    results = _results(directory.name, prepared, trained, seconds)
+    _tell(progress, "evaluate", results["verdict"])
+    splits = _by_split(trained)
+    write_predictions(directory / "predictions.csv", prepared, splits.values())
+    tables = {name: table for name, part in splits.items() if (table := confusion(prepared, part))}
+    if tables:
+        write_json(directory / "confusion.json", tables)
+    write_json(directory / "results.json", results)
+    if prepared.config.report:
         from reelbank.heads.page import write_run_report
 
         write_run_report(directory)
@@ -159,7 +174,7 @@ def _tell(progress: Progress | None, stage: str, message: str) -> None:
         progress(Event(stage=stage, done=1, total=1, message=message))
 
 
-def _write_config(directory: Path, prepared: Prepared) -> None:
+def start_run(directory: Path, prepared: Prepared) -> None:
     """config.json, or for a resumed run the check that its data are still the same."""
     path = directory / "config.json"
     digest = prepared.data_digest()
@@ -201,14 +216,15 @@ def _counts(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def _folder(directory: Path, partition: Partition) -> Path:
+def fold_folder(directory: Path, partition: Partition) -> Path:
+    """Where the checkpoints of one partition lie."""
     return directory if partition.fold is None else directory / f"fold-{partition.fold}"
 
 
-def _train_all(directory: Path, prepared: Prepared, progress: Progress | None) -> list[_Trained]:
+def _train_all(directory: Path, prepared: Prepared, progress: Progress | None) -> list[Trained]:
     config = prepared.config
     log = EpochLog(directory / "metrics.jsonl")
-    folders = [_folder(directory, partition) for partition in prepared.partitions]
+    folders = [fold_folder(directory, partition) for partition in prepared.partitions]
     kept = {
         partition.fold: saved_epoch(folder / "last.safetensors") if config.resume else 0
         for partition, folder in zip(prepared.partitions, folders, strict=True)
@@ -223,7 +239,7 @@ def _train_all(directory: Path, prepared: Prepared, progress: Progress | None) -
             if kept[partition.fold]:
                 load_progress(folder / "last.safetensors", trainer, config)
             _train_one(trainer, folder, log, progress, done=done * config.epochs, total=total)
-            trained.append(_evaluated(prepared, partition, trainer, folder))
+            trained.append(keep_trained(prepared, partition, trainer, folder))
             trainer.state.best_weights.clear()
     finally:
         log.close()
@@ -241,7 +257,7 @@ def _train_one(
     def after_epoch(record: EpochRecord) -> None:
         nonlocal moment, saved
         now = time.perf_counter()
-        log.append({"fold": fold, **_line(record), "seconds": round(now - moment, 4)})
+        log.append({"fold": fold, **log_line(record), "seconds": round(now - moment, 4)})
         moment = now
         if trainer.state.finished or now - saved >= config.checkpoint_seconds:
             save_progress(checkpoint, trainer)
@@ -253,7 +269,8 @@ def _train_one(
     trainer.train(after_epoch)
 
 
-def _line(record: EpochRecord) -> dict[str, Any]:
+def log_line(record: EpochRecord) -> dict[str, Any]:
+    """The epoch as metrics.jsonl has it, less fold and seconds."""
     return {
         "epoch": record.epoch,
         "learning_rate": record.learning_rate,
@@ -265,7 +282,7 @@ def _line(record: EpochRecord) -> dict[str, Any]:
     }
 
 
-def _evaluated(prepared: Prepared, partition: Partition, trainer: Trainer, folder: Path) -> _Trained:
+def keep_trained(prepared: Prepared, partition: Partition, trainer: Trainer, folder: Path) -> Trained:
     """Writes the predictor that the run keeps and predicts the reported clips, once."""
     trainer.use_kept_weights()
     job = trainer.job
@@ -292,10 +309,10 @@ def _evaluated(prepared: Prepared, partition: Partition, trainer: Trainer, folde
                 folds=np.full(len(rows), -1 if partition.fold is None else partition.fold),
                 probabilities=probabilities(trainer.head, job.resident, rows),
             )
-    return _Trained(partition=partition, state=trainer.state, predictions=predictions)
+    return Trained(partition=partition, state=trainer.state, predictions=predictions)
 
 
-def _by_split(trained: Sequence[_Trained]) -> dict[str, Predictions]:
+def _by_split(trained: Sequence[Trained]) -> dict[str, Predictions]:
     """The predictions that are reported; with folds pooled over them, and without their validation parts."""
     if trained[0].partition.fold is None:
         return dict(trained[0].predictions)
@@ -303,7 +320,7 @@ def _by_split(trained: Sequence[_Trained]) -> dict[str, Predictions]:
     return {name: part for name, part in splits.items() if len(part.rows)}
 
 
-def _results(name: str, prepared: Prepared, trained: Sequence[_Trained], seconds: float) -> dict[str, Any]:
+def _results(name: str, prepared: Prepared, trained: Sequence[Trained], seconds: float) -> dict[str, Any]:
     config, first = prepared.config, trained[0]
     with_folds = first.partition.fold is not None
     predictions = _by_split(trained)
@@ -363,7 +380,7 @@ def _training_entry(state: Progression) -> dict[str, Any]:
     }
 
 
-def _fold_entry(prepared: Prepared, one: _Trained) -> dict[str, Any]:
+def _fold_entry(prepared: Prepared, one: Trained) -> dict[str, Any]:
     part = one.partition
     return {
         "fold": part.fold,

@@ -8,7 +8,7 @@ On one CPU thread that equality is to the bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,9 +19,12 @@ from torch import Tensor, nn
 
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.data import Features
+from reelbank.heads.direct import DirectPass, LayeredHead
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.flat import FlatParameters
 from reelbank.heads.losses import LOSSES, reduce
 from reelbank.heads.models import HeadShape, build_head
+from reelbank.heads.models.pooled import pooled_vector
 from reelbank.heads.normalization import Normalization
 from reelbank.heads.optimization import advance, learning_rate, make_optimizer, make_schedule
 from reelbank.heads.targets import class_distributions
@@ -56,6 +59,13 @@ class Resident:
         arrays = {key: array[index] for key, array in self.arrays.items()}
         return (arrays if mask.shape[1] == 1 else self.normalization.apply(arrays, mask)), mask
 
+    def vectors(self) -> Tensor:
+        """The pooled vectors (N, D) of all clips, taps side by side in sorted order; only where T = 1."""
+        if len(self.arrays) == 1:  # no copy: a pooled clip has its one step
+            (array,) = self.arrays.values()
+            return array[:, 0]
+        return pooled_vector(self.arrays, self.mask)
+
     def evaluation_parts(self, index: Tensor) -> Iterator[Tensor]:
         """`index` cut into parts that fit a forward pass without gradients."""
         num_steps = self.mask.shape[1]
@@ -80,6 +90,16 @@ class Labels:
     values: Tensor | None = None
     distributions: Tensor | None = None
     bin_values: Tensor | None = None
+    _rows: dict[tuple[int, float], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def class_rows(self, num_classes: int, smoothing: float) -> Tensor:
+        """Row k is the label distribution of class k, float32 (K, K); made once."""
+        assert self.classes is not None
+        key = (num_classes, smoothing)
+        if key not in self._rows:
+            numbers = torch.arange(num_classes, device=self.classes.device)
+            self._rows[key] = class_distributions(numbers, num_classes, smoothing)
+        return self._rows[key]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +177,7 @@ def total_loss(
         index: the clips (B,) that `logits` {output: (B, K)} belong to.
         complete: every clip has every label (training); otherwise those without one do not count.
     """
-    total = torch.zeros((), device=index.device)
+    parts = []
     if labels.classes is not None:
         numbers = labels.classes[index]
         known = None if complete else (numbers >= 0).float()
@@ -168,14 +188,25 @@ def total_loss(
         name = config.class_loss
         if name == "auto":
             name = "ce" if labels.values is not None else config.loss
-        p = class_distributions(numbers, logits["label"].shape[1], config.label_smoothing)
-        total = total + reduce(LOSSES[name](logits["label"], p), 1, "sum", known)
+        p = labels.class_rows(logits["label"].shape[-1], config.label_smoothing)[numbers]
+        parts.append(reduce(LOSSES[name](logits["label"], p), 1, "sum", known))
     if labels.values is not None:
         assert labels.distributions is not None
         known = None if complete else (~labels.values[index].isnan()).float()
         per_clip = LOSSES[config.loss](logits["target"], labels.distributions[index])
-        total = total + reduce(per_clip, logits["target"].shape[1], config.reduction, known)
-    return total
+        parts.append(reduce(per_clip, logits["target"].shape[-1], config.reduction, known))
+    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+
+def validation_numbers(job: Job, logits: Mapping[str, Tensor], index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss, accuracy and mean absolute error of the clips at `index` (scalars, NaN without such an output)."""
+    labels = job.labels
+    accuracy = error = torch.full((), math.nan, device=job.device)
+    if labels.classes is not None:
+        accuracy = (logits["label"].argmax(dim=1) == labels.classes[index]).float().mean()
+    if labels.values is not None and labels.bin_values is not None:
+        error = (labels.bin_values[logits["target"].argmax(dim=1)] - labels.values[index]).abs().nanmean()
+    return total_loss(job.config, labels, logits, index, complete=False), accuracy, error
 
 
 class Trainer:
@@ -187,71 +218,93 @@ class Trainer:
         self._fold = 0 if job.fold is None else job.fold + 1
         with seeded(stream_seed(config.seed, self._fold, 0), job.device):
             self.head = build_head(config.head, job.shape, job.options).to(job.device)
-        self.optimizer = make_optimizer(self.head.parameters(), config)
+        self.flat = FlatParameters(self.head)
+        self._direct = DirectPass(self.head) if isinstance(self.head, LayeredHead) else None
+        self.optimizer = make_optimizer(self.flat.values, config)
         self.schedule = make_schedule(self.optimizer, config)
         self.state = Progression()
+        self._vectors = job.resident.vectors() if self._direct is not None else torch.empty(0)
         self._train = torch.from_numpy(job.train).to(job.device)
         self._val = torch.from_numpy(job.val).to(job.device)
 
     def run_epoch(self) -> EpochRecord:
         """One epoch and its validation. Raises TrainingError if the loss is no longer finite."""
-        state, config = self.state, self.job.config
-        epoch, rate = state.epoch + 1, learning_rate(self.optimizer)
-        with seeded(stream_seed(config.seed, self._fold, epoch), self.job.device):
-            train_loss = self._train_once()
+        rate = learning_rate(self.optimizer)
+        with seeded(self.seed_of(self.state.epoch + 1), self.job.device):
+            train_loss = self._train_once(self.draw_order())
         # The one wait for the device per epoch.
-        losses = torch.stack([train_loss, *self._validate()]).tolist()
-        if not math.isfinite(losses[0]) or not math.isfinite(losses[1]):
+        return self.record(rate, torch.stack([train_loss, *self._validate()]).tolist())
+
+    def draw_order(self) -> Tensor:
+        """The order (n,) of the training clips in an epoch, from torch's global generator as it stands."""
+        return self._train[torch.randperm(len(self._train)).to(self.job.device)]
+
+    def seed_of(self, epoch: int) -> int:
+        """The seed of every draw of `epoch` (from 1)."""
+        return stream_seed(self.job.config.seed, self._fold, epoch)
+
+    def record(self, rate: float, numbers: Sequence[float]) -> EpochRecord:
+        """Takes note of a trained epoch: keeps the best weights, moves the schedule, decides whether to go on.
+
+        Args:
+            rate: learning rate of the epoch.
+            numbers: training loss, validation loss, validation accuracy, validation MAE.
+        """
+        state, config = self.state, self.job.config
+        epoch = state.epoch + 1
+        train_loss, val_loss, val_accuracy, val_mae = numbers
+        if not math.isfinite(train_loss) or not math.isfinite(val_loss):
             raise TrainingError(
-                f"epoch {epoch}: training loss {losses[0]}, validation loss {losses[1]}; a smaller --lr "
+                f"epoch {epoch}: training loss {train_loss}, validation loss {val_loss}; a smaller --lr "
                 f"(now {config.lr:g}) or --normalize zscore keeps it finite"
             )
-        best = losses[1] < state.best_loss
-        state.epoch, state.last_loss = epoch, losses[1]
+        best = val_loss < state.best_loss
+        state.epoch, state.last_loss = epoch, val_loss
         if best:
-            state.best_epoch, state.best_loss = epoch, losses[1]
+            state.best_epoch, state.best_loss = epoch, val_loss
             state.best_weights = {name: value.detach().clone() for name, value in self.head.state_dict().items()}
-        advance(self.schedule, losses[1])
+        advance(self.schedule, val_loss)
         patience = config.early_stop_epochs
         state.stopped_early = bool(patience) and epoch - state.best_epoch >= patience
         state.finished = state.stopped_early or epoch >= config.epochs
         return EpochRecord(
             epoch=epoch,
             learning_rate=rate,
-            train_loss=losses[0],
-            val_loss=losses[1],
-            val_accuracy=losses[2],
-            val_mae=losses[3],
+            train_loss=train_loss,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            val_mae=val_mae,
             best=best,
         )
 
-    def _train_once(self) -> Tensor:
-        """All training clips once, in a random order; their mean loss (scalar, on the device)."""
+    def _train_once(self, order: Tensor) -> Tensor:
+        """The clips of `order` once; their mean loss (scalar, on the device)."""
         job = self.job
         self.head.train()
-        order = self._train[torch.randperm(len(self._train)).to(job.device)]
-        total = torch.zeros((), device=job.device)
-        for index in torch.split(order, job.config.batch):
-            features, mask = job.resident.batch(index)
-            loss = total_loss(job.config, job.labels, self.head(features, mask), index, complete=True)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            total += loss.detach() * len(index)
-        return total / len(self._train)
+        parts = torch.split(order, job.config.batch)
+        step = self.optimizer.step
+        losses = []
+        for index in parts:
+            losses.append(self._gradient(index))
+            step()
+        sizes = torch.tensor([len(index) for index in parts], dtype=torch.float32).to(job.device)
+        return torch.stack(losses) @ sizes / len(order)
+
+    def _gradient(self, index: Tensor) -> Tensor:
+        """Fills the flat gradient from the clips at `index` (B,); their loss (scalar, on the device)."""
+        job = self.job
+        if self._direct is not None:
+            return self._direct.backward(
+                self._vectors[index], lambda logits: total_loss(job.config, job.labels, logits, index, complete=True)
+            )
+        self.flat.gradient.zero_()
+        features, mask = job.resident.batch(index)
+        loss = total_loss(job.config, job.labels, self.head(features, mask), index, complete=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     def _validate(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, accuracy and mean absolute error of the validation clips (scalars, NaN without such an output)."""
-        labels, job = self.job.labels, self.job
-        logits = forward(self.head, job.resident, self._val)
-        undefined = torch.full((), math.nan, device=job.device)
-        accuracy = error = undefined
-        if labels.classes is not None:
-            accuracy = (logits["label"].argmax(dim=1) == labels.classes[self._val]).float().mean()
-        if labels.values is not None and labels.bin_values is not None:
-            error = (labels.bin_values[logits["target"].argmax(dim=1)] - labels.values[self._val]).abs().nanmean()
-        loss = total_loss(job.config, labels, logits, self._val, complete=False)
-        return loss, accuracy, error
+        return validation_numbers(self.job, forward(self.head, self.job.resident, self._val), self._val)
 
     def use_kept_weights(self) -> None:
         """Loads the weights that the run keeps: the best epoch's, or leaves the last ones (`--keep last`)."""

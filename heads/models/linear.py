@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,10 @@ class Linear(nn.Module):
         """features {tap: (B, T, D)}, mask (B, T) -> {output: (B, K)}."""
         vector = pooled_vector(features, mask)  # (B, D)
         return {name: layer(vector) for name, layer in self.outputs.items()}
+
+    def linear_layers(self) -> tuple[Sequence[nn.Linear], Mapping[str, Sequence[nn.Linear]]]:
+        """(no trunk, {output: its one layer}), see `reelbank.heads.direct`."""
+        return (), {name: [layer] for name, layer in self.outputs.items() if isinstance(layer, nn.Linear)}
 
 
 def build(shape: HeadShape, options: Mapping[str, Any]) -> torch.nn.Module:

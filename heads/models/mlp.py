@@ -8,7 +8,7 @@ gives logits; softmax belongs to the loss and the metrics. The widths are those 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -54,6 +54,15 @@ class MLP(nn.Module):
         """features {tap: (B, T, D)}, mask (B, T) -> {output: (B, K)}."""
         logits: dict[str, Tensor] = self.evaluator(pooled_vector(features, mask))
         return logits
+
+    def linear_layers(self) -> tuple[Sequence[nn.Linear], Mapping[str, Sequence[nn.Linear]]]:
+        """(trunk, {output: branch}), see `reelbank.heads.direct`."""
+        evaluator = self.evaluator
+        return _linear(evaluator.shared), {name: _linear(block) for name, block in evaluator.blocks.items()}
+
+
+def _linear(block: nn.Module) -> list[nn.Linear]:
+    return [layer for layer in block.modules() if isinstance(layer, nn.Linear)]
 
 
 def build(shape: HeadShape, options: Mapping[str, Any]) -> nn.Module:

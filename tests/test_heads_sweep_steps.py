@@ -1,0 +1,99 @@
+"""The fast inner loop against plain autograd and torch's own optimisers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from reelbank.heads.config import OPTIMIZER_NAMES, TrainConfig
+from reelbank.heads.direct import DirectPass, LayeredHead
+from reelbank.heads.flat import FlatParameters
+from reelbank.heads.models import HEADS, HeadShape, build_head
+from reelbank.heads.optimization import make_optimizer
+from reelbank.heads.stacked_optimizers import UPDATES, Hyperparameters
+
+SHAPE = HeadShape(taps={"cls": 10}, outputs={"label": 3, "target": 7}, num_steps=1)
+LAYERED = [("linear", {}), ("mlp", {"trunk": "separate"}), ("mlp", {"trunk": "shared"})]
+
+
+def _loss(logits: dict[str, Tensor]) -> Tensor:
+    return sum((values.log_softmax(1)[:, 1] ** 2).mean() for values in logits.values())  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(("name", "options"), LAYERED)
+def test_direct_pass_gives_the_gradients_of_autograd(name: str, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    head, vector = build_head(name, SHAPE, options), torch.randn(5, 10)
+    expected_loss = _loss(head({"cls": vector.unsqueeze(1)}, torch.ones(5, 1, dtype=torch.bool)))
+    expected = torch.autograd.grad(expected_loss, list(head.parameters()))
+    flat = FlatParameters(head)
+    assert isinstance(head, LayeredHead)
+    flat.gradient.fill_(9.0)  # what an earlier step left must not matter
+    loss = DirectPass(head).backward(vector, _loss)
+    assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-6)
+    for tensor, gradient in zip(head.parameters(), expected, strict=True):
+        assert tensor.grad is not None
+        torch.testing.assert_close(tensor.grad, gradient, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", sorted(HEADS))
+def test_flat_parameters_are_those_of_the_head(name: str) -> None:
+    head = build_head(name, SHAPE)
+    before = {key: value.clone() for key, value in head.state_dict().items()}
+    flat = FlatParameters(head)
+    assert all(torch.equal(value, before[key]) for key, value in head.state_dict().items())
+    with torch.no_grad():
+        flat.values.add_(1.0)
+    assert all(torch.equal(value, before[key] + 1) for key, value in head.state_dict().items())
+    head.load_state_dict(before)
+    for key, view in flat.views(flat.values.detach()).items():
+        assert torch.equal(view, before[key])
+        assert view.data_ptr() % 64 == flat.values.data_ptr() % 64
+    stacked = flat.views(torch.stack([flat.values.detach(), flat.values.detach() * 2]))
+    assert all(torch.equal(view[1], before[key] * 2) for key, view in stacked.items())
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_flat_adam_gives_the_bits_of_torchs_fused_adam(name: str) -> None:
+    config = TrainConfig(store=("s",), optimizer=name, weight_decay=0.1, lr=0.01)  # type: ignore[arg-type]
+    ours, theirs = torch.nn.Parameter(torch.linspace(-1, 1, 100)), torch.nn.Parameter(torch.linspace(-1, 1, 100))
+    peer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]([theirs], lr=0.01, weight_decay=0.1, fused=True)
+    optimizer = make_optimizer(ours, config)
+    for step in range(20):
+        ours.grad = torch.sin(torch.arange(100) + step)
+        theirs.grad = ours.grad.clone()
+        optimizer.step()
+        peer.step()
+    assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", OPTIMIZER_NAMES)
+def test_stacked_update_is_that_of_each_member(name: str) -> None:
+    """Each of three members with its own numbers, over enough steps for RAdam to rectify."""
+    configs = [
+        TrainConfig(store=("s",), optimizer=name, lr=lr, weight_decay=decay, betas=betas, eps=eps, momentum=m, alpha=a)  # type: ignore[arg-type]
+        for lr, decay, betas, eps, m, a in (
+            (1e-2, 0.0, (0.9, 0.999), 1e-8, 0.0, 0.99),
+            (3e-3, 0.1, (0.8, 0.9), 1e-3, 0.9, 0.9),
+            (1e-1, 1e-3, (0.0, 0.99), 1e-5, 0.5, 0.5),
+        )
+    ]
+    start = torch.linspace(-1, 1, 50)
+    alone = [torch.nn.Parameter(start.clone()) for _ in configs]
+    optimizers = [make_optimizer(values, config) for values, config in zip(alone, configs, strict=True)]
+    update, names = UPDATES[name]
+    stack = start.repeat(3, 1)
+    state = {entry: torch.zeros_like(stack) for entry in names}
+    hyper = Hyperparameters.of(configs, torch.device("cpu"))
+    rates = torch.tensor([[config.lr] for config in configs], dtype=torch.float64)
+    for step in range(1, 21):
+        gradient = torch.sin(torch.arange(50) * step / 3.0)
+        for values, optimizer in zip(alone, optimizers, strict=True):
+            values.grad = gradient.clone()
+            optimizer.step()
+        update(stack, gradient.repeat(3, 1), state, hyper, rates, step)
+    for row, values in zip(stack, alone, strict=True):
+        torch.testing.assert_close(row, values.detach(), rtol=1e-4, atol=1e-6)
