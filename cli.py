@@ -8,11 +8,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import MISSING, Field, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
 import click
+
+from reelbank.extract.config import FeaturizeConfig
+from reelbank.heads.config import TrainConfig
+from reelbank.heads.probing import ProbeConfig
+from reelbank.store.options import options_of
 
 OK, SOME_FAILED, WRONG_USE = 0, 1, 2
 
@@ -22,60 +26,8 @@ PLAIN_LINE_SECONDS = 2.0
 PLAIN_SILENCE_SECONDS = 60.0
 """Longest time without one, so that a log shows that a long job lives."""
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 PATH = click.Path(path_type=Path)
-
-
-def _pair(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, float] | None:
-    """Two numbers as A:B."""
-    if value is None:
-        return None
-    try:
-        low, high = (float(part) for part in value.split(":"))
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not of the form A:B, e.g. 0:1000", ctx, param) from None
-    return low, high
-
-
-def options_of(load: Callable[[], type]) -> Callable[[Command], Command]:
-    """One option per field of a config dataclass: name, default, choices and help stand in the field."""
-
-    def decorate(command: Command) -> Command:
-        config = load()
-        hints = get_type_hints(config)
-        for entry in reversed(fields(config)):
-            command = _option(entry, hints[entry.name])(command)
-        return command
-
-    return decorate
-
-
-def _option(entry: Field[Any], hint: Any) -> Callable[[Command], Command]:
-    meta = entry.metadata
-    text = str(hint)
-    default = None if entry.default is MISSING else entry.default
-    settings: dict[str, Any] = {"help": meta["help"], "default": default, "required": entry.default is MISSING}
-    flag = meta["flag"]
-    if hint is bool:
-        if default:
-            flag = f"{flag}/--no-{flag.removeprefix('--')}"
-        settings["is_flag"] = True
-    elif meta.get("choices"):
-        settings["type"] = click.Choice(sorted(meta["choices"]))
-    elif "tuple[float, float]" in text:
-        settings["callback"] = _pair
-        settings["metavar"] = "A:B"
-        settings["default"] = None if default is None else f"{default[0]:g}:{default[1]:g}"
-    elif "Path" in text:
-        settings["type"] = PATH
-    elif "int" in text:
-        settings["type"] = int
-    elif "float" in text:
-        settings["type"] = float
-    settings["multiple"] = bool(meta.get("multiple"))
-    settings["show_default"] = default is not None and default != () and default is not False
-    return click.option(flag, entry.name, **settings)
 
 
 @contextmanager
@@ -149,23 +101,6 @@ def emit(data: Mapping[str, Any], as_json: bool, text: Callable[[], str]) -> Non
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def table(title: str, columns: list[str], rows: list[list[str]]) -> str:
-    """A rich table as text, as wide as the terminal; plain cells, no markup."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    made = Table(title=title, title_justify="left")
-    for column in columns:
-        made.add_column(column, overflow="fold")
-    for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else 110)
-    with console.capture() as captured:
-        console.print(made)
-    return captured.get().rstrip()
-
-
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
@@ -178,20 +113,14 @@ def main() -> None:
 # -- stage 1 ---------------------------------------------------------------------------------------------
 
 
-def _featurize_config() -> type:
-    from reelbank.extract.config import FeaturizeConfig
-
-    return FeaturizeConfig
-
-
 @main.command(context_settings=CONTEXT, short_help="Extract features of a manifest's clips.")
-@options_of(_featurize_config)
+@options_of(FeaturizeConfig)
 @json_option
 @click.pass_context
 def featurize(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Extract features of the clips of a manifest into stores. Run it again to go on or to add clips."""
     with plain_errors(stopped=GOES_ON):
-        _featurize(ctx, _featurize_config()(**options), as_json)
+        _featurize(ctx, FeaturizeConfig(**options), as_json)
 
 
 def _featurize(ctx: click.Context, config: Any, as_json: bool) -> None:
@@ -211,20 +140,8 @@ def _featurize(ctx: click.Context, config: Any, as_json: bool) -> None:
 # -- stage 2 ---------------------------------------------------------------------------------------------
 
 
-def _train_config() -> type:
-    from reelbank.heads.config import TrainConfig
-
-    return TrainConfig
-
-
-def _probe_config() -> type:
-    from reelbank.heads.probing import ProbeConfig
-
-    return ProbeConfig
-
-
-@main.command("train-head", context_settings=CONTEXT)
-@options_of(_train_config)
+@main.command("train-head", context_settings=CONTEXT, short_help="Train a light head on stores.")
+@options_of(TrainConfig)
 @json_option
 @click.pass_context
 def train_head(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
@@ -232,11 +149,11 @@ def train_head(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
 
     With --sweep or --repeats it trains many and says which is best: one run directory each, below one for all.
     """
-    with plain_errors():
+    with plain_errors(stopped="stopped; go on with the same command and --run DIR --resume"):
         from reelbank.heads import sweep
         from reelbank.heads import train_head as train
 
-        config = _train_config()(**options)
+        config = TrainConfig(**options)
         run: Callable[..., Any] = sweep if config.is_sweep else train
         with progress_bar("train-head") as show:
             result = run(config, lambda e: show(e.done, e.total, _numbers(e), ""))
@@ -245,7 +162,7 @@ def train_head(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
 
 
 @main.command(context_settings=CONTEXT, short_help="t-SNE, k-means, kNN, linear probe.")
-@options_of(_probe_config)
+@options_of(ProbeConfig)
 @json_option
 def probe(as_json: bool, **options: Any) -> None:
     """Look at a store: t-SNE, k-means, nearest neighbours, linear probe; writes pictures and a page."""
@@ -253,7 +170,7 @@ def probe(as_json: bool, **options: Any) -> None:
         from reelbank.heads import probe as run
 
         with progress_bar("probe") as show:
-            result = run(_probe_config()(**options), lambda e: show(e.done, e.total, e.message, ""))
+            result = run(ProbeConfig(**options), lambda e: show(e.done, e.total, e.message, ""))
         emit(result.results, as_json, result.text)
 
 
@@ -435,18 +352,9 @@ def retry(
 def backbones(as_json: bool) -> None:
     """List the backbones: taps, shapes, bytes per step, weights, licence."""
     with plain_errors():
-        from reelbank.extract.backbones import BACKBONES, describe, names
+        from reelbank.extract.backbones import listing
 
-        found = {name: describe(name).to_json() for name in names()}
-        rows = [
-            [name, tap["name"] + (" *" if tap["name"] == row["default_taps"][0] else ""),
-             "x".join(map(str, tap["shape"])), tap["dtype"], f"{tap['bytes_per_step']:,}",
-             ", ".join(w["licence"] for w in row["weights"][:1]) or "no weights"]
-            for name, row in found.items() for tap in row["taps"]
-        ]  # fmt: skip
-        columns = ["backbone", "tap (* default)", "shape of a step", "dtype", "bytes per step", "licence of weights"]
-        summaries = "\n".join(f"{name}: {row.summary}" for name, row in sorted(BACKBONES.items()))
-        emit(found, as_json, lambda: f"{table('Backbones', columns, rows)}\n{summaries}")
+        emit(listing.to_json(), as_json, lambda: listing.text(None if sys.stdout.isatty() else 110))
 
 
 @main.command()
@@ -457,8 +365,7 @@ def heads(as_json: bool) -> None:
         from reelbank.heads.models import HEADS
 
         found = {name: {"description": row.description, "options": dict(row.options)} for name, row in HEADS.items()}
-        rows = [[name, row.description] for name, row in sorted(HEADS.items())]
-        emit(found, as_json, lambda: table("Heads", ["head", "what it is"], rows))
+        emit(found, as_json, lambda: "\n".join(f"{name:<18}{row.description}" for name, row in sorted(HEADS.items())))
 
 
 @main.command(short_help="Cores, devices, disk and weights here.")

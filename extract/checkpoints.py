@@ -52,7 +52,17 @@ def read_state(file: WeightsFile) -> dict[str, Tensor]:
             f"{path}: refused, because it holds more than tensors and reading it could run code of its author; "
             f"convert it to .safetensors where you trust it ({_first_line(error)})"
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError, SafetensorError) as error:
+    # torch's unpickler meets arbitrary bytes with whatever its stack machine stumbles over.
+    except (
+        RuntimeError,
+        EOFError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        ValueError,
+        OSError,
+        SafetensorError,
+    ) as error:
         if isinstance(error, WeightsError):
             raise
         raise WeightsError(f"{path}: not a readable weights file ({_first_line(error)})") from error

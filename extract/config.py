@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, field
+import re
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Any
 
 from reelbank.extract.sampling import PAST_END, parse
 from reelbank.extract.weights import WEIGHTS_VARIABLE
+from reelbank.store.options import option
 
 RESIZES = ("exact", "fast")
 PRECISIONS = ("bf16", "fp16", "fp32")
 FORWARDS = ("auto", "parent", "worker")
 DEFAULT_SAMPLING = "uniform:16"
-
-
-def _option(default: Any, flag: str, text: str, *, choices: Sequence[str] | None = None, **more: Any) -> Any:
-    metadata = {"help": text, "flag": flag, "choices": tuple(choices) if choices else None, "multiple": False} | more
-    return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,58 +27,58 @@ class FeaturizeConfig:
     Raises ValueError naming the flag whose value cannot be used.
     """
 
-    model: tuple[str, ...] = _option(
+    model: tuple[str, ...] = option(
         MISSING, "--model", "backbone, see `reelbank backbones`; several share one decode", multiple=True
     )
-    manifest: Path | None = _option(
+    manifest: Path | None = option(
         None, "--manifest", "table of clips; default: $REELBANK_MANIFEST, else manifest.csv, else the CSV of manifests/"
     )
-    root: Path | None = _option(
+    root: Path | None = option(
         None, "--root", "folder that video paths are relative to and may not leave; default: the manifest's folder"
     )
-    split: tuple[str, ...] = _option((), "--split", "split(s) to do in this run; default: all", multiple=True)
-    clip: tuple[str, ...] = _option((), "--clip", "clip id(s) to do in this run; default: all", multiple=True)
-    tap: tuple[str, ...] = _option((), "--tap", "output(s) of the backbone to store; default: its own", multiple=True)
-    out: str | None = _option(
+    split: tuple[str, ...] = option((), "--split", "split(s) to do in this run; default: all", multiple=True)
+    clip: tuple[str, ...] = option((), "--clip", "clip id(s) to do in this run; default: all", multiple=True)
+    tap: tuple[str, ...] = option((), "--tap", "output(s) of the backbone to store; default: its own", multiple=True)
+    out: str | None = option(
         None, "--out", "store to write, with {model} when there are several; default: <model>.zarr in this folder"
     )
-    weights: str | None = _option(
+    weights: str | None = option(
         None, "--weights", "'pretrained', 'random' or a weights file; default: $REELBANK_WEIGHTS, else 'pretrained'"
     )
-    sampling: tuple[str, ...] = _option(
+    sampling: tuple[str, ...] = option(
         (DEFAULT_SAMPLING,),
         "--sampling",
         "which frames: all, consecutive:N[:centre|random|zero], every:K, fps:F, position:P[,P...], uniform:N[:open]; "
         "MODEL=RULE sets it for one model",
         multiple=True,
     )
-    past_end: str = _option(
+    past_end: str = option(
         "repeat", "--past-end", "clips with fewer frames than steps: repeat frames, pad, or fail", choices=PAST_END
     )
-    resize: str = _option(
+    resize: str = option(
         "exact", "--resize", "exact: as PIL and torchvision; fast: scaled by the decoder", choices=RESIZES
     )
-    precision: str = _option("fp32", "--precision", "number format of the forward pass", choices=PRECISIONS)
-    seed: int = _option(0, "--seed", "of random frame starts and of random weights")
-    device: str = _option("auto", "--device", "auto (a GPU if there is one), cpu, cuda or cuda:N")
-    forward: str = _option(
+    precision: str = option("fp32", "--precision", "number format of the forward pass", choices=PRECISIONS)
+    seed: int = option(0, "--seed", "of random frame starts and of random weights")
+    device: str = option("auto", "--device", "auto (a GPU if there is one), cpu, cuda or cuda:N")
+    forward: str = option(
         "auto",
         "--forward",
         "where models run: in each worker, or in one process that workers feed; auto: worker on a CPU, parent on a GPU",
         choices=FORWARDS,
     )
-    workers: int | None = _option(None, "--workers", "worker processes; default: one per core that may be used")
-    batch: int | None = _option(None, "--batch", "steps of one forward pass; default: the backbone's, 16 on a CPU")
-    deadline_seconds: float = _option(
+    workers: int | None = option(None, "--workers", "worker processes; default: one per core that may be used")
+    batch: int | None = option(None, "--batch", "steps of one forward pass; default: the backbone's, 16 on a CPU")
+    deadline_seconds: float = option(
         120.0, "--deadline", "seconds without a new frame after which a clip is given up as hung"
     )
-    max_pixels: int = _option(2**26, "--max-pixels", "pixels of one frame above which a clip is refused")
-    retry_failed: bool = _option(False, "--retry-failed", "do clips again that failed in an earlier run")
-    rehash: bool = _option(False, "--rehash", "compare every video's bytes (sha256), not only its size and time")
-    target_columns: tuple[str, ...] = _option(
+    max_pixels: int = option(2**26, "--max-pixels", "pixels of one frame above which a clip is refused")
+    retry_failed: bool = option(False, "--retry-failed", "do clips again that failed in an earlier run")
+    rehash: bool = option(False, "--rehash", "compare every video's bytes (sha256), not only its size and time")
+    target_columns: tuple[str, ...] = option(
         (), "--target-columns", "numeric target columns of the manifest; default: kcal, else target*", multiple=True
     )
-    allow_group_overlap: bool = _option(
+    allow_group_overlap: bool = option(
         False, "--allow-group-overlap", "accept a group on both sides of a split; printed in every report"
     )
 
@@ -103,6 +98,8 @@ class FeaturizeConfig:
         ):
             if given not in choices:
                 raise ValueError(f"{flag} {given!r} is not one of {', '.join(choices)}")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ValueError(f"--device {self.device!r} is not one of auto, cpu, cuda, cuda:N")
         if not self.deadline_seconds > 0:
             raise ValueError(f"--deadline {self.deadline_seconds}: seconds above 0 are needed")
         if self.max_pixels < 1:

@@ -60,12 +60,19 @@ class Frame:
         return self._rgb
 
 
-def rgb_of(native: Any, reformatter: Any, width_px: int | None = None, height_px: int | None = None) -> Pixels:
-    """An `av.VideoFrame` as (H, W, 3) uint8 by swscale, on one thread."""
-    converted = reformatter.reformat(native, width_px, height_px, "rgb24", threads=1)
+def rgb_of(native: Any, reformatter: Any) -> Pixels:
+    """An `av.VideoFrame` as contiguous (H, W, 3) uint8 by swscale, on one thread."""
+    return rgb_view(native, reformatter).copy(order="C")
+
+
+def rgb_view(native: Any, reformatter: Any) -> Pixels:
+    """The same on the converted frame's own memory, whose rows may be padded."""
+    converted = reformatter.reformat(native, format="rgb24", threads=1)
     plane = converted.planes[0]
-    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-    return np.array(rows[: converted.height, : 3 * converted.width]).reshape(converted.height, converted.width, 3)
+    rows: Pixels = np.frombuffer(plane, np.uint8)[: converted.height * plane.line_size]
+    return rows.reshape(converted.height, plane.line_size)[:, : 3 * converted.width].reshape(
+        converted.height, converted.width, 3
+    )
 
 
 def rotate(pixels: Pixels, quarter_turns: int) -> Pixels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import sys
@@ -110,7 +111,8 @@ def open_writer(job: ModelJob, manifest: Manifest, weights: Mapping[str, Any]) -
     provenance = {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "manifest": manifest.path.name if manifest.path else "",
+        # Relative to the store: it stays right when both are moved together, and names no folder of this machine.
+        "manifest": os.path.relpath(manifest.path, job.store.parent) if manifest.path else "",
         "manifest_notes": list(manifest.notes),
         "weights": dict(weights),
         "versions": versions(),

@@ -131,7 +131,7 @@ def thumbnail(frame: Frame | Any) -> Pixels:
     height, width = THUMBNAIL_PX
     scale = min(height / frame.height_px, width / frame.width_px)
     size = max(round(frame.height_px * scale), 1), max(round(frame.width_px * scale), 1)
-    return np.ascontiguousarray(center_crop(_Swscale("bilinear")(frame, size), THUMBNAIL_PX))
+    return center_crop(_Swscale("bilinear")(frame, size), THUMBNAIL_PX).copy(order="C")
 
 
 def center_crop(pixels: Pixels, size: tuple[int, int]) -> Pixels:
@@ -164,7 +164,9 @@ def _torch_resize(pixels: Pixels, size: tuple[int, int], interpolation: str) -> 
         return pixels
     import torch
 
-    planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    # The batch axis comes before the permutation: torch sees channels-last memory only if that axis has the stride
+    # of a whole frame, and its kernel for other memory takes twice as long for the same bits.
+    planes = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
     resized = torch.nn.functional.interpolate(
         planes, size=size, mode=interpolation, align_corners=False, antialias=True
     )
@@ -175,23 +177,25 @@ class _Swscale:
     """Two steps, because swscale's path that scales and converts to RGB at once is not vectorised."""
 
     def __init__(self, interpolation: str) -> None:
-        from av.video.reformatter import VideoReformatter
+        from av.video.reformatter import Interpolation, VideoReformatter
 
-        self._interpolation = interpolation.upper()
+        self._interpolation = Interpolation[interpolation.upper()]
+        self._format = self._between = ""
         self._scale = VideoReformatter()
         self._to_rgb = VideoReformatter()
 
     def __call__(self, frame: Frame, size: tuple[int, int]) -> Pixels:
-        """The shown frame scaled to (height, width): (H, W, 3)."""
-        from reelbank.extract.frame import rgb_of, rotate
+        """The shown frame scaled to (height, width): (H, W, 3), rows not always adjacent in memory."""
+        from reelbank.extract.frame import rgb_view, rotate
 
         turns = frame.quarter_turns
         height, width = size[::-1] if turns % 2 else size
-        between = _intermediate(frame.native.format)
+        if frame.native.format.name != self._format:
+            self._format, self._between = frame.native.format.name, _intermediate(frame.native.format)
         scaled = self._scale.reformat(
-            frame.native, width, height, between, interpolation=self._interpolation, threads=1
+            frame.native, width, height, self._between, interpolation=self._interpolation, threads=1
         )
-        return rotate(rgb_of(scaled, self._to_rgb), turns)
+        return rotate(rgb_view(scaled, self._to_rgb), turns)
 
 
 def _intermediate(native_format: Any) -> str:

@@ -92,7 +92,7 @@ class StoreReport:
     @property
     def line(self) -> str:
         """What happened to the store, in one line."""
-        parts = [f"{self.num_extracted} clips extracted"]
+        parts = [f"{self.num_extracted} clip{'s' * (self.num_extracted != 1)} extracted"]
         for count, words in (
             (self.num_recovered, "recovered from an interrupted run"),
             (self.num_done_before, "done before"),
@@ -170,7 +170,7 @@ class FeaturizeReport:
         if self.tally.steps_forwarded:
             shares = ", ".join(f"{name} {share:.0%}" for name, share in self.stage_shares.items())
             lines.append(
-                f"{self.wall_seconds:.1f} s with {self.num_workers} workers: "
+                f"{self.wall_seconds:.1f} s with {self.num_workers} worker{'s' * (self.num_workers != 1)}: "
                 f"{self.tally.frames_decoded / self.extract_seconds:.0f} frames/s decoded, "
                 f"{self.tally.steps_forwarded / self.extract_seconds:.0f} steps/s forwarded "
                 f"({self.bare_model_share:.0%} of the bare models' rate); worker time: {shares}"

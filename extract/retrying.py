@@ -17,7 +17,7 @@ def retry_config(
 
     Args:
         path: the store; its spec gives model, taps, sampling, resize, precision and seed.
-        manifest: its manifest; None is found as `featurize` finds it.
+        manifest: its manifest; None is the one it was made with, else as `featurize` finds it.
         weights: where the weights file is now, for a store made from one.
         workers: worker processes.
 
@@ -36,6 +36,9 @@ def retry_config(
             raise StoreError(
                 f"{path} was made from the weights file {weights}, which is not there; give --weights FILE"
             )
+    if manifest is None and (named := store.provenance.get("manifest")):
+        own = path.parent / str(named)
+        manifest = own if own.is_file() else None
     return FeaturizeConfig(
         model=(spec.backbone,),
         manifest=manifest,

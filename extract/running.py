@@ -160,7 +160,8 @@ class _Run:
         self._progress = progress
         self._total, self._started = total, started
         self._left: dict[int, int] = {}
-        self._finished = self._failed = 0
+        self._finished = 0
+        self._failed: set[int] = set()
         self.notes: list[str] = []
         self.extract_seconds = 0.0
 
@@ -210,7 +211,8 @@ class _Run:
         self._left[index] -= 1
         if self._left[index] == 0:
             self._finished += 1
-        self._failed += failed
+        if failed:
+            self._failed.add(index)
 
     def _tell(self, pool: Pool | None, text: str) -> None:
         if self._progress is not None:
@@ -218,7 +220,7 @@ class _Run:
                 Progress(
                     done=self._finished,
                     total=self._total,
-                    failed=self._failed,
+                    failed=len(self._failed),
                     seconds=time.monotonic() - self._started,
                     tally=pool.tally if pool is not None else None,
                     message=text,

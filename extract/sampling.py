@@ -84,7 +84,7 @@ class Position:
 
     def __post_init__(self) -> None:
         if not self.positions or not all(0.0 <= position <= 1.0 for position in self.positions):
-            raise ValueError(f"{self.positions = }, expected one or more values from 0 to 1")
+            raise ValueError(f"positions {self.positions}: expected one or more values from 0 to 1")
 
     def __str__(self) -> str:
         return "position:" + ",".join(_number(position) for position in self.positions)
@@ -126,7 +126,7 @@ class Fps:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.rate_fps) and self.rate_fps > 0):
-            raise ValueError(f"{self.rate_fps = }, expected a finite rate above 0")
+            raise ValueError(f"rate {self.rate_fps:g} per second: expected a finite rate above 0")
 
     def __str__(self) -> str:
         return f"fps:{_number(self.rate_fps)}"

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.models import HEADS
+from reelbank.store.options import option
 
 LOSS_NAMES = ("ce", "jsd", "kld")
 OPTIMIZER_NAMES = ("adam", "adamw", "radam", "rmsprop", "sgd")
 SCHEDULE_NAMES = ("multistep", "none", "plateau", "step")
 EXECUTOR_NAMES = ("auto", "processes", "stacked")
 SWEEP_METRICS = ("auto", "val_accuracy", "val_loss", "val_mae")
-
-
-def _option(default: Any, flag: str, text: str, *, choices: Sequence[str] | None = None, **more: Any) -> Any:
-    metadata = {"help": text, "flag": flag, "choices": tuple(choices) if choices else None, "multiple": False}
-    if default is MISSING:
-        return field(metadata=metadata | more)
-    return field(default=default, metadata=metadata | more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,144 +24,142 @@ class TrainConfig:
     Raises TrainingError (a ValueError) naming the flag whose value cannot be used.
     """
 
-    store: tuple[Path, ...] = _option(
+    store: tuple[Path, ...] = option(
         MISSING, "--store", "store to train on; several are joined by clip_id", multiple=True
     )
-    tap: tuple[str, ...] = _option((), "--tap", "tap(s) to read; default: the first tap of each store", multiple=True)
-    join: str = _option(
+    tap: tuple[str, ...] = option((), "--tap", "tap(s) to read; default: the first tap of each store", multiple=True)
+    join: str = option(
         "error",
         "--join",
         "clips missing in one of several stores: refuse, or use only those in all",
         choices=("error", "inner"),
     )
-    head: str = _option("mlp", "--head", "head to train", choices=sorted(HEADS))
-    loss: str = _option(
+    head: str = option("mlp", "--head", "head to train", choices=sorted(HEADS))
+    loss: str = option(
         "ce", "--loss", "loss on the target's bins; without a target, on the classes", choices=LOSS_NAMES
     )
-    class_loss: str = _option(
+    class_loss: str = option(
         "auto",
         "--class-loss",
         "loss on the classes; auto: ce beside a target, else --loss",
         choices=("auto", *LOSS_NAMES),
     )
-    label: str = _option("label", "--label", "text column with the class; 'none' trains on the target alone")
-    target: str | None = _option(
+    label: str = option("label", "--label", "text column with the class; 'none' trains on the target alone")
+    target: str | None = option(
         None,
         "--target",
         "numeric column to predict; default: the store's first target column if it has one; 'none': classes only",
     )
-    run: Path | None = _option(
+    run: Path | None = option(
         None, "--run", "run directory; default: runs/<store>-<head>-<loss>-<n>, the first n that is free"
     )
-    overwrite: bool = _option(False, "--overwrite", "replace the run in --run")
-    resume: bool = _option(False, "--resume", "continue the run in --run from its last checkpoint")
-    folds: int = _option(0, "--folds", "K: cross-validation over groups with K test parts; 0: the store's own splits")
-    select_on: str = _option(
+    overwrite: bool = option(False, "--overwrite", "replace the run in --run")
+    resume: bool = option(False, "--resume", "continue the run in --run from its last checkpoint")
+    folds: int = option(0, "--folds", "K: cross-validation over groups with K test parts; 0: the store's own splits")
+    select_on: str = option(
         "validation",
         "--select-on",
         "which clips choose the best epoch; 'reported-set' is what some papers do and is said in the report",
         choices=("reported-set", "validation"),
     )
-    keep: str = _option(
+    keep: str = option(
         "best",
         "--keep",
         "weights kept after an early stop: the best epoch's or the last's",
         choices=("best", "last"),
     )
-    pool: str = _option(
-        "mean", "--pool", "what heads without steps get of a clip's steps", choices=("mean", "mean+std")
-    )
-    view: int = _option(0, "--view", "stored view to read; 0 is the evaluation view")
-    normalize: str = _option(
+    pool: str = option("mean", "--pool", "what heads without steps get of a clip's steps", choices=("mean", "mean+std"))
+    view: int = option(0, "--view", "stored view to read; 0 is the evaluation view")
+    normalize: str = option(
         "zscore",
         "--normalize",
         "zscore by training rows | l2 of each vector the head reads | none",
         choices=("l2", "none", "zscore"),
     )
-    aggregation: str = _option(
+    aggregation: str = option(
         "adaptive",
         "--aggregation",
         "end of conv-aggregation: mean over steps, or flatten (fixed number of steps)",
         choices=("adaptive", "flatten"),
     )
-    trunk: str = _option(
+    trunk: str = option(
         "separate",
         "--trunk",
         "hidden layers of mlp and conv-aggregation: one pair per output, or shared",
         choices=("separate", "shared"),
     )
-    bins: int = _option(1000, "--bins", "number of bins of the target")
-    range: tuple[float, float] | None = _option(
+    bins: int = option(1000, "--bins", "number of bins of the target")
+    range: tuple[float, float] | None = option(
         None,
         "--range",
         "LOW:HIGH of the bins in target units; default: 0:1000 for kcal, else the training range",
     )
-    sigma: float = _option(5.0, "--sigma", "width of the softened target in bins (standard deviation)")
-    target_labels: str = _option(
+    sigma: float = option(5.0, "--sigma", "width of the softened target in bins (standard deviation)")
+    target_labels: str = option(
         "soft", "--target-labels", "soft: Gaussian over bins, hard: one bin", choices=("hard", "soft")
     )
-    reduction: str = _option("sum", "--reduction", "of the target's loss over its bins", choices=("mean", "sum"))
-    class_weights: str = _option(
+    reduction: str = option("sum", "--reduction", "of the target's loss over its bins", choices=("mean", "sum"))
+    class_weights: str = option(
         "none",
         "--class-weights",
         "weights of the class loss; balanced: N / (K * clips of the class)",
         choices=("balanced", "none"),
     )
-    label_smoothing: float = _option(
+    label_smoothing: float = option(
         0.0, "--label-smoothing", "share of the class label spread over all classes, 0 to 1"
     )
-    optimizer: str = _option("adam", "--optimizer", "optimiser", choices=OPTIMIZER_NAMES)
-    lr: float = _option(1e-3, "--lr", "learning rate")
-    weight_decay: float = _option(1e-5, "--weight-decay", "L2 added to the gradient (adamw: decoupled)")
-    betas: tuple[float, float] = _option((0.9, 0.999), "--betas", "B1:B2 of adam, adamw, radam")
-    eps: float = _option(1e-8, "--eps", "epsilon of adam, adamw, radam, rmsprop")
-    momentum: float = _option(0.9, "--momentum", "of sgd and rmsprop")
-    alpha: float = _option(0.99, "--alpha", "smoothing of rmsprop")
-    schedule: str = _option("none", "--schedule", "learning-rate schedule, one step per epoch", choices=SCHEDULE_NAMES)
-    step_epochs: int = _option(20, "--step-epochs", "step: epochs between reductions")
-    milestones: tuple[int, ...] = _option(
+    optimizer: str = option("adam", "--optimizer", "optimiser", choices=OPTIMIZER_NAMES)
+    lr: float = option(1e-3, "--lr", "learning rate")
+    weight_decay: float = option(1e-5, "--weight-decay", "L2 added to the gradient (adamw: decoupled)")
+    betas: tuple[float, float] = option((0.9, 0.999), "--betas", "B1:B2 of adam, adamw, radam")
+    eps: float = option(1e-8, "--eps", "epsilon of adam, adamw, radam, rmsprop")
+    momentum: float = option(0.9, "--momentum", "of sgd and rmsprop")
+    alpha: float = option(0.99, "--alpha", "smoothing of rmsprop")
+    schedule: str = option("none", "--schedule", "learning-rate schedule, one step per epoch", choices=SCHEDULE_NAMES)
+    step_epochs: int = option(20, "--step-epochs", "step: epochs between reductions")
+    milestones: tuple[int, ...] = option(
         (), "--milestone", "multistep: last epoch(s) before a reduction", multiple=True
     )
-    factor: float = _option(0.5, "--factor", "step, multistep, plateau: what the rate is multiplied by")
-    patience_epochs: int = _option(
+    factor: float = option(0.5, "--factor", "step, multistep, plateau: what the rate is multiplied by")
+    patience_epochs: int = option(
         10, "--patience", "plateau: epochs without a better validation loss before a reduction"
     )
-    epochs: int = _option(100, "--epochs", "most epochs")
-    early_stop_epochs: int = _option(
+    epochs: int = option(100, "--epochs", "most epochs")
+    early_stop_epochs: int = option(
         20, "--early-stop", "stop after this many epochs without a better validation loss; 0: never"
     )
-    batch: int = _option(32, "--batch", "clips per step")
-    seed: int = _option(0, "--seed", "of the initial weights, the order of clips, splits and intervals")
-    shuffle_labels: bool = _option(
+    batch: int = option(32, "--batch", "clips per step")
+    seed: int = option(0, "--seed", "of the initial weights, the order of clips, splits and intervals")
+    shuffle_labels: bool = option(
         False, "--shuffle-labels", "control experiment: labels and targets of the training part are permuted"
     )
-    device: str = _option("auto", "--device", "auto | cpu | cuda[:N]")
-    threads: int = _option(1, "--threads", "CPU threads of a step; 1 is fastest for small batches and bit-reproducible")
-    checkpoint_seconds: float = _option(10.0, "--checkpoint-seconds", "least time between two checkpoints for --resume")
-    report: bool = _option(True, "--report", "write report.html and figures at the end")
+    device: str = option("auto", "--device", "auto | cpu | cuda[:N]")
+    threads: int = option(1, "--threads", "CPU threads of a step; 1 is fastest for small batches and bit-reproducible")
+    checkpoint_seconds: float = option(10.0, "--checkpoint-seconds", "least time between two checkpoints for --resume")
+    report: bool = option(True, "--report", "write report.html and figures at the end")
 
-    sweep: tuple[str, ...] = _option(
+    sweep: tuple[str, ...] = option(
         (), "--sweep", "FIELD=A,B,C: train one member per value; several make a grid of all combinations", multiple=True
     )
-    repeats: int = _option(1, "--repeats", "trainings per combination, with seeds SEED, SEED+1, ...")
-    stepwise: bool = _option(
+    repeats: int = option(1, "--repeats", "trainings per combination, with seeds SEED, SEED+1, ...")
+    stepwise: bool = option(
         False, "--stepwise", "tune the --sweep fields one at a time, in the order given, and keep the winner of each"
     )
-    sweep_by: str = _option(
+    sweep_by: str = option(
         "auto",
         "--sweep-by",
         "what chooses the winner, always on the validation clips; auto: val_loss, or where a swept field changes the "
         "loss itself, val_mae with a target and val_accuracy without",
         choices=SWEEP_METRICS,
     )
-    executor: str = _option(
+    executor: str = option(
         "auto",
         "--executor",
         "processes: one-thread processes, bit-equal to training alone; stacked: all members in one step; "
         "auto: stacked on a GPU, else processes",
         choices=EXECUTOR_NAMES,
     )
-    workers: int = _option(0, "--workers", "processes of a sweep; 0: one per core")
+    workers: int = option(0, "--workers", "processes of a sweep; 0: one per core")
 
     def __post_init__(self) -> None:
         if not self.store:

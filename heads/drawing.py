@@ -6,6 +6,7 @@ Only matplotlib's object interface: no pyplot, no global state, safe in threads.
 from __future__ import annotations
 
 import io
+import textwrap
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,7 +67,10 @@ def new_figure(width_inches: float, height_inches: float, title: str, heading: H
     size = 10 * max(1.0, width_inches / 9)
     figure.suptitle(f"{title}\n{plain(subtitle)}", fontsize=size)
     if heading.warning:
-        figure.supxlabel(plain(heading.warning), fontsize=0.9 * size, color=WARNING_COLOR, fontweight="bold")
+        # A bold letter is about 0.7 em wide: a longer line would lose its first words at the edge.
+        letters = int(0.95 * width_inches * 72 / (0.7 * 0.9 * size))
+        text = "\n".join(textwrap.wrap(plain(heading.warning), letters))
+        figure.supxlabel(text, fontsize=0.9 * size, color=WARNING_COLOR, fontweight="bold")
     return figure
 
 

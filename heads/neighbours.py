@@ -208,7 +208,8 @@ def judgement(
 
 def _classes(rows: ProbeRows, protocol: Protocol) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
     """Sorted class names of the fitted and judged rows, and the number of every row (-1: another label)."""
-    if not len(protocol.judged) or len(np.unique(rows.groups[protocol.fitted])) < 2:
+    groups = set(rows.groups[protocol.fitted]) | set(rows.groups[protocol.judged])
+    if not len(protocol.judged) or not len(protocol.fitted) or len(groups) < 2:
         raise ValueError(
             f"kNN and linear probes need labelled rows of at least 2 groups, found {len(protocol.fitted)} rows to fit "
             f"and {len(protocol.judged)} to judge; give the manifest labels, or leave --knn and --linear out"

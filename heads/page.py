@@ -13,7 +13,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -224,7 +224,10 @@ def _run_pictures(run_dir: Path, results: Mapping[str, Any], heading: Any) -> di
             if not counts.size:
                 continue
             figure = pictures.confusion_matrix(
-                counts, entry["labels"], title=f"Confusion matrix, {split}", heading=heading
+                counts,
+                entry["labels"],
+                title=f"Confusion matrix, {split}",
+                heading=replace(heading, count=f"n = {int(counts.sum())} clips"),
             )
             safe = split if split.isascii() and split.isalnum() else f"part-{number}"
             drawn[f"confusion-{safe}.png"] = (pictures.png(figure), f"Confusion matrix of split {split}")

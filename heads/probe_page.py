@@ -126,8 +126,8 @@ def probe_page(
 def _map(store: Store, rows: ProbeRows, embedding: Embedding, seed: int) -> str:
     item, num_points = scatter.item(store, rows, embedding.coordinates, seed=seed)
     keys = "".join(
-        f'<span><i style="background:{color}"></i>{escape(name or "(no label)")}</span>'
-        for name, color in scatter.legend(rows.labels)
+        f'<span><b style="color:{color}">{mark}</b> {escape(name or "(no label)")}</span>'
+        for name, color, mark in scatter.legend(rows.labels)
     )
     hint = "Point at a mark to see its clip. Hollow marks: split 'unknown'."
     if num_points < len(rows):

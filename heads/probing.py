@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from reelbank.heads.events import Event, Progress
 from reelbank.heads.probe_pictures import PICTURES
+from reelbank.store.options import option
 
 if TYPE_CHECKING:
     from reelbank.heads.embedding import Embedding
@@ -35,11 +36,6 @@ DEFAULT_K = 5
 OUTPUTS = (*PICTURES, "coordinates.csv", "index.html", "results.json")
 
 
-def _option(default: Any, flag: str, text: str, choices: Sequence[str] | None = None) -> Any:
-    metadata = {"help": text, "flag": flag, "choices": tuple(choices) if choices else None, "multiple": False}
-    return field(default=default, metadata=metadata)
-
-
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
     """What to look at, and how. Every field is a flag of `probe`; with no analysis asked: --tsne --knn 5.
@@ -47,30 +43,30 @@ class ProbeConfig:
     Raises ValueError naming the flag whose value cannot be used.
     """
 
-    store: Path | None = _option(None, "--store", "store to look at; default: the only *.zarr of this folder")
-    tap: str | None = _option(None, "--tap", "tap to read; default: the store's first")
-    tsne: bool = _option(False, "--tsne", "map the rows to the plane by t-SNE")
-    kmeans: int | None = _option(None, "--kmeans", "cluster the rows into K clusters")
-    knn: int | None = _option(None, "--knn", "classify by a vote of the K nearest rows (cosine)")
-    linear: bool = _option(False, "--linear", "classify by logistic regression, C chosen on validation rows")
-    level: str = _option("clip", "--level", "what a row is: a clip (the mean of its steps) or a step", ("clip", "step"))
-    normalize: str = _option(
+    store: Path | None = option(None, "--store", "store to look at; default: the only *.zarr of this folder")
+    tap: str | None = option(None, "--tap", "tap to read; default: the store's first")
+    tsne: bool = option(False, "--tsne", "map the rows to the plane by t-SNE")
+    kmeans: int | None = option(None, "--kmeans", "cluster the rows into K clusters")
+    knn: int | None = option(None, "--knn", "classify by a vote of the K nearest rows (cosine)")
+    linear: bool = option(False, "--linear", "classify by logistic regression, C chosen on validation rows")
+    level: str = option("clip", "--level", "what a row is: a clip (the mean of its steps) or a step", ("clip", "step"))
+    normalize: str = option(
         "zscore",
         "--normalize",
         "zscore by training rows | l2 of each row | none",
         ("l2", "none", "zscore"),
     )
-    label: str = _option("label", "--label", "text column with the class")
-    target: str | None = _option(
+    label: str = option("label", "--label", "text column with the class")
+    target: str | None = option(
         None, "--target", "numeric column; default: the store's first target; 'none': no target"
     )
-    perplexity: float = _option(30.0, "--perplexity", "of t-SNE: effective number of neighbours")
-    n_init: int = _option(1, "--n-init", "starts of k-means; the best is kept")
-    max_iter: int = _option(300, "--max-iter", "most Lloyd steps of one start of k-means")
-    view: int = _option(0, "--view", "stored view to read; 0 is the evaluation view")
-    seed: int = _option(0, "--seed", "of t-SNE, k-means, folds and intervals")
-    device: str = _option("auto", "--device", "of k-means: auto | cpu | cuda[:N]")
-    out: Path | None = _option(None, "--out", "folder of the results; default: <store>-probe")
+    perplexity: float = option(30.0, "--perplexity", "of t-SNE: effective number of neighbours")
+    n_init: int = option(1, "--n-init", "starts of k-means; the best is kept")
+    max_iter: int = option(300, "--max-iter", "most Lloyd steps of one start of k-means")
+    view: int = option(0, "--view", "stored view to read; 0 is the evaluation view")
+    seed: int = option(0, "--seed", "of t-SNE, k-means, folds and intervals")
+    device: str = option("auto", "--device", "of k-means: auto | cpu | cuda[:N]")
+    out: Path | None = option(None, "--out", "folder of the results; default: <store>-probe")
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -150,7 +146,7 @@ def probe(config: ProbeConfig, progress: Progress | None = None) -> ProbeResult:
         label_column=config.label,
         target_column=config.target,
     )
-    _require_rows(config, rows)
+    _require_rows(config, rows, num_steps=int(store.num_steps[store.done_rows()].sum()))
     found = _Findings(notes=list(rows.notes))
     for name in plan:
         tell(name, f"{len(rows)} rows of {rows.vectors.shape[1]} numbers")
@@ -190,7 +186,7 @@ def _require_free(out: Path) -> None:
         raise ValueError(f"--out {out} holds files that no probe wrote ({', '.join(others[:3])}); give another folder")
 
 
-def _require_rows(config: ProbeConfig, rows: ProbeRows) -> None:
+def _require_rows(config: ProbeConfig, rows: ProbeRows, *, num_steps: int) -> None:
     if config.kmeans is None or config.kmeans <= len(rows):
         return
     asked = f"--kmeans {config.kmeans}: {config.kmeans} clusters asked, {len(rows)} rows found"
@@ -198,7 +194,7 @@ def _require_rows(config: ProbeConfig, rows: ProbeRows) -> None:
         raise ValueError(f"{asked} (steps of {rows.num_clips} clips); ask for at most {len(rows)}")
     raise ValueError(
         f"{asked} (one per clip); ask for at most {len(rows)}, or pass --level step, "
-        "which clusters steps instead of clips"
+        f"which clusters their {num_steps} steps instead of clips"
     )
 
 
@@ -221,13 +217,12 @@ def _run_tsne(config: ProbeConfig, rows: ProbeRows, found: _Findings) -> None:
 
 
 def _run_kmeans(config: ProbeConfig, rows: ProbeRows, found: _Findings) -> None:
-    import torch
-
     from reelbank.heads.cluster_reading import cluster_purities, read_labels, read_target, silhouette
+    from reelbank.heads.jobs import choose_device
     from reelbank.heads.kmeans import kmeans
 
     assert config.kmeans is not None
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+    device = str(choose_device(config.device))
     clustering = kmeans(
         rows.vectors,
         config.kmeans,

@@ -25,6 +25,9 @@ MAX_POINTS = 20_000
 MAX_THUMBNAILS = 2_000
 """Points that carry a picture: about 3 kB each in the page."""
 
+_CHARACTERS = {
+    "square": "■", "triangle": "▲", "diamond": "◆", "inverted_triangle": "▼", "plus": "✚", "x": "✖", "hex": "⬢",
+}  # fmt: skip
 _BOKEH_MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "plus", "x", "hex")
 _JPEG_QUALITY = 65
 
@@ -111,10 +114,11 @@ def item(
     return json.loads(json.dumps(json_item(plot, ID("scatter")))), len(chosen)
 
 
-def legend(labels: NDArray[np.str_]) -> list[tuple[str, str]]:
-    """(class name, colour) of the map's classes, in the order of the names; past 64 the rarest are grey."""
+def legend(labels: NDArray[np.str_]) -> list[tuple[str, str, str]]:
+    """(class name, colour, mark as a character) of the map's classes, by name; past 64 the rarest are grey."""
     styles = _styles(labels)
-    return [(name, styles[name][0]) for name in sorted(set(labels.tolist()))]
+    names = sorted(set(labels.tolist()))
+    return [(name, styles[name][0], _CHARACTERS.get(styles[name][1], "●")) for name in names]
 
 
 def _styles(labels: NDArray[np.str_]) -> dict[str, tuple[str, str]]:

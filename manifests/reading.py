@@ -89,7 +89,7 @@ def write(manifest: Manifest, path: str | os.PathLike[str], *, overwrite: bool =
     path = Path(path)
     form = _format(path)
     if path.exists() and not overwrite:
-        raise ManifestError(f"{path} is there already; remove it, choose another name or pass overwrite")
+        raise ManifestError(f"{path} is there already; remove it, choose another name or pass --overwrite")
     columns = _columns_to_write(manifest)
     clips = [_rebased(clip, manifest.root, path.parent) for clip in manifest.clips]
     rows = [[_cell(clip, name) for name in columns] for clip in clips]

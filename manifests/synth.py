@@ -114,7 +114,7 @@ def render(
         camera_shake_px=camera_shake_px,
     )
     if path.exists() and not overwrite:
-        raise ManifestError(f"{path} is there already; render into another folder or pass overwrite")
+        raise ManifestError(f"{path} is there already; render into another folder or pass --overwrite")
     (directory / "videos").mkdir(parents=True, exist_ok=True)
     # Removed first: an interrupted run must not leave a manifest whose videos are from two sets.
     path.unlink(missing_ok=True)

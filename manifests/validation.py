@@ -312,7 +312,7 @@ def _group_overlaps(table: Table, clips: Sequence[Clip], numbers: Sequence[int])
         places = ", ".join(f"{split} on {table.place} {splits[split]}" for split in sides)
         overlaps[short] = (
             f"{table.at(max(splits.values()))}: {short} ({places}); a score would be measured on what was "
-            "trained on. Move the group to one split, or pass allow_group_overlap"
+            "trained on. Move the group to one split, or pass --allow-group-overlap"
         )
     return overlaps
 

@@ -9,11 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from reelbank.store.layout import FAILED
 from reelbank.store.reader import Store
 
 RANDOM_WEIGHTS_WARNING = (
     "The weights of the backbone are RANDOM: nothing computed from this store says anything about the published model."
 )
+
+
+MAX_LISTED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +27,7 @@ class Description:
     Attributes:
         taps: {name: (shape of one step, dtype, codec)}.
         splits: {split: (clips done, clips)} of clips in the manifest.
-        failures: {reason: clips}.
+        failures: {clip id: reason} of clips in the manifest.
         num_bytes: of features/ on disk.
     """
 
@@ -33,7 +37,7 @@ class Description:
     taps: dict[str, tuple[tuple[int, ...], str, str]]
     num_steps: tuple[int, int]
     splits: dict[str, tuple[int, int]]
-    failures: dict[str, int]
+    failures: dict[str, str]
     spec: dict[str, Any]
     spec_digest: str
     provenance: dict[str, Any]
@@ -49,22 +53,29 @@ class Description:
         """The facts, a line each."""
         weights = self.spec["weights"]
         origin = weights["kind"] + (f" (seed {weights['seed']})" if "seed" in weights else "")
+        origin = (
+            "none needed" if weights["kind"] == "none" else f"{origin}, sha256 {weights.get('sha256') or 'unknown'}"
+        )
+        least, most = self.num_steps
+        steps = f"{least}" if least == most else f"{least} to {most}"
         lines = [
             f"{self.path}: {self.spec['backbone']}, {self.num_clips} clips, {self.num_bytes / 1e6:.1f} MB of features",
             "  clips     "
             + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in self.counts.items() if count),
             "  splits    " + ", ".join(f"{name} {done}/{total}" for name, (done, total) in self.splits.items()),
-            f"  steps     {self.num_steps[0]} to {self.num_steps[1]} per clip, sampling {self.spec['sampling']}",
+            f"  steps     {steps} per clip, sampling {self.spec['sampling']}",
             *(
                 f"  tap       {name}: {'x'.join(map(str, shape))} {dtype} per step"
                 + (f", {codec}" if codec != "none" else "")
                 for name, (shape, dtype, codec) in self.taps.items()
             ),
-            f"  weights   {origin}, sha256 {weights.get('sha256') or 'none'}",
+            f"  weights   {origin}",
             f"  spec      {self.spec_digest[:16]}, resize {self.spec['resize']}, {self.spec['precision']}",
             f"  made by   {self.provenance.get('command', '')} at {self.provenance.get('created', '')}",
         ]
-        lines += [f"  failed    {count} x {reason}" for reason, count in self.failures.items()]
+        lines += [f"  failed    clip {clip!r}: {reason}" for clip, reason in list(self.failures.items())[:MAX_LISTED]]
+        if len(self.failures) > MAX_LISTED:
+            lines.append(f"            ... and {len(self.failures) - MAX_LISTED} more, see --json")
         if self.weights_are_random:
             lines.append(RANDOM_WEIGHTS_WARNING)
         return "\n".join(lines)
@@ -77,6 +88,8 @@ def describe(path: Path | str) -> Description:
     done = store.done_rows()
     steps = store.num_steps[done]
     splits = store.column("split") if store.num_clips else np.array([], dtype=object)
+    names = store.column("clip_id") if store.num_clips else splits
+    failed = present & (store.clips.status == FAILED)
     isdone = np.isin(np.arange(store.num_clips), done)
     return Description(
         path=str(path),
@@ -88,7 +101,7 @@ def describe(path: Path | str) -> Description:
             str(name): (int((isdone & (splits == name)).sum()), int((present & (splits == name)).sum()))
             for name in dict.fromkeys(splits[present].tolist())
         },
-        failures=dict(store.clips.failures().most_common()),
+        failures={str(names[row]): str(store.clips.reason[row]) for row in np.flatnonzero(failed).tolist()},
         spec=store.spec.to_json(),
         spec_digest=store.spec_digest,
         provenance=store.provenance,

@@ -1,4 +1,4 @@
-"""Reading a store: rows by memory map, everything else through zarr-python."""
+"""Reading a store: rows by memory map or by reads of several threads, everything else through zarr-python."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reelbank.store import layout
 from reelbank.store.errors import StoreError
 from reelbank.store.layout import DONE, LEDGER, Geometry
 from reelbank.store.ledger import Ledger
-from reelbank.store.shards import Shard, decompress, open_shard, read_grid
+from reelbank.store.shards import Piece, Shard, decompress, open_shard, read_grid, read_pieces
 from reelbank.store.spec import FeatureSpec, TapSpec
 
 
@@ -116,12 +116,11 @@ class Store:
         array = self._sharded(tap)
         rows = np.asarray(rows, dtype=np.int64)
         self._require_view(view)
+        self._require_all_done(rows)
         steps = self.num_steps[rows]
         longest = int(steps.max(initial=0))
-        features = np.zeros((len(rows), longest, *self.taps[tap].shape), dtype=self.taps[tap].dtype)
-        for i, row in enumerate(rows.tolist()):
-            self._require_done(row)
-            array.read_into(features[i], row, view, int(steps[i]))
+        features = np.empty((len(rows), longest, *array.grid.shape[3:]), dtype=array.dtype)
+        array.read_many(features, rows.tolist(), view, steps.tolist())
         return features, np.arange(longest) < steps[:, None]
 
     def mean(self, tap: str, view: int = 0) -> NDArray[np.float32]:
@@ -170,6 +169,13 @@ class Store:
             reason = str(self.clips.reason[row]) or "not extracted yet"
             raise StoreError(f"clip {name!r} has no features in {self.path}: {reason}")
 
+    def _require_all_done(self, rows: NDArray[np.int64]) -> None:
+        inside = (rows >= 0) & (rows < self.num_clips)
+        done = inside.copy()
+        done[inside] = self.clips.status[rows[inside]] == DONE
+        if not done.all():
+            self._require_done(int(rows[~done][0]))
+
     def _require_view(self, view: int) -> None:
         if not 0 <= view < len(self.spec.views):
             raise StoreError(f"view {view} of {self.path}: it has views 0 to {len(self.spec.views) - 1}")
@@ -183,29 +189,36 @@ class Store:
         return np.asarray(self._open(name)[: self.num_clips])
 
 
+MAX_OPEN_SHARDS = 256
+"""Open files are limited, to 1,024 by default: a shard takes one, and one more when it is mapped."""
+
+
 class _ShardedArray:
-    """One sharded array; shards are mapped when a row of theirs is first read."""
+    """One sharded array; shards are opened when a row of theirs is first read."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.grid, _ = read_grid(folder)
         self._shards: dict[tuple[int, int], Shard | None] = {}
-        self._dtype = np.dtype(self.grid.dtype)
+        self.dtype = np.dtype(self.grid.dtype)
+        # Of the grid's own properties, which are worked out at each use.
         self._num_chunks = int(np.prod(self.grid.chunk_grid))
+        self._views_and_blocks = self.grid.chunk_grid[1:3]
+        self._chunk_nbytes = self.grid.chunk_nbytes
 
     def row(self, row: int) -> NDArray[Any]:
         """All of one row of an array whose chunk is a row; fill (zeros) if it is absent."""
         unit, local = divmod(row, self.grid.shard[0])
-        data = self._chunk(unit, 0, local)
+        data = self._chunk(self._shard(unit, 0), local)
         if data is None:
-            return np.zeros(self.grid.chunk[1:], dtype=self._dtype)
-        return np.frombuffer(data, dtype=self._dtype).reshape(self.grid.chunk[1:])
+            return np.zeros(self.grid.chunk[1:], dtype=self.dtype)
+        return np.frombuffer(data, dtype=self.dtype).reshape(self.grid.chunk[1:])
 
     def read(self, row: int, views: int, steps: int) -> NDArray[Any]:
         """(views, steps, *axes); a view of the mapped file where one chunk holds it all."""
         if views == 1 and 0 < steps <= self.grid.chunk[2]:
             return self._block(row, 0, 0)[None, :steps]
-        out = np.zeros((views, steps, *self.grid.shape[3:]), dtype=self._dtype)
+        out = np.zeros((views, steps, *self.grid.shape[3:]), dtype=self.dtype)
         for view in range(views):
             self.read_into(out[view], row, view, steps)
         return out
@@ -217,30 +230,71 @@ class _ShardedArray:
             count = min(block, steps - start)
             out[start : start + count] = self._block(row, view, start // block)[:count]
 
-    def _block(self, row: int, view: int, block: int) -> NDArray[Any]:
-        unit, local = divmod(row, self.grid.shard[0])
-        shard_step, inner = divmod(block, self.grid.chunk_grid[2])
-        flat = (local * self.grid.chunk_grid[1] + view) * self.grid.chunk_grid[2] + inner
-        data = self._chunk(unit, shard_step, flat)
-        if data is None:
-            raise StoreError(f"{self.folder}: row {row} view {view} block {block} is done, but its chunk is absent")
-        return np.frombuffer(data, dtype=self._dtype).reshape(self.grid.chunk[2:])
+    def read_many(self, out: NDArray[Any], rows: list[int], view: int, steps: list[int]) -> None:
+        """Fills `out` (B, T, *axes): of each row its first steps, then zeros."""
+        if out.size == 0:
+            return
+        for i, count in enumerate(steps):
+            out[i, count:] = 0
+        if self.grid.compressed:
+            for i, (row, count) in enumerate(zip(rows, steps, strict=True)):
+                self.read_into(out[i], row, view, count)
+            return
+        raw = out.reshape(len(out), -1).view(np.uint8)
+        step_nbytes = raw.shape[1] // out.shape[1]
+        pieces: list[Piece] = []
+        for i, (row, count) in enumerate(zip(rows, steps, strict=True)):
+            pieces += self._pieces(raw[i, : count * step_nbytes], row, view)
+        read_pieces(pieces)
 
-    def _chunk(self, unit: int, shard_step: int, flat: int) -> bytes | memoryview | None:
+    def _pieces(self, into: NDArray[np.uint8], row: int, view: int) -> list[Piece]:
+        """Where the bytes of one view of one row lie; neighbouring chunks are one piece."""
+        pieces: list[Piece] = []
+        for block, start in enumerate(range(0, len(into), self._chunk_nbytes)):
+            shard, flat = self._place(row, view, block)
+            span = None if shard is None else shard.spans[flat]
+            if shard is None or span is None:
+                raise self._absent(row, view, block)
+            end = min(start + self._chunk_nbytes, len(into))
+            last = pieces[-1] if pieces else None
+            if last is not None and last.shard is shard and last.offset + len(last.into) == span[0]:
+                pieces[-1] = Piece(shard=shard, offset=last.offset, into=into[start - len(last.into) : end])
+            else:
+                pieces.append(Piece(shard=shard, offset=span[0], into=into[start:end]))
+        return pieces
+
+    def _block(self, row: int, view: int, block: int) -> NDArray[Any]:
+        shard, flat = self._place(row, view, block)
+        data = self._chunk(shard, flat)
+        if data is None:
+            raise self._absent(row, view, block)
+        return np.frombuffer(data, dtype=self.dtype).reshape(self.grid.chunk[2:])
+
+    def _absent(self, row: int, view: int, block: int) -> StoreError:
+        return StoreError(f"{self.folder}: row {row} view {view} block {block} is done, but its chunk is absent")
+
+    def _place(self, row: int, view: int, block: int) -> tuple[Shard | None, int]:
+        """The shard that holds a chunk, and the chunk's flat position in it."""
+        unit, local = divmod(row, self.grid.shard[0])
+        shard_step, inner = divmod(block, self._views_and_blocks[1])
+        flat = (local * self._views_and_blocks[0] + view) * self._views_and_blocks[1] + inner
+        return self._shard(unit, shard_step), flat
+
+    def _shard(self, unit: int, shard_step: int) -> Shard | None:
         key = unit, shard_step
-        try:
-            shard = self._shards[key]
-        except KeyError:
+        if key not in self._shards:
+            if len(self._shards) >= MAX_OPEN_SHARDS:
+                del self._shards[next(iter(self._shards))]
             tail = (0,) * (len(self.grid.shape) - 3)
-            position = (unit, 0, shard_step, *tail) if len(self.grid.shape) > 3 else (unit, 0, 0)
-            shard = open_shard(self.grid.shard_path(self.folder, position), self._num_chunks)
-            self._shards[key] = shard
-        if shard is None:
-            return None
-        data = shard.chunk(flat)
-        if data is None or not self.grid.compressed:
+            path = self.grid.shard_path(self.folder, (unit, 0, shard_step, *tail))
+            self._shards[key] = open_shard(path, self._num_chunks)
+        return self._shards[key]
+
+    def _chunk(self, shard: Shard | None, flat: int) -> bytes | memoryview | None:
+        data = None if shard is None else shard.chunk(flat)
+        if shard is None or data is None or not self.grid.compressed:
             return data
         raw = decompress(data)
-        if len(raw) != self.grid.chunk_nbytes:
-            raise StoreError(f"{shard.path}: chunk {flat} has {len(raw)} bytes, expected {self.grid.chunk_nbytes}")
+        if len(raw) != self._chunk_nbytes:
+            raise StoreError(f"{shard.path}: chunk {flat} has {len(raw)} bytes, expected {self._chunk_nbytes}")
         return raw
