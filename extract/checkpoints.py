@@ -45,6 +45,8 @@ def read_state(file: WeightsFile) -> dict[str, Tensor]:
             state: Any = load_file(path)
         elif _is_torchscript(path):
             state = _torchscript_state(file)
+        elif not _is_pytorch(path):
+            raise WeightsError(f"{path}: not a readable weights file, expected PyTorch's .pth or .pt, or .safetensors")
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -65,8 +67,18 @@ def read_state(file: WeightsFile) -> dict[str, Tensor]:
     ) as error:
         if isinstance(error, WeightsError):
             raise
-        raise WeightsError(f"{path}: not a readable weights file ({_first_line(error)})") from error
+        raise WeightsError(
+            f"{path}: not a readable weights file, expected PyTorch's .pth or .pt, or .safetensors "
+            f"({type(error).__name__}: {_first_line(error)})"
+        ) from error
     return _tensors(path, state)
+
+
+def _is_pytorch(path: Path) -> bool:
+    """Whether the file begins as torch.save writes it: a zip archive, or a pickle of protocol 2 or later."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    return start.startswith((b"PK", b"\x80"))
 
 
 def fit_state(module: nn.Module, state: Mapping[str, Tensor], *, file: Path) -> dict[str, Tensor]:

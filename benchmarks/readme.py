@@ -1,0 +1,79 @@
+"""Writes the benchmark table of README.md from benchmarks/results/*.json, between its two markers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from reelbank.benchmarks.measuring import RESULTS
+
+BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
+README = Path(__file__).parent.parent / "README.md"
+ORDER = ("decode", "featurize", "store", "train", "sweep", "probe", "gpu")
+
+
+def regenerate(results: Path, readme: Path = README) -> None:
+    """Replaces what stands between the markers of `readme`.
+
+    Raises:
+        ValueError: the file does not hold both markers once, in order.
+    """
+    text = readme.read_text()
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"{readme}: expected one {BEGIN} and after it one {END}")
+    head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
+    readme.write_text(f"{head}{BEGIN}\n{table(results)}\n{END}{tail}")
+
+
+def table(results: Path) -> str:
+    """Markdown of all stages in `results`."""
+    stages = [json.loads(path.read_text()) for path in results.glob("*.json")]
+    stages.sort(key=lambda stage: ORDER.index(stage["stage"]))
+    parts = []
+    # Stages that were measured on the same machine on the same day share a sentence.
+    sentences: dict[str, list[str]] = {}
+    for stage in stages:
+        sentences.setdefault(_where(stage), []).append(stage["stage"])
+    for sentence, names in sentences.items():
+        parts.append(f"{', '.join(names)}: {sentence}")
+    parts.append(
+        "Ratios are of medians of interleaved runs; with a target `<=` of our time to the peer's, with `>=` how many "
+        "times faster ours is.\n"
+    )
+    lines = ["| measure | against | ours | theirs | ratio | target | |", "|---|---|---|---|---|---|---|"]
+    lines += [_line(row) for stage in stages for row in stage["rows"]]
+    return "\n\n".join([*parts[:-1], parts[-1].rstrip()]) + "\n\n" + "\n".join(lines)
+
+
+def _where(stage: dict[str, Any]) -> str:
+    machine, versions = stage["machine"], stage["versions"]
+    card = f", {machine['gpu']}" if "gpu" in machine else ""
+    packages = ", ".join(
+        f"{name} {versions[name]}" for name in ("torch", "av", "torchcodec", "zarr") if name in versions
+    )
+    return (
+        f"{machine['cores']} cores of {machine['cpu']}{card}, {machine['memory_gib']:g} GiB, {packages}; "
+        f"{stage['date']}, `--scale {stage['scale']}`."
+    )
+
+
+def _line(row: dict[str, Any]) -> str:
+    verdict = {None: "", True: "met", False: "**missed**"}[row["met"]]
+    note = f" ({row['note']})" if row["note"] else ""
+    ratio = "" if row["ratio"] is None else f"{row['ratio']:.3g}"
+    cells = (
+        row["measure"] + note, row["peer"], _seconds(row["ours"]), _seconds(row["theirs"]), ratio, row["target"] or "",
+        verdict,
+    )  # fmt: skip
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3g} s" if value >= 1 else f"{value * 1000:.3g} ms"
+
+
+if __name__ == "__main__":
+    regenerate(RESULTS)

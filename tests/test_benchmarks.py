@@ -1,0 +1,101 @@
+"""Every benchmark runs at its tiny scale, so that none rots; numbers of that scale mean nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from reelbank.benchmarks import readme
+from reelbank.benchmarks.measuring import Row, Stage, Timing, interleaved, meets, peer, write
+from reelbank.benchmarks.run import STAGES
+
+FOLDER = Path(__file__).parent.parent / "benchmarks"
+# Two stages start several processes that import torch: a minute on a busy machine.
+DEADLINE_SECONDS = 300
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rendered clips and stores, shared by the scripts."""
+    return tmp_path_factory.mktemp("inputs")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_benchmark_runs_at_tiny_scale(stage: str, work: Path, tmp_path: Path) -> None:
+    command = [sys.executable, FOLDER / f"{stage}.py", "--scale", "tiny", "--out", tmp_path, "--work", work]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS)
+    assert answer.returncode == 0, answer.stderr
+    (path,) = tmp_path.glob("*.json")
+    result = json.loads(path.read_text())
+    assert result["stage"] == stage
+    assert result["machine"]["cores"] >= 1
+    assert result["versions"]["torch"]
+    assert result["rows"]
+    for row in result["rows"]:
+        assert set(row) == {field.name for field in fields(Row)}
+        assert row["id"].startswith(f"{stage}.")
+        assert row["ratio"] is not None or row["note"].startswith("skipped: "), row
+    ids = [row["id"] for row in result["rows"]]
+    assert len(set(ids)) == len(ids)
+    assert len(readme.table(tmp_path).splitlines()) >= 2 + len(ids)
+
+
+def test_scripts_and_stages_are_the_same_set() -> None:
+    scripts = {path.stem for path in FOLDER.glob("*.py") if "measure(scale: str" in path.read_text()}
+    assert scripts == set(STAGES)
+
+
+def test_interleaved_takes_turns() -> None:
+    order: list[str] = []
+    times = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3)
+    assert order == ["a", "b", "a", "b", "b", "a", "a", "b"]
+    assert len(times["a"].seconds) == len(times["b"].seconds) == 3
+
+
+@pytest.mark.parametrize(
+    ("target", "ours", "theirs", "ratio", "met"),
+    [("<= 0.75", 3.0, 4.0, 0.75, True), ("<= 0.75", 4.0, 4.0, 1.0, False), (">= 4", 1.0, 8.0, 8.0, True),
+     (">= 4", 1.0, 2.0, 2.0, False)],
+)  # fmt: skip
+def test_ratio_points_the_way_of_its_target(target: str, ours: float, theirs: float, ratio: float, met: bool) -> None:
+    stage = Stage()
+    stage.compare("x.y", "what", Timing(seconds=(ours,)), "peer", Timing(seconds=(theirs,)), target)
+    assert (stage.rows[0].ratio, stage.rows[0].met) == (ratio, met)
+    assert meets(ratio, target) is met
+
+
+def test_absent_peer_is_named() -> None:
+    module, why = peer("a_peer_that_nobody_wrote")
+    assert module is None
+    assert "a_peer_that_nobody_wrote is not installed" in why
+
+
+def test_readme_table_replaces_only_what_stands_between_the_markers(tmp_path: Path) -> None:
+    stage = Stage()
+    stage.compare("decode.x", "all | frames", 1.0, "peer", 2.0, "<= 0.75")
+    stage.skip("decode.y", "some frames", "other peer", "it is not installed", "<= 1")
+    about = {"cpu": "a CPU", "cores": 2, "memory_gib": 4.0}
+    write("decode", stage, "normal", about, 1.0, tmp_path)
+    text = tmp_path / "README.md"
+    text.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
+    readme.regenerate(tmp_path, text)
+    first = text.read_text()
+    assert first.startswith(f"before\n{readme.BEGIN}\n")
+    assert first.endswith(f"{readme.END}\nafter\n")
+    assert "old" not in first
+    assert "| all \\| frames | peer | 1 s | 2 s | 0.5 | <= 0.75 | met |" in first
+    assert "skipped: it is not installed" in first
+    readme.regenerate(tmp_path, text)
+    assert text.read_text() == first
+
+
+def test_readme_without_markers_is_an_error(tmp_path: Path) -> None:
+    text = tmp_path / "README.md"
+    text.write_text("nothing here\n")
+    with pytest.raises(ValueError, match="expected one <!-- benchmarks:begin -->"):
+        readme.regenerate(tmp_path, text)
