@@ -6,10 +6,10 @@ WORKERS ?= 2
 VIDEOS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types bench clean chromium
+.PHONY: help venv demo test lint types bench bench-full clean chromium
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -39,8 +39,10 @@ chromium:  ## install headless Chromium for the page tests where apt can (skippe
 	  echo "no Chromium and no way to install it: page tests are skipped"
 
 bench: venv  ## the benchmark suite, under 15 minutes
+bench-full: venv  ## the same with nothing scaled down
+bench bench-full:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/run.py $(if $(filter bench-full,$@),--full)
 
 clean:  ## remove the virtual environment and everything made
 	rm -rf $(VENV) build demo .pytest_cache .mypy_cache .ruff_cache *.egg-info

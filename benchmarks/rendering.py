@@ -1,6 +1,5 @@
 """The clips that the benchmarks decode, rendered with PyAV: a moving texture, moving discs and film grain.
 
-`REELBANK_DATA` may name a folder with real clips; scripts then use those of `CLIPS` names beside the rendered.
 Grain and motion are set so that H.264 at CRF 23 needs about what camera footage needs (about 1 Mbit/s at 640x360).
 """
 

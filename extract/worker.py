@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelbank.extract import sampling
+from reelbank.extract.allocator import keep_freed_memory
 from reelbank.extract.assembly import ClipFrames, Engine, Feed, plan_steps
 from reelbank.extract.content import content_hash, stat_of
 from reelbank.extract.decode import Video
@@ -50,6 +51,7 @@ def work(connection: Any, setup: WorkerSetup) -> None:
     try:
         threading.Thread(target=_die_with_parent, daemon=True).start()
         _limit_threads()
+        keep_freed_memory()
         worker = Worker(connection, setup)
         connection.send(Ready())
         while (job := connection.recv()) is not None:
