@@ -21,6 +21,16 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from reelbank.heads.gram_kmeans import (
+    best_gram,
+    cluster_sums,
+    draw_start,
+    fill_empty,
+    gram_matrix,
+    greedy_seeds,
+    squared_distances,
+)
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
@@ -108,7 +118,7 @@ def kmeans(
     generator = np.random.default_rng(seed)
     with torch.inference_mode():
         if method == "gram":
-            labels, num_iterations = _best_gram(points, num_clusters, n_init, max_iter, threshold, generator)
+            labels, num_iterations = best_gram(points, num_clusters, n_init, max_iter, threshold, generator)
         else:
             labels, num_iterations = _best_blocked(points, num_clusters, n_init, max_iter, threshold, generator)
     return _finish(rows, labels, num_clusters, num_iterations, method)
@@ -145,159 +155,6 @@ def _center_and_scale(rows: NDArray[np.floating], tol: float) -> tuple[NDArray[n
     return centered.astype(np.float32), tol / rows.shape[1]
 
 
-# --- greedy k-means++ and Lloyd from the Gram matrix ---------------------------------------------
-
-
-def _best_gram(
-    points: Tensor,
-    num_clusters: int,
-    n_init: int,
-    max_iter: int,
-    threshold: float,
-    generator: np.random.Generator,
-) -> tuple[NDArray[np.int64], int]:
-    import torch
-
-    gram = _gram(points)
-    distances = _distances(gram)
-    host_distances = distances.cpu().numpy()
-    best: tuple[float, Tensor, int] | None = None
-    for _ in range(n_init):
-        seeds = torch.from_numpy(_greedy_seeds(host_distances, num_clusters, generator))
-        labels = distances[seeds.to(gram.device)].argmin(dim=0)
-        labels, inertia, num_iterations = _lloyd_gram(gram, labels, num_clusters, max_iter, threshold)
-        if best is None or inertia < best[0]:
-            best = (inertia, labels, num_iterations)
-    assert best is not None  # n_init >= 1
-    return best[1].cpu().numpy().astype(np.int64), best[2]
-
-
-def _gram(points: Tensor) -> Tensor:
-    """(n, n) float32 products of the rows.
-
-    On a GPU the product runs in float64 blocks: float32 there may mean TF32, by a global switch that is
-    not this function's to touch.
-    """
-    import torch
-
-    if points.device.type == "cpu":
-        return points @ points.T
-    wide = points.double()
-    gram = torch.empty(len(points), len(points), dtype=torch.float32, device=points.device)
-    for start in range(0, len(points), 2048):
-        gram[start : start + 2048] = wide[start : start + 2048] @ wide.T
-    return gram
-
-
-def _distances(gram: Tensor) -> Tensor:
-    """(n, n) squared distances; what is below the rounding of float32 is 0, so that equal rows are equal."""
-    norms = gram.diagonal()
-    distances = gram.mul(-2).add_(norms).add_(norms[:, None])
-    floor = 4 * float(np.finfo(np.float32).eps) * float(norms.max())
-    return distances.masked_fill_(distances < floor, 0.0)
-
-
-def _greedy_seeds(
-    distances: NDArray[np.float32], num_clusters: int, generator: np.random.Generator
-) -> NDArray[np.int64]:
-    """(K,) rows chosen by greedy k-means++: of 2 + log K draws keep the one that lowers the sum most.
-
-    On the CPU for every device: its steps are too small for a GPU, and the start is then the same on both.
-    """
-    num_rows = len(distances)
-    uniforms = generator.random((num_clusters, 2 + int(math.log(num_clusters))))
-    seeds = np.empty(num_clusters, dtype=np.int64)
-    seeds[0] = generator.integers(num_rows)
-    closest = distances[seeds[0]]
-    for position in range(1, num_clusters):
-        mass = np.cumsum(closest, dtype=np.float64)
-        # side='right' never draws a row of zero mass while another has some.
-        candidates = np.searchsorted(mass, uniforms[position] * mass[-1], side="right")
-        candidates = np.minimum(candidates, num_rows - 1)
-        lowered = distances[candidates]  # (trials, n)
-        np.minimum(lowered, closest, out=lowered)
-        winner = int(lowered.sum(axis=1).argmin())
-        closest = lowered[winner]
-        seeds[position] = candidates[winner]
-    return seeds
-
-
-def _lloyd_gram(
-    gram: Tensor, labels: Tensor, num_clusters: int, max_iter: int, threshold: float
-) -> tuple[Tensor, float, int]:
-    """Lloyd steps until the labels repeat; returns labels, inertia (scaled rows) and the steps taken."""
-    import torch
-
-    norms = gram.diagonal()
-    index = torch.arange(len(gram), device=gram.device)
-    old: tuple[Tensor, Tensor, Tensor] | None = None
-    distance = norms
-    num_iterations = 0
-    for _ in range(max_iter):
-        num_iterations += 1
-        labels = _fill_empty(labels, distance, num_clusters)
-        counts = torch.bincount(labels, minlength=num_clusters)
-        weights = counts.clamp(min=1).to(gram.dtype)
-        sums = _cluster_sums(gram, labels, num_clusters)  # (K, n)
-        own = sums[labels, index]
-        center_norms = _sum_by(labels, own, num_clusters) / weights.square()
-        movement = math.inf
-        if old is not None:
-            cross = _sum_by(labels, old[0][labels, index], num_clusters) / (weights * old[1])
-            movement = float((center_norms + old[2] - 2 * cross).clamp_(min=0).sum())
-        old = (sums, weights, center_norms)
-        # The term G_ii is the same for every centre: left out of the comparison.
-        scores = sums * (-2 / weights)[:, None]
-        scores += torch.where(counts > 0, center_norms, torch.inf)[:, None]
-        nearest, new_labels = scores.min(dim=0)
-        distance = (nearest + norms).clamp_(min=0)
-        if movement <= threshold or bool((new_labels == labels).all()):
-            labels = new_labels
-            break
-        labels = new_labels
-    return labels, float(distance.sum(dtype=torch.float64)), num_iterations
-
-
-def _cluster_sums(matrix: Tensor, labels: Tensor, num_clusters: int) -> Tensor:
-    """(K, m) sums of the rows of `matrix` (n, m) by label."""
-    import torch
-
-    if matrix.device.type == "cpu":
-        sums = torch.zeros(num_clusters, matrix.shape[1], dtype=matrix.dtype)
-        return sums.index_add_(0, labels, matrix)
-    # index_add_ on a GPU adds by atomics, in another order on every run: sort, then sum each segment.
-    order = torch.argsort(labels, stable=True)
-    lengths = torch.bincount(labels, minlength=num_clusters)
-    return torch.segment_reduce(matrix[order], "sum", lengths=lengths, axis=0, unsafe=True, initial=0.0)
-
-
-def _sum_by(labels: Tensor, values: Tensor, num_clusters: int) -> Tensor:
-    return _cluster_sums(values[:, None], labels, num_clusters)[:, 0]
-
-
-def _fill_empty(labels: Tensor, distance: Tensor, num_clusters: int) -> Tensor:
-    """Gives each empty cluster the row that lies farthest from its centre (scikit-learn's relocation).
-
-    A row is taken only from a cluster that keeps another, and only where it has a distance at all: with
-    fewer than K distinct rows the clusters stay empty.
-    """
-    import torch
-
-    counts = torch.bincount(labels, minlength=num_clusters).cpu().numpy()
-    empty = np.flatnonzero(counts == 0)
-    if not len(empty):
-        return labels
-    host_labels, host_distance = labels.cpu().numpy().copy(), distance.cpu().numpy()
-    waiting = list(empty[::-1])
-    for row in np.argsort(-host_distance, kind="stable"):
-        if not waiting or host_distance[row] <= 0:
-            break
-        if counts[host_labels[row]] > 1:
-            counts[host_labels[row]] -= 1
-            host_labels[row] = waiting.pop()
-    return torch.from_numpy(host_labels).to(labels.device)
-
-
 # --- blocked Lloyd for many rows -----------------------------------------------------------------
 
 
@@ -330,7 +187,7 @@ def _blocked_start(points: Tensor, num_clusters: int, generator: np.random.Gener
     subset = points[torch.from_numpy(sample).to(points.device)]
     if sample_rows == num_clusters:
         return subset
-    seeds = _greedy_seeds(_distances(_gram(subset)).cpu().numpy(), num_clusters, generator)
+    (seeds,) = greedy_seeds(squared_distances(gram_matrix(subset)), [draw_start(generator, sample_rows, num_clusters)])
     return subset[torch.from_numpy(seeds).to(points.device)]
 
 
@@ -343,9 +200,9 @@ def _lloyd_blocked(points: Tensor, centers: Tensor, max_iter: int, threshold: fl
     num_iterations = 0
     for _ in range(max_iter):
         num_iterations += 1
-        labels = _fill_empty(labels, distance, num_clusters)
+        labels = fill_empty(labels, distance, num_clusters)
         counts = torch.bincount(labels, minlength=num_clusters)
-        means = _cluster_sums(points, labels, num_clusters) / counts.clamp(min=1)[:, None]
+        means = cluster_sums(points, labels, num_clusters) / counts.clamp(min=1)[:, None]
         # A cluster that stays empty keeps its place: it lies on a row that others share.
         means = torch.where(counts[:, None] > 0, means, centers)
         movement = float((means - centers).square().sum(dtype=torch.float64))

@@ -95,10 +95,10 @@ def test_fewer_distinct_rows_than_clusters_leaves_clusters_empty(method: str) ->
 def test_empty_cluster_takes_the_farthest_row() -> None:
     import torch
 
-    from reelbank.heads.kmeans import _fill_empty
+    from reelbank.heads.gram_kmeans import fill_empty
 
     labels = torch.tensor([0, 0, 0, 2])
-    filled = _fill_empty(labels, torch.tensor([1.0, 5.0, 2.0, 9.0]), 3)
+    filled = fill_empty(labels, torch.tensor([1.0, 5.0, 2.0, 9.0]), 3)
     # Row 3 is farther, but it is all that cluster 2 has.
     assert filled.tolist() == [0, 1, 0, 2]
 
