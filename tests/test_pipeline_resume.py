@@ -155,13 +155,13 @@ def test_kill_9_at_random_moments_loses_nothing(whole: Path, synth_set: Path, tm
             [sys.executable, str(script), str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         _wait_for_work(store, process, finished)
-        time.sleep(generator.uniform(0, 0.3))
+        time.sleep(generator.uniform(0, 0.06))
         interrupted += process.poll() is None
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         time.sleep(0.2)
         _assert_nothing_was_redone(store, finished)
-    assert interrupted >= 8, "the kills came too late to test anything"
+    assert interrupted >= 5, "the kills came too late to test anything"
     already = len(finished)
     report = run(folder)
     assert report.stores[0].num_extracted == 24 - already
