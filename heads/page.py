@@ -42,7 +42,6 @@ th.n { text-align: right; }
 figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; border: 1px solid var(--line); }
 .keys { display: flex; flex-wrap: wrap; gap: .15rem .9rem; font-size: .85rem; margin: .5rem 0; }
-.keys i { display: inline-block; width: .75em; height: .75em; margin-right: .35em; border-radius: 50%; }
 pre { overflow-x: auto; background: #f6f8fa; padding: .8rem; font-size: .8rem; }
 summary { cursor: pointer; color: var(--accent); }
 """

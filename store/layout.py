@@ -71,10 +71,6 @@ class Geometry:
         """Rows of `unit` in a store of `num_clips` rows."""
         return range(unit * self.unit_clips, min((unit + 1) * self.unit_clips, num_clips))
 
-    def num_units(self, num_clips: int) -> int:
-        """Units that `num_clips` rows need."""
-        return -(-num_clips // self.unit_clips)
-
 
 def plan_geometry(spec: FeatureSpec, fixed_steps: int | None, num_clips: int) -> Geometry:
     """Cuts a store so that one shard of its largest tap is some tens of MB."""

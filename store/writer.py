@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from reelbank.store import layout
 from reelbank.store.errors import StoreError
 from reelbank.store.files import read_json, write_json
-from reelbank.store.layout import DONE, FAILED, LEDGER, MISSING, Geometry
+from reelbank.store.layout import DONE, LEDGER, MISSING, Geometry
 from reelbank.store.shards import Shard, compress, grow, open_shard, read_grid, write_shard
 from reelbank.store.spec import FeatureSpec, TapSpec, refuse_mismatch
 from reelbank.store.staging import Outcome, folder_of, moments, staged_features, staged_rows, staged_thumbnail
@@ -353,11 +353,6 @@ def clip_identity(clip: Clip, spec_digest: str, content_hash: str) -> dict[str, 
         "content_hash": content_hash,
         "definition": layout.canonical(definition),
     }
-
-
-def failed_rows(status: NDArray[Any]) -> NDArray[np.int64]:
-    """Rows of status FAILED."""
-    return np.flatnonzero(status == FAILED)
 
 
 def remove_unfinished(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,12 @@ MODELS = ("flow:dis", "googlenet", "frames")
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)  # as in a worker: the bits of a CPU forward pass may depend on it
+def _one_thread() -> Iterator[None]:
+    """As in a worker: the bits of a CPU forward pass may depend on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def test_parent_and_workers_give_the_same_bits(synth_set: Path, tmp_path: Path) -> None:
