@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from reelbank.heads import scatter
+from reelbank.heads import exploration, scatter
 from reelbank.heads.page import (
     data_block,
     details,
@@ -28,12 +28,15 @@ if TYPE_CHECKING:
     from reelbank.store.reader import Store
 
 _READINGS = ("cluster_mean_label", "nearest_train", "cluster_id")
+_SUMMARY = ("mean", "std", "min", "q1", "median", "q3", "max")
 _NAMES = {"knn": "Nearest neighbours", "linear": "Linear probe"}
 
 
 def verdict(results: Mapping[str, Any]) -> Iterator[str]:
     """What a person wants to know first: one sentence per analysis, each with its baseline."""
     analyses = results["analyses"]
+    if "explore" in analyses:
+        yield from exploration.sentences(analyses["explore"])
     for name in ("knn", "linear"):
         if name in analyses:
             entry = analyses[name]
@@ -82,31 +85,33 @@ def _kmeans_verdict(entry: Mapping[str, Any]) -> Iterator[str]:
 
 def probe_page(
     store: Store,
-    rows: ProbeRows,
+    rows: ProbeRows | None,
     embedding: Embedding | None,
     clustering: Clustering | None,
     results: Mapping[str, Any],
     pictures: Mapping[str, bytes],
 ) -> str:
-    """The whole index.html."""
+    """The whole index.html; `rows` is None where only the manifest was explored."""
     analyses = results["analyses"]
     config = results["config"]
+    tap = f"tap {config['tap']}" if rows is not None else ""
     unit = "clips" if config["level"] == "clip" else "steps"
     facts = [
         ("store", results["store"]),
         ("backbone", f"{results['backbone']} (weights: {results['weights'].get('kind', 'unknown')})"),
-        ("tap", f"{config['tap']}, {results['num_dimensions']} numbers per row"),
+        ("tap", f"{config['tap']}, {results['num_dimensions']} numbers per row" if rows is not None else None),
         ("rows", f"{results['num_rows']} ({unit} of {results['num_clips']} clips)"),
         ("groups", results["num_groups"]),
         ("labels", len(results["labels"])),
         ("target", results["target_name"]),
         ("sampling", results["sampling"]),
-        ("normalisation", config["normalize"]),
+        ("normalisation", config["normalize"] if rows is not None else None),
         ("seed", config["seed"]),
     ]
     body = (
         paragraphs(results["verdict"], kind="verdict")
-        + (_map(store, rows, embedding, config["seed"]) if embedding is not None else "")
+        + (_explored(analyses["explore"]) if "explore" in analyses else "")
+        + (_map(store, rows, embedding, config["seed"]) if rows is not None and embedding is not None else "")
         + section("Classification", *(_classification(name, analyses[name]) for name in _NAMES if name in analyses))
         + (_clusters(analyses["kmeans"]) if clustering is not None else "")
         + section("Pictures", *(picture(pictures[name], PICTURES[name]) for name in pictures))
@@ -116,10 +121,30 @@ def probe_page(
     )
     return document(
         title=f"Probe of {results['store']}",
-        subtitle=f"{results['backbone']} · tap {config['tap']} · {results['num_rows']} rows",
+        subtitle=" · ".join(part for part in (results["backbone"], tap, f"{results['num_rows']} {unit}") if part),
         warnings=[results["warning"]],
         body=body,
         scripts=scatter.scripts() if embedding is not None else (),
+    )
+
+
+def _explored(found: Mapping[str, Any]) -> str:
+    splits = list(found["splits"])
+    shown = [name or "(none)" for name in splits]
+    clips = [[label, *(counts.get(split, 0) for split in splits)] for label, counts in found["classes"].items()]
+    total = ["all clips", *found["splits"].values()]
+    names = {**exploration.SIZES, "target": found.get("target", {}).get("name")}
+    summaries = {**found["sizes"], **({"target": found["target"]["splits"]} if "target" in found else {})}
+    numbers = [
+        [names[key], split or "(none)", *(part[column] for column in ("n", *_SUMMARY))]
+        for key, parts in summaries.items()
+        for split, part in parts.items()
+    ]
+    return section(
+        "Exploration",
+        table(["of", "split", "n", *_SUMMARY], numbers),
+        table(["clips of class", *shown], [*clips, total]),
+        paragraphs(["Sizes: of clips with features. Standard deviations have n in the denominator."], kind="soft"),
     )
 
 

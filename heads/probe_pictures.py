@@ -21,6 +21,10 @@ PICTURES = {
     "linear-confusion.png": "Confusion matrix of the linear probe",
     "class-counts.png": "Clips per class and split",
     "target-distribution.png": "Distribution of the target",
+    "target-by-class.png": "Mean and standard deviation of the target, per class and split",
+    "target-ranges.png": "Clips by range of the target",
+    "clip-sizes.png": "Duration, number of frames, width and height, per split: median, quartiles, 1.5 IQR",
+    "class-durations.png": "Duration of the clips, per class",
 }
 """Every picture a probe may write, in the order of the page, with what it shows."""
 

@@ -104,15 +104,15 @@ def load_rows(
         )
     if not spec.is_vector:
         notes.append(f"Tap {tap!r} is a map {spec.axes} {spec.shape}: each was averaged over space first.")
-    columns = {name: _text(store, name)[clip_rows] for name in ("clip_id", "split", "group")}
-    target_name = _target_name(store, target_column)
+    columns = {name: text_column(store, name)[clip_rows] for name in ("clip_id", "split", "group")}
+    target_name = name_of_target(store, target_column)
     vectors, note = normalized(vectors, columns["split"] == "train", normalize)
     return ProbeRows(
         vectors=vectors,
         clip_rows=clip_rows,
         steps=steps,
         clip_ids=columns["clip_id"],
-        labels=_text(store, label_column)[clip_rows],
+        labels=text_column(store, label_column)[clip_rows],
         splits=columns["split"],
         groups=_groups(columns["group"], columns["clip_id"]),
         target=store.column(target_name)[clip_rows] if target_name else None,
@@ -179,7 +179,8 @@ def _require_vectors(store: Store, spec: TapSpec) -> None:
     )
 
 
-def _text(store: Store, name: str) -> NDArray[np.str_]:
+def text_column(store: Store, name: str) -> NDArray[np.str_]:
+    """A text column of the manifest, one value per row of the store. Raises ValueError for a numeric one."""
     values = store.column(name)
     if values.dtype.kind == "f":
         raise ValueError(f"--label {name}: this column is numeric; pass it as --target {name}")
@@ -192,7 +193,11 @@ def _groups(groups: NDArray[np.str_], clip_ids: NDArray[np.str_]) -> NDArray[np.
     return effective_groups(groups.tolist(), clip_ids.tolist())
 
 
-def _target_name(store: Store, asked: str | None) -> str:
+def name_of_target(store: Store, asked: str | None) -> str:
+    """The target column to read: the store's first where None was asked, '' for 'none' or where there is none.
+
+    Raises ValueError that lists the store's targets where the one asked is not there.
+    """
     if asked == "none":
         return ""
     if asked is None:

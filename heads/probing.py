@@ -1,11 +1,11 @@
-"""Looking at a store without training a head: t-SNE, k-means, nearest neighbours, a linear probe.
+"""Looking at a store without training a head: t-SNE, k-means, nearest neighbours, a linear probe, its manifest.
 
 `probe(config)` fills one folder:
 
 `results.json`     (written last) what was asked, what was found, warnings and notes; `analyses` holds one entry
-                   per analysis: `tsne`, `kmeans`, `knn`, `linear`
+                   per analysis: `explore`, `tsne`, `kmeans`, `knn`, `linear`
 `coordinates.csv`  one line per row: clip_id, step ('' for a whole clip), split, label, group, target, and x, y
-                   (with t-SNE) and cluster (with k-means)
+                   (with t-SNE) and cluster (with k-means); not written where only the manifest was explored
 `*.png`            the pictures
 `index.html`       all of it as one page that needs no network
 """
@@ -26,6 +26,7 @@ from reelbank.store.options import option
 
 if TYPE_CHECKING:
     from reelbank.heads.embedding import Embedding
+    from reelbank.heads.exploration import Exploration
     from reelbank.heads.kmeans import Clustering
     from reelbank.heads.probe_rows import ProbeRows
     from reelbank.store.reader import Store
@@ -49,6 +50,9 @@ class ProbeConfig:
     kmeans: int | None = option(None, "--kmeans", "cluster the rows into K clusters")
     knn: int | None = option(None, "--knn", "classify by a vote of the K nearest rows (cosine)")
     linear: bool = option(False, "--linear", "classify by logistic regression, C chosen on validation rows")
+    explore: bool = option(
+        False, "--explore", "classes, target and clip sizes of the manifest; alone, it reads no features"
+    )
     level: str = option("clip", "--level", "what a row is: a clip (the mean of its steps) or a step", ("clip", "step"))
     normalize: str = option(
         "zscore",
@@ -114,6 +118,7 @@ class _Findings:
     analyses: dict[str, Any] = field(default_factory=dict)
     embedding: Embedding | None = None
     clustering: Clustering | None = None
+    exploration: Exploration | None = None
     pictures: dict[str, bytes] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -135,22 +140,27 @@ def probe(config: ProbeConfig, progress: Progress | None = None) -> ProbeResult:
     out = config.out or Path(f"{store.path.name.removesuffix('.zarr')}-probe")
     _require_free(out)
     plan = _plan(config)
-    tell = _Teller(progress, len(plan) + 2)
-    tell("load", f"reading tap {tap} of {store.path.name}")
-    rows = load_rows(
-        store,
-        tap=tap,
-        level=config.level,
-        view=config.view,
-        normalize=config.normalize,
-        label_column=config.label,
-        target_column=config.target,
-    )
-    _require_rows(config, rows, num_steps=int(store.num_steps[store.done_rows()].sum()))
-    found = _Findings(notes=list(rows.notes))
-    for name in plan:
-        tell(name, f"{len(rows)} rows of {rows.vectors.shape[1]} numbers")
-        _ANALYSES[name](config, rows, found)
+    tell = _Teller(progress, int(config.explore) + (len(plan) + 1 if plan else 0) + 1)
+    found, rows = _Findings(), None
+    if config.explore:
+        tell("explore", f"manifest and ledger of {store.path.name}")
+        _run_explore(config, store, found)
+    if plan:
+        tell("load", f"reading tap {tap} of {store.path.name}")
+        rows = load_rows(
+            store,
+            tap=tap,
+            level=config.level,
+            view=config.view,
+            normalize=config.normalize,
+            label_column=config.label,
+            target_column=config.target,
+        )
+        _require_rows(config, rows, num_steps=int(store.num_steps[store.done_rows()].sum()))
+        found.notes += rows.notes
+        for name in plan:
+            tell(name, f"{len(rows)} rows of {rows.vectors.shape[1]} numbers")
+            _ANALYSES[name](config, rows, found)
     tell("report", str(out))
     return _write(store, config, tap, rows, found, out, began)
 
@@ -174,7 +184,7 @@ def _plan(config: ProbeConfig) -> list[str]:
         "knn": config.knn is not None,
         "linear": config.linear,
     }
-    return [name for name, wanted in asked.items() if wanted] or ["tsne", "knn"]
+    return [name for name, wanted in asked.items() if wanted] or ([] if config.explore else ["tsne", "knn"])
 
 
 def _require_free(out: Path) -> None:
@@ -199,6 +209,13 @@ def _require_rows(config: ProbeConfig, rows: ProbeRows, *, num_steps: int) -> No
 
 
 # --- the analyses --------------------------------------------------------------------------------
+
+
+def _run_explore(config: ProbeConfig, store: Store, found: _Findings) -> None:
+    from reelbank.heads.exploration import explore
+
+    found.exploration = explore(store, label=config.label, target=config.target)
+    found.analyses["explore"] = found.exploration.to_json()
 
 
 def _run_tsne(config: ProbeConfig, rows: ProbeRows, found: _Findings) -> None:
@@ -280,18 +297,27 @@ _ANALYSES = {"tsne": _run_tsne, "kmeans": _run_kmeans, "knn": _run_knn, "linear"
 
 
 def _write(
-    store: Store, config: ProbeConfig, tap: str, rows: ProbeRows, found: _Findings, out: Path, began: float
+    store: Store, config: ProbeConfig, tap: str, rows: ProbeRows | None, found: _Findings, out: Path, began: float
 ) -> ProbeResult:
     from reelbank.heads.drawing import Heading
     from reelbank.heads.probe_page import probe_page, verdict
     from reelbank.heads.probe_pictures import draw
 
     warning = RANDOM_WEIGHTS if store.weights_are_random else ""
-    source = f"{store.path.name} · {store.spec.backbone} · tap {tap}"
-    count = f"n = {len(rows)} {'clips' if config.level == 'clip' else f'steps of {rows.num_clips} clips'}"
-    heading = Heading(source=source, count=count, warning=warning)
-    found.pictures = draw(rows, found.embedding, found.clustering, found.analyses, heading)
+    source = f"{store.path.name} · {store.spec.backbone}"
+    if rows is not None:
+        count = f"n = {len(rows)} {'clips' if config.level == 'clip' else f'steps of {rows.num_clips} clips'}"
+        heading = Heading(source=f"{source} · tap {tap}", count=count, warning=warning)
+        found.pictures = draw(rows, found.embedding, found.clustering, found.analyses, heading)
+    if found.exploration is not None:
+        from reelbank.heads.exploration_pictures import draw_exploration
+
+        # Every clip of the manifest, with features or not, instead of the pictures of those that were read.
+        heading = Heading(source=source, count=f"n = {len(found.exploration)} clips", warning=warning)
+        found.pictures |= draw_exploration(found.exploration, heading)
+    found.pictures = {name: found.pictures[name] for name in PICTURES if name in found.pictures}
     found.analyses.get("kmeans", {}).pop("purities", None)
+    read_tap = tap if rows is not None else None
     results: dict[str, Any] = {
         "format_version": 1,
         "store": store.path.name,
@@ -301,19 +327,14 @@ def _write(
         "spec_digest": store.spec_digest,
         "weights_are_random": store.weights_are_random,
         "warning": warning,
-        "config": {name: _plain(value) for name, value in asdict(config).items()} | {"tap": tap},
-        "num_rows": len(rows),
-        "num_clips": rows.num_clips,
-        "num_dimensions": rows.vectors.shape[1],
-        "num_groups": len(set(rows.groups.tolist())),
-        "labels": sorted(set(rows.labels[rows.labels != ""].tolist())),
-        "target_name": rows.target_name or None,
+        "config": {name: _plain(value) for name, value in asdict(config).items()} | {"tap": read_tap},
+        **_counts(rows if rows is not None else found.exploration),
         "analyses": found.analyses,
         "notes": found.notes,
         "seconds": round(time.monotonic() - began, 3),
     }
     results["verdict"] = list(verdict(results))
-    names = [*found.pictures, "coordinates.csv", "index.html", "results.json"]
+    names = [*found.pictures, *(["coordinates.csv"] if rows is not None else []), "index.html", "results.json"]
     results["files"] = names
     page = probe_page(store, rows, found.embedding, found.clustering, results, found.pictures)
     out.mkdir(parents=True, exist_ok=True)
@@ -321,7 +342,8 @@ def _write(
         (out / stale).unlink(missing_ok=True)
     for name, content in found.pictures.items():
         (out / name).write_bytes(content)
-    _write_coordinates(out / "coordinates.csv", rows, found)
+    if rows is not None:
+        _write_coordinates(out / "coordinates.csv", rows, found)
     (out / "index.html").write_text(page, encoding="utf-8")
     text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
     (out / "results.json").write_text(text + "\n", encoding="utf-8")
@@ -333,6 +355,20 @@ def _write(
         verdict=tuple(results["verdict"]),
         warning=warning,
     )
+
+
+def _counts(looked_at: ProbeRows | Exploration | None) -> dict[str, Any]:
+    """How much was looked at: rows of features, else the clips of the manifest."""
+    assert looked_at is not None
+    vectors = getattr(looked_at, "vectors", None)
+    return {
+        "num_rows": len(looked_at),
+        "num_clips": getattr(looked_at, "num_clips", len(looked_at)),
+        "num_dimensions": None if vectors is None else vectors.shape[1],
+        "num_groups": len(set(looked_at.groups.tolist()) - {""}),
+        "labels": sorted(set(looked_at.labels.tolist()) - {""}),
+        "target_name": looked_at.target_name or None,
+    }
 
 
 def _write_coordinates(path: Path, rows: ProbeRows, found: _Findings) -> None:

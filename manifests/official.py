@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reelbank.manifests.manifest import Manifest, ManifestError
+from reelbank.manifests.manifest import VIDEO_SUFFIXES, Manifest, ManifestError
 from reelbank.manifests.validation import MAX_LISTED, Table, from_table
 
 
@@ -64,6 +64,60 @@ def find_lists(root: Path, splits: str | os.PathLike[str] | None, *, ends_with: 
     )
 
 
+def root_with(root: str | os.PathLike[str], inside: str, *, dataset: str, expected: str) -> Path:
+    """ROOT, or the one folder below it (archives unpack to one), that holds the folder `inside`.
+
+    Raises:
+        ManifestError: none does; says what was expected and what is there.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise ManifestError(f"{root} is not a folder; expected {expected} in it")
+    names = _names(root)
+    holding = [folder for folder in (root, *(root / name for name in names)) if (folder / inside).is_dir()]
+    if holding and (holding[0] == root or len(holding) == 1):
+        return holding[0]
+    found = some([name for name in names if not name.startswith(".")]) or "nothing"
+    raise ManifestError(f"{dataset}: no folder {inside} in {root}; expected {expected}; found {found}")
+
+
+def media_by_stem(root: Path, *, depth: int = 3) -> dict[str, list[str]]:
+    """Stem -> videos of that name under `root`, at most `depth` folders down, as sorted relative paths."""
+    found: dict[str, list[str]] = defaultdict(list)
+    level = [""]
+    for _ in range(depth + 1):
+        below = []
+        for folder in level:
+            for name, is_folder in folder_entries(root / folder):
+                path = f"{folder}{name}"
+                if is_folder:
+                    below.append(f"{path}/")
+                elif Path(name).suffix.lower() in VIDEO_SUFFIXES:
+                    found[Path(name).stem].append(path)
+        level = below
+    return {stem: sorted(paths) for stem, paths in found.items()}
+
+
+def manifest_from(
+    rows: Iterable[Mapping[str, str]],
+    root: Path,
+    *,
+    place: str,
+    notes: Sequence[str] = (),
+    allow_group_overlap: bool = False,
+) -> Manifest:
+    """A checked manifest of rows that share their columns; `notes` come before those of the check.
+
+    Raises:
+        ManifestError: as `from_table`; rows are numbered from 1 and called by `place`.
+    """
+    numbered = tuple((number, dict(cells)) for number, cells in enumerate(rows, start=1))
+    columns = tuple(numbered[0][1]) if numbered else ("clip_id", "video")
+    table = Table(source=root, place=place, columns=columns, rows=numbered)
+    manifest = from_table(table, path=None, root=root, allow_group_overlap=allow_group_overlap)
+    return replace(manifest, notes=(*notes, *manifest.notes))
+
+
 def manifest_of(listed: Sequence[Listed], root: Path, *, dataset: str) -> Manifest:
     """One row per listed video, found under ROOT/<class>/, whatever the case of folder and file.
 
@@ -88,25 +142,25 @@ def manifest_of(listed: Sequence[Listed], root: Path, *, dataset: str) -> Manife
     if missing:
         raise ManifestError(
             f"{dataset}: {len(missing)} of {len(labels)} class folders are missing under {root}: "
-            f"{_some(missing)}; expected {root}/<class>/<file>.avi for every class of the official lists"
+            f"{some(missing)}; expected {root}/<class>/<file>.avi for every class of the official lists"
         )
     place = {label: _lookup(folders, label) or label for label in labels}
     files = {label: _by_case(root / place[label]) for label in labels}
     rows, absent = [], []
     taken: dict[str, set[str]] = defaultdict(set)
-    for number, video in enumerate(listed, start=1):
+    for video in listed:
         name = _lookup(files[video.label], video.file)
         if name is None:
             absent.append(f"{place[video.label]}/{video.file}")
         taken[video.label].add(name or video.file)
         cells = {"clip_id": f"{video.label}/{Path(video.file).stem}"}
         cells["video"] = f"{place[video.label]}/{name or video.file}"
-        rows.append((number, cells | {"split": video.split, "label": video.label, "group": video.group}))
+        rows.append(cells | {"split": video.split, "label": video.label, "group": video.group})
     if len(absent) == len(listed):
         raise ManifestError(f"{dataset}: none of the {len(listed)} listed videos is there; expected {root / absent[0]}")
     notes = []
     if absent:
-        notes.append(f"{len(absent)} of {len(listed)} listed videos are missing under {root}: {_some(absent)}")
+        notes.append(f"{len(absent)} of {len(listed)} listed videos are missing under {root}: {some(absent)}")
     extra = [
         f"{place[label]}/{name}"
         for label in labels
@@ -114,15 +168,8 @@ def manifest_of(listed: Sequence[Listed], root: Path, *, dataset: str) -> Manife
         if not name.startswith(".")
     ]
     if extra:
-        notes.append(f"not taken, in no list: {_some(extra)}")
-    table = Table(
-        source=root,
-        place="list entry",
-        columns=("clip_id", "video", "split", "label", "group"),
-        rows=tuple(rows),
-    )
-    manifest = from_table(table, path=None, root=root)
-    return replace(manifest, notes=(*notes, *manifest.notes))
+        notes.append(f"not taken, in no list: {some(extra)}")
+    return manifest_from(rows, root, place="list entry", notes=notes)
 
 
 def _video_root(root: Path, labels: Sequence[str]) -> Path:
@@ -147,6 +194,15 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
+def folder_entries(folder: Path) -> list[tuple[str, bool]]:
+    """(name, whether a folder) of what is not hidden, sorted; links count as what they point to."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
+    except OSError:  # unreadable: its content is then reported as missing, by name
+        return []
+
+
 def _by_case(folder: Path) -> dict[str, str]:
     """Names of a folder by themselves, and by lower case where that is unambiguous."""
     names = _names(folder)
@@ -160,6 +216,7 @@ def _lookup(names: dict[str, str], name: str) -> str | None:
     return names.get(name) or names.get(name.lower())
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
     rest = len(names) - MAX_LISTED
     return ", ".join(names[:MAX_LISTED]) + (f" and {rest} more" if rest > 0 else "")

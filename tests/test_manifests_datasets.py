@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from reelbank import cli
 from reelbank.manifests import ManifestError, hmdb51, read, ucf101, write
 from reelbank.manifests.csv_map import read_csv
 from reelbank.manifests.datasets import READERS, reader
@@ -31,15 +33,31 @@ def test_every_reader_loads_and_refuses_an_absent_place(name: str, tmp_path: Pat
 
 
 def test_imports_load_no_heavy_library() -> None:
-    modules = [target.split(":")[0] for target in READERS.values()] + ["reelbank.manifests.synth"]
-    heavy = "{'av', 'pyarrow', 'torch', 'zarr', 'cv2', 'sklearn'}"
+    modules = [row.target.split(":")[0] for row in READERS.values()] + ["reelbank.manifests.synth"]
+    heavy = "{'av', 'pyarrow', 'torch', 'zarr', 'cv2', 'scipy', 'sklearn'}"
     code = f"import sys, reelbank.manifests, {', '.join(modules)}; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_unknown_reader_lists_the_known_ones() -> None:
-    with pytest.raises(ManifestError, match="choose one of csv, folder, hmdb51, ucf101"):
-        reader("kinetics")
+    with pytest.raises(ManifestError, match="choose one of brace, csv, folder, gtea61, hmdb51, intervals, kinetics"):
+        reader("sports1m")
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_options_of_a_row_are_arguments_of_its_reader_and_of_the_command(name: str) -> None:
+    row = READERS[name]
+    arguments = list(inspect.signature(reader(name)).parameters.values())
+    assert arguments[0].default is inspect.Parameter.empty
+    assert sorted(argument.name for argument in arguments[1:]) == sorted(row.options)
+    offered = {parameter.name for parameter in cli.manifest.commands[name].params}
+    assert offered == {"source", "out", "overwrite", *row.options}
+
+
+def test_readme_names_every_reader() -> None:
+    text = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    missing = [name for name, row in READERS.items() if f"`reelbank manifest {name} {row.argument}`" not in text]
+    assert missing == []
 
 
 # folder
