@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from reelbank.extract import backbones
 from reelbank.extract.backbones import Backbone, BackboneInfo
 from reelbank.extract.jobs import ModelJob, Tally
-from reelbank.extract.preprocess import make
+from reelbank.extract.payloads import ClipViews, Pixels, Prepare, preparer
 from reelbank.store.spec import TapSpec
 from reelbank.store.staging import ClipStage, Outcome
 
-Pixels = NDArray[np.uint8]
 Features = Mapping[str, NDArray[Any]]
 
 
@@ -80,36 +79,35 @@ def plan_steps(info: BackboneInfo, frame_index: NDArray[np.int64], first: int, s
 class ClipSink:
     """Where the features of one clip under one model arrive, in item order, and are staged in step order.
 
-    Only a looping `consecutive` is held in memory; all else goes straight to disk.
+    All views of an item come one after another. Only a looping `consecutive` is held in memory; all else goes straight
+    to disk.
     """
 
-    def __init__(self, store: Path, row: int, taps: tuple[TapSpec, ...], plan: StepPlan) -> None:
-        self.row, self._taps, self._plan = row, taps, plan
+    def __init__(self, store: Path, row: int, taps: tuple[TapSpec, ...], plan: StepPlan, num_views: int = 1) -> None:
+        self.row, self._taps, self._plan, self._num_views = row, taps, plan, num_views
         self._in_order = plan.is_in_order
         self._repeats = np.bincount(plan.item_of, minlength=len(plan.reads))
         self._delivered = 0
         self._abandoned = False
-        self._held: dict[str, list[NDArray[Any]]] = {tap.name: [] for tap in taps}
-        self._stage = ClipStage(store, row, taps)
+        self._held: dict[tuple[str, int], list[NDArray[Any]]] = {}
+        self._stage = ClipStage(store, row, taps, num_views)
 
     @property
     def is_complete(self) -> bool:
         """Whether every item has come back."""
-        return self._delivered == len(self._repeats)
+        return self._delivered == len(self._repeats) * self._num_views
 
     def deliver(self, features: Features) -> None:
         """Takes the next features (n, *shape) of every tap."""
-        count = len(next(iter(features.values())))
-        repeats = self._repeats[self._delivered : self._delivered + count]
+        count, delivered = len(next(iter(features.values()))), self._delivered
         self._delivered += count
         if self._abandoned:  # the clip failed after these items were queued
             return
-        for tap in self._taps:
-            values = features[tap.name]
-            if self._in_order:
-                self._stage.append(tap, values if (repeats == 1).all() else np.repeat(values, repeats, axis=0))
-            else:
-                self._held[tap.name].append(values.copy())
+        for view in range(self._num_views):
+            start = (view - delivered) % self._num_views
+            for tap in self._taps:
+                if len(values := features[tap.name][start :: self._num_views]):
+                    self._stage_view(tap, view, (delivered + start) // self._num_views, values)
 
     def finish(
         self,
@@ -122,8 +120,17 @@ class ClipSink:
         """Stages the complete clip; `times_seconds` (T,) are those of its steps. Raises StoreError (NaN, Inf)."""
         if not self._in_order:
             for tap in self._taps:
-                self._stage.append(tap, np.concatenate(self._held[tap.name])[self._plan.item_of])
+                for view in range(self._num_views):
+                    self._stage.append(tap, np.concatenate(self._held[tap.name, view])[self._plan.item_of], view)
         return self._stage.finish(identity, ledger, times_seconds, self._plan.frame_index, thumbnail, file_stat)
+
+    def _stage_view(self, tap: TapSpec, view: int, first_item: int, values: NDArray[Any]) -> None:
+        """Takes the next features of one view, or keeps them where steps do not follow their items' order."""
+        if not self._in_order:
+            self._held.setdefault((tap.name, view), []).append(values.copy())
+            return
+        repeats = self._repeats[first_item : first_item + len(values)]
+        self._stage.append(tap, values if (repeats == 1).all() else np.repeat(values, repeats, axis=0), view)
 
     def abandon(self) -> None:
         """Throws the features away; items that are still in a batch are dropped when they come back."""
@@ -209,9 +216,9 @@ class Feed(Protocol):
 
     job: ModelJob
     info: BackboneInfo
-    prepare: Callable[[Any], Pixels]
+    prepare: Prepare
 
-    def open(self, index: int, row: int, plan: StepPlan) -> Sink: ...
+    def open(self, index: int, row: int, plan: StepPlan, num_views: int) -> Sink: ...
     def add(self, sink: Any, frames: Sequence[Pixels]) -> None: ...
     def flush(self) -> None: ...
 
@@ -240,13 +247,13 @@ class Engine:
         self.job = job
         self._model = Model(job, note)
         self.info = self._model.backbone.info
-        self.prepare = make(self.info.preprocess, job.spec.resize)
+        self.prepare = preparer(self.info, job.spec.resize)
         self._tally = tally
-        self._batch = Batch(np.zeros((job.batch, *self.info.frames_shape), dtype=np.uint8))
+        self._batch = Batch(np.zeros((job.batch, *self.info.frames_shape), dtype=self.info.payload_dtype))
 
-    def open(self, index: int, row: int, plan: StepPlan) -> Sink:
+    def open(self, index: int, row: int, plan: StepPlan, num_views: int) -> Sink:
         """Where the features of one clip will go."""
-        return ClipSink(self.job.store, row, self.job.spec.taps, plan)
+        return ClipSink(self.job.store, row, self.job.spec.taps, plan, num_views)
 
     def add(self, sink: ClipSink, frames: Sequence[Pixels]) -> None:
         """Queues one item of a clip; a full batch is forwarded at once."""
@@ -271,19 +278,20 @@ class Engine:
 class ClipFrames:
     """One clip under one model where it is decoded: collects frames and queues complete steps."""
 
-    def __init__(self, feed: Feed, sink: Sink, plan: StepPlan) -> None:
-        self.feed, self.sink, self.plan = feed, sink, plan
+    def __init__(self, feed: Feed, sink: Sink, plan: StepPlan, views: ClipViews) -> None:
+        self.feed, self.sink, self.plan, self.views = feed, sink, plan, views
         self._next_item = 0
-        self._recent: dict[int, Pixels] = {}
+        self._recent: dict[int, Sequence[Pixels]] = {}
 
-    def take(self, index: int, pixels: Pixels) -> None:
-        """Takes the preprocessed frame `index` of `plan.wanted`; frames come in ascending order."""
+    def take(self, index: int, views: Sequence[Pixels]) -> None:
+        """Takes the frame `index` of `plan.wanted`, prepared for each view; frames come in ascending order."""
         reads = self.plan.reads
-        self._recent[index] = pixels
+        self._recent[index] = views
         while self._next_item < len(reads) and reads[self._next_item, -1] <= index:
-            frames = [self._recent[i] for i in reads[self._next_item].tolist()]
+            wanted = reads[self._next_item].tolist()
             self._next_item += 1
-            self.feed.add(self.sink, frames)
+            for view in range(len(views)):
+                self.feed.add(self.sink, [self._recent[i][view] for i in wanted])
             oldest = reads[self._next_item, 0] if self._next_item < len(reads) else index + 1
             for old in [i for i in self._recent if i < oldest]:
                 del self._recent[old]

@@ -24,6 +24,7 @@ RECIPE = (
     "batch-norm statistics of one pass over 8 seeded cloud images"
 )
 _NUM_IMAGES = 8
+_NUM_CLIPS = 2
 
 
 def random_weights(architecture: str, seed: int) -> dict[str, Any]:
@@ -45,14 +46,14 @@ def initialise(create: Callable[[], nn.Module], seed: int) -> nn.Module:
         module = create()
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            # timm's LayerScale: `ls1.gamma`, `ls2.gamma`.
-            if name.rsplit(".", 1)[-1] == "gamma":
+            # timm's LayerScale: `ls1.gamma`, `ls2.gamma`; of its EVA, which is DINOv3's too: `gamma_1`, `gamma_2`.
+            if name.rsplit(".", 1)[-1] in ("gamma", "gamma_1", "gamma_2"):
                 parameter.fill_(1.0)
     return module
 
 
 def calibrate(module: nn.Module, batch: Tensor) -> None:
-    """Sets every batch norm's running statistics to those of `batch` (B, C, H, W), normalised network input.
+    """Sets every batch norm's running statistics to those of `batch`, normalised network input.
 
     In train mode each layer normalises by the batch, so the statistics of all layers fit after one pass.
     Dropout stays off. A network without batch norm is left as it is.
@@ -92,6 +93,13 @@ def cloud_images(seed: int, height_px: int, width_px: int) -> npt.NDArray[np.uin
     contrast = rng.uniform(20.0, 70.0, (_NUM_IMAGES, 1, 1, 1))
     brightness = rng.uniform(70.0, 180.0, (_NUM_IMAGES, 1, 1, 3))
     return np.clip(images * contrast + brightness, 0, 255).astype(np.uint8)
+
+
+def cloud_clips(seed: int, num_frames: int, height_px: int, width_px: int) -> npt.NDArray[np.uint8]:
+    """Seeded clips (2, T, H, W, 3) uint8: a window that drifts over a cloud image by a pixel per frame."""
+    images = cloud_images(seed, height_px + num_frames, width_px + num_frames)[:_NUM_CLIPS]
+    drifting = [images[:, t : t + height_px, t : t + width_px] for t in range(num_frames)]
+    return np.stack(drifting, axis=1)
 
 
 def _stretch(grid: npt.NDArray[np.float64], size: int, axis: int) -> npt.NDArray[np.float64]:

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 TRUSTED_TORCHSCRIPT = {
-    # Published by OpenAI as a part of the download address of CLIP ViT-B/32.
+    # Published by OpenAI as a part of the download addresses of CLIP ViT-B/32, ViT-B/16, ViT-L/14 and RN50.
     "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
+    "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f",
+    "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
+    "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762",
 }
 
 # Checkpoints wrap their tensors in one of these (training scripts, DINOv2's, timm's).

@@ -7,6 +7,7 @@ import re
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
+from reelbank.extract import views
 from reelbank.extract.sampling import PAST_END, parse
 from reelbank.extract.weights import WEIGHTS_VARIABLE
 from reelbank.store.options import option
@@ -52,6 +53,13 @@ class FeaturizeConfig:
         "MODEL=RULE sets it for one model",
         multiple=True,
     )
+    views: str = option(
+        "original",
+        "--views",
+        "copies of each clip to store beside it: augment (flip, rotation, jitter), corners[:N] (of 40 crops x flips), "
+        "or names; drawn from clip id and --seed",
+    )
+    view_split: str = option("train", "--view-split", "split whose clips get the views; 'all' for every split")
     past_end: str = option(
         "repeat", "--past-end", "clips with fewer frames than steps: repeat frames, pad, or fail", choices=PAST_END
     )
@@ -106,6 +114,7 @@ class FeaturizeConfig:
             raise ValueError(f"--max-pixels {self.max_pixels}: at least 1 is needed")
         if len(self.model) > 1 and self.out is not None and "{model}" not in self.out:
             raise ValueError(f"--out {self.out!r} names one store for {len(self.model)} models; put {{model}} in it")
+        views.parse(self.views)
         for model in self.model:
             parse(self.sampling_of(model))
         for rule in self.sampling:

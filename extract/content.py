@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 CHUNK_BYTES = 1 << 20
 
 
-def stat_of(path: Path | None) -> tuple[int, int] | None:
-    """(size in bytes, mtime in ns) of a video, or of a folder of frames: their sum and the newest; None if absent."""
-    if path is None:
-        return None
+def stat_of(paths: Sequence[Path]) -> tuple[int, int] | None:
+    """(size in bytes, mtime in ns) of what a clip is read from: files, or folders of frames.
+
+    Of several files the sum of their sizes and the newest time; None if there is none or one is absent.
+    """
     try:
-        if path.is_dir():
-            stats = [file.stat() for file in sorted(path.iterdir()) if file.is_file()]
-            return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
-        status = path.stat()
+        stats = [file.stat() for path in paths for file in _files(path)]
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns
+    return (sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)) if paths else None
 
 
-def content_hash(path: Path | None) -> str:
+def content_hash(paths: Sequence[Path]) -> str:
     """sha256 (hex) of a file, or of the names and bytes of a folder's files; empty if there is nothing to read."""
-    if path is None or not path.exists():
+    if not paths or not all(path.exists() for path in paths):
         return ""
     digest = hashlib.sha256()
-    files = sorted(f for f in path.iterdir() if f.is_file()) if path.is_dir() else [path]
-    for file in files:
-        if path.is_dir():
-            digest.update(file.name.encode() + b"\0")
-        with file.open("rb") as stream:
-            while block := stream.read(CHUNK_BYTES):
-                digest.update(block)
+    for path in paths:
+        for file in _files(path):
+            if path.is_dir():
+                digest.update(file.name.encode() + b"\0")
+            with file.open("rb") as stream:
+                while block := stream.read(CHUNK_BYTES):
+                    digest.update(block)
     return digest.hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]

@@ -15,8 +15,9 @@ from multiprocessing import Pipe
 
 import numpy as np
 
-from reelbank.extract.assembly import Batch, ClipSink, Features, Model, Pixels, StepPlan
+from reelbank.extract.assembly import Batch, ClipSink, Features, Model, StepPlan
 from reelbank.extract.jobs import Dropped, Fed, Finished, Items, ModelJob, Opened, Tally
+from reelbank.extract.payloads import Pixels
 from reelbank.extract.ring import Ring
 from reelbank.store.errors import StoreError
 from reelbank.store.staging import stage_failure
@@ -44,7 +45,9 @@ class _Lane:
         info = self.model.backbone.info
         shape = (job.batch, *info.frames_shape)
         self.item_shape = (len(info.step_frames), *_frame_shape(info.frames_shape, len(info.step_frames)))
-        self.free = [Batch(_pinned(shape, job.device)) for _ in range(BUFFERS_PER_MODEL)]
+        self.dtype = info.payload_dtype
+        self.item_bytes = int(np.prod(self.item_shape)) * np.dtype(self.dtype).itemsize
+        self.free = [Batch(_pinned(shape, self.dtype, job.device)) for _ in range(BUFFERS_PER_MODEL)]
         self.filling: Batch | None = None
 
 
@@ -56,7 +59,7 @@ class Forwarder:
         self.tally = Tally()
         self._jobs = jobs
         self._lanes = [_Lane(job, note) for job in jobs]
-        self.slot_bytes = max(int(np.prod(lane.item_shape)) for lane in self._lanes)
+        self.slot_bytes = max(lane.item_bytes for lane in self._lanes)
         self._sinks: dict[Key, ClipSink] = {}
         self._fed: dict[Key, Fed] = {}
         self._finished: list[Finished] = []
@@ -74,11 +77,11 @@ class Forwarder:
             case Opened():
                 plan = StepPlan(frame_index=message.frame_index, reads=message.reads, item_of=message.item_of)
                 job = self._jobs[message.model]
-                self._sinks[key] = ClipSink(job.store, message.row, job.spec.taps, plan)
+                self._sinks[key] = ClipSink(job.store, message.row, job.spec.taps, plan, message.num_views)
             case Items():
                 lane, sink = self._lanes[message.model], self._sinks[key]
                 for _ in range(message.count):
-                    self._room(lane).add(sink, ring.peek(lane.item_shape))  # type: ignore[arg-type]  # iterates frames
+                    self._room(lane).add(sink, ring.peek(lane.item_shape, lane.dtype))  # type: ignore[arg-type]  # iterates frames
                     ring.release()
                     if lane.filling is not None and lane.filling.is_full:
                         self._submit(lane)
@@ -183,11 +186,11 @@ def _frame_shape(frames_shape: tuple[int, ...], frames_per_step: int) -> tuple[i
     return frames_shape if frames_per_step == 1 else frames_shape[1:]
 
 
-def _pinned(shape: tuple[int, ...], device: str) -> Pixels:
+def _pinned(shape: tuple[int, ...], dtype: str, device: str) -> Pixels:
     """Batch memory; page-locked for a GPU, so that the copy to it is asynchronous."""
     if not device.startswith("cuda"):
-        return np.zeros(shape, dtype=np.uint8)
+        return np.zeros(shape, dtype=dtype)
     import torch
 
-    pixels: Pixels = torch.zeros(shape, dtype=torch.uint8, pin_memory=True).numpy()
+    pixels: Pixels = torch.zeros(shape, dtype=getattr(torch, dtype), pin_memory=True).numpy()
     return pixels

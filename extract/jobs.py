@@ -38,14 +38,14 @@ class ClipJob:
 
     Attributes:
         index: position in the run's list of clips.
-        video: resolved path; None where the manifest gives none.
+        paths: {source: the files or folders that it reads of this clip, none where the manifest names none}.
         rows: (model index, row in that model's store).
         crashes: workers that died on it before.
     """
 
     index: int
     clip: Clip
-    video: Path | None
+    paths: Mapping[str, tuple[Path, ...]]
     rows: tuple[tuple[int, int], ...]
     crashes: int = 0
 
@@ -152,6 +152,7 @@ class Opened:
     frame_index: NDArray[np.int64]
     reads: NDArray[np.int64]
     item_of: NDArray[np.int64]
+    num_views: int
 
 
 @dataclass(frozen=True, kw_only=True)

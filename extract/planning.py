@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelbank import manifests
-from reelbank.extract import backbones, sampling
+from reelbank.extract import backbones, sampling, views
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.extract.content import content_hash, stat_of
 from reelbank.extract.jobs import ClipJob, ModelJob
+from reelbank.extract.sources import paths_of
 from reelbank.manifests import Clip, Manifest
 from reelbank.manifests.finding import find_manifest
 from reelbank.store.layout import DONE, FAILED, MISSING
@@ -50,6 +51,8 @@ def select(manifest: Manifest, config: FeaturizeConfig) -> NDArray[np.int64]:
     splits = sorted({clip.split for clip in manifest.clips})
     if absent := [name for name in config.split if name not in splits]:
         raise ValueError(f"--split {', '.join(absent)}: the manifest has the splits {', '.join(splits)}")
+    if config.view_split not in (*splits, "all") and len(views.parse(config.views)) > 1:
+        raise ValueError(f"--view-split {config.view_split}: the manifest has the splits {', '.join(splits)}")
     ids = {clip.clip_id for clip in manifest.clips}
     if absent := [name for name in config.clip if name not in ids]:
         raise ValueError(f"--clip {', '.join(map(repr, absent))}: not in {manifest.path} of {len(ids)} clips")
@@ -77,6 +80,8 @@ def make_job(config: FeaturizeConfig, model: str, folder: Path) -> ModelJob:
     info = backbones.describe(model)
     taps = config.tap or info.default_taps
     info.check_taps(taps)
+    names = views.parse(config.views)
+    views.check(names, info.source, info.preprocess, model)
     backbone = backbones.build(
         model, weights=config.weights_asked, seed=config.seed, device=config.device, precision=config.precision
     )
@@ -92,6 +97,8 @@ def make_job(config: FeaturizeConfig, model: str, folder: Path) -> ModelJob:
         past_end=config.past_end,
         resize=config.resize,
         precision=config.precision,
+        views=names,
+        view_split=config.view_split if len(names) > 1 else "train",  # without views it changes nothing
         preprocess=asdict(backbone.preprocess),
         seed=config.seed,
     )
@@ -160,9 +167,10 @@ def plan_store(
         rows: (len(manifest),) row of each clip.
         chosen: positions of the clips of this run.
     """
+    source = backbones.describe(writer.spec.backbone).source
     status, reasons = writer.ledger("status"), writer.ledger("reason")
     hashes, stats = writer.ledger("content_hash"), writer.file_stats()
-    recovered = writer.recover(_Recovery(writer.spec.digest, manifest, rows).accepts)
+    recovered = writer.recover(_Recovery(writer.spec.digest, manifest, rows, source).accepts)
     todo: dict[int, int] = {}
     failed: dict[int, str] = {}
     touched: dict[int, tuple[int, int]] = {}
@@ -171,11 +179,11 @@ def plan_store(
         row = int(rows[position])
         if row in recovered:
             continue
-        path = manifest.video_path(manifest.clips[position])
-        stat = stat_of(path)
+        paths = paths_of(source, manifest, manifest.clips[position])
+        stat = stat_of(paths)
         same = stat == stats.get(row) and not (config.rehash and stat)
         if not same and status[row] != MISSING and stat is not None:
-            same = content_hash(path) == str(hashes[row])
+            same = content_hash(paths) == str(hashes[row])
             if same:
                 touched[row] = stat
         if status[row] == DONE and (same or stat is None):
@@ -188,14 +196,20 @@ def plan_store(
     return Todo(rows=todo, recovered=recovered, num_done=done, failed_before=failed)
 
 
-def clip_jobs(manifest: Manifest, todos: list[Todo]) -> list[ClipJob]:
+def clip_jobs(manifest: Manifest, jobs: list[ModelJob], todos: list[Todo]) -> list[ClipJob]:
     """One job per clip that any store needs, in manifest order."""
+    sources = [backbones.describe(job.model).source for job in jobs]
     rows: dict[int, list[tuple[int, int]]] = {}
     for model, todo in enumerate(todos):
         for row, position in todo.rows.items():
             rows.setdefault(position, []).append((model, row))
     return [
-        ClipJob(index=i, clip=manifest.clips[i], video=manifest.video_path(manifest.clips[i]), rows=tuple(rows[i]))
+        ClipJob(
+            index=i,
+            clip=(clip := manifest.clips[i]),
+            paths={source: paths_of(source, manifest, clip) for source in {sources[model] for model, _ in rows[i]}},
+            rows=tuple(rows[i]),
+        )
         for i in sorted(rows)
     ]
 
@@ -203,8 +217,8 @@ def clip_jobs(manifest: Manifest, todos: list[Todo]) -> list[ClipJob]:
 class _Recovery:
     """Decides which staged clips of an interrupted run are still what the manifest asks for."""
 
-    def __init__(self, spec_digest: str, manifest: Manifest, rows: NDArray[np.int64]) -> None:
-        self._spec_digest, self._manifest = spec_digest, manifest
+    def __init__(self, spec_digest: str, manifest: Manifest, rows: NDArray[np.int64], source: str) -> None:
+        self._spec_digest, self._manifest, self._source = spec_digest, manifest, source
         self._positions = {int(row): position for position, row in enumerate(rows.tolist())}
 
     def accepts(self, outcome: Outcome) -> bool:
@@ -216,9 +230,9 @@ class _Recovery:
         content = outcome.identity["content_hash"]
         if outcome.identity != clip_identity(clip, self._spec_digest, content):
             return False
-        path = self._manifest.video_path(clip)
-        stat = stat_of(path)
-        return stat == outcome.file_stat or (stat is not None and content_hash(path) == content)
+        paths = paths_of(self._source, self._manifest, clip)
+        stat = stat_of(paths)
+        return stat == outcome.file_stat or (stat is not None and content_hash(paths) == content)
 
 
 def _identifying(weights: Mapping[str, Any]) -> dict[str, Any]:

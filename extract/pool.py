@@ -1,12 +1,11 @@
 """The parent of the worker processes: hands out clips, watches over them, survives their deaths.
 
 Every worker has a pipe of its own: a process that is killed while it holds a shared queue's lock would hang
-the rest. Processes are spawned, never forked (fork with Zarr or CUDA threads deadlocks).
+the rest.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -36,6 +35,7 @@ from reelbank.extract.jobs import (
 )
 from reelbank.extract.ring import Ring
 from reelbank.extract.worker import work
+from reelbank.store.processes import worker_context
 
 CLIPS_AHEAD = 2
 MAX_CRASHES = 2
@@ -74,7 +74,7 @@ class Pool:
         self._forwarder = forwarder
         self._setup, self._num_workers = setup, num_workers
         self._deadline_seconds, self._on_note = deadline_seconds, on_note
-        self._context = multiprocessing.get_context("spawn")
+        self._context = worker_context()
         self._workers: list[_Process] = []
         self._todo: deque[ClipJob] = deque()
         self.tally = Tally()

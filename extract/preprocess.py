@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from reelbank.extract.frame import Frame, Pixels
 
 COLORS = ("gray", "rgb")
-INTERPOLATIONS = ("bicubic", "bilinear")
+INTERPOLATIONS = ("bicubic", "bilinear", "bilinear-aliased")
+_FAST = ("bicubic", "bilinear")
 RESIZES = ("exact", "fast")
 
 THUMBNAIL_PX = (72, 96)
@@ -32,15 +33,19 @@ class Preprocess:
 
     Attributes:
         short_side_px: resize so that the short side is this, keeping the aspect ratio; or None.
-        squash_px: resize to a square of this side, whatever the aspect ratio; or None. Neither: no resize.
+        squash_px: resize to a square of this side or to (height, width), whatever the aspect ratio; or None.
+        fit_px: resize so that the whole frame just fits into (height, width), keeping the aspect ratio, and
+            pad it with zeros to that size, centred; or None. None of the three: no resize.
         crop_px: centre crop to a square of this side or to (height, width), padded with zeros where the
             frame is smaller; None keeps the whole frame.
-        interpolation: `bicubic` or `bilinear`, both antialiased.
+        interpolation: `bicubic` or `bilinear`, both antialiased; or `bilinear-aliased`, which is not (what
+            torchvision's video networks were trained with), and which has no `fast` form: it is resized exactly.
         color: `rgb`, or `gray` = OpenCV's RGB2GRAY (BT.601 luma) of the resized and cropped RGB.
     """
 
     short_side_px: int | None = None
-    squash_px: int | None = None
+    squash_px: int | tuple[int, int] | None = None
+    fit_px: tuple[int, int] | None = None
     crop_px: int | tuple[int, int] | None = None
     interpolation: str = "bicubic"
     color: str = "rgb"
@@ -48,9 +53,12 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.short_side_px is not None and self.squash_px is not None:
             raise ValueError(f"{self.short_side_px = } and {self.squash_px = } exclude each other")
+        others = {"short_side_px": self.short_side_px, "squash_px": self.squash_px, "crop_px": self.crop_px}
+        if self.fit_px is not None and (given := [name for name, value in others.items() if value is not None]):
+            raise ValueError(f"{self.fit_px = } and {', '.join(given)} exclude each other")
         for name, sizes in (
             ("short_side_px", (self.short_side_px,)),
-            ("squash_px", (self.squash_px,)),
+            ("squash_px", self.squash_size or (None,)),
             ("crop_px", self.crop_size or (None,)),
         ):
             if any(size is not None and size < 1 for size in sizes):
@@ -62,13 +70,25 @@ class Preprocess:
 
     @property
     def crop_size(self) -> tuple[int, int] | None:
-        """(height, width) of the crop in px, or None."""
-        return (self.crop_px, self.crop_px) if isinstance(self.crop_px, int) else self.crop_px
+        """(height, width) in px of the crop, or of what is padded to; or None."""
+        crop_px = self.crop_px if self.fit_px is None else self.fit_px
+        return (crop_px, crop_px) if isinstance(crop_px, int) else crop_px
+
+    @property
+    def squash_size(self) -> tuple[int, int] | None:
+        """(height, width) in px of the resize that ignores the aspect ratio, or None."""
+        return (self.squash_px, self.squash_px) if isinstance(self.squash_px, int) else self.squash_px
 
     def resized_size(self, height_px: int, width_px: int) -> tuple[int, int]:
         """(height, width) after the resize, before the crop."""
-        if self.squash_px is not None:
-            return self.squash_px, self.squash_px
+        if self.squash_size is not None:
+            return self.squash_size
+        if self.fit_px is not None:
+            height, width = self.fit_px
+            # Compared as products: the side that fills its canvas must fill it to the pixel.
+            if height_px * width <= width_px * height:
+                return max(round(height_px * width / width_px), 1), width
+            return height, max(round(width_px * height / height_px), 1)
         if self.short_side_px is None:
             return height_px, width_px
         # A panorama a few pixels high would ask for a side of 0 px in neither case: long >= short.
@@ -104,15 +124,15 @@ def make(preprocess: Preprocess, resize: str = "exact") -> Callable[[Frame | Any
         raise ValueError(f"{resize = } is not one of {', '.join(RESIZES)}")
     from reelbank.extract.frame import Frame
 
-    shrink = _Swscale(preprocess.interpolation)
+    shrink = _Swscale(preprocess.interpolation) if resize == "fast" and preprocess.interpolation in _FAST else None
 
     def apply(frame: Frame | Any) -> Pixels:
         frame = frame if isinstance(frame, Frame) else Frame(frame)
         size = preprocess.resized_size(frame.height_px, frame.width_px)
-        if resize == "fast" and size != (frame.height_px, frame.width_px):
+        if shrink is not None and size != (frame.height_px, frame.width_px):
             pixels = shrink(frame, size)
         else:
-            pixels = _torch_resize(frame.rgb, size, preprocess.interpolation)
+            pixels = resize_pixels(frame.rgb, size, preprocess.interpolation)
         if preprocess.crop_size is not None:
             pixels = center_crop(pixels, preprocess.crop_size)
         if preprocess.color == "gray":
@@ -159,7 +179,8 @@ def _span(have: int, want: int) -> tuple[int, int, int]:
     return round((have - want) / 2.0), 0, want
 
 
-def _torch_resize(pixels: Pixels, size: tuple[int, int], interpolation: str) -> Pixels:
+def resize_pixels(pixels: Pixels, size: tuple[int, int], interpolation: str) -> Pixels:
+    """(H, W, 3) uint8 resized to (height, width) as torchvision does with antialias, bit for bit."""
     if pixels.shape[:2] == size:
         return pixels
     import torch
@@ -167,6 +188,10 @@ def _torch_resize(pixels: Pixels, size: tuple[int, int], interpolation: str) -> 
     # The batch axis comes before the permutation: torch sees channels-last memory only if that axis has the stride
     # of a whole frame, and its kernel for other memory takes twice as long for the same bits.
     planes = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
+    if interpolation == "bilinear-aliased":
+        # Through float32 and rounded, as torchvision does where it does not antialias.
+        planes = torch.nn.functional.interpolate(planes.float(), size=size, mode="bilinear", align_corners=False)
+        return np.ascontiguousarray(planes[0].permute(1, 2, 0).round().to(torch.uint8).numpy())
     resized = torch.nn.functional.interpolate(
         planes, size=size, mode=interpolation, align_corners=False, antialias=True
     )

@@ -30,6 +30,11 @@ def retry_config(
         return None
     spec = store.spec
     kind = str(spec.weights.get("kind"))
+    if kind == "imported":
+        raise StoreError(
+            f"{path} was imported from {spec.weights.get('source')}: no video is extracted into it; add the missing "
+            "arrays there and import again"
+        )
     if kind == "file" and weights is None:
         weights = str(store.provenance.get("weights", {}).get("asked", ""))
         if not Path(weights).is_file():

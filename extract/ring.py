@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelbank.extract import backbones
-from reelbank.extract.assembly import Pixels, StepPlan
+from reelbank.extract.assembly import StepPlan
 from reelbank.extract.jobs import Dropped, Fed, Items, ModelJob, Opened
-from reelbank.extract.preprocess import make
+from reelbank.extract.payloads import Pixels, preparer
 from reelbank.store.staging import Outcome
 
 HEADER_BYTES = 16
@@ -47,14 +47,14 @@ class Ring:
         """Puts one item into the next slot; there must be room."""
         offset = self._offset(0)
         for frame in frames:
-            target: Any = np.ndarray(frame.shape, dtype=np.uint8, buffer=self.memory.buf, offset=offset)
+            target: Any = np.ndarray(frame.shape, dtype=frame.dtype, buffer=self.memory.buf, offset=offset)
             target[...] = frame
             offset += frame.nbytes
         self._ends[0] += 1
 
-    def peek(self, shape: tuple[int, ...]) -> Pixels:
+    def peek(self, shape: tuple[int, ...], dtype: str) -> Pixels:
         """The oldest item, frames of `shape`; it stays valid until `release`."""
-        return np.ndarray(shape, dtype=np.uint8, buffer=self.memory.buf, offset=self._offset(1))
+        return np.ndarray(shape, dtype=dtype, buffer=self.memory.buf, offset=self._offset(1))
 
     def release(self) -> None:
         """Gives the oldest slot back to the writer."""
@@ -108,18 +108,18 @@ class RemoteEngine:
     def __init__(self, model: int, job: ModelJob, writer: RingWriter) -> None:
         self.job = job
         self.info = backbones.describe(job.model)
-        self.prepare = make(self.info.preprocess, job.spec.resize)
+        self.prepare = preparer(self.info, job.spec.resize)
         self._model, self._writer = model, writer
 
-    def open(self, index: int, row: int, plan: StepPlan) -> RemoteSink:
+    def open(self, index: int, row: int, plan: StepPlan, num_views: int) -> RemoteSink:
         """Announces a clip."""
         self._writer.send(
             Opened(
                 index=index, model=self._model, row=row,
-                frame_index=plan.frame_index, reads=plan.reads, item_of=plan.item_of,
+                frame_index=plan.frame_index, reads=plan.reads, item_of=plan.item_of, num_views=num_views,
             )
         )  # fmt: skip
-        return RemoteSink((index, self._model), len(plan.reads), self._writer)
+        return RemoteSink((index, self._model), len(plan.reads) * num_views, self._writer)
 
     def add(self, sink: RemoteSink, frames: Sequence[Pixels]) -> None:
         """Sends one item of a clip."""

@@ -19,17 +19,21 @@ from reelbank.extract.jobs import ClipJob, Finished, ModelJob, WorkerSetup
 from reelbank.extract.planning import Todo
 from reelbank.extract.pool import DiskFullError, Pool
 from reelbank.extract.report import FeaturizeReport, Progress, StoreReport
+from reelbank.extract.sizing import plan_notes
 from reelbank.store.cores import available_cores
 from reelbank.store.files import only_writer
 from reelbank.store.layout import DONE
+from reelbank.store.processes import import_ahead
 from reelbank.store.staging import Outcome, stage_failure
 from reelbank.store.writer import StoreWriter, clip_identity, remove_unfinished
+
+WORKER_MODULES = ("torch", "cv2", "reelbank.extract.worker")
 
 
 def featurize(config: FeaturizeConfig, progress: Callable[[Progress], None] | None = None) -> FeaturizeReport:
     """Extracts what is missing; finished clips are never done twice.
 
-    A script that calls this needs the `if __name__ == "__main__":` guard, because workers are spawned.
+    A script that calls this needs the `if __name__ == "__main__":` guard, because workers import it.
 
     Args:
         config: what to extract.
@@ -47,6 +51,7 @@ def featurize(config: FeaturizeConfig, progress: Callable[[Progress], None] | No
     started = time.monotonic()
     manifest = planning.read_manifest(config)
     chosen = planning.select(manifest, config)
+    import_ahead([*WORKER_MODULES, *(name for model in config.model for name in backbones.libraries(model))])
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reelbank-")))
         jobs = [planning.make_job(config, model, folder) for model in config.model]
@@ -60,7 +65,7 @@ def featurize(config: FeaturizeConfig, progress: Callable[[Progress], None] | No
             rows = writer.sync_manifest(manifest)
             todos.append(planning.plan_store(writer, manifest, rows, chosen, config))
             committers.append(Committer(writer, job, todos[-1]))
-        clips = planning.clip_jobs(manifest, todos)
+        clips = planning.clip_jobs(manifest, jobs, todos)
         # One process per core that decodes and forwards on one thread beats overlapping the two on a CPU.
         workers = min(config.workers or available_cores(), max(1, len(clips)))
         in_parent = config.forward == "parent" or (
@@ -74,6 +79,10 @@ def featurize(config: FeaturizeConfig, progress: Callable[[Progress], None] | No
             on_note=run.note,
             forwarder=Forwarder(tuple(jobs), run.note) if in_parent and clips else None,
         )
+        for job, todo in zip(jobs, todos, strict=True):
+            viewed = sum(job.spec.view_split in ("all", manifest.clips[i].split) for i in todo.rows.values())
+            for sentence in plan_notes(job, len(todo.rows), viewed):
+                run.announce(sentence)
         run.extract(pool, clips)
         return FeaturizeReport(
             stores=tuple(
@@ -140,7 +149,7 @@ class Committer:
         """Stages the failure of a clip that its worker could not report itself."""
         row = dict(job.rows)[model]
         identity = clip_identity(job.clip, self._job.spec.digest, "")
-        stat = stat_of(job.video)
+        stat = stat_of(job.paths[backbones.describe(self._job.model).source])
         self.add(stage_failure(self._job.store, row, identity, {"reason": reason}, stat))
 
 
@@ -164,6 +173,10 @@ class _Run:
         self._failed: set[int] = set()
         self.notes: list[str] = []
         self.extract_seconds = 0.0
+
+    def announce(self, text: str) -> None:
+        """Says something that the report need not repeat."""
+        self._tell(None, text)
 
     def note(self, text: str) -> None:
         self.notes.append(text)

@@ -47,7 +47,7 @@ class WeightsSource:
     Attributes:
         file_name: name under which the file is kept in the weights folder.
         url: https address of the file.
-        licence: SPDX identifier of the weights' licence.
+        licence: SPDX identifier of the weights' licence, or its name where it has none.
         sha256: published checksum; None where the publisher states none (then recorded at first use).
         sha256_prefix: the hex digits that torchvision writes into its file names.
         hub_repository: Hugging Face repository that holds the file, None for other hosts.
@@ -76,10 +76,14 @@ class WeightsFile:
     source: WeightsSource | None = None
 
 
-def hugging_face_source(repository: str, file_name: str, licence: str) -> WeightsSource:
-    """The `model.safetensors` of a Hugging Face repository, kept here as `file_name`."""
-    url = f"https://huggingface.co/{repository}/resolve/main/model.safetensors"
-    return WeightsSource(file_name=file_name, url=url, licence=licence, hub_repository=repository)
+def hugging_face_source(
+    repository: str, file_name: str, licence: str, hub_file_name: str = "model.safetensors"
+) -> WeightsSource:
+    """The file `hub_file_name` of a Hugging Face repository, kept here as `file_name`."""
+    url = f"https://huggingface.co/{repository}/resolve/main/{hub_file_name}"
+    return WeightsSource(
+        file_name=file_name, url=url, licence=licence, hub_repository=repository, hub_file_name=hub_file_name
+    )
 
 
 def weights_dir() -> Path:

@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,6 @@ from reelbank.extract import sampling
 from reelbank.extract.allocator import keep_freed_memory
 from reelbank.extract.assembly import ClipFrames, Engine, Feed, plan_steps
 from reelbank.extract.content import content_hash, stat_of
-from reelbank.extract.decode import Video
 from reelbank.extract.errors import DecodeError, PlanMismatch
 from reelbank.extract.jobs import (
     DRAIN,
@@ -36,9 +36,11 @@ from reelbank.extract.jobs import (
     WorkerSetup,
 )
 from reelbank.extract.opening import Limits
+from reelbank.extract.payloads import ClipViews
 from reelbank.extract.plan import VideoScan
 from reelbank.extract.preprocess import thumbnail
 from reelbank.extract.ring import RemoteEngine, Ring, RingWriter
+from reelbank.extract.sources import Source, open_source
 from reelbank.store.errors import StoreError
 from reelbank.store.staging import Outcome, stage_failure
 from reelbank.store.writer import clip_identity
@@ -85,17 +87,23 @@ class Worker:
         self._last_news = time.monotonic()
 
     def take(self, job: ClipJob) -> None:
-        """Decodes one clip and puts its steps into the batches."""
+        """Opens each source of one clip once and puts its steps into the batches."""
         self._connection.send(Started(index=job.index))
+        for source in job.paths:
+            rows = tuple(row for row in job.rows if self._engines[row[0]].info.source == source)
+            self._take_source(source, replace(job, rows=rows))
+        self._connection.send(Decoded(index=job.index))
+
+    def _take_source(self, source: str, job: ClipJob) -> None:
         self._last_news = time.monotonic()
-        clip = _ClipRun(job, self._engines)
+        clip = _ClipRun(source, job, self._engines)
         started = time.perf_counter()
         before = self._tally.prepare_seconds + self._tally.forward_seconds + self._tally.write_seconds
         try:
             self._decode(clip)
         except PlanMismatch:
             clip.abandon()
-            clip = _ClipRun(job, self._engines)
+            clip = _ClipRun(source, job, self._engines)
             self._decode_or_fail(clip, count=True)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -110,7 +118,6 @@ class Worker:
         self._waiting.append(clip)
         self._send_tally()  # before the parent may count the run as finished
         self._report_finished()
-        self._connection.send(Decoded(index=job.index))
 
     def drain(self) -> None:
         """Empties the batches."""
@@ -129,48 +136,34 @@ class Worker:
             clip.fail(_reason(error))
 
     def _decode(self, clip: _ClipRun, *, count: bool = False) -> None:
-        job = clip.job
-        if job.video is None:
-            raise ValueError("the manifest names no video for it; models that read frames need one")
-        if not job.video.exists():
-            raise ValueError(f"no file at {job.video}; correct the manifest's video column or pass --root")
         clip.read_content()
-        text = job.clip.text
-        video = Video(
-            job.video,
-            count=count,
-            frame_pattern=text.get("frame_pattern") or None,
-            rate_fps=float(text["rate_fps"]) if text.get("rate_fps") else None,
-            limits=Limits(frame_px=self._setup.max_pixels),
-        )
-        with video:
+        limits = Limits(frame_px=self._setup.max_pixels)
+        with closing(open_source(clip.source, clip.paths, clip.job.clip, limits, count=count)) as opened:
             try:
-                scan = video.scan()
-                clip.choose(scan)
-                self._feed(clip, video)
+                clip.choose(opened.scan())
+                self._feed(clip, opened)
             finally:
-                self._tally.opens += video.cost.opens
-                self._tally.frames_decoded += video.cost.frames_decoded
+                self._tally.opens += opened.cost.opens
+                self._tally.frames_decoded += opened.cost.frames_decoded
 
-    def _feed(self, clip: _ClipRun, video: Video) -> None:
+    def _feed(self, clip: _ClipRun, opened: Source) -> None:
         features = clip.features
         if not features:
             return
         needs = {model: f.plan.wanted for model, f in features.items()}
         wanted = np.unique(np.concatenate(list(needs.values())))
         middles = {f.plan.middle for f in features.values()}
-        for index, frame in video.frames(wanted):
+        for index, frame in opened.frames(wanted):
             started = time.perf_counter()
             forwarded = self._tally.forward_seconds + self._tally.write_seconds
             prepared: dict[Any, Any] = {}
-            if index in middles:
+            if index in middles and clip.source == "video":
                 clip.thumbnails[index] = thumbnail(frame)
             for model, one in features.items():
                 if _holds(needs[model], index):
-                    key = one.feed.info.preprocess, one.feed.job.spec.resize
-                    if key not in prepared:
-                        prepared[key] = one.feed.prepare(frame)
-                    one.take(index, prepared[key])
+                    if one.views.key not in prepared:
+                        prepared[one.views.key] = one.views(frame)
+                    one.take(index, prepared[one.views.key])
             spent = time.perf_counter() - started
             self._tally.prepare_seconds += spent - (self._tally.forward_seconds + self._tally.write_seconds - forwarded)
             if time.monotonic() - self._last_news > ALIVE_SECONDS:
@@ -201,10 +194,11 @@ class Worker:
 
 
 class _ClipRun:
-    """One clip on its way through every model that needs it."""
+    """One source of a clip on its way through every model that reads it."""
 
-    def __init__(self, job: ClipJob, engines: list[Feed]) -> None:
-        self.job = job
+    def __init__(self, source: str, job: ClipJob, engines: list[Feed]) -> None:
+        self.source, self.job = source, job
+        self.paths = job.paths[source]
         self.features: dict[int, ClipFrames] = {}
         self.thumbnails: dict[int, Any] = {}
         self.decode_seconds = 0.0
@@ -213,7 +207,7 @@ class _ClipRun:
         self._reported: set[int] = set()
         self._ledger: dict[str, Any] = {}
         self._content = ""
-        self._stat = stat_of(job.video)
+        self._stat = stat_of(self.paths)
         self._scan: VideoScan | None = None
 
     @property
@@ -221,7 +215,7 @@ class _ClipRun:
         return len(self._reported) < len(self.job.rows)
 
     def read_content(self) -> None:
-        self._content = content_hash(self.job.video)
+        self._content = content_hash(self.paths)
 
     def choose(self, scan: VideoScan) -> None:
         """Picks the frames of every model. A model that cannot use the clip fails alone."""
@@ -255,7 +249,9 @@ class _ClipRun:
                     start_seconds=float(start),
                 )
                 plan = plan_steps(engine.info, choice.frame_index + first, first, stop)
-                self.features[model] = ClipFrames(engine, engine.open(self.job.index, row, plan), plan)
+                views = ClipViews(engine.info, engine.job.spec, engine.prepare, clip.clip_id, clip.split)
+                sink = engine.open(self.job.index, row, plan, len(views.names))
+                self.features[model] = ClipFrames(engine, sink, plan, views)
             except ValueError as error:
                 self._fail_model(model, row, _reason(error))
 
@@ -276,7 +272,9 @@ class _ClipRun:
             one = self.features.get(model)
             if outcome is None and one is not None and one.sink.is_complete:
                 assert self._scan is not None
+                box = one.feed.info.preprocess.valid_box(self._scan.height_px, self._scan.width_px)
                 ledger = {**self._ledger, "decode_seconds": self.decode_seconds, "content_hash": self._content}
+                ledger |= {"frame_box": box} if self.source != "annotations" else {}
                 times = self._scan.times_seconds[one.plan.frame_index]
                 picture = self.thumbnails.get(one.plan.middle)
                 self._reported.add(model)

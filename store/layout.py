@@ -48,6 +48,9 @@ LEDGER: Mapping[str, tuple[str, Any]] = {
 }
 """What is known of each clip: {array under clips/: (dtype, fill value)}."""
 
+FRAME_BOX = ("top_px", "left_px", "height_px", "width_px")
+"""Where the network's input of view 0 holds the frame rather than padding: the columns of clips/frame_box."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
@@ -151,6 +154,7 @@ def create(
                 plain(f"{kind}/{tap.name}", (views, *tap.shape), "float32", math.nan, names)
     for name, (dtype, fill) in LEDGER.items():
         plain(f"clips/{name}", (), dtype, fill, ("clip",))
+    plain("clips/frame_box", (len(FRAME_BOX),), "int64", 0, ("clip", "box"))
     plain("clips/step_seconds", (first_steps,), "float64", math.nan, ("clip", "step"))
     plain("clips/frame_index", (first_steps,), "int64", -1, ("clip", "step"))
     sharded(
@@ -202,7 +206,7 @@ def all_arrays(path: Path, spec: FeatureSpec) -> list[str]:
     names = [f"features/{t.name}" for t in spec.taps] + [f"checksums/{t.name}" for t in spec.taps]
     names += [f"{kind}/{t.name}" for t in spec.taps if t.is_vector for kind in ("mean", "std")]
     names += [f"clips/{name}" for name in LEDGER]
-    return [*names, "clips/step_seconds", "clips/frame_index", "thumbnails/rgb"]
+    return [*names, "clips/frame_box", "clips/step_seconds", "clips/frame_index", "thumbnails/rgb"]
 
 
 def canonical(data: Any) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from reelbank.store import layout
 from reelbank.store.errors import StoreError
 from reelbank.store.files import read_json, write_json
-from reelbank.store.layout import DONE, LEDGER, MISSING, Geometry
+from reelbank.store.layout import DONE, FRAME_BOX, LEDGER, MISSING, Geometry
 from reelbank.store.shards import Shard, compress, grow, open_shard, read_grid, write_shard
 from reelbank.store.spec import FeatureSpec, TapSpec, refuse_mismatch
 from reelbank.store.staging import Outcome, folder_of, moments, staged_features, staged_rows, staged_thumbnail
@@ -224,6 +224,8 @@ class StoreWriter:
         for name, fill in (("step_seconds", np.nan), ("frame_index", -1)):
             width = self._array(f"clips/{name}").shape[1]
             update(f"clips/{name}", {row: _padded(getattr(o, name), width, fill) for row, o in fresh.items()})
+        boxes = {row: _padded(o.ledger.get("frame_box", ()), len(FRAME_BOX), 0) for row, o in fresh.items()}
+        update("clips/frame_box", boxes)
         views = len(self.spec.views)
         for tap in self.spec.taps:
             update(

@@ -230,11 +230,11 @@ def test_flipped_byte_is_found_and_named(synth_set: Path, tmp_path: Path) -> Non
 
 
 def run_patched(folder: Path, patch: str, **options: object) -> dict[str, Any]:
-    """`run` in a process whose workers, too, execute `patch` when they start."""
+    """`run` in a process whose workers execute `patch` when they, or the server they are forked from, start."""
     site = folder / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(
-        "import sys\nif '--multiprocessing-fork' in sys.argv or 'spawn_main' in ' '.join(sys.argv + sys.orig_argv):\n"
+        "import sys\nif any(start in ' '.join(sys.orig_argv) for start in ('forkserver', 'spawn_main')):\n"
         + "".join(f"    {line}\n" for line in patch.strip().splitlines())
     )
     script = folder / "script.py"

@@ -65,7 +65,7 @@ def test_ring_keeps_order_and_bounds() -> None:
                 other.write([np.full((2, 3), turn + i, np.uint8), np.full((2, 3), i, np.uint8)])
             assert other.is_full
             for i in range(SLOTS):
-                first, second = ring.peek((2, 2, 3))
+                first, second = ring.peek((2, 2, 3), "uint8")
                 assert (first == turn + i).all() and (second == i).all()
                 del first, second
                 ring.release()

@@ -32,8 +32,14 @@ __all__ = [
     "build",
     "describe",
     "names",
+    "outline",
     "save_state",
 ]
+
+_OUTLINE_DEVICE = "meta"
+
+TORCHVISION = ("reelbank.extract.network_libraries",)
+TIMM = (*TORCHVISION, "timm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,55 +50,116 @@ class Row:
         target: `module:function`; the function takes (family, variant) and returns a Definition. The module
             loads no torch when imported.
         summary: one line for listings.
-        variants: what may stand after the `:`; the plain family name is always a backbone too.
+        variants: what may stand after the `:`.
+        plain: whether the family name alone is a backbone too.
+        open_variants: where too many variants exist to list them: what may stand after the `:`, in words.
+        libraries: modules that take long to import and that the backbone needs when it is built.
     """
 
     target: str
     summary: str
     variants: tuple[str, ...] = ()
+    plain: bool = True
+    open_variants: str = ""
+    libraries: tuple[str, ...] = TORCHVISION
 
 
 BACKBONES: dict[str, Row] = {
     "clip": Row(
         target="reelbank.extract.backbones.clip:define",
-        summary="OpenAI CLIP ViT-B/32 image tower: one 512-d embedding per frame",
+        libraries=TIMM,
+        summary="OpenAI CLIP's image towers (ViT-B/32, `:vitb16`, `:vitl14`, ResNet `:rn50`): one embedding per frame",
+        variants=("vitb16", "vitl14", "rn50"),
     ),
     "dinov2": Row(
         target="reelbank.extract.backbones.dinov2:define",
-        summary="DINOv2 ViT-S/14: class tokens of the last four blocks (1536-d), or patch tokens",
-        variants=("vits14-reg",),
+        libraries=TIMM,
+        summary="DINOv2 ViT-S/14 (`:vitb14`, `:vitl14`, `:vitg14`, `-reg` with registers): class or patch tokens",
+        variants=("vits14-reg", "vitb14", "vitb14-reg", "vitl14", "vitl14-reg", "vitg14", "vitg14-reg"),
+    ),
+    "dinov3": Row(
+        target="reelbank.extract.backbones.dinov3:define",
+        libraries=TIMM,
+        summary="DINOv3 ViT-S/16 and larger: class or patch tokens (ConvNeXts: `timm:convnext_tiny.dinov3_lvd1689m`)",
+        variants=("vits16-plus", "vitb16", "vitl16", "vith16-plus", "vit7b16"),
     ),
     "flow": Row(
         target="reelbank.extract.backbones.flow:define",
-        summary="optical flow of native frame pairs (Farneback; `:dis`), as histograms or as a field; no weights",
-        variants=("dis",),
+        libraries=(),
+        summary="optical flow of native frame pairs (Farneback, DIS, TV-L1, RAFT) as histograms, field or gray images; "
+        "`:images` reads flow made before",
+        variants=("dis", "images", "images-256", "raft-large", "raft-small", "tvl1"),
     ),
     "frames": Row(
         target="reelbank.extract.backbones.frames:define",
-        summary="the 224 px crops themselves as uint8; no weights",
+        libraries=(),
+        summary="the frames themselves as uint8: 224 px crops (`:112`; `:256` for 256x341); no weights",
+        variants=("112", "256"),
     ),
     "googlenet": Row(
         target="reelbank.extract.backbones.googlenet:define",
         summary="GoogLeNet trained on ImageNet: pooled 1024-d, or the last 1024x7x7 map",
     ),
+    "motion-map": Row(
+        target="reelbank.extract.backbones.motion_map:define",
+        libraries=(),
+        summary="which pixels move once the camera's motion is taken out (`:dis`), on grids of 7, 14 and 28; "
+        "`:images` reads maps made before",
+        variants=("dis", "images"),
+    ),
+    "pose": Row(
+        target="reelbank.extract.backbones.pose:define",
+        summary="annotated poses as 25 keypoints, box and heatmaps (`:given-box`); `:keypoint-rcnn` finds them in video",
+        variants=("given-box", "keypoint-rcnn"),
+    ),
     "resnet18": Row(
         target="reelbank.extract.backbones.resnet:define",
-        summary="ResNet-18 trained on ImageNet: pooled 512-d, layer maps, logits",
+        summary="ResNet-18 trained on ImageNet: pooled 512-d, stem and layer maps, logits",
     ),
     "resnet34": Row(
         target="reelbank.extract.backbones.resnet:define",
-        summary="ResNet-34 trained on ImageNet: pooled 512-d, layer maps, logits",
+        summary="ResNet-34 trained on ImageNet: pooled 512-d, stem and layer maps, logits, Ego-RNN's attended maps",
     ),
     "resnet50": Row(
         target="reelbank.extract.backbones.resnet:define",
-        summary="ResNet-50 trained on ImageNet: pooled 2048-d, layer maps, logits",
+        summary="ResNet-50 trained on ImageNet: pooled 2048-d, stem and layer maps, logits",
+    ),
+    "timm": Row(
+        target="reelbank.extract.backbones.timm_models:define",
+        libraries=TIMM,
+        summary="any model of timm with the preprocessing of its weights: pooled features, and its last map or tokens",
+        plain=False,
+        open_variants="NAME of timm.list_models() or timm.list_pretrained(), as in timm:convnext_tiny.fb_in22k",
+    ),
+    "tv3d": Row(
+        target="reelbank.extract.backbones.tv3d:define",
+        summary="torchvision's video networks trained on Kinetics-400, 16 frames per step: pooled features, logits",
+        variants=("mc3_18", "mvit_v2_s", "r2plus1d_18", "r3d_18", "s3d", "swin3d_t"),
+        plain=False,
+    ),
+    "warp-flow": Row(
+        target="reelbank.extract.backbones.warp_flow:define",
+        libraries=(),
+        summary="optical flow once the camera's motion is taken out (Farneback; `:dis`); no weights",
+        variants=("dis",),
     ),
 }
 
 
 def names() -> tuple[str, ...]:
-    """Every name that `describe` and `build` take, sorted."""
-    return tuple(sorted(n for family, row in BACKBONES.items() for n in (family, *_variants(family, row))))
+    """Every name that `describe` and `build` take, sorted, but those of families with open variants."""
+    return tuple(sorted(name for family, row in BACKBONES.items() for name in family_names(family, row)))
+
+
+def family_names(family: str, row: Row) -> tuple[str, ...]:
+    """The names of one row's backbones: the plain one first where there is one, then its listed variants."""
+    return ((family,) if row.plain else ()) + tuple(f"{family}:{variant}" for variant in row.variants)
+
+
+def libraries(name: str) -> tuple[str, ...]:
+    """Modules that processes running this backbone will import. Raises BackboneError for an unknown name."""
+    _define(name)
+    return BACKBONES[name.partition(":")[0]].libraries
 
 
 def describe(name: str) -> BackboneInfo:
@@ -123,8 +190,19 @@ def build(
         BackboneError: unknown name, device or precision, or a state file of another backbone.
         WeightsError: the weights are absent, damaged or of another architecture.
     """
+    if device == _OUTLINE_DEVICE:
+        raise BackboneError(f"device {device!r} is not supported; choose auto, cpu or cuda[:INDEX]")
     options = BuildOptions(weights=str(weights), seed=seed, device=device, precision=precision, state_file=state_file)
     return _define(name).make(options)
+
+
+def outline(name: str) -> Backbone:
+    """The network without numbers, on torch's meta device: what its tensors' shapes are, at no cost for any size.
+
+    Only the shapes of its `tensors` and of `module` mean something; it gives no features. Backbones without
+    weights are built as `build` does.
+    """
+    return _define(name).make(BuildOptions(device=_OUTLINE_DEVICE))
 
 
 def save_state(backbone: Backbone, path: Path) -> None:
@@ -148,13 +226,10 @@ def save_state(backbone: Backbone, path: Path) -> None:
 def _define(name: str) -> Definition:
     family, _, variant = name.partition(":")
     row = BACKBONES.get(family)
-    if row is None or name not in (family, *_variants(family, row)):
-        raise BackboneError(f"backbone {name!r} is not known; choose one of {', '.join(names())}")
+    if row is None or not (name in family_names(family, row) or (row.open_variants and variant)):
+        openly = "".join(f", {family}:{row.open_variants}" for family, row in BACKBONES.items() if row.open_variants)
+        raise BackboneError(f"backbone {name!r} is not known; choose one of {', '.join(names())}{openly}")
     module_name, _, function = row.target.partition(":")
     definition = getattr(importlib.import_module(module_name), function)(family, variant)
     assert isinstance(definition, Definition)
     return definition
-
-
-def _variants(family: str, row: Row) -> tuple[str, ...]:
-    return tuple(f"{family}:{variant}" for variant in row.variants)

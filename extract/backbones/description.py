@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 PRECISIONS = ("bf16", "fp16", "fp32")
+SOURCES = ("annotations", "flow", "motion_maps", "video")
+"""What a step may read: the columns of a manifest that the pipeline opens (`flow` is flow_x and flow_y)."""
 
 
 class BackboneError(ValueError):
@@ -34,6 +36,9 @@ class BackboneInfo:
         default_taps: what is stored when no tap is asked for; the first is the store's default tap.
         preprocess: what turns a decoded frame into the network's input; it belongs to the weights.
         step_frames: offsets of the native frames that one step reads: (0,) or, for flow, (0, 1).
+        source: one of SOURCES, whose frames the steps read.
+        payload_shape: of one prepared frame where it is not what `preprocess` gives.
+        payload_dtype: of one prepared frame: uint8, float32 for annotations.
         sources: published weights in the order they are tried; empty for backbones without weights.
         default_batch: steps per forward pass. 16: on a CPU 64 is slower per frame, on a GPU little is gained.
     """
@@ -43,10 +48,15 @@ class BackboneInfo:
     default_taps: tuple[str, ...]
     preprocess: Preprocess
     step_frames: tuple[int, ...] = (0,)
+    source: str = "video"
+    payload_shape: tuple[int, ...] | None = None
+    payload_dtype: str = "uint8"
     sources: tuple[WeightsSource, ...] = ()
     default_batch: int = 16
 
     def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise BackboneError(f"backbone {self.name!r}: {self.source = } is not one of {', '.join(SOURCES)}")
         if misnamed := [key for key, tap in self.taps.items() if key != tap.name]:
             raise BackboneError(f"backbone {self.name!r}: taps {misnamed} are entered under another name")
         self.check_taps(self.default_taps)
@@ -58,16 +68,17 @@ class BackboneInfo:
 
     @property
     def frames_shape(self) -> tuple[int, ...]:
-        """Shape of the uint8 input of one step: (H, W, 3), or (2, H, W) for gray pairs."""
-        height, width = self.image_size
-        image = (height, width, 3) if self.preprocess.color == "rgb" else (height, width)
-        return image if len(self.step_frames) == 1 else (len(self.step_frames), *image)
+        """Shape of the input of one step: (H, W, 3), or (2, H, W) for gray pairs."""
+        payload = self.payload_shape
+        if payload is None:
+            height, width = self.image_size
+            payload = (height, width, 3) if self.preprocess.color == "rgb" else (height, width)
+        return payload if len(self.step_frames) == 1 else (len(self.step_frames), *payload)
 
     @property
     def image_size(self) -> tuple[int, int]:
         """(height, width) in px that preprocessing gives whatever the video's size."""
-        squash_px = self.preprocess.squash_px
-        size = self.preprocess.crop_size or (squash_px and (squash_px, squash_px))
+        size = self.preprocess.crop_size or self.preprocess.squash_size
         if not size:
             raise BackboneError(f"backbone {self.name!r}: {self.preprocess} gives no fixed size")
         return size
@@ -87,8 +98,9 @@ class BackboneInfo:
             "name": self.name,
             "taps": taps,
             "default_taps": list(self.default_taps),
-            "preprocess": asdict(self.preprocess),
+            "preprocess": self.preprocess.to_json(),
             "step_frames": list(self.step_frames),
+            "source": self.source,
             "weights": [asdict(source) for source in self.sources],
             "default_batch": self.default_batch,
         }
@@ -137,11 +149,11 @@ class Backbone(Protocol):
     @property
     def device(self) -> str: ...
 
-    def forward(self, frames: npt.NDArray[np.uint8], taps: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
+    def forward(self, frames: npt.NDArray[Any], taps: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
         """Features of a batch of steps.
 
         Args:
-            frames: uint8 (B, *info.frames_shape).
+            frames: (B, *info.frames_shape) in info.payload_dtype.
             taps: names of the wanted taps; None for `default_taps`. Others are not computed.
 
         Returns:
@@ -188,13 +200,13 @@ class Described:
     def default_batch(self) -> int:
         return self.info.default_batch
 
-    def wanted_taps(self, frames: npt.NDArray[np.uint8], taps: Sequence[str] | None) -> tuple[str, ...]:
+    def wanted_taps(self, frames: npt.NDArray[Any], taps: Sequence[str] | None) -> tuple[str, ...]:
         """The taps to compute, after a check of the input. Raises BackboneError showing the shapes."""
         expected = self.info.frames_shape
-        if frames.dtype != np.uint8 or frames.shape[1:] != expected or frames.ndim != len(expected) + 1:
+        if frames.dtype != self.info.payload_dtype or frames.shape[1:] != expected or frames.ndim != len(expected) + 1:
             raise BackboneError(
                 f"backbone {self.name!r}: {frames.shape = } {frames.dtype}, expected (B, "
-                f"{', '.join(map(str, expected))}) uint8"
+                f"{', '.join(map(str, expected))}) {self.info.payload_dtype}"
             )
         if taps is None:
             return self.default_taps

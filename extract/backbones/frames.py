@@ -1,7 +1,12 @@
-"""The cropped frames themselves: for systems that train the whole network, and for a look at the input.
+"""The frames themselves: for systems that train the whole network, and for a look at the input.
 
-Tap `rgb` (224, 224, 3) uint8, channels last as decoders and pictures have it; seen as (3, 224, 224) it is
-torch's channels-last memory format, which convolutions prefer.
+Tap `rgb` uint8, channels last as decoders and pictures have it; seen as (3, H, W) it is torch's channels-last
+memory format, which convolutions prefer.
+
+`frames`      (224, 224, 3): short side 256, centre crop.
+`frames:112`  (112, 112, 3): short side 112, so that the crop is the whole height of a landscape video.
+`frames:256`  (256, 341, 3): short side 256, centre-cropped or zero-padded; one copy serves random crops. Where
+              the frame lies in it is `preprocess.valid_box`: an upright video fills less than the width.
 """
 
 from __future__ import annotations
@@ -25,17 +30,23 @@ from reelbank.extract.backbones.description import (
 from reelbank.extract.preprocess import Preprocess
 from reelbank.store.spec import TapSpec
 
-_SIZE_PX = 224
+_PREPROCESS = {
+    "": Preprocess(short_side_px=256, interpolation="bilinear", crop_px=224),
+    "112": Preprocess(short_side_px=112, interpolation="bilinear", crop_px=112),
+    "256": Preprocess(short_side_px=256, interpolation="bilinear", crop_px=(256, 341)),
+}
 
 
 def define(family: str, variant: str) -> Definition:
-    """Frames of 224 px."""
-    rgb = TapSpec(name="rgb", dtype="uint8", axes=("height", "width", "channel"), shape=(_SIZE_PX, _SIZE_PX, 3))
+    """Frames of the size that `variant` names."""
+    preprocess = _PREPROCESS[variant]
+    height_px, width_px = preprocess.crop_size or (0, 0)
+    rgb = TapSpec(name="rgb", dtype="uint8", axes=("height", "width", "channel"), shape=(height_px, width_px, 3))
     info = BackboneInfo(
-        name=family,
+        name=f"{family}:{variant}" if variant else family,
         taps=taps_by_name(rgb),
         default_taps=("rgb",),
-        preprocess=Preprocess(short_side_px=256, interpolation="bilinear", crop_px=_SIZE_PX),
+        preprocess=preprocess,
     )
     return Definition(info=info, make=functools.partial(_make, info))
 

@@ -86,4 +86,10 @@ def _run(module: Any, x: Tensor, taps: frozenset[str]) -> dict[str, Tensor]:
     x = module._transform_input(x)
     for name in _LAYERS:
         x = getattr(module, name)(x)
-    return {"inception5b": x, "pool": module.avgpool(x).flatten(1)}  # (B, 1024, 7, 7), (B, 1024)
+    return {"inception5b": x, "pool": rest(module, x)}  # (B, 1024, 7, 7), (B, 1024)
+
+
+def rest(module: Any, inception5b: Tensor) -> Tensor:
+    """Tap `pool` (B, 1024) from tap `inception5b` (B, 1024, 7, 7)."""
+    pooled: Tensor = module.avgpool(inception5b).flatten(1)
+    return pooled

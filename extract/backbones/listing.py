@@ -1,25 +1,71 @@
-"""The table of backbones for a person: taps, shapes, bytes, weights, licence."""
+"""The table of backbones for a person: taps, shapes, bytes, weights, licence.
+
+`python -m reelbank.extract.backbones.listing README.md` renews the table between README's markers.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from reelbank.extract.backbones import BACKBONES, describe, names
+from reelbank.extract.backbones import BACKBONES, BackboneInfo, describe, family_names, names
 
-COLUMNS = ("backbone", "tap (* default)", "one step", "dtype", "bytes", "licence of weights")
+BEGIN, END = "<!-- backbones:begin -->", "<!-- backbones:end -->"
+COLUMNS = ("backbone", "one step reads", "taps (* default): shape, bytes per step", "weights", "licence of weights")
 
 
-def rows() -> list[tuple[str, ...]]:
-    """One row per tap of every backbone."""
-    found: list[tuple[str, ...]] = []
-    for name in names():
-        info = describe(name).to_json()
-        licence = ", ".join(weights["licence"] for weights in info["weights"][:1]) or "needs no weights"
-        for tap in info["taps"]:
-            mark = " *" if tap["name"] in info["default_taps"] else ""
-            shape = " x ".join(map(str, tap["shape"]))
-            found.append((name, tap["name"] + mark, shape, tap["dtype"], f"{tap['bytes_per_step']:,}", licence))
+@dataclass(frozen=True, kw_only=True)
+class _Group:
+    """Backbones of one family that have everything in common but their weights."""
+
+    infos: tuple[BackboneInfo, ...]
+
+    def cells(self) -> tuple[str, str, tuple[str, ...], str, str]:
+        first = self.infos[0]
+        taps = tuple(_tap(tap, first) for tap in first.to_json()["taps"])
+        files = ", ".join(info.sources[0].file_name for info in self.infos if info.sources) or "none needed"
+        licences = ", ".join(dict.fromkeys(s.licence for info in self.infos for s in info.sources[:1])) or "-"
+        return ", ".join(info.name for info in self.infos), _reads(first), taps, files, licences
+
+
+def rows() -> list[tuple[str, str, tuple[str, ...], str, str]]:
+    """One row per family and set of taps, in the order of COLUMNS; the third cell is one text per tap."""
+    found: list[tuple[str, str, tuple[str, ...], str, str]] = []
+    for family, row in sorted(BACKBONES.items()):
+        groups: dict[Any, list[BackboneInfo]] = {}
+        for info in map(describe, family_names(family, row)):
+            key = str((info.taps, info.default_taps, info.frames_shape, info.preprocess))
+            groups.setdefault(key, []).append(info)
+        found += [_Group(infos=tuple(group)).cells() for group in groups.values()]
+        if row.open_variants:
+            found.append((f"{family}:{row.open_variants}", "1 frame", (row.summary,), "as named", "as stated there"))
     return found
+
+
+def markdown() -> str:
+    """The table of README."""
+    lines = [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
+    for name, reads, taps, weights, licence in rows():
+        # What is typed on a command line stands in code; a family of open variants ends in words.
+        coded = name if " " in name.replace(", ", "") else ", ".join(f"`{part}`" for part in name.split(", "))
+        lines.append(f"| {coded} | {reads} | {'; '.join(taps)} | {weights} | {licence} |")
+    return "\n".join(lines)
+
+
+def regenerate(readme: Path) -> None:
+    """Replaces what stands between the markers of `readme`.
+
+    Raises:
+        ValueError: the file does not hold both markers once, in order.
+    """
+    text = readme.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"{readme}: expected one {BEGIN} and after it one {END}")
+    head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
+    readme.write_text(f"{head}{BEGIN}\n{markdown()}\n{END}{tail}", encoding="utf-8")
 
 
 def text(width: int | None = None) -> str:
@@ -28,11 +74,11 @@ def text(width: int | None = None) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="Backbones", title_justify="left")
+    table = Table(title="Backbones", title_justify="left", show_lines=True)
     for column in COLUMNS:
         table.add_column(column, overflow="fold")
-    for row in rows():
-        table.add_row(*(Text(cell) for cell in row))
+    for name, reads, taps, weights, licence in rows():
+        table.add_row(*map(Text, (name, reads, "\n".join(taps), weights, licence)))
     console = Console(width=width)
     with console.capture() as captured:
         console.print(table)
@@ -43,3 +89,27 @@ def text(width: int | None = None) -> str:
 def to_json() -> dict[str, Any]:
     """{name: description}."""
     return {name: describe(name).to_json() for name in names()}
+
+
+def _tap(tap: dict[str, Any], info: BackboneInfo) -> str:
+    mark = "*" if tap["name"] in info.default_taps else ""
+    dtype = "" if tap["dtype"] == "float16" else f" {tap['dtype']}"
+    return f"{tap['name']}{mark} {_by(tap['shape'])}{dtype}, {tap['bytes_per_step']:,}"
+
+
+def _reads(info: BackboneInfo) -> str:
+    if info.source == "annotations":
+        return "1 row of annotations"
+    height, width = info.image_size
+    size = f"{height} px" if height == width else f"{height}x{width} px"
+    number = len(info.step_frames)
+    kind = {"flow": "flow image pair", "motion_maps": "motion map", "video": "frame"}[info.source]
+    return f"{number} {kind}{'s' if number > 1 else ''} of {size}"
+
+
+def _by(shape: Iterable[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+if __name__ == "__main__":
+    regenerate(Path(sys.argv[1]))

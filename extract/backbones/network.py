@@ -19,6 +19,9 @@ from reelbank.extract.backbones.description import BackboneError, BackboneInfo, 
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+OUTLINE_DEVICE = "meta"
+"""The device of `reelbank.extract.backbones.outline`: shapes without numbers. `build` does not take it."""
+
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -30,7 +33,8 @@ class Architecture:
         text: names the network for the hash of random weights; another network needs another text.
         create: makes the network with its library's initialisation (also on the meta device).
         convert: renames and reshapes the tensors of every known key layout to those of the network.
-        run: (network, normalised input (B, 3, H, W), wanted taps) -> tensors of at least these taps.
+        run: (network, normalised input, wanted taps) -> tensors of at least these taps. The input is
+            (B, 3, H, W), or (B, 3, T, H, W) where a step reads T frames.
         mean: per RGB channel, of values in [0, 1].
         std: per RGB channel.
         channels_last: memory format of the convolutions; faster for CNNs, of no use to ViTs.
@@ -59,17 +63,21 @@ class Network(Described):
 
     def __post_init__(self) -> None:
         for name, values in (("_mean", self.architecture.mean), ("_std", self.architecture.std)):
-            object.__setattr__(self, name, torch.tensor(values, device=self.device).view(1, 3, 1, 1))
+            shape = (1, 3, *(1,) * (len(self.info.frames_shape) - 1))
+            object.__setattr__(self, name, torch.tensor(values, device=self.device).view(shape))
 
     def normalise(self, frames: npt.NDArray[np.uint8]) -> Tensor:
-        """uint8 (B, H, W, 3) to the network's float32 input (B, 3, H, W) on its device."""
+        """uint8 (B, H, W, 3) to the network's float32 input (B, 3, H, W) on its device.
+
+        Where a step reads T frames, (B, T, H, W, 3) to (B, 3, T, H, W).
+        """
         pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device, non_blocking=True)
-        # NHWC seen as NCHW is channels-last memory already.
-        batch = pixels.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean).div_(self._std)
+        # Memory with the channels last, seen as channels first.
+        batch = pixels.movedim(-1, 1).float().div_(255).sub_(self._mean).div_(self._std)
         return batch if self.architecture.channels_last else batch.contiguous()
 
     def forward(self, frames: npt.NDArray[np.uint8], taps: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
-        """Features of frames (B, H, W, 3) uint8; see `Backbone.forward`."""
+        """Features of frames (B, H, W, 3) or clips (B, T, H, W, 3), uint8; see `Backbone.forward`."""
         features = {}
         for tap, value in self.tensors(frames, taps).items():
             stored = value.to(getattr(torch, self.taps[tap].dtype)).contiguous().cpu().numpy()
@@ -97,6 +105,8 @@ class Network(Described):
 
 def build_network(info: BackboneInfo, architecture: Architecture, options: BuildOptions) -> Network:
     """The network with the weights that `options` ask for. Raises as `reelbank.extract.backbones.build`."""
+    if options.device == OUTLINE_DEVICE:
+        return _outline(info, architecture)
     device = resolve_device(options.device)
     if options.state_file is not None:
         module, origin = _from_state_file(info, architecture, options.state_file)
@@ -113,7 +123,10 @@ def build_network(info: BackboneInfo, architecture: Architecture, options: Build
     if options.weights == "random" and options.state_file is None:
         # On the CPU whatever the device: the recipe should give the same numbers on all of them.
         on_cpu = Network(info=info, architecture=architecture, module=module, weights=origin, device="cpu")
-        images = calibration.cloud_images(options.seed, *info.image_size)
+        if (num_frames := len(info.step_frames)) == 1:
+            images = calibration.cloud_images(options.seed, *info.image_size)
+        else:
+            images = calibration.cloud_clips(options.seed, num_frames, *info.image_size)
         calibration.calibrate(module, on_cpu.normalise(images))
     module = module.to(device)
     if architecture.channels_last:
@@ -147,11 +160,42 @@ def resolve_device(asked: str) -> str:
     return str(device)
 
 
+def _outline(info: BackboneInfo, architecture: Architecture) -> Network:
+    with torch.device(OUTLINE_DEVICE):
+        module = architecture.create().eval().requires_grad_(False)
+    origin = {"kind": "none"}
+    return Network(info=info, architecture=architecture, module=module, weights=origin, device=OUTLINE_DEVICE)
+
+
 def _from_weights_file(architecture: Architecture, file: weights.WeightsFile) -> nn.Module:
+    state = architecture.convert(checkpoints.read_state(file))
+    return _filled(architecture, state, file.path)
+
+
+def _filled(architecture: Architecture, state: Mapping[str, Tensor], path: Path) -> nn.Module:
+    """The network with the tensors of a file, made without initialising what the file holds."""
     with torch.device("meta"):
         module = architecture.create()
-    state = architecture.convert(checkpoints.read_state(file))
-    module.load_state_dict(checkpoints.fit_state(module, state, file=file.path), assign=True)
+    module.load_state_dict(checkpoints.fit_state(module, state, file=path), assign=True)
+    empty = [layer for layer in module.modules() if any(b.is_meta for b in layer.buffers(recurse=False))]
+    if not empty:
+        return module
+    # Tables that no file holds, such as rotary positions. timm's layers can make theirs anew; of others a second
+    # network is made, from which they are taken.
+    remakers = [getattr(layer, "init_non_persistent_buffers", None) for layer in empty]
+    made = None
+    if None in remakers:
+        with torch.random.fork_rng(devices=[]):
+            made = dict(architecture.create().named_buffers())
+    for path_of_layer, layer in module.named_modules():
+        for name, buffer in layer.named_buffers(recurse=False):
+            if buffer.is_meta:
+                full_name = f"{path_of_layer}.{name}" if path_of_layer else name
+                value = made[full_name] if made is not None else torch.empty_like(buffer, device="cpu")
+                layer.register_buffer(name, value, persistent=False)
+    if made is None:
+        for remake in remakers:
+            remake()  # type: ignore[misc]
     return module
 
 
@@ -172,8 +216,4 @@ def _from_state_file(info: BackboneInfo, architecture: Architecture, path: Path)
         metadata = file.metadata() or {}
     if metadata.get("backbone") != info.name:
         raise BackboneError(f"{path} holds the state of backbone {metadata.get('backbone')!r}, not {info.name!r}")
-    with torch.device("meta"):
-        module = architecture.create()
-    state = checkpoints.fit_state(module, load_file(path), file=path)
-    module.load_state_dict(state, assign=True)
-    return module, json.loads(metadata["weights"])
+    return _filled(architecture, load_file(path), path), json.loads(metadata["weights"])

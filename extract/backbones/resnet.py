@@ -1,17 +1,22 @@
 """ResNet-18, -34 and -50 of torchvision, trained on ImageNet.
 
 Deep Residual Learning for Image Recognition, He et al. 2015, arXiv:1512.03385.
-Taps: `pool` (D,), the outputs of `layer1` to `layer4` after their last ReLU, `logits` (1000,).
+Taps: `pool` (D,), `stem` (64, 56, 56) after the max-pool, the outputs of `layer1` to `layer4` after their last
+ReLU, `logits` (1000,); of ResNet-34 also the attended maps of Ego-RNN, see `reelbank.extract.backbones.ego_rnn`
+(O-RNN, which has no attention, reads `layer4`).
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from reelbank.extract.backbones import ego_rnn
 from reelbank.extract.backbones.description import (
     Backbone,
+    BackboneError,
     BackboneInfo,
     BuildOptions,
     Definition,
@@ -24,6 +29,9 @@ from reelbank.extract.weights import WeightsSource
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "pool", "logits")
+"""Taps in the order in which they are computed, each from the one before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +56,15 @@ _RANDOM_BRANCH_SCALE = 0.25
 def define(family: str, variant: str) -> Definition:
     """The ResNet called `family`."""
     size = _SIZES[family]
-    taps = [
+    maps = [
         map_tap(f"layer{i}", channels * size.expansion, map_px)
         for i, channels, map_px in ((1, 64, 56), (2, 128, 28), (3, 256, 14), (4, 512, 7))
     ]
+    maps.insert(0, map_tap("stem", 64, 56))
+    attended = ego_rnn.taps() if family == "resnet34" else ()
     info = BackboneInfo(
         name=family,
-        taps=taps_by_name(vector_tap("pool", 512 * size.expansion), *taps, vector_tap("logits", 1000)),
+        taps=taps_by_name(vector_tap("pool", 512 * size.expansion), *maps, vector_tap("logits", 1000), *attended),
         default_taps=("pool",),
         preprocess=Preprocess(short_side_px=256, interpolation="bilinear", crop_px=224),
         sources=(torchvision_source(size.file_name),),
@@ -101,14 +111,43 @@ def _create(name: str) -> nn.Module:
 
 
 def _run(module: Any, x: Tensor, taps: frozenset[str]) -> dict[str, Tensor]:
-    values = {}
-    x = module.maxpool(module.relu(module.bn1(module.conv1(x))))  # (B, 64, 56, 56)
-    for name in ("layer1", "layer2", "layer3", "layer4"):
-        x = getattr(module, name)(x)  # (B, C, H, W), halved by each layer after the first
-        values[name] = x
-        if taps <= values.keys():
-            return values
-    values["pool"] = module.avgpool(x).flatten(1)  # (B, D)
-    if "logits" in taps:
-        values["logits"] = module.fc(values["pool"])  # (B, 1000)
+    stem = module.maxpool(module.relu(module.bn1(module.conv1(x))))
+    return rest(module, "stem", stem, taps)
+
+
+def rest(module: Any, tap: str, value: Tensor, wanted: Iterable[str]) -> dict[str, Tensor]:
+    """What the network computes from one of its taps: the same as from the frames, if the tap is exact.
+
+    Args:
+        module: of this backbone, on the device of `value`.
+        tap: one of STAGES.
+        value: of that tap (B, *shape), in the dtype in which to compute.
+        wanted: taps to compute, not before `tap`; Ego-RNN's need `layer3` or before.
+
+    Returns:
+        At least the wanted taps.
+
+    Raises:
+        BackboneError: a wanted tap cannot be computed from `tap`.
+    """
+    wanted = frozenset(wanted)
+    attended = wanted & ego_rnn.TAPS
+    last = max((STAGES.index(name) for name in wanted - attended), default=-1)
+    start = STAGES.index(tap)
+    if attended and start > STAGES.index("layer3"):
+        raise BackboneError(f"tap {min(attended)!r} cannot be computed from {tap!r}; give layer3 or a tap before it")
+    if early := [name for name in STAGES[:start] if name in wanted]:
+        raise BackboneError(f"tap {early[0]!r} cannot be computed from {tap!r}, which comes after it")
+    values = {tap: value}
+    for name in STAGES[start + 1 : max(last, STAGES.index("layer3") if attended else 0) + 1]:
+        values[name] = value = _step(module, name, value)
+    if attended:
+        values |= ego_rnn.attend(module, values["layer3"])
     return values
+
+
+def _step(module: Any, name: str, x: Tensor) -> Tensor:
+    """The tap `name` from the one before it."""
+    if name == "pool":
+        return cast("Tensor", module.avgpool(x).flatten(1))  # (B, D)
+    return cast("Tensor", module.fc(x) if name == "logits" else getattr(module, name)(x))

@@ -1,0 +1,31 @@
+"""How worker processes start: forked from a server that has imported their libraries and done nothing else.
+
+The process that asks for workers is never forked (fork with Zarr, CUDA or any other threads deadlocks), and the
+seconds that torch and its like take to import are paid once for all workers, while the asking process does other
+things. This lies in `store` because both stages have workers and neither may import the other.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from typing import Any
+
+START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+def worker_context() -> Any:
+    """The multiprocessing context of all workers."""
+    return multiprocessing.get_context(START_METHOD)
+
+
+def import_ahead(modules: Sequence[str]) -> None:
+    """Starts the server and lets it import `modules`; returns at once.
+
+    Without effect where a server runs already or the system cannot fork: workers then import for themselves.
+    """
+    if START_METHOD == "forkserver":
+        from multiprocessing import forkserver
+
+        worker_context().set_forkserver_preload(list(modules))
+        forkserver.ensure_running()
