@@ -10,7 +10,7 @@ from reelbank.benchmarks.measuring import RESULTS
 
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 README = Path(__file__).parent.parent / "README.md"
-ORDER = ("decode", "featurize", "store", "train", "sweep", "probe", "gpu")
+ORDER = ("decode", "featurize", "store", "train", "sweep", "probe", "precision", "memory", "gpu")
 
 
 def regenerate(results: Path, readme: Path = README) -> None:

@@ -2,11 +2,13 @@
 
 MLP 1536-256-128-(27 + 1000), batch 4, features resident on both sides. Ours is the wall time of the public call
 with everything in it: worker processes, validation, a run directory per member. The peers are bare training loops
-without validation, of some members, multiplied.
+without validation, of some members, multiplied; they train on the same softened labels. `sweep.epochs` says how much of
+ours is epochs.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from reelbank.benchmarks.measuring import Stage, Timing, main, torch_threads
 from reelbank.benchmarks.store import DIMENSION, NUM_LABELS, TAP
 from reelbank.benchmarks.train import BATCH, NUM_BINS, naive_model, naive_step
 from reelbank.heads import TrainConfig, sweep
+from reelbank.heads.targets import Bins
+from reelbank.store.cores import available_cores
 from reelbank.store.testing import write_store
 
 GRID = ("lr=1e-3,3e-4,1e-4", "weight_decay=0,1e-5,1e-4", "eps=1e-8,1e-7,1e-6,1e-5")
@@ -51,9 +55,11 @@ def measure(scale: str, work: Path) -> Stage:
     kinds = [("default", 2), ("fused", 2), ("default", 1), ("fused", 1)]
     peers: dict[tuple[str, int], list[float]] = {kind: [] for kind in kinds}
     ours: list[float] = []
+    epochs: list[float] = []
     for _ in range(size.repeats):
-        seconds, num_train = _ours(store, work / "sweep-run", size)
+        seconds, in_epochs, num_train = _ours(store, work / "sweep-run", size)
         ours.append(seconds)
+        epochs.append(in_epochs)
         steps = -(-num_train // BATCH) * size.epochs * size.members
         for (kind, threads), found in peers.items():
             found.append(_per_step(kind, threads, size.peer_steps) * steps)
@@ -70,11 +76,15 @@ def measure(scale: str, work: Path) -> Stage:
         "sweep.best", what, mine, f"one after another, best of default and fused Adam with 1 and 2 threads "
         f"({best[0]}, {best[1]})", times[best], ">= 1.8", note,
     )  # fmt: skip
+    stage.compare(
+        "sweep.epochs", f"{what}: epochs alone, validation among them, per process", Timing(seconds=tuple(epochs)),
+        "the whole sweep", mine,
+    )  # fmt: skip
     return stage
 
 
-def _ours(store: Path, run: Path, size: Size) -> tuple[float, int]:
-    """(wall seconds, training clips)."""
+def _ours(store: Path, run: Path, size: Size) -> tuple[float, float, int]:
+    """(wall seconds, seconds of the epochs of all members divided by the processes, training clips)."""
     shutil.rmtree(run, ignore_errors=True)
     config = TrainConfig(
         store=(store,), run=run, head="mlp", trunk="shared", loss="ce", bins=NUM_BINS, batch=BATCH, epochs=size.epochs,
@@ -83,8 +93,10 @@ def _ours(store: Path, run: Path, size: Size) -> tuple[float, int]:
     started = time.perf_counter()
     sweep(config)
     seconds = time.perf_counter() - started
+    lines = [line for log in run.glob("members/*/metrics.jsonl") for line in log.read_text().splitlines()]
+    in_epochs = sum(json.loads(line)["seconds"] for line in lines) / min(available_cores(), size.members)
     shutil.rmtree(run)
-    return seconds, round(size.clips * 0.8)
+    return seconds, in_epochs, round(size.clips * 0.8)
 
 
 def _per_step(kind: str, threads: int, steps: int) -> float:
@@ -94,7 +106,9 @@ def _per_step(kind: str, threads: int, steps: int) -> float:
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(2048, DIMENSION, generator=generator)
     labels = torch.randint(NUM_LABELS, (2048,), generator=generator)
-    targets = torch.randint(NUM_BINS, (2048,), generator=generator)
+    bins = Bins(target="kcal", num_bins=NUM_BINS, low=0.0, high=NUM_BINS, sigma_bins=TrainConfig.sigma, labels="soft")
+    values = torch.rand(2048, generator=generator, dtype=torch.float64) * NUM_BINS
+    targets = torch.from_numpy(bins.distributions(values.numpy())).float()
     model = naive_model()
     step = naive_step(model, torch.optim.Adam(model.parameters(), lr=1e-3, fused=kind == "fused"))
     with torch_threads(threads):

@@ -1,7 +1,7 @@
-"""Forward and backward pass of heads that are linear layers and ReLU only, without recording the layers.
+"""Forward and backward pass of heads that are linear layers and ReLU only, without autograd.
 
-Autograd costs a small head more than its arithmetic. Here only the loss is differentiated by autograd; the layers'
-gradients are three matrix products written straight into the flat gradient, which therefore needs no clearing.
+Autograd costs a small head more than its arithmetic. Here the layers' gradients are matrix products written straight
+into the flat gradient, which therefore needs no clearing; the loss brings its own.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ class LayeredHead(Protocol):
 
     def linear_layers(self) -> tuple[Sequence[nn.Linear], Mapping[str, Sequence[nn.Linear]]]:
         """(trunk, {output: branch}): ReLU follows every layer but the last of each branch; the trunk may be empty."""
+
+
+# From logits {output: (B, K)} to (scalar loss, its gradient {output: (B, K)}).
+LossWithGradient = Callable[[Mapping[str, Tensor]], tuple[Tensor, Mapping[str, Tensor]]]
 
 
 @dataclass(frozen=True)
@@ -53,32 +57,31 @@ class DirectPass:
         self._trunk = [_Layer.of(layer) for layer in trunk]
         self._branches = {name: [_Layer.of(layer) for layer in branch] for name, branch in branches.items()}
 
-    def backward(self, vector: Tensor, loss_of: Callable[[dict[str, Tensor]], Tensor]) -> Tensor:
+    @torch.no_grad()
+    def backward(self, vector: Tensor, loss_of: LossWithGradient) -> Tensor:
         """Writes the gradient of the loss at `vector` (B, D) into every layer; returns the loss, a scalar.
 
         Args:
-            loss_of: from logits {output: (B, K)} to the scalar loss.
+            loss_of: from logits {output: (B, K)} to the scalar loss and its gradient in each of them.
         """
-        with torch.no_grad():
-            shared = [vector]
-            for layer in self._trunk:
-                shared.append(torch.addmm(layer.bias, shared[-1], layer.transposed).relu_())
-            entered = {name: _entered(branch, shared[-1]) for name, branch in self._branches.items()}
-        logits = {
-            name: torch.addmm(branch[-1].bias, entered[name][-1], branch[-1].transposed).requires_grad_()
-            for name, branch in self._branches.items()
-        }
-        loss = loss_of(logits)
-        gradients = torch.autograd.grad(loss, list(logits.values()))
-        with torch.no_grad():
-            above: Tensor | None = None
-            for (name, branch), gradient in zip(self._branches.items(), gradients, strict=True):
-                below = _backward(branch, entered[name], gradient, into_input=bool(self._trunk))
-                if below is not None:
-                    above = below if above is None else above + below
-            if above is not None:
-                _backward(self._trunk, shared[:-1], _through_relu(above, shared[-1]), into_input=False)
-        return loss.detach()
+        shared = [vector]
+        for layer in self._trunk:
+            shared.append(torch.addmm(layer.bias, shared[-1], layer.transposed).relu_())
+        entered = {name: _entered(branch, shared[-1]) for name, branch in self._branches.items()}
+        loss, gradients = loss_of(
+            {
+                name: torch.addmm(branch[-1].bias, entered[name][-1], branch[-1].transposed)
+                for name, branch in self._branches.items()
+            }
+        )
+        above: Tensor | None = None
+        for name, branch in self._branches.items():
+            below = _backward(branch, entered[name], gradients[name], into_input=bool(self._trunk))
+            if below is not None:
+                above = below if above is None else above.add_(below)
+        if above is not None:
+            _backward(self._trunk, shared[:-1], _through_relu(above, shared[-1]), into_input=False)
+        return loss
 
 
 def _entered(branch: Sequence[_Layer], vector: Tensor) -> list[Tensor]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def interval(
     if metric.per_clip is not None:
         per_clip = metric.per_clip(scores)
         value = mean_where_defined(per_clip)
-        samples = _resampled_means(per_clip, groups, num_groups, random)
+        samples = _resampled_means(per_clip, groups, num_groups, seed)
     else:
         assert metric.whole is not None
         truth, predicted = scores.truth, scores.predicted
@@ -55,20 +56,47 @@ def interval(
     return value, float(low), float(high)
 
 
-def _resampled_means(
-    per_clip: np.ndarray, groups: np.ndarray, num_groups: int, random: np.random.Generator
-) -> np.ndarray:
+def mean_interval(per_clip: np.ndarray, groups: np.ndarray, *, seed: int) -> tuple[float, float, float]:
+    """The mean of `per_clip` (N,) with its interval, as `interval` gives it: (value, low, high)."""
+    num_groups = int(groups.max()) + 1 if len(groups) else 0
+    samples = _resampled_means(per_clip, groups, num_groups, seed)
+    samples = samples[~np.isnan(samples)]
+    if num_groups < 2 or not len(samples):
+        return mean_where_defined(per_clip), float("nan"), float("nan")
+    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return mean_where_defined(per_clip), float(low), float(high)
+
+
+def _resampled_means(per_clip: np.ndarray, groups: np.ndarray, num_groups: int, seed: int) -> np.ndarray:
     """Means of the resamples from sums and counts per group: no row is copied."""
     if num_groups < 2:
         return np.empty(0)
     defined = ~np.isnan(per_clip)
     sums = np.bincount(groups[defined], weights=per_clip[defined], minlength=num_groups)
     counts = np.bincount(groups[defined], minlength=num_groups).astype(np.float64)
-    part = max(1, TABLE_ENTRIES // num_groups)
     means = []
-    for start in range(0, RESAMPLES, part):
-        size = min(part, RESAMPLES - start)
-        times = random.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=size)  # (size, G)
+    for times in _draws(num_groups, seed):
         total = times @ counts
-        means.append(np.divide(times @ sums, total, out=np.full(size, np.nan), where=total > 0))
+        means.append(np.divide(times @ sums, total, out=np.full(len(times), np.nan), where=total > 0))
     return np.concatenate(means)
+
+
+def _draws(num_groups: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each resample has each group, float64 (R, G) at a time, RESAMPLES rows in all."""
+    size = max(1, TABLE_ENTRIES // num_groups)
+    if size >= RESAMPLES:
+        yield _only_draws(num_groups, seed)
+        return
+    random = np.random.default_rng(seed)
+    for start in range(0, RESAMPLES, size):
+        yield _drawn(random, num_groups, min(size, RESAMPLES - start))
+
+
+@lru_cache(maxsize=1)
+def _only_draws(num_groups: int, seed: int) -> np.ndarray:
+    """Kept for the next metric and the next member of a sweep: drawing costs a hundred times what a mean does."""
+    return _drawn(np.random.default_rng(seed), num_groups, RESAMPLES)
+
+
+def _drawn(random: np.random.Generator, num_groups: int, size: int) -> np.ndarray:
+    return random.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=size).astype(np.float64)

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 
 from reelbank.heads.config import TrainConfig
+from reelbank.heads.copies import Copies, copies_of, draw_weights
 from reelbank.heads.data import ClipTable, Features
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.events import Progress
 from reelbank.heads.models import HeadShape, build_head, head_row
 from reelbank.heads.normalization import fit_normalization
 from reelbank.heads.sharing import FeatureCache
-from reelbank.heads.splits import Partition, effective_groups, make_partitions
+from reelbank.heads.splits import Partition, thinned
 from reelbank.heads.targets import Bins, balanced_weights, class_numbers, make_bins, vocabulary
 from reelbank.heads.training import Job, Labels, stream_seed
 
@@ -34,6 +35,7 @@ class Prepared:
         labels: class names in the order of the logits; None without a class output.
         bins: of the target; None without a target output.
         notes: sentences for the report.
+        copies: more training rows of the same clips; None: each clip once.
     """
 
     config: TrainConfig
@@ -46,6 +48,7 @@ class Prepared:
     notes: tuple[str, ...]
     device: torch.device
     cache: FeatureCache
+    copies: Copies | None = None
 
     @property
     def target_values(self) -> np.ndarray | None:
@@ -71,16 +74,22 @@ class Prepared:
         """The training of one partition."""
         kind = self.config.normalize
         normalization = fit_normalization(self.features, partition.train, kind)
+        rows = partition.train if self.copies is None else self.copies.rows(partition.train)
+        resident = self.cache.resident(self.features, normalization, partition.train, self.device)
+        if self.copies is not None:
+            resident = self.cache.with_copies(resident, self, partition.train)
+        names = {"class": self.table.labels, "group": self.groups}
         return Job(
             config=self.config,
             shape=self.shape,
             options=self.options,
-            resident=self.cache.resident(self.features, normalization, partition.train, self.device),
+            resident=resident,
             labels=self._labels_on_device(partition),
-            train=partition.train,
+            train=rows,
             val=partition.val,
             fold=partition.fold,
             device=self.device,
+            draw_weights=draw_weights(names, self.config.balance, rows % len(self.table)),
         )
 
     def _labels_on_device(self, partition: Partition) -> Labels:
@@ -101,7 +110,8 @@ class Prepared:
             entries["values"] = torch.from_numpy(values.astype(np.float32))
             entries["distributions"] = torch.from_numpy(distributions)
             entries["bin_values"] = torch.from_numpy(self.bins.values().astype(np.float32))
-        return Labels(**{name: tensor.to(self.device) for name, tensor in entries.items()})
+        num_clips = 0 if self.copies is None else self.copies.num_clips
+        return Labels(num_clips=num_clips, **{name: tensor.to(self.device) for name, tensor in entries.items()})
 
     def _label_source(self, partition: Partition) -> np.ndarray:
         """For each clip the clip whose labels it is trained with: itself, unless labels are shuffled."""
@@ -140,15 +150,12 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
     device = choose_device(config.device)
     cache = cache or FeatureCache()
     table = cache.table(config)
-    groups = effective_groups(table.groups.tolist(), table.clip_ids.tolist())
-    partitions = make_partitions(
-        splits=table.splits,
-        labels=table.labels,
-        groups=groups,
-        folds=config.folds,
-        select_on=config.select_on,
-        seed=config.seed,
-    )
+    groups, partitions = cache.parts(config)
+    if config.train_clips:
+        partitions = tuple(
+            replace(part, train=thinned(part.train, table.labels, config.train_clips, config.seed))
+            for part in partitions
+        )
     # With folds every known clip trains some fold: one vocabulary, so that the predictions can be pooled.
     trained = np.unique(np.concatenate([part.train for part in partitions]))
     notes = list(dict.fromkeys(note for part in partitions for note in part.notes))
@@ -165,7 +172,12 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
         )
     notes += _untrained_classes(table, partitions)
     labels = _vocabulary(config, table, trained, has_target=target is not None, notes=notes)
+    copies = copies_of(config, table)
     features = cache.features(table, config, progress)
+    if config.train_clips:
+        notes.append(f"At most {config.train_clips} training clips were used (--train-clips).")
+    if copies is not None:
+        notes.append(copies.sentence(partitions[0].train))
     notes += _notes_about_clips(table)
     prepared = Prepared(
         config=config,
@@ -178,6 +190,7 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
         notes=(),
         device=device,
         cache=cache,
+        copies=copies,
     )
     _require_validation_labels(prepared)
     return replace(prepared, notes=tuple(notes))

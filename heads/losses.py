@@ -1,6 +1,8 @@
 """Losses between a label distribution p and a prediction q = softmax(z). One function, one row of `LOSSES`.
 
-Every function takes logits z (B, K) and p (B, K), and returns the sum over K per example, (B,), in nats.
+Every function takes logits z (B, K) and p (B, K), and returns the sum over K per example, (B,), in nats; those of
+`LOSSES_WITH_GRADIENT` return also its gradient in z (B, K), which they write without autograd: recording the loss
+costs a small head more than its layers. There the rows of p must sum to 1.
 Classes are one-hot rows, so one table serves both outputs (SYSTEMS.md 1.7). 0 log 0 = 0 throughout.
 `ce` and `kld` differ by the entropy of p only: their gradients are the same.
 """
@@ -38,6 +40,29 @@ def jensen_shannon(logits: Tensor, p: Tensor) -> Tensor:
     return 0.5 * (torch.xlogy(p, p) - p * log_m + q * (log_q - log_m)).sum(dim=-1)
 
 
+def _cross_entropy_with_gradient(logits: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient: q - p."""
+    log_q = F.log_softmax(logits, dim=-1)
+    return -(p * log_q).sum(dim=-1), log_q.exp().sub_(p)
+
+
+def _kullback_leibler_with_gradient(logits: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient: q - p."""
+    loss, gradient = _cross_entropy_with_gradient(logits, p)
+    return loss + torch.xlogy(p, p).sum(dim=-1), gradient
+
+
+def _jensen_shannon_with_gradient(logits: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient: q (d - sum_n q d) with d = (log q - log m) / 2; what the clamp adds where q < 2e-12 is left out."""
+    log_q = F.log_softmax(logits, dim=-1)
+    q = log_q.exp()
+    log_m = ((p + q) / 2).clamp_(min=JSD_CLAMP).log_()
+    d = (log_q - log_m).div_(2)
+    from_q = (q * d).sum(dim=-1, keepdim=True)
+    from_p = 0.5 * (torch.xlogy(p, p) - p * log_m).sum(dim=-1)
+    return from_p + from_q.squeeze(-1), q.mul_(d.sub_(from_q))
+
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 LOSSES: Mapping[str, Loss] = {
@@ -46,13 +71,28 @@ LOSSES: Mapping[str, Loss] = {
     "kld": kullback_leibler,
 }
 
+LOSSES_WITH_GRADIENT: Mapping[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    "ce": _cross_entropy_with_gradient,
+    "jsd": _jensen_shannon_with_gradient,
+    "kld": _kullback_leibler_with_gradient,
+}
+
 
 def reduce(per_example: Tensor, num_bins: int, reduction: str, weights: Tensor | None = None) -> Tensor:
     """Mean over the batch, weighted as in torch (divided by the weights' sum); `mean` also divides by K.
 
     Examples of weight 0 do not count; if all have, the result is 0.
     """
+    mean = per_example.mean() if weights is None else (per_example * weights).sum() / weights.sum().clamp(min=1e-12)
+    return mean / num_bins if reduction == "mean" else mean
+
+
+def reduce_with_shares(
+    per_example: Tensor, num_bins: int, reduction: str, weights: Tensor | None
+) -> tuple[Tensor, Tensor | float]:
+    """`reduce`, and its derivative in every example: (B, 1), or one number for all."""
+    reduced = reduce(per_example, num_bins, reduction, weights)
     divisor = float(num_bins) if reduction == "mean" else 1.0
     if weights is None:
-        return per_example.mean() / divisor
-    return (per_example * weights).sum() / weights.sum().clamp(min=1e-12) / divisor
+        return reduced, 1.0 / (len(per_example) * divisor)
+    return reduced, (weights / weights.sum().clamp(min=1e-12) / divisor).unsqueeze(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -16,8 +15,12 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.run import train_with
 from reelbank.heads.sharing import FeatureCache
 from reelbank.store.cores import available_cores
+from reelbank.store.processes import worker_context
 
 Done = Callable[[int, str | None], None]  # (position of the member, None or why it could not be trained)
+
+MEMBER_MODULES = ("torch", "torch._dynamo", "reelbank.heads.run")
+"""What takes a member's process seconds to import; optimisers import `_dynamo` when they are made."""
 
 _cache: FeatureCache | None = None
 
@@ -39,8 +42,7 @@ def train_in_processes(configs: Sequence[TrainConfig], folder: Path, workers: in
         for position, config in enumerate(configs):
             done(position, train_member(config, cache))
         return
-    # Spawned, not forked: a forked child of a process with threads may wait for a lock that nobody holds.
-    context = multiprocessing.get_context("spawn")
+    context = worker_context()
     ours, theirs = context.Pipe()
     pool = ProcessPoolExecutor(
         min(count, len(configs)), mp_context=context, initializer=_start_worker, initargs=(folder, theirs)

@@ -39,8 +39,9 @@ class FlatAdam(torch.optim.Adam):
         (values,) = group["params"]
         state = self.state[values]
         if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32, device=values.device)
-            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(values), torch.zeros_like(values)
+            with torch.inference_mode(False):  # the first step may run in it, a later one need not
+                state["step"] = torch.zeros((), dtype=torch.float32, device=values.device)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(values), torch.zeros_like(values)
         state["step"] += 1
         self._kernel(
             [values],
@@ -57,6 +58,8 @@ class FlatAdam(torch.optim.Adam):
             amsgrad=False,
             maximize=False,
         )
+
+    step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it in a record for its profiler
 
 
 def _adam(parameters: Parameters, config: TrainConfig) -> Optimizer:

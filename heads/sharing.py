@@ -10,8 +10,9 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -19,11 +20,16 @@ import torch
 from numpy.typing import NDArray
 
 from reelbank.heads.config import TrainConfig
+from reelbank.heads.copies import other_views, with_views
 from reelbank.heads.data import ClipTable, Features, load_features, load_table, open_sources
 from reelbank.heads.events import Progress
 from reelbank.heads.models import head_row
 from reelbank.heads.normalization import Normalization
+from reelbank.heads.splits import Partition, effective_groups, make_partitions
 from reelbank.heads.training import Resident
+
+if TYPE_CHECKING:
+    from reelbank.heads.jobs import Prepared
 
 _PARTS = ("arrays", "means", "variances")
 
@@ -38,26 +44,59 @@ class FeatureCache:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._tables: dict[tuple[Any, ...], ClipTable] = {}
+        self._parts: dict[tuple[Any, ...], tuple[NDArray[Any], tuple[Partition, ...]]] = {}
         self._features: WeakValueDictionary[str, Features] = WeakValueDictionary()
         self._keys: WeakValueDictionary[str, Resident] = WeakValueDictionary()
 
     def table(self, config: TrainConfig) -> ClipTable:
         """The clips that `config` can use. Raises what `open_sources` and `load_table` raise."""
-        key = (config.store, config.tap, config.label, config.join, config.view)
+        key = _table_key(config)
         if key not in self._tables:
             sources = open_sources(config.store, config.tap)
             self._tables[key] = load_table(sources, label_column=config.label, join=config.join, view=config.view)
         return self._tables[key]
 
+    def parts(self, config: TrainConfig) -> tuple[NDArray[Any], tuple[Partition, ...]]:
+        """(groups of the clips, the partitions) of `config`. Raises what `make_partitions` raises."""
+        table = self.table(config)
+        key = (*_table_key(config), config.folds, config.select_on, config.seed)
+        if key not in self._parts:
+            groups = effective_groups(table.groups.tolist(), table.clip_ids.tolist())
+            self._parts[key] = (
+                groups,
+                make_partitions(
+                    splits=table.splits,
+                    labels=table.labels,
+                    groups=groups,
+                    folds=config.folds,
+                    select_on=config.select_on,
+                    seed=config.seed,
+                ),
+            )
+        return self._parts[key]
+
     def features(self, table: ClipTable, config: TrainConfig, progress: Progress | None = None) -> Features:
         """The features of `table` as the head of `config` reads them. Raises what `load_features` raises."""
         steps = head_row(config.head).needs_steps
-        key = _digest(*map(str, config.store), *config.tap, config.join, config.view, config.label, steps, config.pool)
+        key = _digest(
+            *map(str, config.store), *config.tap, config.join, config.view, config.label, steps, config.pool,
+            config.segments, config.train_views,
+        )  # fmt: skip
         found = self._features.get(key)
         if found is None:
 
             def load() -> Features:
-                return load_features(table, needs_steps=steps, pool=config.pool, view=config.view, progress=progress)
+                base = load_features(
+                    table,
+                    needs_steps=steps,
+                    pool=config.pool,
+                    view=config.view,
+                    segments=config.segment_rule(),
+                    progress=progress,
+                )
+                if config.train_views == "one":
+                    return base
+                return with_views(base, table, config, other_views(config, table))
 
             found = load() if self._folder is None else self._mapped_features(f"features-{key}", load)
             self._features[key] = found
@@ -86,10 +125,35 @@ class FeatureCache:
             self._keys[key] = found
         return found
 
+    def with_copies(self, resident: Resident, prepared: Prepared, train: NDArray[np.int64]) -> Resident:
+        """`resident` with the augmented copies of the clips `train`: made at each read, or at once where pooled."""
+        copies, config = prepared.copies, prepared.config
+        if copies is None or not copies.augmentations:
+            return resident
+        if head_row(config.head).needs_steps:
+            return replace(resident, copies=copies)
+
+        def make() -> dict[str, NDArray[Any]]:
+            normalization = resident.normalization.to(torch.device("cpu"))
+            made = copies.pooled(prepared.table, config, normalization, train)
+            return {key: torch.cat([array.cpu(), made[key]]).numpy() for key, array in resident.arrays.items()}
+
+        if self._folder is None:
+            arrays: Mapping[str, NDArray[Any]] = make()
+        else:
+            names = [key for key, value in self._keys.items() if value is resident]
+            texts = [one.text for one in copies.augmentations]
+            arrays = self._mapped(f"copies-{_digest(*names, *texts, copies.seed, train.tobytes().hex())}", make)
+        tensors = {key: torch.from_numpy(array).to(resident.mask.device) for key, array in arrays.items()}
+        mask = torch.ones(len(next(iter(tensors.values()))), 1, device=resident.mask.device) > 0
+        return replace(resident, arrays=tensors, mask=mask)
+
     def _mapped_features(self, name: str, load: Callable[[], Features]) -> Features:
         def parts() -> dict[str, NDArray[Any]]:
             loaded = load()
             whole = {"mask": loaded.mask.numpy(), "num_steps": loaded.num_steps}
+            if loaded.step_index is not None:
+                whole["step_index"] = loaded.step_index.numpy()
             for part in _PARTS:
                 entries = getattr(loaded, part)
                 whole |= {f"{part}.{key}": np.asarray(values) for key, values in entries.items()}
@@ -106,6 +170,7 @@ class FeatureCache:
             means=under("means"),
             variances=under("variances"),
             num_steps=found["num_steps"],
+            step_index=torch.from_numpy(found["step_index"]) if "step_index" in found else None,
         )
 
     def _mapped(self, name: str, make: Callable[[], Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
@@ -126,6 +191,10 @@ class FeatureCache:
         keys = (folder / "names").read_text(encoding="utf-8").split("\n")
         # Mode "c": torch wants writable memory; a write, which nothing does, would stay in this process.
         return {key: np.load(folder / f"{number}.npy", mmap_mode="c") for number, key in enumerate(keys)}
+
+
+def _table_key(config: TrainConfig) -> tuple[Any, ...]:
+    return config.store, config.tap, config.label, config.join, config.view
 
 
 def _digest(*parts: object) -> str:

@@ -33,10 +33,11 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.events import Event, Progress
 from reelbank.heads.grid import Axis, Member, combinations, members_of, parse_axes, value_text
 from reelbank.heads.jobs import Prepared, choose_device, prepare
-from reelbank.heads.member_pool import Done, train_in_processes
+from reelbank.heads.member_pool import MEMBER_MODULES, Done, train_in_processes
 from reelbank.heads.sharing import FeatureCache
 from reelbank.heads.stacked import train_stacked
 from reelbank.heads.sweep_report import Trial, choose, criterion, draw, summarize, sweep_text, trial_of, write_csv
+from reelbank.store.processes import import_ahead
 
 FORMAT_VERSION = 1
 
@@ -95,12 +96,14 @@ def sweep(config: TrainConfig, progress: Progress | None = None) -> SweepResult:
     name = config.executor
     if name == "auto":
         name = "stacked" if choose_device(config.device).type == "cuda" else "processes"
+    if name == "processes":
+        import_ahead(MEMBER_MODULES)
     prepared = prepare(replace(config, sweep=(), repeats=1, stepwise=False), progress)
     directory = open_directory(config)
     _start(directory, config, prepared)
     # The executors read the features once more, into memory that members share; here they are not needed.
     prepared = replace(prepared, features=NO_FEATURES)
-    with _shared_folder(directory) as folder:
+    with shared_folder(directory) as folder:
         state = _Sweep(
             config=config,
             directory=directory,
@@ -137,7 +140,8 @@ def _start(directory: Path, config: TrainConfig, prepared: Prepared) -> None:
 
 
 @contextmanager
-def _shared_folder(directory: Path) -> Iterator[Path]:
+def shared_folder(directory: Path) -> Iterator[Path]:
+    """A folder below `directory` for what processes share; it is removed at the end, or by the next call."""
     for left in directory.glob(".shared-*"):  # by a sweep that was killed
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=".shared-", dir=directory, ignore_cleanup_errors=True) as name:

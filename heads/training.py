@@ -11,23 +11,24 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from reelbank.heads.config import TrainConfig
+from reelbank.heads.copies import Copies
 from reelbank.heads.data import Features
 from reelbank.heads.direct import DirectPass, LayeredHead
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.flat import FlatParameters
-from reelbank.heads.losses import LOSSES, reduce
+from reelbank.heads.losses import LOSSES, LOSSES_WITH_GRADIENT, reduce, reduce_with_shares
 from reelbank.heads.models import HeadShape, build_head
 from reelbank.heads.models.pooled import pooled_vector
 from reelbank.heads.normalization import Normalization
 from reelbank.heads.optimization import advance, learning_rate, make_optimizer, make_schedule
-from reelbank.heads.targets import class_distributions
+from reelbank.heads.targets import class_distributions, estimate_of_logits
 
 EVALUATION_CLIPS = 1024  # clips per forward pass without gradients, for pooled vectors
 EVALUATION_STEPS = 4096  # steps per forward pass without gradients, for sequences
@@ -38,11 +39,14 @@ class Resident:
     """Normalised features on the training device; batches are index gathers.
 
     `arrays` {key: (N, T, D)}: normalised float32 if pooled (T = 1), else as stored and normalised per batch.
+    `step_index` (N, S): the steps that a batch reads of each clip, None: all of them; `mask` is then (N, S).
     """
 
     arrays: Mapping[str, Tensor]
     mask: Tensor
     normalization: Normalization
+    step_index: Tensor | None = None
+    copies: Copies | None = None
 
     @classmethod
     def load(cls, features: Features, normalization: Normalization, device: torch.device) -> Resident:
@@ -51,12 +55,20 @@ class Resident:
         arrays = {key: array.to(device) for key, array in features.arrays.items()}
         if mask.shape[1] == 1:
             arrays = normalization.apply(arrays, mask)
-        return cls(arrays=arrays, mask=mask, normalization=normalization)
+        index = None if features.step_index is None else features.step_index.to(device)
+        return cls(arrays=arrays, mask=mask, normalization=normalization, step_index=index)
 
     def batch(self, index: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Features {key: (B, T, D)} float32 and mask (B, T) of the clips at `index` (B,)."""
+        """Features {key: (B, T, D)} float32 and mask (B, T) of the rows at `index` (B,)."""
+        return self._stored(index) if self.copies is None else self.copies.batch(self._stored, index)
+
+    def _stored(self, index: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         mask = self.mask[index]
-        arrays = {key: array[index] for key, array in self.arrays.items()}
+        if self.step_index is None:
+            arrays = {key: array[index] for key, array in self.arrays.items()}
+        else:
+            clips, steps = index.unsqueeze(1), self.step_index[index]  # (B, 1), (B, S)
+            arrays = {key: array[clips, steps] for key, array in self.arrays.items()}
         return (arrays if mask.shape[1] == 1 else self.normalization.apply(arrays, mask)), mask
 
     def vectors(self) -> Tensor:
@@ -83,6 +95,7 @@ class Labels:
         values: float32 (N,) targets, NaN where empty; None without a target output.
         distributions: float32 (N, K) softened targets (zeros where empty).
         bin_values: float32 (K,).
+        num_clips: N where training rows are copies of clips: row r has the labels of clip r % N; 0: rows are clips.
     """
 
     classes: Tensor | None = None
@@ -90,6 +103,7 @@ class Labels:
     values: Tensor | None = None
     distributions: Tensor | None = None
     bin_values: Tensor | None = None
+    num_clips: int = 0
     _rows: dict[tuple[int, float], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def class_rows(self, num_classes: int, smoothing: float) -> Tensor:
@@ -115,6 +129,7 @@ class Job:
     val: np.ndarray
     fold: int | None
     device: torch.device
+    draw_weights: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,16 +183,28 @@ def cpu_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def total_loss(
+class LossTerm(NamedTuple):
+    """The loss of one output on a batch: a row of `LOSSES`, p (B, K) and how `reduce` makes a scalar of it."""
+
+    output: str
+    loss: str
+    p: Tensor
+    reduction: str
+    weights: Tensor | None
+
+
+def loss_terms(
     config: TrainConfig, labels: Labels, logits: Mapping[str, Tensor], index: Tensor, *, complete: bool
-) -> Tensor:
-    """L = L_class + L_target, weights 1:1 (SYSTEMS.md 1.7), scalar.
+) -> list[LossTerm]:
+    """The terms of L = L_class + L_target, weights 1:1 (SYSTEMS.md 1.7).
 
     Args:
         index: the clips (B,) that `logits` {output: (B, K)} belong to.
         complete: every clip has every label (training); otherwise those without one do not count.
     """
-    parts = []
+    terms = []
+    if labels.num_clips:
+        index = index % labels.num_clips
     if labels.classes is not None:
         numbers = labels.classes[index]
         known = None if complete else (numbers >= 0).float()
@@ -188,14 +215,39 @@ def total_loss(
         name = config.class_loss
         if name == "auto":
             name = "ce" if labels.values is not None else config.loss
-        p = labels.class_rows(logits["label"].shape[-1], config.label_smoothing)[numbers]
-        parts.append(reduce(LOSSES[name](logits["label"], p), 1, "sum", known))
+        p = labels.class_rows(logits["label"].shape[-1], config.label_smoothing).index_select(0, numbers)
+        terms.append(LossTerm("label", name, p, "sum", known))
     if labels.values is not None:
         assert labels.distributions is not None
         known = None if complete else (~labels.values[index].isnan()).float()
-        per_clip = LOSSES[config.loss](logits["target"], labels.distributions[index])
-        parts.append(reduce(per_clip, logits["target"].shape[-1], config.reduction, known))
+        terms.append(
+            LossTerm("target", config.loss, labels.distributions.index_select(0, index), config.reduction, known)
+        )
+    return terms
+
+
+def total_loss(
+    config: TrainConfig, labels: Labels, logits: Mapping[str, Tensor], index: Tensor, *, complete: bool
+) -> Tensor:
+    """L, scalar; the arguments are those of `loss_terms`."""
+    parts = []
+    for term in loss_terms(config, labels, logits, index, complete=complete):
+        per_clip = LOSSES[term.loss](logits[term.output], term.p)
+        parts.append(reduce(per_clip, term.p.shape[-1], term.reduction, term.weights))
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+
+def total_loss_with_gradient(
+    config: TrainConfig, labels: Labels, logits: Mapping[str, Tensor], index: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """L of a training batch and its gradient in every output's logits, without autograd."""
+    parts, gradients = [], {}
+    for term in loss_terms(config, labels, logits, index, complete=True):
+        per_clip, gradient = LOSSES_WITH_GRADIENT[term.loss](logits[term.output], term.p)
+        loss, share = reduce_with_shares(per_clip, term.p.shape[-1], term.reduction, term.weights)
+        parts.append(loss)
+        gradients[term.output] = gradient.mul_(share)
+    return (parts[0] if len(parts) == 1 else parts[0] + parts[1]), gradients
 
 
 def validation_numbers(job: Job, logits: Mapping[str, Tensor], index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -205,7 +257,8 @@ def validation_numbers(job: Job, logits: Mapping[str, Tensor], index: Tensor) ->
     if labels.classes is not None:
         accuracy = (logits["label"].argmax(dim=1) == labels.classes[index]).float().mean()
     if labels.values is not None and labels.bin_values is not None:
-        error = (labels.bin_values[logits["target"].argmax(dim=1)] - labels.values[index]).abs().nanmean()
+        predicted = estimate_of_logits(logits["target"], labels.bin_values, job.config.estimate)
+        error = (predicted - labels.values[index]).abs().nanmean()
     return total_loss(job.config, labels, logits, index, complete=False), accuracy, error
 
 
@@ -236,7 +289,10 @@ class Trainer:
         return self.record(rate, torch.stack([train_loss, *self._validate()]).tolist())
 
     def draw_order(self) -> Tensor:
-        """The order (n,) of the training clips in an epoch, from torch's global generator as it stands."""
+        """The order (n,) of the training rows in an epoch, from torch's global generator as it stands."""
+        if self.job.draw_weights is not None:
+            drawn = torch.multinomial(torch.from_numpy(self.job.draw_weights), len(self._train), replacement=True)
+            return self._train[drawn.to(self.job.device)]
         return self._train[torch.randperm(len(self._train)).to(self.job.device)]
 
     def seed_of(self, epoch: int) -> int:
@@ -284,9 +340,10 @@ class Trainer:
         parts = torch.split(order, job.config.batch)
         step = self.optimizer.step
         losses = []
-        for index in parts:
-            losses.append(self._gradient(index))
-            step()
+        with torch.inference_mode(self._direct is not None):  # a tenth of a small step is what autograd notes down
+            for index in parts:
+                losses.append(self._gradient(index))
+                step()
         sizes = torch.tensor([len(index) for index in parts], dtype=torch.float32).to(job.device)
         return torch.stack(losses) @ sizes / len(order)
 
@@ -295,7 +352,8 @@ class Trainer:
         job = self.job
         if self._direct is not None:
             return self._direct.backward(
-                self._vectors[index], lambda logits: total_loss(job.config, job.labels, logits, index, complete=True)
+                self._vectors.index_select(0, index),
+                lambda logits: total_loss_with_gradient(job.config, job.labels, logits, index),
             )
         self.flat.gradient.zero_()
         features, mask = job.resident.batch(index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ from torch import Tensor
 from reelbank.heads.config import OPTIMIZER_NAMES, TrainConfig
 from reelbank.heads.direct import DirectPass, LayeredHead
 from reelbank.heads.flat import FlatParameters
+from reelbank.heads.losses import LOSSES
 from reelbank.heads.models import HEADS, HeadShape, build_head
 from reelbank.heads.optimization import make_optimizer
 from reelbank.heads.stacked_optimizers import UPDATES, Hyperparameters
+from reelbank.heads.training import Labels, total_loss, total_loss_with_gradient
 
 SHAPE = HeadShape(taps={"cls": 10}, outputs={"label": 3, "target": 7}, num_steps=1)
 LAYERED = [("linear", {}), ("mlp", {"trunk": "separate"}), ("mlp", {"trunk": "shared"})]
@@ -21,6 +24,42 @@ LAYERED = [("linear", {}), ("mlp", {"trunk": "separate"}), ("mlp", {"trunk": "sh
 
 def _loss(logits: dict[str, Tensor]) -> Tensor:
     return sum((values.log_softmax(1)[:, 1] ** 2).mean() for values in logits.values())  # type: ignore[return-value]
+
+
+def _with_gradient(logits: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    with torch.enable_grad():
+        leaves = {name: values.requires_grad_() for name, values in logits.items()}
+        loss = _loss(leaves)
+        gradients = torch.autograd.grad(loss, list(leaves.values()))
+    return loss.detach(), dict(zip(leaves, gradients, strict=True))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_closed_gradient_of_the_loss_is_that_of_autograd(name: str, reduction: str, weighted: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    p = torch.randn(6, 9, generator=generator, dtype=torch.float64).mul(8).softmax(1)
+    p[0] = torch.eye(9)[4]  # one bin, and far from the prediction
+    labels = Labels(
+        classes=torch.tensor([0, 1, 2, 2, 1, 0]),
+        class_weights=torch.tensor([0.5, 2.0, 0.0], dtype=torch.float64) if weighted else None,
+        values=torch.zeros(6),
+        distributions=p,
+    )
+    config = TrainConfig(store=("s",), loss=name, class_loss=name, reduction=reduction, label_smoothing=0.1)  # type: ignore[arg-type]
+    logits = {
+        output: torch.randn(4, size, generator=generator, dtype=torch.float64).mul(5).requires_grad_()
+        for output, size in (("label", 3), ("target", 9))
+    }
+    index = torch.tensor([0, 5, 2, 4])
+    expected = total_loss(config, labels, logits, index, complete=True)
+    gradients = torch.autograd.grad(expected, list(logits.values()))
+    with torch.no_grad():
+        loss, ours = total_loss_with_gradient(config, labels, logits, index)
+    torch.testing.assert_close(loss, expected.detach())
+    for output, gradient in zip(logits, gradients, strict=True):
+        torch.testing.assert_close(ours[output], gradient, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize(("name", "options"), LAYERED)
@@ -32,7 +71,7 @@ def test_direct_pass_gives_the_gradients_of_autograd(name: str, options: dict[st
     flat = FlatParameters(head)
     assert isinstance(head, LayeredHead)
     flat.gradient.fill_(9.0)  # what an earlier step left must not matter
-    loss = DirectPass(head).backward(vector, _loss)
+    loss = DirectPass(head).backward(vector, _with_gradient)
     assert loss.item() == pytest.approx(expected_loss.item(), rel=1e-6)
     for tensor, gradient in zip(head.parameters(), expected, strict=True):
         assert tensor.grad is not None

@@ -1,0 +1,64 @@
+"""What `--precision bf16` and `--resize fast` change: cosine of each step's features to fp32 and exact.
+
+Frames of a rendered clip of 640x360, default tap of every image backbone, seeded random weights: with trained weights
+the cosines are others. The lowest of all steps is given, because the mean hides what one bad frame does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reelbank.benchmarks.measuring import Stage, main
+from reelbank.benchmarks.rendering import properties, render
+
+MODELS = {
+    "tiny": ("resnet18",),
+    "normal": ("clip", "dinov2", "googlenet", "resnet18", "resnet34", "resnet50"),
+    "full": ("clip", "clip:rn50", "dinov2", "dinov2:vitb14", "googlenet", "resnet18", "resnet34", "resnet50"),
+}
+NUM_FRAMES = 16
+BF16_TARGET, FAST_TARGET = ">= 0.99", ">= 0.99"
+
+
+def measure(scale: str, work: Path) -> Stage:
+    """Two rows per backbone."""
+    from reelbank.extract import backbones
+
+    stage = Stage()
+    clip = render(work, "h264-10s", num_frames=NUM_FRAMES * 4)
+    stage.inputs["h264-10s"] = properties(clip)
+    for model in MODELS[scale]:
+        fp32 = backbones.build(model, weights="random", device="cpu")
+        bf16 = backbones.build(model, weights="random", device="cpu", precision="bf16")
+        frames = _frames(clip, fp32.preprocess, "exact")
+        tap = fp32.default_taps[0]
+        reference = fp32.forward(frames)[tap]
+        cosine = _lowest_cosine(reference, bf16.forward(frames)[tap])
+        stage.quality(f"precision.{model}.bf16", f"{model} `{tap}`: lowest cosine", cosine, "fp32", BF16_TARGET)
+        cosine = _lowest_cosine(reference, fp32.forward(_frames(clip, fp32.preprocess, "fast"))[tap])
+        stage.quality(f"precision.{model}.fast", f"{model} `{tap}`: lowest cosine", cosine, "exact resize", FAST_TARGET)
+    return stage
+
+
+def _frames(clip: Path, preprocess: Any, resize: str) -> npt.NDArray[np.uint8]:
+    """Every fourth frame (N, H, W, 3) as the network reads it."""
+    from reelbank.extract.decode import Video
+    from reelbank.extract.preprocess import make
+
+    prepare = make(preprocess, resize)
+    with Video(clip) as video:
+        return np.stack([prepare(frame) for _, frame in video.frames(np.arange(NUM_FRAMES) * 4)])
+
+
+def _lowest_cosine(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
+    """Of the rows of a and b (N, D)."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return float(((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
+
+
+if __name__ == "__main__":
+    main("precision", measure, __doc__)
