@@ -32,7 +32,6 @@ PASSES = {"tiny": 2, "normal": 40, "full": 200}
 SWEEP_CLIPS = {"tiny": 54, "normal": 2476, "full": 2476}
 
 NO_GPU = "no CUDA device"
-NOT_REGISTERED = "this backbone is not registered"
 LIMIT = "the lower of the cores' decode rate and the bare model's"
 ONE_BY_ONE = "the same members one after another on the GPU"
 
@@ -56,9 +55,6 @@ def measure(scale: str, work: Path) -> Stage:
     decoded = sum(len(decode_all(clip, NUM_STEPS, "exact")) for _ in range(20))
     decode_rate = available_cores() * decoded / (time.perf_counter() - started)
     for model in MODELS:
-        if model not in backbones.names():
-            stage.skip(f"gpu.forward.{model}", "pre-decoded uint8 to features, bf16", "bare model", NOT_REGISTERED)
-            continue
         _model(stage, work / "gpu", model, clip, scale, decode_rate)
     for batch, target in ((4, ">= 20"), (256, None)):
         _sweep(stage, work, batch, target, scale)

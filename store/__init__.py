@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reelbank.store.comparing import diff
     from reelbank.store.errors import SpecMismatch, StoreError
+    from reelbank.store.exporting import export
+    from reelbank.store.importing import import_store
     from reelbank.store.ledger import Ledger
+    from reelbank.store.merging import merge
     from reelbank.store.reader import Store
     from reelbank.store.spec import FeatureSpec, TapSpec
     from reelbank.store.verification import verify
@@ -20,10 +24,17 @@ _PUBLIC = {
     "Store": "reelbank.store.reader",
     "StoreError": "reelbank.store.errors",
     "TapSpec": "reelbank.store.spec",
+    "diff": "reelbank.store.comparing",
+    "export": "reelbank.store.exporting",
+    "import_store": "reelbank.store.importing",
+    "merge": "reelbank.store.merging",
     "verify": "reelbank.store.verification",
 }
 
-__all__ = ["FeatureSpec", "Ledger", "SpecMismatch", "Store", "StoreError", "TapSpec", "open", "verify"]
+__all__ = [
+    "FeatureSpec", "Ledger", "SpecMismatch", "Store", "StoreError", "TapSpec",
+    "diff", "export", "import_store", "merge", "open", "verify",
+]  # fmt: skip
 
 
 def open(path: Path | str) -> Store:

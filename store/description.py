@@ -53,9 +53,13 @@ class Description:
         """The facts, a line each."""
         weights = self.spec["weights"]
         origin = weights["kind"] + (f" (seed {weights['seed']})" if "seed" in weights else "")
-        origin = (
-            "none needed" if weights["kind"] == "none" else f"{origin}, sha256 {weights.get('sha256') or 'unknown'}"
-        )
+        if weights["kind"] == "none":
+            origin = "none needed"
+        elif weights["kind"] == "imported":
+            made = f", made there with {weights['of'].get('kind')} weights" if "of" in weights else ""
+            origin = f"features imported from {weights.get('source')}{made}"
+        else:
+            origin = f"{origin}, sha256 {weights.get('sha256') or 'unknown'}"
         least, most = self.num_steps
         steps = f"{least}" if least == most else f"{least} to {most}"
         lines = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class Store:
         self.target_names: tuple[str, ...] = tuple(self._root["target_names"])
         self._arrays: dict[str, _ShardedArray] = {}
         self._columns: dict[str, NDArray[Any]] = {}
+        self._units: dict[str, tuple[int, NDArray[Any]]] = {}
         self._moments: dict[tuple[str, str], NDArray[np.float32]] = {}
 
     @property
@@ -48,7 +50,7 @@ class Store:
     @property
     def weights_are_random(self) -> bool:
         """Whether the backbone was never trained: no result on such a store says anything about the backbone."""
-        return self.spec.weights.get("kind") == "random"
+        return "random" in (self.spec.weights.get("kind"), self.spec.weights.get("of", {}).get("kind"))
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -86,13 +88,11 @@ class Store:
 
     def step_seconds(self, row: int) -> NDArray[np.float64]:
         """(step,) time of each step of one clip, in seconds from the video's first frame."""
-        values = self._open("clips/step_seconds")[row]
-        return np.asarray(values, dtype=np.float64)[: self.num_steps[row]]
+        return self._of_clip("step_seconds", row).astype(np.float64)
 
     def frame_index(self, row: int) -> NDArray[np.int64]:
         """(step,) which frame of the video each step shows, in emission order."""
-        values = self._open("clips/frame_index")[row]
-        return np.asarray(values, dtype=np.int64)[: self.num_steps[row]]
+        return self._of_clip("frame_index", row).astype(np.int64)
 
     def read(self, tap: str, row: int) -> NDArray[Any]:
         """Features of one clip (view, step, *axes), valid steps only; do not write to the result.
@@ -104,6 +104,21 @@ class Store:
         self._require_done(row)
         steps, views = int(self.num_steps[row]), int(self.clips.num_views[row])
         return array.read(row, views, steps)
+
+    def blocks(self, tap: str, row: int, view: int = 0) -> Iterator[NDArray[Any]]:
+        """One view of one clip, some steps (n, *axes) at a time and read, not mapped: for passes over whole stores.
+
+        Raises:
+            StoreError: as `read`, or the clip has no such view.
+        """
+        array = self._sharded(tap)
+        self._require_done(row)
+        if not 0 <= view < int(self.clips.num_views[row]):
+            name = str(self.column("clip_id")[row])
+            raise StoreError(
+                f"clip {name!r} of {self.path} has {int(self.clips.num_views[row])} views, not view {view}"
+            )
+        return array.blocks(row, view, int(self.num_steps[row]))
 
     def gather(
         self, tap: str, rows: NDArray[np.int64] | list[int], view: int = 0
@@ -154,6 +169,18 @@ class Store:
         if (kind, tap) not in self._moments:
             self._moments[kind, tap] = self._plain(f"{kind}/{tap}")
         return self._moments[kind, tap][:, view]
+
+    def _of_clip(self, name: str, row: int) -> NDArray[Any]:
+        """(step,) of one clip. A chunk holds a unit and is read as a whole, so the last one is kept."""
+        steps = self.num_steps[row]  # IndexError for a row that is not there
+        row %= self.num_clips
+        unit = self.geometry.unit_of(row)
+        if (kept := self._units.get(name)) is None or kept[0] != unit:
+            rows = self.geometry.rows_of(unit, self.num_clips)
+            kept = unit, np.asarray(self._open(f"clips/{name}")[rows.start : rows.stop])
+            self._units[name] = kept
+        values: NDArray[Any] = kept[1][row % self.geometry.unit_clips, :steps]
+        return values
 
     def _sharded(self, tap: str) -> _ShardedArray:
         self.spec.tap(tap)
@@ -230,6 +257,17 @@ class _ShardedArray:
             count = min(block, steps - start)
             out[start : start + count] = self._block(row, view, start // block)[:count]
 
+    def blocks(self, row: int, view: int, steps: int) -> Iterator[NDArray[Any]]:
+        """The first `steps` steps of one view, one chunk (n, *axes) after the other."""
+        size = self.grid.chunk[2]
+        for start in range(0, steps, size):
+            shard, flat = self._place(row, view, start // size)
+            data = None if shard is None else shard.copied(flat)
+            if shard is None or data is None:
+                raise self._absent(row, view, start // size)
+            raw = self._decoded(shard, flat, data)
+            yield np.frombuffer(raw, dtype=self.dtype).reshape(self.grid.chunk[2:])[: steps - start]
+
     def read_many(self, out: NDArray[Any], rows: list[int], view: int, steps: list[int]) -> None:
         """Fills `out` (B, T, *axes): of each row its first steps, then zeros."""
         if out.size == 0:
@@ -292,7 +330,10 @@ class _ShardedArray:
 
     def _chunk(self, shard: Shard | None, flat: int) -> bytes | memoryview | None:
         data = None if shard is None else shard.chunk(flat)
-        if shard is None or data is None or not self.grid.compressed:
+        return None if shard is None or data is None else self._decoded(shard, flat, data)
+
+    def _decoded(self, shard: Shard, flat: int, data: bytes | memoryview) -> bytes | memoryview:
+        if not self.grid.compressed:
             return data
         raw = decompress(data)
         if len(raw) != self._chunk_nbytes:

@@ -182,6 +182,11 @@ class Shard:
                 self._map.madvise(mmap.MADV_WILLNEED, page, stop - page)
         return self._view[start:stop]
 
+    def copied(self, flat: int) -> bytes | None:
+        """The same bytes read from the file: what is read once need not stay mapped."""
+        span = self.spans[flat]
+        return None if span is None else os.pread(self.descriptor, span[1] - span[0], span[0])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:

@@ -52,6 +52,7 @@ def write_store(
     sampling: str = "all",
     fixed_steps: int | None = None,
     thumbnails: Sequence[NDArray[np.uint8] | None] | None = None,
+    views: Mapping[str, Mapping[str, Sequence[NDArray[Any] | None]]] | None = None,
 ) -> Store:
     """Writes a store through the real writer.
 
@@ -62,13 +63,21 @@ def write_store(
         backbone, weights, sampling: of the spec.
         fixed_steps: T where every clip has the same number of steps.
         thumbnails: one (72, 96, 3) array per clip.
+        views: {name of a further view: its `features`}; a clip whose first one is None has view 0 only.
     """
+    others = dict(views or {})
     taps = []
     for name, arrays in features.items():
         first = next(a for a in arrays if a is not None)
         axes = ("channel", "y", "x", "z")[: first.ndim - 1]
         taps.append(TapSpec(name=name, dtype=str(first.dtype), axes=axes, shape=first.shape[1:]))
-    spec = FeatureSpec(backbone=backbone, weights=weights or {"kind": "none"}, taps=tuple(taps), sampling=sampling)
+    spec = FeatureSpec(
+        backbone=backbone,
+        weights=weights or {"kind": "none"},
+        taps=tuple(taps),
+        sampling=sampling,
+        views=("original", *others),
+    )
     manifest = make_manifest(path.parent, clips)
     with only_writer(path):
         writer = StoreWriter.open_or_create(
@@ -82,12 +91,21 @@ def write_store(
             if any(a is None for a in given.values()):
                 outcome = stage_failure(path, row, identity, {"reason": "no features given"}, None)
             else:
-                stage = ClipStage(path, row, tuple(taps))
+                extra = [
+                    {tap: view[tap.name][i] for tap in taps}
+                    for view in others.values()
+                    if view[taps[0].name][i] is not None
+                ]
+                stage = ClipStage(path, row, tuple(taps), 1 + len(extra))
                 steps = 0
                 for tap, array in given.items():
                     assert array is not None
                     stage.append(tap, array)
                     steps = len(array)
+                    for number, arrays in enumerate(extra, start=1):
+                        found = arrays[tap]
+                        assert found is not None
+                        stage.append(tap, found, number)
                 thumbnail = thumbnails[i] if thumbnails else None
                 outcome = stage.finish(
                     identity,

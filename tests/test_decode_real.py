@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from reelbank.extract import plan
+from reelbank.extract import plan, sampling
 from reelbank.extract.decode import Video
 from reelbank.extract.errors import DecodeError
 from reelbank.extract.preprocess import RESIZES, Preprocess, make
@@ -106,6 +106,29 @@ def test_reference_timestamps_are_equal(stream_index: int, data_root: Path) -> N
     expected = np.asarray([float(info["pts_time"]) for info in infos])
     scan = plan.scan(folder / "nasa_13013.mp4", stream_index=stream_index)
     np.testing.assert_array_equal(np.round(scan.times_seconds, 6), expected - expected[0])
+
+
+@pytest.mark.parametrize(
+    ("rule", "reference"),
+    [
+        ("all", "clip__v_GGSY1Qvo990_ViT-B_32_1_None"),
+        ("fps:1", "resnet__v_GGSY1Qvo990_resnet101_1_1"),
+        ("fps:3", "pwc__v_GGSY1Qvo990_112_3"),
+        ("fps:5", "clip__v_GGSY1Qvo990_ViT-B_32_1_5"),
+    ],
+)
+def test_sampled_times_agree_with_another_extractor(rule: str, reference: str, data_root: Path) -> None:
+    """video_features resamples to F frames/s and writes k / F; we take the frame nearest to k / F and write its time."""
+    with np.load(data_root / "reference" / "video_features" / f"{reference}_timestamps_ms.npz") as file:
+        expected = file[file.files[0]] / 1000
+    scan = plan.scan(data_root / "clips" / "video_features" / "v_GGSY1Qvo990.mp4")
+    times = scan.times_seconds
+    options = {"clip_id": "a", "seed": 0, "past_end": "repeat"}
+    choice = sampling.choose(sampling.parse(rule), times, scan.duration_seconds, **options)
+    found = times[choice.frame_index]
+    assert found.shape == expected.shape
+    half_frame_seconds = 0 if rule == "all" else 0.5 / float(scan.rate_fps)
+    assert np.abs(found - expected).max() <= half_frame_seconds + 1e-6
 
 
 def test_fast_resize_is_near_exact(data_root: Path) -> None:

@@ -1,0 +1,49 @@
+"""Making a store beside its place, so that it appears whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from reelbank.store.errors import StoreError
+from reelbank.store.files import only_writer
+from reelbank.store.layout import read_root
+
+
+@contextmanager
+def new_store(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """An empty, locked folder that becomes `out` when the block ends without an error.
+
+    What a killed process left of an earlier attempt is removed.
+
+    Raises:
+        StoreError: something is at `out` (with `overwrite`: something that is no store), or another process makes it.
+    """
+    if out.exists() or out.is_symlink():
+        if not overwrite:
+            raise StoreError(f"{out} is already there; choose another place or pass --overwrite")
+        read_root(out)  # nothing but a store is ever removed
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part, old = (out.with_name(f".{out.name}.{ending}") for ending in ("part", "old"))
+    with only_writer(part):
+        _empty(part)
+        try:
+            yield part
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+        if out.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            out.replace(old)
+        part.replace(out)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _empty(folder: Path) -> None:
+    for child in folder.iterdir():
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        else:
+            child.unlink()

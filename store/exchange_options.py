@@ -1,0 +1,87 @@
+"""What an export and an import are asked for. The commands' options are made from these fields; no numpy here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from reelbank.store.errors import StoreError
+from reelbank.store.options import option
+
+FORMATS = ("hdf5", "npy", "safetensors")
+NAMINGS = ("clip_id", "howto100m", "video_features")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """How a store is written out. Every field is a flag of `reelbank store export`."""
+
+    format: str = option("hdf5", "--format", "file format", choices=FORMATS)
+    tap: tuple[str, ...] = option(
+        (), "--tap", "tap(s) to write; default: all (howto100m: the store's first)", multiple=True
+    )
+    layout: str = option(
+        "groups", "--layout", "hdf5: a group per clip, or one array with offsets", choices=("array", "groups")
+    )
+    naming: str = option(
+        "clip_id",
+        "--naming",
+        "npy: files by clip id, or by the video's file stem as HowTo100M (<stem>.npy) and video_features "
+        "(<stem>_<feature>.npy, _fps.npy, _timestamps_ms.npy) have them",
+        choices=NAMINGS,
+    )
+    view: int = option(0, "--view", "stored view to write; 0 is the evaluation view")
+    dtype: str = option(
+        "stored",
+        "--dtype",
+        "stored: the bytes as they are; int8: a scale and offset per channel, its loss is measured and printed",
+        choices=("int8", "stored"),
+    )
+    overwrite: bool = option(False, "--overwrite", "replace an export of reelbank that is there")
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("format", FORMATS),
+            ("layout", ("array", "groups")),
+            ("naming", NAMINGS),
+            ("dtype", ("int8", "stored")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise StoreError(f"--{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
+        if self.layout != "groups" and self.format != "hdf5":
+            raise StoreError(f"--layout {self.layout} is for --format hdf5, not {self.format}")
+        if self.naming != "clip_id" and self.format != "npy":
+            raise StoreError(f"--naming {self.naming} is for --format npy, not {self.format}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """How arrays become a store. Every field is a flag of `reelbank store import`."""
+
+    manifest: Path | None = option(
+        None,
+        "--manifest",
+        "clips and labels, joined by clip id or by the video's file stem; default: an export's own, else a clip per "
+        "array without label",
+    )
+    tap: tuple[str, ...] = option(
+        (),
+        "--tap",
+        "which arrays of a clip; where a clip has one array, the tap's name [default: all of an export, else "
+        "'features']",
+        multiple=True,
+    )
+    dtype: str | None = option(
+        None,
+        "--dtype",
+        "stored dtype of float arrays; default: that of an export, else float16",
+        choices=("float16", "float32"),
+    )
+    backbone: str | None = option(
+        None, "--backbone", "what made the features, e.g. clip:ViT-B/32; default: as an export says, else 'imported'"
+    )
+    overwrite: bool = option(False, "--overwrite", "replace the store that is there")
+
+    def __post_init__(self) -> None:
+        if self.dtype not in (None, "float16", "float32"):
+            raise StoreError(f"--dtype {self.dtype!r} is not one of float16, float32")
