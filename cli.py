@@ -16,6 +16,8 @@ import click
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.probing import ProbeConfig
+from reelbank.manifests.datasets import READERS, Row
+from reelbank.store.exchange_options import ExportConfig, ImportConfig
 from reelbank.store.options import options_of
 
 OK, SOME_FAILED, WRONG_USE = 0, 1, 2
@@ -148,17 +150,18 @@ def train_head(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Train a light head on one or more stores; writes a run directory. Opens no video.
 
     With --sweep or --repeats it trains many and says which is best: one run directory each, below one for all.
+    With --recipe it trains the rows of a named experiment and writes its report beside the published results.
     """
     with plain_errors(stopped="stopped; go on with the same command and --run DIR --resume"):
-        from reelbank.heads import sweep
+        from reelbank.heads import run_recipe, sweep
         from reelbank.heads import train_head as train
 
         config = TrainConfig(**options)
-        run: Callable[..., Any] = sweep if config.is_sweep else train
+        run: Callable[..., Any] = run_recipe if config.recipe else sweep if config.is_sweep else train
         with progress_bar("train-head") as show:
             result = run(config, lambda e: show(e.done, e.total, _numbers(e), ""))
         emit(result.results, as_json, result.text)
-        ctx.exit(SOME_FAILED if config.is_sweep and result.has_failures else OK)
+        ctx.exit(SOME_FAILED if (config.is_sweep or config.recipe) and result.has_failures else OK)
 
 
 @main.command(context_settings=CONTEXT, short_help="t-SNE, k-means, kNN, linear probe.")
@@ -216,7 +219,7 @@ def _write_manifest(name: str, out: Path, overwrite: bool, *args: Any, **options
         from reelbank import manifests
         from reelbank.manifests.datasets import reader
 
-        made = reader(name)(*args, **{k: v for k, v in options.items() if v is not None})
+        made = reader(name)(*args, **{k: v for k, v in options.items() if v not in (None, ())})
         manifests.write(made, out, overwrite=overwrite)
         for note in made.notes:
             click.echo(note, err=True)
@@ -241,56 +244,63 @@ def synth(directory: Path, clips: int, seed: int, overwrite: bool) -> None:
         click.echo(f"{directory / 'manifest.csv'}: {made.summary()}")
 
 
-@manifest.command()
-@click.argument("root", type=PATH)
-@out_option
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the train/test cut where there is none.")
-@overwrite_option
-def folder(root: Path, out: Path, seed: int, overwrite: bool) -> None:
-    """A folder per class, below train/, val/, test/ or directly."""
-    _write_manifest("folder", out, overwrite, root, seed=seed)
-
-
-@manifest.command("csv", short_help="Any CSV, with its columns mapped.")
-@click.argument("file", type=PATH)
-@click.option("--map", "pairs", multiple=True, metavar="OURS=THEIRS", help="Column of the manifest = column of FILE.")
-@click.option("--root", type=PATH, help="Folder of the videos.  [default: FILE's folder]")
-@click.option("--target-columns", multiple=True, help="Numeric target columns.  [default: kcal, else target*]")
-@out_option
-@overwrite_option
-def csv_(
-    file: Path, pairs: tuple[str, ...], root: Path | None, target_columns: tuple[str, ...], out: Path, overwrite: bool
-) -> None:
-    """Any CSV, with its columns mapped to ours: --map video=file --map group=scene."""
+def _pairs(ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
     mapping = {}
     for pair in pairs:
         ours, separator, theirs = pair.partition("=")
         if not separator:
-            raise click.BadParameter(f"{pair!r} is not of the form OURS=THEIRS", param_hint="--map")
+            raise click.BadParameter(f"{pair!r} is not of the form OURS=THEIRS", ctx, param)
         mapping[ours] = theirs
-    _write_manifest("csv", out, overwrite, file, mapping=mapping, root=root, target_columns=target_columns or None)
+    return mapping
 
 
-def _official(name: str, text: str) -> None:
-    @manifest.command(name, help=text, short_help=f"{name.upper()}: class folders and official splits.")
-    @click.argument("root", type=PATH)
-    @click.option("--splits", type=PATH, help="Folder of the official split files.  [default: found under ROOT]")
-    @click.option("--fold", type=click.IntRange(1, 3), default=1, show_default=True, help="Official split number.")
-    @out_option
-    @overwrite_option
-    def command(root: Path, splits: Path | None, fold: int, out: Path, overwrite: bool) -> None:
-        _write_manifest(name, out, overwrite, root, splits=splits, fold=fold)
+READER_OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "allow_group_overlap": click.option(
+        "--allow-group-overlap", is_flag=True, help="Note a group on both sides of a split instead of refusing it."
+    ),
+    "fold": click.option(
+        "--fold", type=click.IntRange(1, 3), default=1, show_default=True, help="Official split number."
+    ),
+    "labels": click.option("--labels", type=PATH, help="The label file.  [default: the only one in ROOT]"),
+    "mapping": click.option(
+        "--map", "mapping", multiple=True, metavar="OURS=THEIRS", callback=_pairs,
+        help="Column of the manifest = column of FILE.",
+    ),
+    "rate_fps": click.option("--rate-fps", type=float, help="Frames per second of the frame folders."),
+    "root": click.option("--root", type=PATH, help="Folder of the videos.  [default: FILE's folder]"),
+    "seed": click.option(
+        "--seed", type=int, default=0, show_default=True, help="Of the train/test cut where there is none."
+    ),
+    "splits": click.option(
+        "--splits", type=PATH, help="Folder of the official split files.  [default: found under ROOT]"
+    ),
+    "target_columns": click.option(
+        "--target-columns", multiple=True, help="Numeric target columns.  [default: kcal, else target*]"
+    ),
+}  # fmt: skip
+"""How an option of `READERS` is written on the command line."""
 
 
-_official("hmdb51", "HMDB51: ROOT/<class>/<file>.avi and its three official splits.")
-_official("ucf101", "UCF101: ROOT/<class>/<file>.avi, classInd.txt, trainlist0X.txt, testlist0X.txt.")
+def _reader_command(name: str, row: Row) -> None:
+    def command(source: Path, out: Path, overwrite: bool, **options: Any) -> None:
+        _write_manifest(name, out, overwrite, source, **options)
+
+    decorated: Any = out_option(overwrite_option(command))
+    for option in reversed(row.options):
+        decorated = READER_OPTIONS[option](decorated)
+    decorated = click.argument("source", metavar=row.argument, type=PATH)(decorated)
+    manifest.command(name, help=row.layout, short_help=row.summary)(decorated)
+
+
+for _name, _row in READERS.items():
+    _reader_command(_name, _row)
 
 # -- stores ----------------------------------------------------------------------------------------------
 
 
 @main.group()
 def store() -> None:
-    """Look into a store, check it, repair it."""
+    """Look into stores; check, repair, compare, join and convert them."""
 
 
 store_argument = click.argument("path", type=PATH, metavar="STORE")
@@ -321,6 +331,81 @@ def verify(ctx: click.Context, path: Path, as_json: bool) -> None:
             found = check(path, lambda done, total: show(done, total, "", ""))
         emit(found.to_json(), as_json, found.text)
         ctx.exit(SOME_FAILED if found.problems else OK)
+
+
+@store.command("export", short_help="As HDF5, .npy files or safetensors.")
+@store_argument
+@click.argument("out", type=PATH)
+@options_of(ExportConfig)
+@json_option
+def export_(path: Path, out: Path, as_json: bool, **options: Any) -> None:
+    """Write a store to OUT as HDF5, .npy files or safetensors, for programs that read those.
+
+    Example: reelbank store export dinov2.zarr dinov2.h5 --format hdf5 --layout array
+    """
+    with plain_errors():
+        from reelbank.store import export
+
+        with progress_bar("export") as show:
+            result = export(path, out, ExportConfig(**options), lambda done, total: show(done, total, "", ""))
+        emit(result.to_json(), as_json, result.text)
+
+
+@store.command("import", short_help="A store from HDF5, .npy files or safetensors.")
+@click.argument("src", type=PATH)
+@store_argument
+@options_of(ImportConfig)
+@json_option
+@click.pass_context
+def import_(ctx: click.Context, /, src: Path, path: Path, as_json: bool, **options: Any) -> None:
+    """Make a store of the arrays in SRC: an export, or features that another program computed.
+
+    Example: reelbank store import s3d_features/ s3d.zarr --manifest manifest.csv --tap s3d
+    """
+    with plain_errors():
+        from reelbank.store import import_store
+
+        with progress_bar("import") as show:
+            result = import_store(src, path, ImportConfig(**options), lambda done, total: show(done, total, "", ""))
+        emit(result.to_json(), as_json, result.text)
+        ctx.exit(SOME_FAILED if result.has_failures else OK)
+
+
+@store.command("diff", short_help="How two stores differ.")
+@click.argument("a", type=PATH)
+@click.argument("b", type=PATH)
+@json_option
+@click.pass_context
+def diff_(ctx: click.Context, a: Path, b: Path, as_json: bool) -> None:
+    """Say how the stores A and B differ: spec, clips, labels, features; exit status 1 if they do.
+
+    Example: reelbank store diff dinov2.zarr dinov2-fast.zarr
+    """
+    with plain_errors():
+        from reelbank.store import diff
+
+        with progress_bar("diff") as show:
+            found = diff(a, b, lambda done, total: show(done, total, "", ""))
+        emit(found.to_json(), as_json, found.text)
+        ctx.exit(OK if found.equal else SOME_FAILED)
+
+
+@store.command("merge", short_help="Several stores of one spec as one.")
+@click.argument("out", type=PATH)
+@click.argument("stores", type=PATH, nargs=-1, required=True)
+@overwrite_option
+@json_option
+def merge_(out: Path, stores: tuple[Path, ...], overwrite: bool, as_json: bool) -> None:
+    """Join STORES of one spec into the new store OUT; of a clip that several have, the done one is taken.
+
+    Example: reelbank store merge all.zarr part-1.zarr part-2.zarr
+    """
+    with plain_errors():
+        from reelbank.store import merge
+
+        with progress_bar("merge") as show:
+            result = merge(out, stores, overwrite=overwrite, progress=lambda done, total: show(done, total, "", ""))
+        emit(result.to_json(), as_json, result.text)
 
 
 @store.command(short_help="Extract the failed clips again.")
@@ -366,6 +451,16 @@ def heads(as_json: bool) -> None:
 
         found = {name: {"description": row.description, "options": dict(row.options)} for name, row in HEADS.items()}
         emit(found, as_json, lambda: "\n".join(f"{name:<18}{row.description}" for name, row in sorted(HEADS.items())))
+
+
+@main.command(short_help="List the recipes: named experiments.")
+@json_option
+def recipes(as_json: bool) -> None:
+    """List the recipes: experiments that `train-head --recipe NAME` trains row by row."""
+    with plain_errors():
+        from reelbank.heads.recipes import listing, listing_text
+
+        emit(listing(), as_json, listing_text)
 
 
 @main.command(short_help="Cores, devices, disk and weights here.")

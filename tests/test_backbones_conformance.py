@@ -278,9 +278,20 @@ def test_descriptions_load_neither_torch_nor_decoder() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-@pytest.mark.parametrize("name", ["dinov4", "flow:raft", "clip:", "dinov2:vits14-reg:x", "timm", "timm:", "tv3d"])
-def test_unknown_name_lists_the_choices_sorted(name: str) -> None:
-    with pytest.raises(BackboneError, match=r"choose one of clip, clip:rn50, .*, dinov2, .*, flow, .*, timm:NAME of"):
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [
+        ("dinov4", "choose one of clip, dinov2, dinov3, flow, .*; `reelbank backbones` lists"),
+        ("flow:raft", "flow has flow, flow:dis, .*flow:raft-small"),
+        ("clip:", "clip has clip, clip:rn50, clip:vitb16, clip:vitl14"),
+        ("dinov2:vits14-reg:x", "dinov2 has dinov2, .*dinov2:vits14-reg"),
+        ("timm", "timm has timm:NAME of timm.list_models"),
+        ("timm:", "timm has timm:NAME of timm.list_models"),
+        ("tv3d", "tv3d has tv3d:mc3_18, tv3d:mvit_v2_s"),
+    ],
+)
+def test_unknown_name_lists_what_could_be_meant_sorted(name: str, choices: str) -> None:
+    with pytest.raises(BackboneError, match=f"backbone '{name}' is not known; {choices}"):
         backbones.describe(name)
 
 

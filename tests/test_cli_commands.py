@@ -19,12 +19,14 @@ from reelbank import cli
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.probing import ProbeConfig
+from reelbank.manifests.datasets import READERS
 
 RUN = "runs/flow-dis-mlp-jsd-1"
 HEAVY = ("av", "cv2", "matplotlib", "sklearn", "timm", "torch", "torchvision", "zarr")
 COMMANDS = (
-    "", "backbones", "doctor", "featurize", "heads", "manifest", "manifest csv", "manifest folder", "manifest hmdb51",
-    "manifest synth", "manifest ucf101", "predict", "probe", "store", "store info", "store retry", "store verify",
+    "", "backbones", "doctor", "featurize", "heads", "manifest", "manifest synth",
+    *(f"manifest {name}" for name in READERS), "predict", "probe", "recipes", "store", "store diff", "store export",
+    "store import", "store info", "store merge", "store retry", "store verify",
     "train-head",
 )  # fmt: skip
 
@@ -167,11 +169,11 @@ TRAIN = "train-head --store flow-dis.zarr --run {out}/run"
 PROBE = "probe --kmeans 3 --out {out}/probe"
 WRONG: list[tuple[str, str]] = [
     ("featurize", "Missing option '--model'"),
-    ("featurize --model nope", "backbone 'nope' is not known; choose one of clip, dinov2"),
-    ("featurize --model flow:nope", "backbone 'flow:nope' is not known"),
+    ("featurize --model nope", "backbone 'nope' is not known; choose one of clip, dinov2, dinov3, flow"),
+    ("featurize --model flow:nope", "backbone 'flow:nope' is not known; flow has flow, flow:dis"),
     ("featurize --model flow:dis --model flow:dis", "--model names a backbone twice"),
     ("featurize --model flow:dis --model frames --out one.zarr", "put {model} in it"),
-    (f"{FEATURIZE} --tap cls4", "has no tap 'cls4'; choose from flow, hof"),
+    (f"{FEATURIZE} --tap cls4", "has no tap 'cls4'; choose from flow, flow-8bit, hof"),
     (f"{FEATURIZE} --split nope", "the manifest has the splits test, train, unknown, val"),
     (f"{FEATURIZE} --clip nope", "--clip 'nope'"),
     (f"{FEATURIZE} --workers 0", "--workers 0"),
@@ -208,7 +210,7 @@ WRONG: list[tuple[str, str]] = [
     (f"{TRAIN} --tap cls4", "--tap cls4: no store holds it; there are hof"),
     (f"{TRAIN} --target nope", "no such target column; it has kcal"),
     (f"{TRAIN} --label nope", "no manifest column 'nope'"),
-    (f"{TRAIN} --head nope", "is not one of 'conv-aggregation', 'linear', 'mlp'"),
+    (f"{TRAIN} --head nope", "is not one of 'additive', 'attentive', 'conv-aggregation', 'linear', 'mlp'"),
     (f"{TRAIN} --folds 1", "--folds 1"),
     (f"{TRAIN} --folds 50", "50 folds need at least 50 groups"),
     (f"{TRAIN} --epochs 0", "--epochs 0"),

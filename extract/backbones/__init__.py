@@ -109,7 +109,7 @@ BACKBONES: dict[str, Row] = {
     ),
     "pose": Row(
         target="reelbank.extract.backbones.pose:define",
-        summary="annotated poses as 25 keypoints, box and heatmaps (`:given-box`); `:keypoint-rcnn` finds them in video",
+        summary="annotated poses: 25 keypoints, box and heatmaps (`:given-box`); `:keypoint-rcnn` finds them in video",
         variants=("given-box", "keypoint-rcnn"),
     ),
     "resnet18": Row(
@@ -223,12 +223,19 @@ def save_state(backbone: Backbone, path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
+def _choices(family: str) -> str:
+    """What could have been meant: the variants of a known family, else the families."""
+    row = BACKBONES.get(family)
+    if row is not None:
+        return f"{family} has {', '.join(sorted(family_names(family, row))) or f'{family}:{row.open_variants}'}"
+    return f"choose one of {', '.join(sorted(BACKBONES))}; `reelbank backbones` lists their variants and taps"
+
+
 def _define(name: str) -> Definition:
     family, _, variant = name.partition(":")
     row = BACKBONES.get(family)
     if row is None or not (name in family_names(family, row) or (row.open_variants and variant)):
-        openly = "".join(f", {family}:{row.open_variants}" for family, row in BACKBONES.items() if row.open_variants)
-        raise BackboneError(f"backbone {name!r} is not known; choose one of {', '.join(names())}{openly}")
+        raise BackboneError(f"backbone {name!r} is not known; {_choices(family)}")
     module_name, _, function = row.target.partition(":")
     definition = getattr(importlib.import_module(module_name), function)(family, variant)
     assert isinstance(definition, Definition)

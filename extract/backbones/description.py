@@ -98,7 +98,7 @@ class BackboneInfo:
             "name": self.name,
             "taps": taps,
             "default_taps": list(self.default_taps),
-            "preprocess": self.preprocess.to_json(),
+            "preprocess": asdict(self.preprocess),
             "step_frames": list(self.step_frames),
             "source": self.source,
             "weights": [asdict(source) for source in self.sources],

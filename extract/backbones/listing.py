@@ -69,16 +69,21 @@ def regenerate(readme: Path) -> None:
 
 
 def text(width: int | None = None) -> str:
-    """The table and a sentence per family; `width` in characters, None for the terminal's."""
+    """The table without the names of weights files, and a sentence per family.
+
+    Args:
+        width: in characters; None for the terminal's.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title="Backbones", title_justify="left", show_lines=True)
-    for column in COLUMNS:
+    backbone, reads, taps, _, licence = COLUMNS
+    for column in (backbone, reads, taps, licence):
         table.add_column(column, overflow="fold")
-    for name, reads, taps, weights, licence in rows():
-        table.add_row(*map(Text, (name, reads, "\n".join(taps), weights, licence)))
+    for name, read, stored, _, granted in rows():
+        table.add_row(*map(Text, (name, read, "\n".join(stored), granted)))
     console = Console(width=width)
     with console.capture() as captured:
         console.print(table)

@@ -1,0 +1,169 @@
+"""Projects the time of the whole stepwise recipe (table 3.4) from two epochs on features of its real size.
+
+2,476 clips x 160 steps x 1536, RAdam, convolutional aggregation, KLD, batch 4; 9 distinct trainings of 200 epochs. What
+is written is measured (seconds of a step) or a PROJECTION (everything in hours), and called so. The peer is the same
+step fed by a DataLoader, one training after the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from reelbank.benchmarks.measuring import RESULTS, torch_threads
+from reelbank.heads.config import TrainConfig
+from reelbank.heads.flat import FlatParameters
+from reelbank.heads.losses import LOSSES
+from reelbank.heads.models import HeadShape, build_head
+from reelbank.heads.optimization import make_optimizer
+from reelbank.heads.recipes import RECIPES
+
+CLIPS, STEPS, DIMENSION, BATCH, CLASSES, BINS = 2476, 160, 1536, 4, 27, 1000
+STORED = 90  # steps that lie in the store; the 160 are read by index
+EPOCHS, TRAININGS = 200, 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much is measured: clips held, and steps of each of two epochs."""
+
+    clips: int
+    steps: int
+
+
+SIZES = {"tiny": Size(clips=8, steps=1), "normal": Size(clips=64, steps=16), "full": Size(clips=CLIPS, steps=619)}
+
+
+class _Clips(Dataset[tuple[torch.Tensor, int]]):
+    """One clip per item, gathered to 160 steps: what a plain loader reads."""
+
+    def __init__(self, features: torch.Tensor, index: torch.Tensor) -> None:
+        self._features, self._index = features, index
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    def __getitem__(self, item: int) -> tuple[torch.Tensor, int]:
+        return self._features[item, self._index].float(), item
+
+
+def project(scale: str) -> dict[str, Any]:
+    """Median seconds of a step of ours and of the peer's over two epochs, and the projections."""
+    size = SIZES[scale]
+    random = np.random.default_rng(0)
+    features = torch.from_numpy(random.standard_normal((size.clips, STORED, DIMENSION), dtype=np.float32)).half()
+    starts = [*range(0, 80, 10), 74, 74]
+    index = torch.tensor([start + i for start in starts for i in range(16)])
+    labels = torch.from_numpy(random.integers(CLASSES, size=size.clips))
+    targets = torch.softmax(torch.from_numpy(random.standard_normal((size.clips, BINS), dtype=np.float32)), dim=1)
+    with torch_threads(1):
+        ours = _seconds(_our_step(features, index, labels, targets), size)
+        theirs = _seconds(_their_step(features, index, labels, targets), size)
+    steps = -(-CLIPS // BATCH)
+    cores = os.cpu_count() or 1
+    hours = {name: seconds * steps * EPOCHS * TRAININGS / 3600 for name, seconds in (("ours", ours), ("peer", theirs))}
+    return {
+        "what": f"{TRAININGS} trainings x {EPOCHS} epochs x {steps} steps, batch {BATCH}, {STEPS} x {DIMENSION}",
+        "rows_of_the_table": RECIPES["calories/table-3.4-stepwise"].num_rows,
+        "measured": {"clips": size.clips, "steps_per_epoch": size.steps, "epochs": 2, "seconds_per_step": ours},
+        "measured_peer": {"what": "torch's RAdam, DataLoader without workers", "seconds_per_step": theirs},
+        "projection": {
+            "core_hours": hours["ours"],
+            "hours_on_2_cores": hours["ours"] / 2,
+            "peer_hours_one_by_one": hours["peer"],
+        },
+        "machine": {"cores": cores, "torch": torch.__version__, "threads": 1},
+        "scale": scale,
+    }
+
+
+def _seconds(step: Callable[[], None], size: Size) -> float:
+    """Median seconds of a step of two epochs, after one that warms up."""
+    step()
+    times = []
+    for _ in range(2 * size.steps):
+        begun = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times)
+
+
+def _loss(logits: dict[str, torch.Tensor], labels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    onehot = torch.nn.functional.one_hot(labels, CLASSES).float()
+    return LOSSES["ce"](logits["label"], onehot).mean() + LOSSES["kld"](logits["target"], targets).mean()
+
+
+def _head() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build_head(
+        "conv-aggregation",
+        HeadShape(taps={"x": DIMENSION}, outputs={"label": CLASSES, "target": BINS}, num_steps=STEPS),
+    )
+
+
+def _our_step(
+    features: torch.Tensor, index: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor
+) -> Callable[[], None]:
+    head = _head()
+    flat = FlatParameters(head)
+    optimizer = make_optimizer(flat.values, TrainConfig(store=(Path("none"),), optimizer="radam", lr=1e-4))
+    mask = torch.ones(BATCH, STEPS, dtype=torch.bool)
+
+    def step() -> None:
+        clips = torch.randint(len(features), (BATCH,))
+        flat.gradient.zero_()
+        batch = features[clips.unsqueeze(1), index.unsqueeze(0)].float()
+        _loss(head({"x": batch}, mask), labels[clips], targets[clips]).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step
+
+
+def _their_step(
+    features: torch.Tensor, index: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor
+) -> Callable[[], None]:
+    head = _head()
+    optimizer = torch.optim.RAdam(head.parameters(), lr=1e-4, weight_decay=1e-5)
+    mask = torch.ones(BATCH, STEPS, dtype=torch.bool)
+    loader = DataLoader(_Clips(features, index), batch_size=BATCH, shuffle=True, drop_last=True)
+    state = {"batches": iter(loader)}
+
+    def step() -> None:
+        try:
+            batch, clips = next(state["batches"])
+        except StopIteration:
+            state["batches"] = iter(loader)
+            batch, clips = next(state["batches"])
+        optimizer.zero_grad()
+        _loss(head({"x": batch}, mask), labels[clips], targets[clips]).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step
+
+
+def main() -> None:
+    """Writes table34.json and prints it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", choices=sorted(SIZES), default="normal", help="how much is measured")
+    parser.add_argument("--out", type=Path, default=RESULTS / "projections", help="folder of the JSON file")
+    arguments = parser.parse_args()
+    result = project(arguments.scale)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(result, indent=1)
+    (arguments.out / "table34.json").write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
