@@ -80,7 +80,7 @@ def progress_bar(description: str) -> Iterator[Callable[[float, float, str, str]
 
         def show(done: float, total: float, info: str, note: str) -> None:
             if note:
-                console.print(note, style="yellow", markup=False, highlight=False)
+                console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
             bar.update(task, completed=done, total=total or None, info=info)
             tenth, now = int(10 * done / total) if total else 0, time.monotonic()
             waited = now - state["told"]

@@ -53,6 +53,8 @@ class Predictor:
     Attributes:
         labels: class names in the order of the logits, None without a class output.
         bins: of the target output, None without one.
+        segments: rule of the segments that it reads (`TrainConfig.segments`).
+        estimate: the value that a distribution over the bins stands for (`TrainConfig.estimate`).
         sources: for each store of the training: {"spec": its FeatureSpec as JSON, "keys": {key: tap}}.
     """
 
@@ -65,6 +67,8 @@ class Predictor:
     normalization: Normalization
     sources: tuple[Mapping[str, Any], ...]
     head: nn.Module
+    segments: str | None = None
+    estimate: str = "argmax"
 
     def save(self, path: Path) -> None:
         """Writes the predictor to `path`."""
@@ -80,6 +84,8 @@ class Predictor:
             "labels": None if self.labels is None else list(self.labels),
             "bins": None if self.bins is None else self.bins.to_json(),
             "pool": self.pool,
+            "segments": self.segments,
+            "estimate": self.estimate,
             "normalize": self.normalization.kind,
             "sources": [dict(source) for source in self.sources],
         }
@@ -110,6 +116,8 @@ class Predictor:
             labels=None if header["labels"] is None else tuple(header["labels"]),
             bins=None if header["bins"] is None else Bins.from_json(header["bins"]),
             pool=header["pool"],
+            segments=header.get("segments"),
+            estimate=header.get("estimate", "argmax"),
             normalization=Normalization(kind=header["normalize"], **statistics),
             sources=tuple(header["sources"]),
             head=head,

@@ -6,14 +6,18 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from reelbank.heads import augmentation
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.models import HEADS
+from reelbank.store.errors import StoreError
+from reelbank.store.indexing import SegmentRule, parse_segments
 from reelbank.store.options import option
 
 LOSS_NAMES = ("ce", "jsd", "kld")
 OPTIMIZER_NAMES = ("adam", "adamw", "radam", "rmsprop", "sgd")
 SCHEDULE_NAMES = ("multistep", "none", "plateau", "step")
 EXECUTOR_NAMES = ("auto", "processes", "stacked")
+ESTIMATES = ("argmax", "expectation", "median")
 SWEEP_METRICS = ("auto", "val_accuracy", "val_loss", "val_mae")
 
 
@@ -69,7 +73,32 @@ class TrainConfig:
         choices=("best", "last"),
     )
     pool: str = option("mean", "--pool", "what heads without steps get of a clip's steps", choices=("mean", "mean+std"))
+    segments: str | None = option(
+        None,
+        "--segments",
+        "read the stored steps as overlapping segments, by index: segments:16:starts=guard (90 steps give 160) or "
+        "segments:16:stride=8; heads without steps get the mean over them; none, the default: every step once",
+    )
     view: int = option(0, "--view", "stored view to read; 0 is the evaluation view")
+    train_views: str = option(
+        "one",
+        "--train-views",
+        "all: every stored view of a training clip is a training row, beside --view; others keep to --view",
+        choices=("all", "one"),
+    )
+    augment: tuple[str, ...] = option(
+        (),
+        "--augment",
+        "METHOD[=AMOUNT]: one more copy of each training clip; dropout (0.1), noise (0.1), scaling (0.1), shift (2)",
+        multiple=True,
+    )
+    train_clips: int = option(0, "--train-clips", "train on at most this many clips, drawn class by class; 0: all")
+    balance: str = option(
+        "none",
+        "--balance",
+        "draw the clips of an epoch with replacement, so that classes or groups are as frequent as each other",
+        choices=("class", "group", "none"),
+    )
     normalize: str = option(
         "zscore",
         "--normalize",
@@ -99,6 +128,12 @@ class TrainConfig:
         "soft", "--target-labels", "soft: Gaussian over bins, hard: one bin", choices=("hard", "soft")
     )
     reduction: str = option("sum", "--reduction", "of the target's loss over its bins", choices=("mean", "sum"))
+    estimate: str = option(
+        "argmax",
+        "--estimate",
+        "the value that a predicted distribution over bins stands for: its highest bin, its mean or its median",
+        choices=ESTIMATES,
+    )
     class_weights: str = option(
         "none",
         "--class-weights",
@@ -137,6 +172,15 @@ class TrainConfig:
     threads: int = option(1, "--threads", "CPU threads of a step; 1 is fastest for small batches and bit-reproducible")
     checkpoint_seconds: float = option(10.0, "--checkpoint-seconds", "least time between two checkpoints for --resume")
     report: bool = option(True, "--report", "write report.html and figures at the end")
+
+    recipe: str | None = option(
+        None, "--recipe", "train the rows of a named experiment (`reelbank recipes`) and write its report into --run"
+    )
+    quick: bool = option(
+        False, "--quick", "recipe: a twentieth of the epochs on at most 64 training clips, said in the report"
+    )
+    markdown: bool = option(False, "--markdown", "recipe: also write its table as table.md")
+    latex: bool = option(False, "--latex", "recipe: also write its table as table.tex")
 
     sweep: tuple[str, ...] = option(
         (), "--sweep", "FIELD=A,B,C: train one member per value; several make a grid of all combinations", multiple=True
@@ -179,8 +223,12 @@ class TrainConfig:
             "momentum",
             "seed",
             "workers",
+            "train_clips",
+            "checkpoint_seconds",
         ):
             self._at_least(name, 0)
+        if self.milestones and min(self.milestones) < 1:
+            raise TrainingError(f"--milestone {min(self.milestones)} must be 1 or more: the epochs are counted from 1")
         for name in ("lr", "eps", "sigma", "factor", "alpha"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise TrainingError(f"{self._flag(name)} {getattr(self, name)} must be above 0")
@@ -208,13 +256,35 @@ class TrainConfig:
         if self.pool != "mean" and HEADS[self.head].needs_steps:
             raise TrainingError(f"--pool {self.pool} has no meaning for head {self.head!r}, which reads every step")
 
+        self.segment_rule()
+        augmentation.parse(self.augment)
+        if self.augment and not HEADS[self.head].needs_steps and (self.pool != "mean" or self.normalize == "l2"):
+            raise TrainingError(
+                f"--augment with head {self.head!r} makes its copies before the mean over time; it needs "
+                "--pool mean and --normalize zscore or none"
+            )
+        if self.recipe is None:
+            for name in ("quick", "markdown", "latex"):
+                if getattr(self, name):
+                    raise TrainingError(f"--{name} belongs to --recipe NAME; `reelbank recipes` lists them")
+        elif self.sweep:
+            raise TrainingError("--recipe says itself what is trained; leave --sweep out, or leave --recipe out")
         if self.stepwise and not self.sweep:
             raise TrainingError("--stepwise tunes the fields of --sweep FIELD=A,B,C; give at least one")
+
+    def segment_rule(self) -> SegmentRule | None:
+        """The rule of `segments`, None where every step is read once. Raises TrainingError for one it cannot read."""
+        if self.segments in (None, "none"):
+            return None
+        try:
+            return parse_segments(str(self.segments))
+        except StoreError as error:
+            raise TrainingError(f"--segments {error}") from None
 
     @property
     def is_sweep(self) -> bool:
         """Whether this asks for several trainings (`reelbank.heads.sweep`) instead of one."""
-        return bool(self.sweep) or self.repeats > 1
+        return self.recipe is None and (bool(self.sweep) or self.repeats > 1)
 
     def _flag(self, name: str) -> str:
         flag: str = next(f.metadata["flag"] for f in fields(self) if f.name == name)

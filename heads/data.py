@@ -20,6 +20,7 @@ import reelbank.store
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.events import Event, Progress
 from reelbank.store import Store
+from reelbank.store.indexing import SegmentRule
 
 GATHER_ROWS = 256  # rows read from the store at once: bounds the extra memory while a tap is loaded
 
@@ -197,10 +198,11 @@ class Features:
 
     Attributes:
         arrays: {key: (N, T, D)} in the stored dtype, or float32 with T = 1 if pooled.
-        mask: (N, T) bool, True where a step is valid.
+        mask: (N, T) bool, True where a step is valid; (N, S) where there is a `step_index`.
         means, variances: {key: (N, D) float64}: each clip's own over its steps, from which statistics of any
             part follow without reading the steps. The variance of a pooled `std` is 0.
-        num_steps: (N,) int64.
+        num_steps: (N,) int64, of the stored steps.
+        step_index: (N, S) int64, the steps of `arrays` that a head reads, in order and with repeats; None: all, once.
     """
 
     arrays: Mapping[str, Tensor]
@@ -208,6 +210,7 @@ class Features:
     means: Mapping[str, NDArray[np.float64]]
     variances: Mapping[str, NDArray[np.float64]]
     num_steps: NDArray[np.int64]
+    step_index: Tensor | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -216,13 +219,22 @@ class Features:
 
 
 def load_features(
-    table: ClipTable, *, needs_steps: bool, pool: str = "mean", view: int = 0, progress: Progress | None = None
+    table: ClipTable,
+    *,
+    needs_steps: bool,
+    pool: str = "mean",
+    view: int = 0,
+    segments: SegmentRule | None = None,
+    progress: Progress | None = None,
 ) -> Features:
     """Reads the features of every clip of `table` into memory.
 
     Args:
         needs_steps: True reads all steps, False the stored moments.
         pool: `mean` or `mean+std` (side by side, 2 D), for heads without steps.
+        segments: the steps are read as these segments, by index: nothing is held twice. Without steps the moments are
+            those over the segments, weighted sums over the stored steps. Statistics for the normalisation stay those of
+            the stored steps (SYSTEMS.md 1.3: over all rows).
 
     Raises:
         TrainingError: a clip whose features are not finite, or stores with different steps of one clip.
@@ -247,15 +259,29 @@ def load_features(
                 means[key], variances[key] = mean.astype(np.float64), std.astype(np.float64) ** 2
             else:
                 vector = np.concatenate([mean, std], axis=1) if pool == "mean+std" else mean
-                arrays[key] = torch.from_numpy(vector).unsqueeze(1)
+                read = vector
+                if segments is not None:
+                    both = _segment_moments(source.store, tap, rows, view, segments)
+                    read = np.concatenate(both, axis=1) if pool == "mean+std" else both[0]
+                arrays[key] = torch.from_numpy(read).unsqueeze(1)
                 means[key] = vector.astype(np.float64)
                 variances[key] = np.zeros_like(means[key])
                 variances[key][:, : std.shape[1]] = std.astype(np.float64) ** 2
             if progress is not None:
                 progress(Event(stage="load", done=len(arrays), total=total, message=f"tap {key}: {len(rows)} clips"))
-    longest = int(num_steps.max())
-    mask = torch.from_numpy(np.arange(longest) < num_steps[:, None]) if needs_steps else torch.ones(len(table), 1) > 0
-    return Features(arrays=arrays, mask=mask, means=means, variances=variances, num_steps=num_steps)
+    index = None
+    if not needs_steps:
+        mask = torch.ones(len(table), 1) > 0
+    elif segments is None:
+        mask = torch.from_numpy(np.arange(int(num_steps.max())) < num_steps[:, None])
+    else:
+        index, mask = map(torch.from_numpy, segments.table(num_steps))
+        if index.shape[1] <= int(num_steps.max()):  # taken out at once: nothing grows
+            clips = torch.arange(len(index)).unsqueeze(1)
+            arrays, index = {key: array[clips, index] for key, array in arrays.items()}, None
+    return Features(
+        arrays=arrays, mask=mask, means=means, variances=variances, num_steps=num_steps, step_index=index
+    )  # fmt: skip
 
 
 def _refuse_not_finite(table: ClipTable, key: str, *moments: NDArray[np.float32]) -> None:
@@ -276,3 +302,22 @@ def _read_steps(store: Store, tap: str, rows: NDArray[np.int64], view: int) -> T
         part, _ = store.gather(tap, rows[start : start + GATHER_ROWS], view)
         out[start : start + len(part), : part.shape[1]] = part
     return torch.from_numpy(out)
+
+
+def _segment_moments(
+    store: Store, tap: str, rows: NDArray[np.int64], view: int, segments: SegmentRule
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and population standard deviation (N, D) over the steps that the segments read, repeats counted."""
+    dimension = store.taps[tap].shape[0]
+    means = np.empty((len(rows), dimension), dtype=np.float32)
+    stds = np.empty_like(means)
+    steps = store.num_steps[rows]
+    shares = {count: segments.multiplicities(count) for count in np.unique(steps).tolist()}
+    for start in range(0, len(rows), GATHER_ROWS):
+        part, _ = store.gather(tap, rows[start : start + GATHER_ROWS], view)
+        for i, (array, count) in enumerate(zip(part, steps[start : start + GATHER_ROWS].tolist(), strict=True), start):
+            weights = shares[count] / max(1, shares[count].sum())
+            values = array[:count].astype(np.float64)
+            mean = weights @ values
+            means[i], stds[i] = mean, np.sqrt(weights @ (values - mean) ** 2)
+    return means, stds

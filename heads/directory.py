@@ -16,11 +16,13 @@ from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.evaluation import Predictions
 from reelbank.heads.jobs import Prepared
+from reelbank.heads.metrics import point_estimate
+from reelbank.heads.targets import Bins
 
 # Fields that may differ between a run and its resumption: they change where and how long, not the numbers.
 FREE_FIELDS = (
     *("run", "overwrite", "resume", "epochs", "device", "threads", "checkpoint_seconds", "report", "store"),
-    *("sweep", "repeats", "stepwise", "sweep_by", "executor", "workers"),
+    *("sweep", "repeats", "stepwise", "sweep_by", "executor", "workers", "markdown", "latex"),
 )
 
 
@@ -67,7 +69,9 @@ def refuse_other_config(directory: Path, config: TrainConfig) -> None:
     """Raises TrainingError if `directory` holds a run of another configuration than `config`, naming the fields."""
     stored = read_json(directory / "config.json")["config"]
     asked = config.to_json()
-    names = [name for name in asked if name not in FREE_FIELDS and stored.get(name) != asked[name]]
+    # A run of an earlier version lacks newer fields: it was trained with their defaults.
+    defaults = TrainConfig(store=config.store).to_json()
+    names = [name for name in asked if name not in FREE_FIELDS and stored.get(name, defaults[name]) != asked[name]]
     if names:
         lines = [f"  {name}: the run has {stored.get(name)!r}, asked {asked[name]!r}" for name in names]
         raise TrainingError(
@@ -137,7 +141,7 @@ def write_predictions(path: Path, prepared: Prepared, parts: Iterable[Prediction
     """predictions.csv of a run: see run.py for the columns."""
     columns = ["clip_id", "split", "fold", "group", "label", "predicted", "probability", "correct"]
     if prepared.bins is not None:
-        columns += ["target", "predicted_target"]
+        columns += ["target", "predicted_target", "target_cdf"]
     temporary = path.with_name(f".{path.name}.part")
     with temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
@@ -147,8 +151,20 @@ def write_predictions(path: Path, prepared: Prepared, parts: Iterable[Prediction
     temporary.replace(path)
 
 
+def mass_below(probabilities: np.ndarray, bins: Bins, value: float) -> float:
+    """How much of a predicted distribution (K,) lies below `value`, its own bin counted half.
+
+    Over many clips evenly spread in [0, 1] where the distributions are right (Dawid 1984, the prequential approach).
+    """
+    place = int(bins.nearest(np.array([value]))[0])
+    return float(probabilities[:place].sum() + 0.5 * probabilities[place])
+
+
 def _rows(prepared: Prepared, part: Predictions) -> Iterable[dict[str, Any]]:
     table = prepared.table
+    if prepared.bins is not None:
+        values, kind = prepared.bins.values(), prepared.config.estimate
+        predicted = point_estimate(part.probabilities["target"], values, kind)
     for i, row in enumerate(part.rows.tolist()):
         entry: dict[str, Any] = {
             "clip_id": table.clip_ids[row],
@@ -168,7 +184,8 @@ def _rows(prepared: Prepared, part: Predictions) -> Iterable[dict[str, Any]]:
                 entry["correct"] = str(int(entry["predicted"] == entry["label"]))
         if prepared.bins is not None and prepared.target_values is not None:
             value = prepared.target_values[row]
-            predicted = prepared.bins.values()[part.probabilities["target"][i].argmax()]
             entry["target"] = f"{value:.6g}" if np.isfinite(value) else ""
-            entry["predicted_target"] = f"{predicted:.6g}"
+            entry["predicted_target"] = f"{predicted[i]:.6g}"
+            if np.isfinite(value):
+                entry["target_cdf"] = f"{mass_below(part.probabilities['target'][i], prepared.bins, value):.6f}"
         yield entry

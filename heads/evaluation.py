@@ -82,6 +82,7 @@ def target_scores(prepared: Prepared, predictions: Predictions) -> tuple[TargetS
         bin_values=prepared.bins.values(),
         truth=values[known],
         labels=prepared.bins.distributions(values[known]),
+        estimate=prepared.config.estimate,
     )
     return scores, predictions.rows[known]
 

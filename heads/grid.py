@@ -20,6 +20,7 @@ FIXED_FIELDS = frozenset(
         *("store", "run", "overwrite", "resume", "report", "device", "threads", "checkpoint_seconds", "seed"),
         *("join", "label", "target", "folds", "select_on", "shuffle_labels"),
         *("sweep", "repeats", "stepwise", "sweep_by", "executor", "workers"),
+        *("recipe", "quick", "markdown", "latex"),
     ]
 )
 # Fields that change the scale of the loss: losses of members that differ in them cannot be compared.

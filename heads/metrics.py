@@ -41,13 +41,15 @@ class ClassScores:
 class TargetScores:
     """Predictions of the binned target.
 
-    `probabilities` (N, K), `bin_values` (K,) and `truth` (N,) in target units, `labels` (N, K) softened truth.
+    `probabilities` (N, K), `bin_values` (K,) and `truth` (N,) in target units, `labels` (N, K) softened truth,
+    `estimate` what `predicted` is (`point_estimate`).
     """
 
     probabilities: Array
     bin_values: Array
     truth: Array
     labels: Array
+    estimate: str = "argmax"
 
     def __post_init__(self) -> None:
         _same_rows(self.probabilities, self.truth)
@@ -56,9 +58,26 @@ class TargetScores:
 
     @property
     def predicted(self) -> Array:
-        """Value of the most probable bin of each clip, (N,); the lowest of equals."""
-        values: Array = self.bin_values[self.probabilities.argmax(axis=1)]
-        return values
+        """The value that each clip's distribution stands for, (N,)."""
+        return point_estimate(self.probabilities, self.bin_values, self.estimate)
+
+
+def point_estimate(probabilities: Array, bin_values: Array, kind: str) -> Array:
+    """One value per distribution, (N, K) and (K,) -> (N,).
+
+    argmax: the value of the most probable bin, the lowest of equals; expectation: the mean, which has the least squared
+    error if the distribution is right; median: the first bin at which half of the mass is reached, which has the least
+    absolute error.
+    """
+    values: Array
+    if kind == "expectation":
+        values = probabilities @ bin_values
+    elif kind == "median":
+        sums = probabilities.cumsum(axis=1)
+        values = bin_values[(sums >= 0.5 * sums[:, -1:]).argmax(axis=1)]
+    else:
+        values = bin_values[probabilities.argmax(axis=1)]
+    return values
 
 
 def _same_rows(probabilities: Array, truth: Array) -> None:
@@ -92,7 +111,7 @@ def macro_f1(truth: Array, predicted: Array) -> float:
 
 
 def absolute_errors(scores: TargetScores) -> Array:
-    """|value of the most probable bin - truth| in target units: (N,)."""
+    """|predicted value - truth| in target units: (N,)."""
     errors: Array = np.abs(scores.predicted - scores.truth)
     return errors
 

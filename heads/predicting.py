@@ -16,9 +16,11 @@ from reelbank.heads.directory import read_json
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.events import Event, Progress
 from reelbank.heads.jobs import choose_device
+from reelbank.heads.metrics import point_estimate
 from reelbank.heads.models import head_row
 from reelbank.heads.training import Resident, cpu_threads, probabilities
 from reelbank.store.errors import SpecMismatch
+from reelbank.store.indexing import parse_segments
 from reelbank.store.spec import FeatureSpec, differences
 
 # Spec fields that may differ: other taps are not read, views after 0 are not used, the path of a weights file is
@@ -175,7 +177,8 @@ def _averaged(
     """Mean over the predictors of their probabilities, {output: float64 (N, K)}."""
     first = predictors[0]
     needs_steps = head_row(first.head_name).needs_steps
-    features = load_features(table, needs_steps=needs_steps, pool=first.pool, progress=progress)
+    segments = None if first.segments is None else parse_segments(first.segments)
+    features = load_features(table, needs_steps=needs_steps, pool=first.pool, segments=segments, progress=progress)
     rows = np.arange(len(table))
     total: dict[str, np.ndarray] = {}
     for done, predictor in enumerate(predictors, start=1):
@@ -196,7 +199,7 @@ def _result(
         predicted = np.array(predictor.labels, dtype=str)[best]
         probability = averaged["label"][np.arange(len(best)), best]
     if predictor.bins is not None:
-        values = predictor.bins.values()[averaged["target"].argmax(axis=1)]
+        values = point_estimate(averaged["target"], predictor.bins.values(), predictor.estimate)
     notes = [f"{count} clips are left out: {reason}." for reason, count in table.left_out]
     if (table.splits == "train").any():
         notes.append("If clips of split 'train' trained this head, what it says of them is no test.")

@@ -293,6 +293,8 @@ def keep_trained(prepared: Prepared, partition: Partition, trainer: Trainer, fol
         labels=prepared.labels,
         bins=prepared.bins,
         pool=job.config.pool,
+        segments=None if (rule := job.config.segment_rule()) is None else rule.text,
+        estimate=job.config.estimate,
         normalization=job.resident.normalization,
         sources=tuple({"spec": entry["spec"], "keys": entry["keys"]} for entry in describe_sources(prepared.table)),
         head=trainer.head,

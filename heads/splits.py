@@ -126,6 +126,16 @@ def _without_needed_groups(held: np.ndarray, labels: np.ndarray, groups: np.ndar
     return held
 
 
+def thinned(rows: np.ndarray, labels: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """At most `most` of `rows`, ascending: drawn class by class in turns, so that every class keeps a clip."""
+    order = np.random.default_rng(seed).permutation(rows)
+    turns = np.empty(len(order), dtype=np.int64)
+    for label in np.unique(labels[order]):
+        places = np.flatnonzero(labels[order] == label)
+        turns[places] = np.arange(len(places))
+    return np.sort(order[np.argsort(turns, kind="stable")[:most]])
+
+
 def make_partitions(
     *, splits: np.ndarray, labels: np.ndarray, groups: np.ndarray, folds: int, select_on: str, seed: int
 ) -> tuple[Partition, ...]:

@@ -106,7 +106,8 @@ def train_stacked(configs: Sequence[TrainConfig], folder: Path, workers: int, do
 def _group(prepared: Prepared, partition: Partition) -> tuple[Any, ...]:
     """Equal for partitions that can be trained in one stack."""
     fixed = [(name, str(value)) for name, value in prepared.config.to_json().items() if name not in OWN_FIELDS]
-    own_labels = prepared.config.seed if prepared.config.shuffle_labels else None
+    drawn = prepared.config.shuffle_labels or prepared.config.augment
+    own_labels = prepared.config.seed if drawn else None
     bins = None if prepared.bins is None else tuple(prepared.bins.to_json().values())
     return (*fixed, own_labels, bins, prepared.labels, partition.train.tobytes(), partition.val.tobytes())
 

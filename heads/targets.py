@@ -78,6 +78,17 @@ class Bins:
         return soft
 
 
+def estimate_of_logits(logits: Tensor, bin_values: Tensor, kind: str) -> Tensor:
+    """The value (B,) that each predicted distribution stands for: `reelbank.heads.metrics.point_estimate` in torch."""
+    if kind == "argmax":
+        return bin_values[logits.argmax(dim=1)]
+    q = logits.softmax(dim=1)
+    if kind == "expectation":
+        return q @ bin_values
+    sums = q.cumsum(dim=1)
+    return bin_values[(sums >= 0.5 * sums[:, -1:]).to(torch.uint8).argmax(dim=1)]
+
+
 def make_bins(
     target: str,
     train_values: np.ndarray,

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -158,6 +158,14 @@ class Progression:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
 
 
+@runtime_checkable
+class FittedHead(Protocol):
+    """A head on pooled vectors that looks at those of the training clips once, before its first step."""
+
+    def fit(self, vectors: Tensor) -> None:
+        """`vectors` (n, D), normalised."""
+
+
 def stream_seed(*path: int) -> int:
     """A seed for one purpose, from the run's seed and what it is for; streams do not overlap."""
     return int(np.random.SeedSequence(path).generate_state(1, np.uint64)[0] >> 1)
@@ -271,6 +279,8 @@ class Trainer:
         self._fold = 0 if job.fold is None else job.fold + 1
         with seeded(stream_seed(config.seed, self._fold, 0), job.device):
             self.head = build_head(config.head, job.shape, job.options).to(job.device)
+        if isinstance(self.head, FittedHead):
+            self.head.fit(job.resident.vectors()[torch.from_numpy(job.train).to(job.device)])
         self.flat = FlatParameters(self.head)
         self._direct = DirectPass(self.head) if isinstance(self.head, LayeredHead) else None
         self.optimizer = make_optimizer(self.flat.values, config)

@@ -18,6 +18,7 @@ RANDOM_WEIGHTS_WARNING = (
 
 
 MAX_LISTED = 20
+MAX_VIEWS_LISTED = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +64,12 @@ class Description:
         least, most = self.num_steps
         steps = f"{least}" if least == most else f"{least} to {most}"
         lines = [
-            f"{self.path}: {self.spec['backbone']}, {self.num_clips} clips, {self.num_bytes / 1e6:.1f} MB of features",
+            f"{self.path}: {self.spec['backbone']}, {self.num_clips} clips, {readable(self.num_bytes)} of features",
             "  clips     "
             + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in self.counts.items() if count),
             "  splits    " + ", ".join(f"{name} {done}/{total}" for name, (done, total) in self.splits.items()),
             f"  steps     {steps} per clip, sampling {self.spec['sampling']}",
+            *([f"  views     {_views_text(self.spec)}"] if len(self.spec["views"]) > 1 else []),
             *(
                 f"  tap       {name}: {'x'.join(map(str, shape))} {dtype} per step"
                 + (f", {codec}" if codec != "none" else "")
@@ -83,6 +85,23 @@ class Description:
         if self.weights_are_random:
             lines.append(RANDOM_WEIGHTS_WARNING)
         return "\n".join(lines)
+
+
+def _views_text(spec: dict[str, Any]) -> str:
+    views, split = spec["views"], spec["view_split"]
+    names = ", ".join(views[:MAX_VIEWS_LISTED])
+    more = f" and {len(views) - MAX_VIEWS_LISTED} more, see --json" if len(views) > MAX_VIEWS_LISTED else ""
+    who = "every clip" if split == "all" else f"clips of split {split}, the first for others"
+    return f"{len(views)} for {who}: {names}{more}"
+
+
+def readable(count: float) -> str:
+    """Bytes with a decimal unit: 5.9 MB."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
 
 
 def describe(path: Path | str) -> Description:

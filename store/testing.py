@@ -102,8 +102,8 @@ def write_store(
                     assert array is not None
                     stage.append(tap, array)
                     steps = len(array)
-                    for number, arrays in enumerate(extra, start=1):
-                        found = arrays[tap]
+                    for number, further in enumerate(extra, start=1):
+                        found = further[tap]
                         assert found is not None
                         stage.append(tap, found, number)
                 thumbnail = thumbnails[i] if thumbnails else None

@@ -408,7 +408,7 @@ def test_bad_stores_are_errors(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"store": ()}, "--store names no store"),
-        ({"head": "lstm"}, "--head 'lstm' is not one of conv-aggregation, linear, mlp"),
+        ({"head": "lstm"}, "--head 'lstm' is not one of additive, attentive, conv-aggregation, linear, mlp"),
         ({"loss": "mse"}, "--loss 'mse' is not one of ce, jsd, kld"),
         ({"epochs": 0}, "--epochs 0 must be 1 or more"),
         ({"lr": -1.0}, "--lr -1.0 must be above 0"),

@@ -31,6 +31,17 @@ class HeadRow:
 
 
 HEADS: dict[str, HeadRow] = {
+    "additive": HeadRow(
+        factory="reelbank.heads.models.additive:build",
+        description="a curve per feature of the pooled vector, summed: for clips unlike those of training",
+        needs_steps=False,
+    ),
+    "attentive": HeadRow(
+        factory="reelbank.heads.models.attentive:build",
+        description="learnt attention over the steps of all taps, then the two-block evaluator (reads every step)",
+        needs_steps=True,
+        options={"trunk": "separate"},
+    ),
     "conv-aggregation": HeadRow(
         factory="reelbank.heads.models.conv_aggregation:build",
         description="three Conv1d + ReLU + MaxPool over time, then the two-block evaluator (reads every step)",

@@ -1,0 +1,313 @@
+"""Recipes: the table as data, every recipe end to end in a short form, its report, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reelbank.heads import TrainConfig, TrainingError, intervals, recipe_page, recipe_run, run_recipe
+from reelbank.heads.models import HeadShape, build_head
+from reelbank.heads.recipe_tables import latex_table, markdown_table, table_of
+from reelbank.heads.recipes import RECIPES, listing, listing_text
+from reelbank.heads.recipes.recipe import Published
+from reelbank.store.testing import write_store
+
+Change = Callable[[list[dict[str, Any]]], None]
+NAMES = (
+    *("beyond", "figures-3.1-3.14", "figures-3.15-3.35", "figures-3.48-3.49", "kmeans"),
+    *("table-3.1", "table-3.2", "table-3.3", "table-3.4-stepwise"),
+)
+
+
+def _write(
+    path: Path, *, views: bool = True, change: Change | None = None, width: int = 6, backbone: str = "toy"
+) -> Path:
+    """48 clips of 4 steps whose mean feature tells the kcal, with known and unknown classes and stored views."""
+    random = np.random.default_rng(3)
+    clips, features = [], []
+    for i in range(48):
+        split = ("train", "train", "train", "val", "test", "unknown")[(i // 2) % 6]
+        kcal = float(random.uniform(100, 800))
+        label = f"novel {i % 2}" if split == "unknown" else f"class {i % 2}"
+        clips.append({"clip_id": f"c{i}", "split": split, "label": label, "group": f"s{i // 2}", "kcal": kcal})
+        steps = random.normal(size=(4, width)) * 0.3
+        steps[:, 0] += kcal / 200
+        features.append(steps.astype(np.float16))
+    if change is not None:
+        change(clips)
+    train = [clip["split"] == "train" for clip in clips]
+    copies = {"cls": [a if own else None for a, own in zip(features, train, strict=True)]}
+    others = dict.fromkeys(("flip", "rotation", "jitter"), copies) if views else None
+    write_store(path, {"cls": features}, clips, backbone=backbone, weights={"kind": "pretrained"}, views=others)
+    return path
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _write(tmp_path_factory.mktemp("store") / "toy.zarr")
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two epochs a row, rough intervals, no map, no pictures: what they look like has a test of its own."""
+    monkeypatch.setattr(recipe_run, "QUICK_SHARE", 0.001)
+    monkeypatch.setattr(recipe_run, "QUICK_CLIPS", 12)
+    monkeypatch.setattr(intervals, "RESAMPLES", 40)
+    monkeypatch.setattr(intervals, "WHOLE_RESAMPLES", 20)
+    monkeypatch.setattr(recipe_run, "vector_map", lambda prepared, seed: {})
+    monkeypatch.setattr(recipe_page, "_pictures", lambda directory, data: {})
+
+
+def _run(store: Path, run: Path, name: str, **options: Any) -> Any:
+    given = {"bins": 30, "workers": 1, "quick": True, **options}
+    return run_recipe(TrainConfig(store=(store,), recipe=f"calories/{name}", run=run, **given))
+
+
+def test_the_recipes_of_the_publication_are_all_there() -> None:
+    assert sorted(RECIPES) == sorted(f"calories/{name}" for name in NAMES)
+    counts = {name.removeprefix("calories/"): one.num_rows for name, one in RECIPES.items()}
+    assert counts["table-3.1"] == 6
+    assert counts["table-3.2"] == 11
+    assert counts["table-3.3"] == 6
+    assert counts["table-3.4-stepwise"] == 12
+    assert counts["figures-3.1-3.14"] == 14
+    assert counts["figures-3.15-3.35"] == 21
+    assert counts["figures-3.48-3.49"] == 2
+    assert set(json.loads(json.dumps(listing()))) == set(RECIPES)
+    assert len(listing_text().splitlines()) == len(RECIPES)
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_row_is_a_training_that_can_be_asked_for(name: str) -> None:
+    recipe, known = RECIPES[name], {item.name for item in fields(TrainConfig)}
+    config = TrainConfig(store=(Path("a"),))
+    assert recipe.fields <= known
+    names = [row.name for row in recipe.rows]
+    assert len(set(names)) == len(names)
+    for row in recipe.rows:
+        assert re.fullmatch(r"[A-Za-z0-9._-]+", row.name)
+        assert row.published == Published() or row.cells
+        replace(config, **{**recipe.options, **row.options})
+    for step in recipe.steps:
+        assert len(step.published) == len(step.values)
+        for value in step.values:
+            replace(config, **{**recipe.options, step.field: value})
+
+
+def test_published_rows_are_those_of_the_publication() -> None:
+    rows = {row.name: row.published for row in RECIPES["calories/table-3.1"].rows}
+    assert rows["kld-700"] == Published(
+        accuracy=33,
+        mae_known=154,
+        spc_known=0.239,
+        nll_known=6.52,
+        mae_unknown=256,
+        spc_unknown=0.04,
+        nll_unknown=11.23,
+    )
+    steps = RECIPES["calories/table-3.4-stepwise"].steps
+    assert [step.field for step in steps] == ["lr", "weight_decay", "betas", "eps"]
+    assert steps[0].published[0].outcome == "overfit"
+    longest = [row for row in RECIPES["calories/figures-3.15-3.35"].rows if row.options["epochs"] == 700]
+    assert len(longest) == 7
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_runs_end_to_end(name: str, store: Path, tmp_path: Path) -> None:
+    result = _run(store, tmp_path / "run", name, markdown=True, latex=True)
+    data = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert not result.has_failures, [row["error"] for row in data["rows"]]
+    assert len(data["rows"]) == RECIPES[f"calories/{name}"].num_rows
+    assert data["best"] in {row["name"] for row in data["rows"]}
+    assert set(data["baselines"]) == {"known", "unknown"}
+    for row in data["rows"]:
+        assert np.isfinite(row["ours"]["mae_known"]["value"])
+        assert np.isfinite(row["ours"]["mae_unknown"]["value"])
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "http" not in re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", page).replace("http-equiv", "")
+    assert "QUICK" in page
+    assert "constant predictor" in page
+    assert len((tmp_path / "run" / "table.md").read_text().splitlines()) > len(data["rows"])
+    assert r"\toprule" in (tmp_path / "run" / "table.tex").read_text()
+    assert data["recipe"] in result.text()
+
+
+def test_the_page_shows_every_picture(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe_run, "QUICK_SHARE", 0.02)
+    _run(store, tmp_path / "run", "figures-3.48-3.49")
+    files = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
+    assert files == set(recipe_page.CAPTIONS)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count("<img") == len(files)
+
+
+@pytest.mark.usefixtures("short")
+def test_stepwise_goes_on_from_the_value_that_it_kept(store: Path, tmp_path: Path) -> None:
+    rows = _run(store, tmp_path / "run", "table-3.4-stepwise").results["rows"]
+    kept = {row["cells"]["varied"]: row for row in rows if row["chosen"]}
+    assert list(kept) == ["lr", "wd", "betas", "eps"]
+    assert [row["step"] for row in rows] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    rate = kept["lr"]["options"]["lr"]
+    assert all(row["options"]["lr"] == rate for row in rows if row["step"] > 0)
+    assert f"lr {rate:g}" in kept["wd"]["cells"]["others"]
+    distinct = {tuple(row["runs"]) for row in rows}
+    assert len(distinct) == 9  # 12 cells
+
+
+@pytest.mark.usefixtures("short")
+def test_a_stopped_recipe_goes_on_to_the_same_numbers(store: Path, tmp_path: Path) -> None:
+    whole = _run(store, tmp_path / "whole", "table-3.3").results
+    _run(store, tmp_path / "part", "table-3.3")
+    (tmp_path / "part" / "rows" / "radam" / "seed=0" / "results.json").unlink()
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "part" / "rows").rglob("results.json")}
+    again = _run(store, tmp_path / "part", "table-3.3", resume=True).results
+    assert [row["ours"] for row in again["rows"]] == [row["ours"] for row in whole["rows"]]
+    assert all(path.stat().st_mtime_ns == moment for path, moment in times.items())
+
+
+@pytest.mark.usefixtures("short")
+def test_repeats_give_mean_and_deviation(store: Path, tmp_path: Path) -> None:
+    data = _run(store, tmp_path / "run", "figures-3.48-3.49", repeats=2).results
+    row = data["rows"][0]
+    assert len(row["runs"]) == 2
+    assert row["ours"]["mae_known"]["deviation"] >= 0
+    assert row["ours"]["mae_known"]["low"] <= row["ours"]["mae_known"]["value"] <= row["ours"]["mae_known"]["high"]
+    values = [
+        json.loads((tmp_path / "run" / run / "results.json").read_text())["splits"]["test"]["metrics"]["mae"]["value"]
+        for run in row["runs"]
+    ]
+    assert row["ours"]["mae_known"]["value"] == pytest.approx(np.mean(values), abs=1e-3)
+    assert "±" in markdown_table(data)
+    assert r"$\pm$" in latex_table(data)
+
+
+@pytest.mark.usefixtures("short")
+def test_the_published_protocol_is_said(store: Path, tmp_path: Path) -> None:
+    data = _run(store, tmp_path / "run", "figures-3.48-3.49", select_on="reported-set").results
+    config = json.loads((tmp_path / "run" / data["rows"][0]["runs"][0] / "config.json").read_text())["config"]
+    assert config["keep"] == "last"
+    assert "too good" in data["selection"]
+    assert "Selected on the reported sets" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("short")
+def test_a_row_beside_the_constant_and_the_layout(store: Path, tmp_path: Path) -> None:
+    data = _run(store, tmp_path / "run", "table-3.1").results
+    head, rows = table_of(data)
+    assert head[:3] == ["loss", "epochs", ""]
+    assert [row[2] for row in rows[:4]] == ["theirs", "ours", "theirs", "ours"]
+    assert rows[0][3:5] == ["22", "181"]
+    assert {row[0] for row in rows if row[2] == "baseline"} >= {
+        "constant: median of train",
+        "random bin",
+        "class-mean oracle",
+    }
+    for row in data["rows"]:
+        verdict = row["against_constant"]["unknown"]
+        expected = "beats" if verdict["high"] < 0 else "worse" if verdict["low"] > 0 else "unclear"
+        assert verdict["verdict"] == expected
+    said = " ".join(data["sentences"])
+    assert "On unknown activities" in said
+
+
+def _no_split(name: str) -> Change:
+    return lambda clips: [clip.update(split="train") for clip in clips if clip["split"] == name]  # type: ignore[func-returns-value]
+
+
+def _set(split: str, **values: Any) -> Change:
+    return lambda clips: [clip.update(values) for clip in clips if clip["split"] == split]  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_no_split("unknown"), "the store has no split 'unknown'"),
+        (_no_split("test"), "the store has no split 'test'"),
+        (_set("test", label="other"), "none of the 8 clips of split 'test' has a class that training knows"),
+        (_set("unknown", kcal=float("nan")), "no clip of split 'unknown' has a target 'kcal'"),
+        (_set("train", kcal=float("nan")), "is empty or not finite in 24 of 24 training clips"),
+        (_set("train", kcal=1500.0), "lie outside 0:1000"),
+        (lambda clips: [clip.pop("kcal") for clip in clips], "needs a numeric target"),
+    ],
+    ids=["no-unknown", "no-test", "no-known-class", "nan-unknown", "nan-train", "range", "no-target"],
+)
+def test_data_that_a_recipe_cannot_use_is_refused(change: Change, message: str, tmp_path: Path) -> None:
+    path = _write(tmp_path / "bad.zarr", views=False, change=change)
+    with pytest.raises(TrainingError, match=message):
+        _run(path, tmp_path / "run", "table-3.1")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_with_video_augmentation_names_the_missing_views(tmp_path: Path) -> None:
+    path = _write(tmp_path / "bare.zarr", views=False)
+    with pytest.raises(TrainingError, match="--train-views all: there is no other view"):
+        _run(path, tmp_path / "run", "figures-3.1-3.14")
+    with pytest.raises(TrainingError, match="--tap pose: no store holds it"):
+        _run(path, tmp_path / "run", "table-3.1", tap=("pose",))
+
+
+def test_options_that_a_recipe_decides_are_refused(store: Path) -> None:
+    with pytest.raises(TrainingError, match="decides --lr itself"):
+        run_recipe(TrainConfig(store=(store,), recipe="calories/table-3.1", lr=0.1))
+    with pytest.raises(TrainingError, match="no such recipe; there are calories/beyond"):
+        run_recipe(TrainConfig(store=(store,), recipe="calories/table-9"))
+    with pytest.raises(TrainingError, match="belongs to --recipe"):
+        TrainConfig(store=(store,), quick=True)
+    with pytest.raises(TrainingError, match="leave --sweep out"):
+        TrainConfig(store=(store,), recipe="calories/table-3.1", sweep=("seed=1",))
+
+
+COUNTS = [
+    ("mlp", {}, {"x": 1536}, 160, 985_219),
+    ("mlp", {}, {"x": 512}, 90, 460_931),
+    ("mlp", {}, {"x": 384}, 90, 395_395),
+    ("mlp", {"trunk": "shared"}, {"x": 1536}, 160, 558_851),
+    ("mlp", {"trunk": "shared"}, {"x": 512}, 90, 296_707),
+    ("mlp", {"trunk": "shared"}, {"x": 384}, 90, 263_939),
+    ("conv-aggregation", {}, {"x": 1536}, 160, 3_049_856 + 985_219),
+    ("conv-aggregation", {}, {"x": 512}, 90, 1_344_896 + 460_931),
+    ("conv-aggregation", {"aggregation": "flatten"}, {"x": 1536}, 160, 6_785_408 + 985_219),
+    ("conv-aggregation", {"aggregation": "flatten"}, {"x": 512}, 90, 2_000_256 + 460_931),
+]
+
+
+@pytest.mark.parametrize(("head", "options", "taps", "steps", "count"), COUNTS)
+def test_parameters_are_as_many_as_published(
+    head: str, options: dict[str, Any], taps: dict[str, int], steps: int, count: int
+) -> None:
+    import torch
+
+    shape = HeadShape(taps=taps, outputs={"label": 27, "target": 1000}, num_steps=steps)
+    with torch.device("meta"):
+        built = build_head(head, shape, options)
+    assert sum(parameter.numel() for parameter in built.parameters()) == count
+
+
+@pytest.mark.parametrize(("width", "count"), [(1536, 429_851), (512, 167_707), (384, 134_939)])
+def test_one_block_has_as_many_parameters_as_published(width: int, count: int) -> None:
+    built = build_head("mlp", HeadShape(taps={"x": width}, outputs={"label": 27}, num_steps=1))
+    assert sum(parameter.numel() for parameter in built.parameters()) == count
+    calories = build_head("mlp", HeadShape(taps={"x": width}, outputs={"target": 1000}, num_steps=1))
+    difference = sum(p.numel() for p in calories.parameters()) - count
+    assert difference == 129 * (1000 - 27)
+
+
+@pytest.mark.usefixtures("short")
+def test_rows_read_the_stores_that_they_ask_for(tmp_path: Path) -> None:
+    stores = tuple(_write(tmp_path / f"{name}.zarr", views=False, backbone=name) for name in ("still", "motion"))
+    config = TrainConfig(store=stores, recipe="calories/beyond", run=tmp_path / "run", quick=True, bins=30, workers=1)
+    data = run_recipe(config).results
+    for row in data["rows"]:
+        read = json.loads((tmp_path / "run" / row["runs"][0] / "config.json").read_text())["config"]["store"]
+        expected = {"all": stores, "first": stores[:1], "last": stores[1:]}[row["cells"]["stores"]]
+        assert read == [str(path) for path in expected]
+    assert data["best"] == "additive"
+    assert data["against_tables"]["name"].startswith("table-")
