@@ -37,7 +37,7 @@ class Size:
 
 SIZES = {
     "tiny": Size(clips={"googlenet": 2}, naive_clips=1, repeats=1),
-    "normal": Size(clips={"googlenet": 64, "dinov2": 20}, naive_clips=16, repeats=2),
+    "normal": Size(clips={"googlenet": 64, "dinov2": 20}, naive_clips=8, repeats=2),
     "full": Size(clips={"googlenet": 240, "dinov2": 96}, naive_clips=240, repeats=3),
 }
 

@@ -112,12 +112,12 @@ class Stage:
             )
         )  # fmt: skip
 
-    def quality(self, id: str, measure: str, value: float, peer: str, target: str, note: str = "") -> None:
+    def quality(self, id: str, measure: str, value: float, peer: str, target: str | None, note: str = "") -> None:
         """Adds a row of a number that has no seconds: a cosine, a quotient of inertias."""
         self.rows.append(
             Row(
                 id=id, measure=measure, ours=None, peer=peer, theirs=None, target=target, ratio=value,
-                met=meets(value, target), note=note,
+                met=None if target is None else meets(value, target), note=note,
             )
         )  # fmt: skip
 

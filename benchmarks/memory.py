@@ -33,7 +33,7 @@ class Size:
 
 SIZES = {
     "tiny": Size(minutes=(0.02, 0.04), clips=(2, 4)),
-    "normal": Size(minutes=(0.25, 1.0), clips=(50, 200)),
+    "normal": Size(minutes=(0.25, 0.5), clips=(50, 150)),
     "full": Size(minutes=(1.0, 20.0), clips=(500, 5000)),
 }
 

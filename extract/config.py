@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
@@ -39,7 +40,12 @@ class FeaturizeConfig:
     )
     split: tuple[str, ...] = option((), "--split", "split(s) to do in this run; default: all", multiple=True)
     clip: tuple[str, ...] = option((), "--clip", "clip id(s) to do in this run; default: all", multiple=True)
-    tap: tuple[str, ...] = option((), "--tap", "output(s) of the backbone to store; default: its own", multiple=True)
+    tap: tuple[str, ...] = option(
+        (),
+        "--tap",
+        "output(s) to store, of every model that has it; MODEL=TAP adds one of that model; default: the model's own",
+        multiple=True,
+    )
     out: str | None = option(
         None, "--out", "store to write, with {model} when there are several; default: <model>.zarr in this folder"
     )
@@ -117,10 +123,11 @@ class FeaturizeConfig:
         views.parse(self.views)
         for model in self.model:
             parse(self.sampling_of(model))
-        for rule in self.sampling:
-            name = rule.partition("=")[0]
-            if "=" in rule and name not in self.model:
-                raise ValueError(f"--sampling {rule!r} is for model {name!r}, asked are {', '.join(self.model)}")
+        for flag, values in (("--sampling", self.sampling), ("--tap", self.tap)):
+            for text in values:
+                name = text.partition("=")[0]
+                if "=" in text and name not in self.model:
+                    raise ValueError(f"{flag} {text!r} is for model {name!r}, asked are {', '.join(self.model)}")
 
     @property
     def weights_asked(self) -> str:
@@ -132,6 +139,27 @@ class FeaturizeConfig:
         general = [rule for rule in self.sampling if "=" not in rule]
         own = [rule.partition("=")[2] for rule in self.sampling if rule.startswith(f"{model}=")]
         return (own or general or [DEFAULT_SAMPLING])[-1]
+
+    def taps_of(self, model: str, taps: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+        """Taps to store of one model, in the order asked for; empty where it has its own.
+
+        With several models a plain name is for those that have it, and a model's `MODEL=TAP` come after.
+
+        Args:
+            model: one of `self.model`.
+            taps: {model: names of the taps it has}.
+
+        Raises:
+            ValueError: a plain name that none of the models has; what they have is listed.
+        """
+        own = [tap.partition("=")[2] for tap in self.tap if tap.startswith(f"{model}=")]
+        plain = [tap for tap in self.tap if "=" not in tap]
+        if len(self.model) == 1:
+            return tuple(dict.fromkeys((*plain, *own)))
+        if unknown := [tap for tap in plain if not any(tap in taps[name] for name in self.model)]:
+            listed = "; ".join(f"{name} has {', '.join(sorted(taps[name]))}" for name in self.model)
+            raise ValueError(f"--tap {', '.join(unknown)}: no model has it; {listed}")
+        return tuple(dict.fromkeys((*(tap for tap in plain if tap in taps[model]), *own)))
 
     def store_path(self, model: str) -> Path:
         """Where the features of `model` are written."""

@@ -70,5 +70,12 @@ def _manifest(path: Path) -> list[tuple[str, str]]:
     if missing:
         found.append(("manifest", f"{len(missing)} videos are not there, e.g. of clip {missing[0]!r}"))
     files = {v for c in table.clips if (v := table.video_path(c)) is not None and v.is_file()}
-    found.append(("manifest", f"{len(files)} video files, {sum(f.stat().st_size for f in files) / 1e6:.1f} MB"))
+    if files:
+        found.append(("manifest", f"{len(files)} video files, {sum(f.stat().st_size for f in files) / 1e6:.1f} MB"))
+    for column in ("annotations", "flow_x", "flow_y", "motion_maps"):
+        named = [p for clip in table.clips if (p := table.path_of(clip, column)) is not None]
+        if named:
+            found.append(
+                ("manifest", f"{column} of {len(named)} clips, {sum(p.exists() for p in named)} of them there")
+            )
     return found + [("manifest", note) for note in table.notes]

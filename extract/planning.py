@@ -21,7 +21,7 @@ from reelbank.extract import backbones, sampling, views
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.extract.content import content_hash, stat_of
 from reelbank.extract.jobs import ClipJob, ModelJob
-from reelbank.extract.sources import paths_of
+from reelbank.extract.sources import COLUMNS, paths_of
 from reelbank.manifests import Clip, Manifest
 from reelbank.manifests.finding import find_manifest
 from reelbank.store.layout import DONE, FAILED, MISSING
@@ -46,7 +46,8 @@ def select(manifest: Manifest, config: FeaturizeConfig) -> NDArray[np.int64]:
     """Positions of the clips of this run: those of --split and --clip, all if none is named.
 
     Raises:
-        ValueError: a split or clip that the manifest does not have, or no clip is left.
+        ValueError: a split or clip that the manifest does not have, no clip is left, or none of them names what a
+            model reads.
     """
     splits = sorted({clip.split for clip in manifest.clips})
     if absent := [name for name in config.split if name not in splits]:
@@ -63,6 +64,11 @@ def select(manifest: Manifest, config: FeaturizeConfig) -> NDArray[np.int64]:
     ]
     if not chosen:
         raise ValueError(f"no clip of {manifest.path} is in --split {', '.join(config.split)} and among --clip")
+    for model in config.model:
+        source = backbones.describe(model).source
+        if not any(paths_of(source, manifest, manifest.clips[i]) for i in chosen):
+            columns = " and ".join(COLUMNS[source])
+            raise ValueError(f"{model} reads the manifest's {columns}: no clip of this run has it in {manifest.path}")
     return np.array(chosen, dtype=np.int64)
 
 
@@ -78,7 +84,7 @@ def make_job(config: FeaturizeConfig, model: str, folder: Path) -> ModelJob:
         WeightsError, BackboneError: the model cannot be built, or has no such tap.
     """
     info = backbones.describe(model)
-    taps = config.tap or info.default_taps
+    taps = config.taps_of(model, {name: backbones.describe(name).taps for name in config.model}) or info.default_taps
     info.check_taps(taps)
     names = views.parse(config.views)
     views.check(names, info.source, info.preprocess, model)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelbank.extract.jobs import ModelJob, Tally
-from reelbank.store.description import RANDOM_WEIGHTS_WARNING
+from reelbank.store.description import RANDOM_WEIGHTS_WARNING, readable
 from reelbank.store.layout import DONE
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class StoreReport:
         ):
             if count:
                 parts.append(f"{count} {words}")
-        return f"{self.store}: {', '.join(parts)}; {self.num_bytes / 1e6:.1f} MB of {self.model} features"
+        return f"{self.store}: {', '.join(parts)}; {readable(self.num_bytes)} of {self.model} features"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import reelbank.store
+from reelbank.extract import views
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.store.errors import StoreError
 from reelbank.store.layout import FAILED
@@ -55,6 +56,8 @@ def retry_config(
         past_end=spec.past_end,
         resize=spec.resize,
         precision=spec.precision,
+        views=views.text_of(spec.views),
+        view_split=spec.view_split,
         seed=spec.seed,
         workers=workers,
         retry_failed=True,

@@ -9,6 +9,7 @@ import numpy as np
 
 from reelbank.extract import sampling
 from reelbank.extract.jobs import ModelJob
+from reelbank.store.description import readable
 from reelbank.store.spec import TapSpec
 
 CROP_BYTES, FRAME_BYTES = 224 * 224 * 3, 256 * 341 * 3
@@ -45,14 +46,14 @@ def frames_advice(taps: tuple[TapSpec, ...], views: int) -> str | None:
     Maps of early layers are larger than the crop they came from, and are stored once per view; one frame of short
     side 256 serves every view.
     """
-    maps = [tap for tap in taps if len(tap.shape) == 3 and tap.dtype != "uint8"]
+    maps = [tap for tap in taps if tap.axes == ("channel", "height", "width")]  # flow and heatmaps are no layers
     step_bytes = sum(map(num_bytes, maps)) * views
     model, frame_bytes = ("frames", CROP_BYTES) if views == 1 else ("frames:256", FRAME_BYTES)
     if step_bytes <= frame_bytes:
         return None
     names = ", ".join(tap.name for tap in maps)
     return (
-        f"{names}: {step_bytes:,} bytes per step in all views, a uint8 frame takes {frame_bytes:,}: "
+        f"{names}: {step_bytes:,} bytes per step{' in all views' * (views > 1)}, a uint8 frame takes {frame_bytes:,}: "
         f"--model {model} stores less and keeps every layer trainable"
     )
 
@@ -60,12 +61,3 @@ def frames_advice(taps: tuple[TapSpec, ...], views: int) -> str | None:
 def num_bytes(tap: TapSpec) -> int:
     """Bytes of one step, uncompressed."""
     return math.prod(tap.shape) * np.dtype(tap.dtype).itemsize
-
-
-def readable(count: float) -> str:
-    """Bytes with a decimal unit: 5.9 MB."""
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"

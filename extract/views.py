@@ -78,6 +78,12 @@ def parse(text: str) -> tuple[str, ...]:
     return names
 
 
+def text_of(names: Sequence[str]) -> str:
+    """What `parse` reads as these views."""
+    drawn = len(names) > 1 and names[1].startswith("corner-any-")
+    return f"corners:{len(names) - 1}" if drawn else ",".join(names)
+
+
 def check(names: Sequence[str], source: str, preprocess: Preprocess, backbone: str) -> None:
     """Raises ValueError where a backbone's input cannot have these views."""
     if names == (ORIGINAL,):

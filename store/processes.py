@@ -8,6 +8,7 @@ things. This lies in `store` because both stages have workers and neither may im
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,14 @@ def import_ahead(modules: Sequence[str]) -> None:
     Without effect where a server runs already or the system cannot fork: workers then import for themselves.
     """
     if START_METHOD == "forkserver":
-        from multiprocessing import forkserver
+        from multiprocessing import forkserver, resource_tracker
 
         worker_context().set_forkserver_preload(list(modules))
-        forkserver.ensure_running()
+        resource_tracker.ensure_running()  # it unblocks SIGINT when it starts
+        # Ctrl-C reaches every process of the terminal. The server would print where its imports were; it and the
+        # workers keep the mask and end with the process that asked for them.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -118,7 +118,7 @@ def test_reference_timestamps_are_equal(stream_index: int, data_root: Path) -> N
     ],
 )
 def test_sampled_times_agree_with_another_extractor(rule: str, reference: str, data_root: Path) -> None:
-    """video_features resamples to F frames/s and writes k / F; we take the frame nearest to k / F and write its time."""
+    """video_features resamples to F frames/s and writes k / F; we take the frame nearest to k / F, and its time."""
     with np.load(data_root / "reference" / "video_features" / f"{reference}_timestamps_ms.npz") as file:
         expected = file[file.files[0]] / 1000
     scan = plan.scan(data_root / "clips" / "video_features" / "v_GGSY1Qvo990.mp4")

@@ -115,16 +115,27 @@ def test_keypoints_need_no_video(tmp_path: Path) -> None:
     [("flow:images", ("flow_x and flow_y", "flow images")), ("pose", ("no file", "k.json")), ("frames", ("no video",))],
 )
 def test_a_clip_without_the_source_is_a_row_with_its_reason(tmp_path: Path, model: str, words: tuple[str, ...]) -> None:
-    row = {"clip_id": "a", "video": "", "split": "train", "label": "x", "annotations": "k.json"}
-    write_manifest(tmp_path, [row])
+    row = {"clip_id": "a", "video": "", "split": "train", "label": "x", "annotations": "k.json", "flow_x": ""}
+    other = row | {"clip_id": "b", "video": "v.mp4", "flow_x": "x"}
+    write_manifest(tmp_path, [row | {"flow_y": ""}, other | {"flow_y": "y"}])
     run(tmp_path, model=(model,))
     store = reelbank.store.open(store_of(tmp_path, model))
-    assert store.clips.status.tolist() == [2]
+    assert store.clips.status.tolist() == [2, 2]
     assert all(word in str(store.clips.reason[0]) for word in words), store.clips.reason[0]
 
 
-def test_views_of_keypoints_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("model", "column"), [("flow:images", "flow_x and flow_y"), ("pose", "annotations")])
+def test_a_source_that_no_clip_has_is_refused_before_anything_is_written(
+    tmp_path: Path, model: str, column: str
+) -> None:
     write_manifest(tmp_path, [{"clip_id": "a", "video": "v.mp4", "split": "train", "label": "x"}])
+    with pytest.raises(ValueError, match=f"{model} reads the manifest's {column}: no clip"):
+        run(tmp_path, model=("frames", model))
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.csv"]
+
+
+def test_views_of_keypoints_are_refused(tmp_path: Path) -> None:
+    write_manifest(tmp_path, [{"clip_id": "a", "annotations": "a.json", "split": "train", "label": "x"}])
     with pytest.raises(ValueError, match="views need frames"):
         run(tmp_path, model=("pose",), views="flip")
 

@@ -13,11 +13,14 @@ from pipeline import run, store_of
 from zarr import open_array
 
 import reelbank.store
-from reelbank.extract import torchvision_shim, views
+from reelbank.extract import backbones, torchvision_shim, views
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.extract.decode import Video
 from reelbank.extract.preprocess import Preprocess, make
+from reelbank.extract.retrying import retry_config
+from reelbank.extract.sizing import frames_advice
 from reelbank.manifests import synth
+from reelbank.store.description import describe
 
 torchvision_shim.ensure()
 from torchvision.transforms.v2 import functional  # noqa: E402  # after the shim
@@ -198,3 +201,35 @@ def test_bad_views_are_refused(clips: Path, tmp_path: Path, options: dict[str, A
 
 def test_view_split_without_views_changes_nothing() -> None:
     assert FeaturizeConfig(model=("frames",), view_split="test").views == "original"
+
+
+@pytest.mark.parametrize("text", ["original", "augment", "corners", "corners:8", "flip,corner-1-centre"])
+def test_views_of_a_store_can_be_asked_for_again(text: str) -> None:
+    assert views.parse(views.text_of(views.parse(text))) == views.parse(text)
+
+
+def test_retry_of_a_store_with_views_asks_for_its_views(clips: Path, tmp_path: Path) -> None:
+    table = (clips / "manifest.csv").read_text()
+    (tmp_path / "manifest.csv").write_text(table)  # the videos are not there: every clip fails
+    run(tmp_path, model=("frames",), sampling=(SAMPLING,), views="corners:2", view_split="all")
+    again = retry_config(store_of(tmp_path, "frames"))
+    assert again is not None and (again.views, again.view_split) == ("corners:2", "all")
+    text = describe(store_of(tmp_path, "frames")).text()
+    assert "views     3 for every clip: original, corner-any-1, corner-any-2" in text
+
+
+def test_taps_of_several_models_go_to_those_that_have_them() -> None:
+    has = {"flow": ("flow", "hof"), "resnet34": ("layer3", "pool"), "resnet18": ("layer3",)}
+    config = FeaturizeConfig(model=tuple(has), tap=("layer3", "resnet34=pool"))
+    assert [config.taps_of(model, has) for model in has] == [(), ("layer3", "pool"), ("layer3",)]
+    with pytest.raises(ValueError, match="--tap layer9: no model has it; flow has flow, hof; resnet34 has"):
+        FeaturizeConfig(model=tuple(has), tap=("layer9",)).taps_of("flow", has)
+    with pytest.raises(ValueError, match="'clip=embed' is for model 'clip', asked are flow"):
+        FeaturizeConfig(model=tuple(has), tap=("clip=embed",))
+
+
+def test_frames_are_recommended_for_layers_only() -> None:
+    layer = backbones.describe("resnet34").taps["stem"]
+    assert "in all views" not in str(frames_advice((layer,), 1)) and "in all views" in str(frames_advice((layer,), 4))
+    for model, tap in (("flow", "flow"), ("pose", "heatmaps")):
+        assert frames_advice((backbones.describe(model).taps[tap],), 1) is None
