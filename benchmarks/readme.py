@@ -43,7 +43,23 @@ def table(results: Path) -> str:
     )
     lines = ["| measure | against | ours | theirs | ratio | target | |", "|---|---|---|---|---|---|---|"]
     lines += [_line(row) for stage in stages for row in stage["rows"]]
-    return "\n\n".join([*parts[:-1], parts[-1].rstrip()]) + "\n\n" + "\n".join(lines)
+    head, rows = "\n\n".join([*parts[:-1], parts[-1].rstrip()]), "\n".join(lines)
+    return "\n\n".join([head, rows, *_projections(results / "projections")])
+
+
+def _projections(folder: Path) -> list[str]:
+    """A paragraph per file: what was measured, and what it would come to."""
+    found = []
+    for data in (json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))):
+        measured, peer, projected = data["measured"], data["measured_peer"], data["projection"]
+        found.append(
+            f"Projection, not a measurement: {data['what']} ({data['rows_of_the_table']} rows of the table) would take "
+            f"{projected['hours_on_2_cores']:.0f} hours on two cores, one after another with a DataLoader "
+            f"{projected['peer_hours_one_by_one']:.0f} hours. Measured: {measured['epochs']} epochs of "
+            f"{measured['steps_per_epoch']} steps, {measured['seconds_per_step']:.2f} s per step on one thread, "
+            f"the peer ({peer['what']}) {peer['seconds_per_step']:.2f} s."
+        )
+    return found
 
 
 def _where(stage: dict[str, Any]) -> str:
