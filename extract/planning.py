@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shlex
@@ -18,12 +19,15 @@ from numpy.typing import NDArray
 
 from reelbank import manifests
 from reelbank.extract import backbones, sampling, views
+from reelbank.extract.backbones import BackboneInfo
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.extract.content import content_hash, stat_of
 from reelbank.extract.jobs import ClipJob, ModelJob
 from reelbank.extract.sources import COLUMNS, paths_of
 from reelbank.manifests import Clip, Manifest
 from reelbank.manifests.finding import find_manifest
+from reelbank.store.cores import available_cores, memory_bytes
+from reelbank.store.description import readable
 from reelbank.store.layout import DONE, FAILED, MISSING
 from reelbank.store.spec import FeatureSpec
 from reelbank.store.staging import Outcome
@@ -109,6 +113,7 @@ def make_job(config: FeaturizeConfig, model: str, folder: Path) -> ModelJob:
         seed=config.seed,
     )
     batch = config.batch or backbone.default_batch
+    _check_batch(info, batch, config.workers or available_cores())
     return ModelJob(
         model=model,
         store=config.store_path(model),
@@ -117,6 +122,17 @@ def make_job(config: FeaturizeConfig, model: str, folder: Path) -> ModelJob:
         device=backbone.device,
         state_file=state_file,
     )
+
+
+def _check_batch(info: BackboneInfo, batch: int, workers: int) -> None:
+    """Raises ValueError for batches that cannot be in memory together: the system would kill the workers one by one."""
+    needed = batch * math.prod(info.frames_shape) * np.dtype(info.payload_dtype).itemsize * workers
+    memory = memory_bytes()
+    if memory is not None and needed > memory:
+        raise ValueError(
+            f"--batch {batch}: the input alone of {info.name} takes {readable(needed)} in {workers} "
+            f"worker{'s' * (workers != 1)}, this machine has {readable(memory)}; ask for a smaller batch"
+        )
 
 
 def open_writer(job: ModelJob, manifest: Manifest, weights: Mapping[str, Any]) -> StoreWriter:

@@ -71,8 +71,9 @@ def open_source(source: str, paths: tuple[Path, ...], clip: Clip, limits: Limits
     if not paths:
         what = "video" if source == "video" else " and ".join(columns)
         raise ValueError(f"the manifest names no {what} for it; models that read {_READS[source]} need one")
-    if absent := [path for path in paths[: len(columns)] if not path.exists()]:
-        raise ValueError(f"no file at {absent[0]}; correct the manifest's {columns[0]} column or pass --root")
+    for column, path in zip(columns, paths, strict=False):  # an optional folder may follow
+        if not path.exists():
+            raise ValueError(f"no file at {path}; correct the manifest's {column} column or pass --root")
     rate_text = clip.text.get("rate_fps")
     rate_fps = float(rate_text) if rate_text else None
     if source == "annotations":

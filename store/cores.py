@@ -1,4 +1,4 @@
-"""How many cores this process may use: one budget for decoding, the forward pass and sweeps."""
+"""How many cores this process may use, one budget for decoding, the forward pass and sweeps; and how much memory."""
 
 from __future__ import annotations
 
@@ -25,3 +25,11 @@ def _quota_cores() -> float | None:
         except OSError:
             return None
     return float(quota) / float(period) if quota not in ("max", "-1") else None
+
+
+def memory_bytes() -> int | None:
+    """Memory of this machine, None where the system does not tell. A container's own limit is not looked at."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None

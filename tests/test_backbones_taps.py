@@ -212,12 +212,12 @@ def test_description_of_a_video_network_is_what_torchvision_publishes(name: str)
 @pytest.mark.parametrize("size", [(100, 180), (240, 320)])
 def test_frames_of_a_video_network_are_prepared_as_torchvision_does(size: tuple[int, int]) -> None:
     torchvision_shim.ensure()
+    import av
     from torchvision.models.video import R3D_18_Weights
 
     from reelbank.extract.frame import Frame
     from reelbank.extract.preprocess import make
 
-    av = pytest.importorskip("av")
     pixels = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
     backbone = uncalibrated("tv3d:r3d_18")
     info = backbone.info

@@ -62,7 +62,8 @@ def test_tables_that_no_file_holds_are_made_again(name: str, tmp_path: Path) -> 
 )
 def test_preprocessing_is_that_of_timm(name: str) -> None:
     """Within 2 levels of 255: the kernels of PIL and torch round differently."""
-    av = pytest.importorskip("av")
+    import av
+
     timm = library()
     config = timm.data.resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
     ramp = np.linspace(0, 255, 320)[None, :, None] * np.linspace(0.2, 1, 240)[:, None, None]

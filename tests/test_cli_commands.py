@@ -169,6 +169,7 @@ TRAIN = "train-head --store flow-dis.zarr --run {out}/run"
 PROBE = "probe --kmeans 3 --out {out}/probe"
 WRONG: list[tuple[str, str]] = [
     ("featurize", "Missing option '--model'"),
+    (f"{FEATURIZE} --batch 1000000000", "--batch 1000000000: the input alone of flow:dis takes"),
     ("featurize --model nope", "backbone 'nope' is not known; choose one of clip, dinov2, dinov3, flow"),
     ("featurize --model flow:nope", "backbone 'flow:nope' is not known; flow has flow, flow:dis"),
     ("featurize --model flow:dis --model flow:dis", "--model names a backbone twice"),
