@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.heads.config import TrainConfig
@@ -27,6 +28,9 @@ PLAIN_LINE_SECONDS = 2.0
 """Least time between two progress lines where stderr is no terminal: a short job leaves none in a log."""
 PLAIN_SILENCE_SECONDS = 60.0
 """Longest time without one, so that a log shows that a long job lives."""
+
+PACE_UNITS = ((7200.0, 3600.0, "h"), (90.0, 60.0, "min"), (0.0, 1.0, "s"))
+"""(least seconds, seconds of one, its sign)."""
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 PATH = click.Path(path_type=Path)
@@ -60,6 +64,25 @@ def _sentence(error: BaseException) -> str:
 click.ClickException.exit_code = WRONG_USE
 
 
+class Pace:
+    """How long a job will still take, from what it did since it got going."""
+
+    def __init__(self) -> None:
+        self._total, self._begun, self._since, self._had = 0.0, 0.0, 0.0, 0.0
+
+    def left(self, done: float, total: float, now: float) -> str:
+        """`about 3 min left`, or '' where nothing can be said. `now` in seconds of a monotonic clock."""
+        if total != self._total:
+            self._total, self._begun = total, now
+        if now - self._begun < PLAIN_LINE_SECONDS:  # what a resumed job finds done already tells nothing
+            self._since, self._had = now, done
+        if done <= self._had or done >= total:
+            return ""
+        seconds = (now - self._since) / (done - self._had) * (total - done)
+        size, unit = next((size, unit) for least, size, unit in PACE_UNITS if seconds >= least)
+        return f"about {seconds / size:.0f} {unit} left"
+
+
 @contextmanager
 def progress_bar(description: str) -> Iterator[Callable[[float, float, str, str], None]]:
     """A rich progress line on stderr; plain lines where stderr is no terminal. Gives show(done, total, info, note)."""
@@ -76,18 +99,19 @@ def progress_bar(description: str) -> Iterator[Callable[[float, float, str, str]
     )
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task(description, info="")
-        state = {"tenth": 0, "told": time.monotonic()}
+        state: dict[str, float] = {"tenth": 0, "told": time.monotonic()}
+        pace = Pace()
 
         def show(done: float, total: float, info: str, note: str) -> None:
             if note:
                 console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
             bar.update(task, completed=done, total=total or None, info=info)
             tenth, now = int(10 * done / total) if total else 0, time.monotonic()
-            waited = now - state["told"]
+            waited, left = now - state["told"], pace.left(done, total, now)
             due = waited >= PLAIN_LINE_SECONDS and tenth != state["tenth"]
             if not console.is_terminal and (due or waited >= PLAIN_SILENCE_SECONDS):
                 state.update(tenth=tenth, told=now)
-                click.echo(f"{description}: {done:g} of {total:g}  {info}".rstrip(), err=True)
+                click.echo(f"{description}: {done:g} of {total:g}  {info}".rstrip() + (left and f"  {left}"), err=True)
 
         yield show
 
@@ -157,11 +181,23 @@ def train_head(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
         from reelbank.heads import train_head as train
 
         config = TrainConfig(**options)
-        run: Callable[..., Any] = run_recipe if config.recipe else sweep if config.is_sweep else train
+        notes = _about_recipe(ctx, config) if config.recipe is not None else []
+        run: Callable[..., Any] = train
+        if config.recipe is not None or config.is_sweep:
+            run = sweep if config.recipe is None else run_recipe
         with progress_bar("train-head") as show:
-            result = run(config, lambda e: show(e.done, e.total, _numbers(e), ""))
+            result = run(config, lambda e: show(e.done, e.total, _numbers(e), notes.pop() if notes else ""))
         emit(result.results, as_json, result.text)
-        ctx.exit(SOME_FAILED if (config.is_sweep or config.recipe) and result.has_failures else OK)
+        ctx.exit(SOME_FAILED if run is not train and result.has_failures else OK)
+
+
+def _about_recipe(ctx: click.Context, config: TrainConfig) -> list[str]:
+    """What is said when a recipe begins. An option that it decides is refused even where its value is the default."""
+    from reelbank.heads.recipes import announcement, refuse_decided
+
+    given = (name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE)
+    refuse_decided(str(config.recipe), given)
+    return [announcement(str(config.recipe), repeats=config.repeats, is_quick=config.quick)]
 
 
 @main.command(context_settings=CONTEXT, short_help="t-SNE, k-means, kNN, linear probe.")
@@ -276,6 +312,10 @@ READER_OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "target_columns": click.option(
         "--target-columns", multiple=True, help="Numeric target columns.  [default: kcal, else target*]"
+    ),
+    "unknown": click.option(
+        "--unknown", multiple=True, metavar="CLASS",
+        help="A class that training never sees; may be repeated. The split is made by this.",
     ),
 }  # fmt: skip
 """How an option of `READERS` is written on the command line."""
@@ -454,13 +494,17 @@ def heads(as_json: bool) -> None:
 
 
 @main.command(short_help="List the recipes: named experiments.")
+@click.argument("name", required=False)
 @json_option
-def recipes(as_json: bool) -> None:
-    """List the recipes: experiments that `train-head --recipe NAME` trains row by row."""
+def recipes(name: str | None, as_json: bool) -> None:
+    """List the recipes: experiments that `train-head --recipe NAME` trains row by row. With NAME: the rows of one."""
     with plain_errors():
-        from reelbank.heads.recipes import listing, listing_text
+        from reelbank.heads.recipes import detail_text, listing, listing_text, recipe
 
-        emit(listing(), as_json, listing_text)
+        if name is None:
+            emit(listing(), as_json, listing_text)
+        else:
+            emit(recipe(name).to_json(), as_json, lambda: detail_text(name))
 
 
 @main.command(short_help="Cores, devices, disk and weights here.")

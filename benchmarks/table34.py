@@ -2,7 +2,7 @@
 
 2,476 clips x 160 steps x 1536, RAdam, convolutional aggregation, KLD, batch 4; 9 distinct trainings of 200 epochs. What
 is written is measured (seconds of a step) or a PROJECTION (everything in hours), and called so. The peer is the same
-step fed by a DataLoader, one training after the other.
+model in torch's own layers and optimiser, fed by a DataLoader, one training after the other.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from reelbank.heads.config import TrainConfig
 from reelbank.heads.flat import FlatParameters
 from reelbank.heads.losses import LOSSES
 from reelbank.heads.models import HeadShape, build_head
+from reelbank.heads.normalization import Normalization
 from reelbank.heads.optimization import make_optimizer
 from reelbank.heads.recipes import RECIPES
+from reelbank.heads.resident import Resident
 
 CLIPS, STEPS, DIMENSION, BATCH, CLASSES, BINS = 2476, 160, 1536, 4, 27, 1000
 STORED = 90  # steps that lie in the store; the 160 are read by index
@@ -68,6 +70,7 @@ def project(scale: str) -> dict[str, Any]:
     labels = torch.from_numpy(random.integers(CLASSES, size=size.clips))
     targets = torch.softmax(torch.from_numpy(random.standard_normal((size.clips, BINS), dtype=np.float32)), dim=1)
     with torch_threads(1):
+        torch.manual_seed(0)
         ours = _seconds(_our_step(features, index, labels, targets), size)
         theirs = _seconds(_their_step(features, index, labels, targets), size)
     steps = -(-CLIPS // BATCH)
@@ -104,27 +107,53 @@ def _loss(logits: dict[str, torch.Tensor], labels: torch.Tensor, targets: torch.
     return LOSSES["ce"](logits["label"], onehot).mean() + LOSSES["kld"](logits["target"], targets).mean()
 
 
-def _head() -> torch.nn.Module:
-    torch.manual_seed(0)
-    return build_head(
-        "conv-aggregation",
-        HeadShape(taps={"x": DIMENSION}, outputs={"label": CLASSES, "target": BINS}, num_steps=STEPS),
-    )
+class _PlainModel(torch.nn.Module):
+    """Aggregator and evaluator of SYSTEMS.md 1.4 and 1.5 as a program of its own would write them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[torch.nn.Module] = []
+        for width, channels in ((DIMENSION, 512), (512, 256), (256, 128)):
+            layers += [torch.nn.Conv1d(width, channels, 3, padding=1), torch.nn.ReLU(), torch.nn.MaxPool1d(2)]
+        self.aggregator = torch.nn.Sequential(
+            *layers, torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten(), torch.nn.Linear(128, DIMENSION)
+        )
+        self.outputs = torch.nn.ModuleDict({"label": _block(CLASSES), "target": _block(BINS)})
+
+    def forward(self, sequence: torch.Tensor) -> dict[str, torch.Tensor]:
+        vector = self.aggregator(sequence.transpose(1, 2))
+        return {name: block(vector) for name, block in self.outputs.items()}
+
+
+def _block(num_outputs: int) -> torch.nn.Module:
+    sizes = (DIMENSION, 256, 128)
+    hidden = [layer for i in range(2) for layer in (torch.nn.Linear(sizes[i], sizes[i + 1]), torch.nn.ReLU())]
+    return torch.nn.Sequential(*hidden, torch.nn.Linear(sizes[-1], num_outputs))
 
 
 def _our_step(
     features: torch.Tensor, index: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor
 ) -> Callable[[], None]:
-    head = _head()
+    head = build_head(
+        "conv-aggregation",
+        HeadShape(taps={"x": DIMENSION}, outputs={"label": CLASSES, "target": BINS}, num_steps=STEPS),
+    )
+    resident = Resident(
+        arrays={"x": features},
+        mask=torch.ones(len(features), STEPS, dtype=torch.bool),
+        normalization=Normalization(
+            kind="zscore", mean={"x": torch.zeros(DIMENSION)}, scale={"x": torch.ones(DIMENSION)}
+        ),
+        step_index=index.repeat(len(features), 1),
+    )
     flat = FlatParameters(head)
     optimizer = make_optimizer(flat.values, TrainConfig(store=(Path("none"),), optimizer="radam", lr=1e-4))
-    mask = torch.ones(BATCH, STEPS, dtype=torch.bool)
 
     def step() -> None:
         clips = torch.randint(len(features), (BATCH,))
         flat.gradient.zero_()
-        batch = features[clips.unsqueeze(1), index.unsqueeze(0)].float()
-        _loss(head({"x": batch}, mask), labels[clips], targets[clips]).backward()  # type: ignore[no-untyped-call]
+        logits = head(*resident.inputs(head, clips))
+        _loss(logits, labels[clips], targets[clips]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step
@@ -133,9 +162,9 @@ def _our_step(
 def _their_step(
     features: torch.Tensor, index: torch.Tensor, labels: torch.Tensor, targets: torch.Tensor
 ) -> Callable[[], None]:
-    head = _head()
+    torch.manual_seed(0)
+    head = _PlainModel()
     optimizer = torch.optim.RAdam(head.parameters(), lr=1e-4, weight_decay=1e-5)
-    mask = torch.ones(BATCH, STEPS, dtype=torch.bool)
     loader = DataLoader(_Clips(features, index), batch_size=BATCH, shuffle=True, drop_last=True)
     state = {"batches": iter(loader)}
 
@@ -146,7 +175,7 @@ def _their_step(
             state["batches"] = iter(loader)
             batch, clips = next(state["batches"])
         optimizer.zero_grad()
-        _loss(head({"x": batch}, mask), labels[clips], targets[clips]).backward()  # type: ignore[no-untyped-call]
+        _loss(head(batch), labels[clips], targets[clips]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step

@@ -87,7 +87,7 @@ class Copies:
         Args:
             normalization: of the training (`reelbank.heads.normalization.Normalization`).
         """
-        from reelbank.heads.training import Resident
+        from reelbank.heads.resident import Resident
 
         made: dict[str, Tensor] = {}
         for start in range(0, len(train), BLOCK_CLIPS):

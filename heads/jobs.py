@@ -22,7 +22,7 @@ from reelbank.heads.models import HeadShape, build_head, head_row
 from reelbank.heads.normalization import fit_normalization
 from reelbank.heads.sharing import FeatureCache
 from reelbank.heads.splits import Partition, thinned
-from reelbank.heads.targets import Bins, balanced_weights, class_numbers, make_bins, vocabulary
+from reelbank.heads.targets import DEFAULT_RANGES, Bins, balanced_weights, class_numbers, make_bins, vocabulary
 from reelbank.heads.training import Job, Labels, stream_seed
 
 
@@ -151,6 +151,9 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
     cache = cache or FeatureCache()
     table = cache.table(config)
     groups, partitions = cache.parts(config)
+    target = _target_name(config, table)
+    if target is not None:
+        _require_targets(config, table, target, np.unique(np.concatenate([part.train for part in partitions])))
     if config.train_clips:
         partitions = tuple(
             replace(part, train=thinned(part.train, table.labels, config.train_clips, config.seed))
@@ -159,7 +162,6 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
     # With folds every known clip trains some fold: one vocabulary, so that the predictions can be pooled.
     trained = np.unique(np.concatenate([part.train for part in partitions]))
     notes = list(dict.fromkeys(note for part in partitions for note in part.notes))
-    target = _target_name(config, table)
     bins = None
     if target is not None:
         bins = make_bins(
@@ -223,6 +225,29 @@ def _target_name(config: TrainConfig, table: ClipTable) -> str | None:
             "Name it with --target-columns when the store is made"
         )
     return config.target
+
+
+def _require_targets(config: TrainConfig, table: ClipTable, target: str, trained: np.ndarray) -> None:
+    """Before clips are drawn: `--quick` must not find another mistake than the whole run."""
+    values = table.targets[target][trained]
+    if absent := trained[~np.isfinite(values)].tolist():
+        raise TrainingError(
+            f"target {target!r} is empty or not finite in {len(absent)} of {len(trained)} training clips "
+            f"({_some_ids(table, absent)}); in the manifest fill it in or set the split of these clips to 'unused', run "
+            "the same featurize command again (what is done is not done twice), or pass --target none"
+        )
+    low, high = config.range or DEFAULT_RANGES.get(target, (-np.inf, np.inf))
+    if outside := trained[(values < low) | (values > high)].tolist():
+        raise TrainingError(
+            f"target {target!r}: {len(outside)} of {len(trained)} training clips lie outside {low:g}:{high:g} "
+            f"({_some_ids(table, outside)}; all go from {values.min():g} to {values.max():g}); widen it with "
+            "--range LOW:HIGH, or correct the manifest and run the same featurize command again"
+        )
+
+
+def _some_ids(table: ClipTable, rows: list[int]) -> str:
+    shown = ", ".join(map(repr, table.clip_ids[rows[:3]].tolist()))
+    return shown + (", ..." if len(rows) > 3 else "")
 
 
 def _vocabulary(

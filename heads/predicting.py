@@ -18,7 +18,8 @@ from reelbank.heads.events import Event, Progress
 from reelbank.heads.jobs import choose_device
 from reelbank.heads.metrics import point_estimate
 from reelbank.heads.models import head_row
-from reelbank.heads.training import Resident, cpu_threads, probabilities
+from reelbank.heads.resident import Resident
+from reelbank.heads.training import cpu_threads, probabilities
 from reelbank.store.errors import SpecMismatch
 from reelbank.store.indexing import parse_segments
 from reelbank.store.spec import FeatureSpec, differences

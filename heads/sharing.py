@@ -25,8 +25,8 @@ from reelbank.heads.data import ClipTable, Features, load_features, load_table, 
 from reelbank.heads.events import Progress
 from reelbank.heads.models import head_row
 from reelbank.heads.normalization import Normalization
+from reelbank.heads.resident import Resident
 from reelbank.heads.splits import Partition, effective_groups, make_partitions
-from reelbank.heads.training import Resident
 
 if TYPE_CHECKING:
     from reelbank.heads.jobs import Prepared

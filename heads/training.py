@@ -18,71 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from reelbank.heads.config import TrainConfig
-from reelbank.heads.copies import Copies
-from reelbank.heads.data import Features
 from reelbank.heads.direct import DirectPass, LayeredHead
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.flat import FlatParameters
 from reelbank.heads.losses import LOSSES, LOSSES_WITH_GRADIENT, reduce, reduce_with_shares
 from reelbank.heads.models import HeadShape, build_head
-from reelbank.heads.models.pooled import pooled_vector
-from reelbank.heads.normalization import Normalization
 from reelbank.heads.optimization import advance, learning_rate, make_optimizer, make_schedule
+from reelbank.heads.resident import Resident
 from reelbank.heads.targets import class_distributions, estimate_of_logits
-
-EVALUATION_CLIPS = 1024  # clips per forward pass without gradients, for pooled vectors
-EVALUATION_STEPS = 4096  # steps per forward pass without gradients, for sequences
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resident:
-    """Normalised features on the training device; batches are index gathers.
-
-    `arrays` {key: (N, T, D)}: normalised float32 if pooled (T = 1), else as stored and normalised per batch.
-    `step_index` (N, S): the steps that a batch reads of each clip, None: all of them; `mask` is then (N, S).
-    """
-
-    arrays: Mapping[str, Tensor]
-    mask: Tensor
-    normalization: Normalization
-    step_index: Tensor | None = None
-    copies: Copies | None = None
-
-    @classmethod
-    def load(cls, features: Features, normalization: Normalization, device: torch.device) -> Resident:
-        """Moves `features` to `device`."""
-        mask, normalization = features.mask.to(device), normalization.to(device)
-        arrays = {key: array.to(device) for key, array in features.arrays.items()}
-        if mask.shape[1] == 1:
-            arrays = normalization.apply(arrays, mask)
-        index = None if features.step_index is None else features.step_index.to(device)
-        return cls(arrays=arrays, mask=mask, normalization=normalization, step_index=index)
-
-    def batch(self, index: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Features {key: (B, T, D)} float32 and mask (B, T) of the rows at `index` (B,)."""
-        return self._stored(index) if self.copies is None else self.copies.batch(self._stored, index)
-
-    def _stored(self, index: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        mask = self.mask[index]
-        if self.step_index is None:
-            arrays = {key: array[index] for key, array in self.arrays.items()}
-        else:
-            clips, steps = index.unsqueeze(1), self.step_index[index]  # (B, 1), (B, S)
-            arrays = {key: array[clips, steps] for key, array in self.arrays.items()}
-        return (arrays if mask.shape[1] == 1 else self.normalization.apply(arrays, mask)), mask
-
-    def vectors(self) -> Tensor:
-        """The pooled vectors (N, D) of all clips, taps side by side in sorted order; only where T = 1."""
-        if len(self.arrays) == 1:  # no copy: a pooled clip has its one step
-            (array,) = self.arrays.values()
-            return array[:, 0]
-        return pooled_vector(self.arrays, self.mask)
-
-    def evaluation_parts(self, index: Tensor) -> Iterator[Tensor]:
-        """`index` cut into parts that fit a forward pass without gradients."""
-        num_steps = self.mask.shape[1]
-        size = EVALUATION_CLIPS if num_steps == 1 else max(1, EVALUATION_STEPS // num_steps)
-        return iter(torch.split(index, size))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -366,8 +309,8 @@ class Trainer:
                 lambda logits: total_loss_with_gradient(job.config, job.labels, logits, index),
             )
         self.flat.gradient.zero_()
-        features, mask = job.resident.batch(index)
-        loss = total_loss(job.config, job.labels, self.head(features, mask), index, complete=True)
+        logits = self.head(*job.resident.inputs(self.head, index))
+        loss = total_loss(job.config, job.labels, logits, index, complete=True)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -389,7 +332,7 @@ class Trainer:
 def forward(head: nn.Module, resident: Resident, index: Tensor) -> dict[str, Tensor]:
     """Logits {output: (n, K)} of the clips at `index`, in evaluation mode."""
     head.eval()
-    parts = [head(*resident.batch(part)) for part in resident.evaluation_parts(index)]
+    parts = [head(*resident.inputs(head, part)) for part in resident.evaluation_parts(index)]
     return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else {})}
 
 

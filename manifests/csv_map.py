@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from reelbank.manifests.manifest import Manifest, ManifestError
-from reelbank.manifests.reading import read_table
-from reelbank.manifests.validation import Table, from_table
+from reelbank.manifests.cutting import cut_unknown
+from reelbank.manifests.manifest import FIELDS, SECONDS_FIELDS, Manifest, ManifestError
+from reelbank.manifests.reading import read_any_table
+from reelbank.manifests.validation import DECIMAL_COMMA, Table, from_table
 
 
 def read_csv(
@@ -19,25 +20,38 @@ def read_csv(
     root: str | os.PathLike[str] | None = None,
     target_columns: Sequence[str] | None = None,
     allow_group_overlap: bool = False,
+    unknown: Sequence[str] = (),
+    seed: int = 0,
 ) -> Manifest:
     """Read a table whose columns have other names.
 
     Args:
-        file: CSV, JSON Lines or Parquet.
+        file: CSV (separated by semicolons or tabs, numbers may have decimal commas), JSON Lines or Parquet.
         mapping: manifest column -> column of the file, e.g. `{"video": "file", "group": "scene_group"}`. One
             column may serve several. Columns that are not mapped keep their name.
         root: the folder that the paths are relative to and may not leave; None: the file's own folder.
         target_columns: names after the mapping; None: `kcal`, else those that begin with `target`.
         allow_group_overlap: a group on both sides of a split becomes a note.
+        unknown: classes that become split `unknown`; the others are cut 80/20 into train and test by group. Clips
+            of these classes whose group trains are `unused`, unless `allow_group_overlap`.
+        seed: of that cut.
 
     Raises:
         ManifestError: a mapped column is not there, or the mapped table is wrong; names file and line.
     """
     path = Path(file)
-    table, notes = mapped(read_table(path), mapping or {})
+    given, separator = read_any_table(path)
+    table, notes = mapped(given, mapping or {})
+    if separator:
+        notes.append(f"columns of {path} are separated by {separator}; decimal commas of numbers are read as points")
+        table = _with_points(table, (*SECONDS_FIELDS, *(target_columns or ())))
+    notes += _hints(table)
     folder = path.parent if root is None else Path(root)
     if not folder.is_dir():
         raise ManifestError(f"root {folder} is not a folder; it is where the videos of {path} should lie")
+    if unknown:
+        table, note = _with_splits(table, unknown, seed=seed, share_groups=allow_group_overlap)
+        notes.append(note)
     manifest = from_table(
         table,
         path=None,
@@ -76,3 +90,67 @@ def mapped(table: Table, mapping: Mapping[str, str]) -> tuple[Table, list[str]]:
             names[column] = column
     rows = tuple((number, {ours: cells[theirs] for ours, theirs in names.items()}) for number, cells in table.rows)
     return replace(table, columns=tuple(names), rows=rows), notes
+
+
+def _with_points(table: Table, names: Sequence[str]) -> Table:
+    """The table with `1,5` as `1.5` in the columns that hold numbers."""
+    numeric = {name for name in table.columns if name in names or name == "kcal" or name.startswith("target")}
+    rows = tuple(
+        (number, {name: _with_point(cell) if name in numeric else cell for name, cell in cells.items()})
+        for number, cells in table.rows
+    )
+    return replace(table, rows=rows)
+
+
+def _with_point(cell: str) -> str:
+    return cell.replace(",", ".") if DECIMAL_COMMA.match(cell.strip()) else cell
+
+
+def _hints(table: Table) -> list[str]:
+    """Columns that were perhaps meant to be ours."""
+    notes = []
+    for name in table.columns:
+        ours = name.lower()
+        if ours != name and ours in (*FIELDS, "kcal") and ours not in table.columns:
+            notes.append(f"column {name!r} is kept as text: only {ours!r} has a meaning (--map {ours}={name})")
+    others = [name for name in table.columns if name.lower() not in (*FIELDS, "kcal")]
+    if "label" not in map(str.lower, table.columns) and others:
+        notes.append(f"there is no column 'label': no clip has a class (--map label=COLUMN, of {', '.join(others)})")
+    return notes
+
+
+def _with_splits(table: Table, unknown: Sequence[str], *, seed: int, share_groups: bool) -> tuple[Table, str]:
+    """The table with a column `split`, and a sentence about it."""
+    if "split" in table.columns:
+        raise ManifestError(
+            f"{table.source}: --unknown makes the column 'split', and the file has one; leave --unknown out, or "
+            "rename that column"
+        )
+    if "label" not in table.columns:
+        raise ManifestError(f"{table.source}: --unknown names classes, and no column is the label; --map label=COLUMN")
+    labels = [cells["label"].strip() for _, cells in table.rows]
+    if absent := sorted(set(unknown) - set(labels)):
+        raise ManifestError(
+            f"{table.source}: --unknown {absent[0]!r} is no class of column 'label'; "
+            f"there are {', '.join(sorted({label for label in labels if label})) or 'none'}"
+        )
+    groups = [cells.get("group", "") or cells.get("video", "") for _, cells in table.rows]
+    splits = cut_unknown(labels, groups, unknown=frozenset(unknown), seed=seed, share_groups=share_groups)
+    for split, reason in (
+        ("test", "no group can be tested without taking a class from training"),
+        ("unknown", "every group with these classes trains too (--allow-group-overlap takes them all the same)"),
+    ):
+        if split not in splits:
+            raise ManifestError(
+                f"{table.source}: --unknown leaves no clip in split {split!r}: {reason}; "
+                "write a column 'split' with train, test and unknown yourself"
+            )
+    rows = tuple((n, cells | {"split": split}) for (n, cells), split in zip(table.rows, splits, strict=True))
+    held = ", ".join(sorted({group for group, split in zip(groups, splits, strict=True) if split == "test"})[:10])
+    note = f"split was made of --unknown: of the other classes 20 % by whole groups are test (seed {seed}: {held})"
+    if unused := splits.count("unused"):
+        note += (
+            f"; {unused} clips of unknown classes are 'unused', because their groups train "
+            "(--allow-group-overlap takes them as 'unknown')"
+        )
+    return replace(table, columns=(*table.columns, "split"), rows=rows), note

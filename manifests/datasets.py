@@ -45,8 +45,12 @@ READERS: dict[str, Row] = {
     "csv": Row(
         target="reelbank.manifests.csv_map:read_csv",
         summary="Any CSV, with its columns mapped.",
-        layout="Any CSV, with its columns mapped to ours: --map video=file --map group=scene.",
-        options=("mapping", "root", "target_columns", "allow_group_overlap"),
+        layout=(
+            "Any CSV, with its columns mapped to ours: --map video=file --map group=scene. Without a column `split` "
+            "every clip is train; with --unknown CLASS those classes are split `unknown`, and the rest is cut 80/20 "
+            "into train and test by whole groups. Semicolons, tabs and decimal commas are read."
+        ),
+        options=("mapping", "root", "unknown", "seed", "target_columns", "allow_group_overlap"),
         argument="FILE",
     ),
     "folder": Row(

@@ -87,11 +87,19 @@ class Manifest:
     notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
-        """Clips per split, classes and targets in one line."""
+        """Clips per split, classes, and the range of each target in one line."""
         splits = ", ".join(f"{name} {count}" for name, count in Counter(clip.split for clip in self.clips).items())
         labels = len({clip.label for clip in self.clips if clip.label})
-        targets = f", targets {', '.join(self.target_names)}" if self.target_names else ""
+        targets = f", targets {', '.join(map(self._extent, self.target_names))}" if self.target_names else ""
         return f"{len(self)} clips ({splits}), {labels} classes{targets}"
+
+    def _extent(self, name: str) -> str:
+        """`kcal (1.2 to 998; 3 clips without)`."""
+        values = [clip.targets[name] for clip in self.clips if not math.isnan(clip.targets[name])]
+        absent = len(self) - len(values)
+        parts = [f"{min(values):g} to {max(values):g}"] if values else []
+        parts += [f"{absent} clips without"] if absent else []
+        return f"{name} ({'; '.join(parts)})" if parts else name
 
     def __len__(self) -> int:
         return len(self.clips)

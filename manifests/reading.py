@@ -23,6 +23,9 @@ _NO_PYARROW = "Parquet needs pyarrow, which is an extra: pip install reelbank[pa
 
 Cell = str | float | None
 
+_OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs"}
+_SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
+
 
 def read(
     path: str | os.PathLike[str],
@@ -73,6 +76,23 @@ def read_table(path: Path) -> Table:
         raise ManifestError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
+def read_any_table(path: Path) -> tuple[Table, str]:
+    """As `read_table`, but the cells of a CSV may be separated as spreadsheets of many countries do.
+
+    Returns:
+        The table, and what separates its cells if that is no comma: `semicolons`, `tabs`, else ''.
+
+    Raises:
+        ManifestError: as `read_table`.
+    """
+    if path.suffix.lower() == ".csv" and path.is_file():
+        header = next((line for line in _text(path).splitlines() if line.strip()), "")
+        for delimiter, name in _OTHER_DELIMITERS.items():
+            if delimiter in header and "," not in header:
+                return _read_csv(path, delimiter), name
+    return read_table(path), ""
+
+
 def write(manifest: Manifest, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write a manifest that `read(path)` gives back, and make it appear whole or not at all.
 
@@ -103,11 +123,11 @@ def write(manifest: Manifest, path: str | os.PathLike[str], *, overwrite: bool =
         partial.unlink(missing_ok=True)
 
 
-def _read_csv(path: Path) -> Table:
+def _read_csv(path: Path, delimiter: str = ",") -> Table:
     text = _text(path)
     if not text.strip():
         raise ManifestError(f"{path} is empty; its first line should name the columns, at least clip_id,video")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     header: list[str] = []
     rows: list[tuple[int, dict[str, str]]] = []
     line = 1
@@ -126,7 +146,7 @@ def _read_csv(path: Path) -> Table:
             if len(cells) != len(header):
                 raise ManifestError(
                     f"{path}, line {line}: {len(cells)} cells, but the header names {len(header)} columns; "
-                    "a cell that holds a comma needs quotes"
+                    f"a cell that holds {_SEPARATORS[delimiter]} needs quotes"
                 )
             rows.append((line, dict(zip(header, cells, strict=True))))
     except csv.Error as error:
@@ -135,9 +155,12 @@ def _read_csv(path: Path) -> Table:
 
 
 def _refuse_other_delimiter(path: Path, header: list[str]) -> None:
-    for delimiter, name in ((";", "semicolons"), ("\t", "tabs")):
+    for delimiter, name in _OTHER_DELIMITERS.items():
         if len(header) == 1 and delimiter in header[0]:
-            raise ManifestError(f"{path}, line 1: columns are separated by {name}; a manifest needs commas")
+            raise ManifestError(
+                f"{path}, line 1: columns are separated by {name}; a manifest needs commas "
+                "(`reelbank manifest csv FILE` makes one of it)"
+            )
 
 
 def _read_jsonl(path: Path) -> Table:

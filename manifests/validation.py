@@ -27,6 +27,7 @@ from reelbank.manifests.manifest import (
 # A person repairs a handful at a time; a thousand lines of the same mistake help nobody.
 MAX_LISTED = 10
 
+DECIMAL_COMMA = re.compile(r"^-?\d+,\d+$")
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _ALMOST_SPLITS = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
 
@@ -233,7 +234,7 @@ def _clip(
         except ValueError:
             number = None
             problems.add(
-                f"{at}: target {name}={cells[name]!r} is not a finite number; "
+                f"{at}: target {name}={cells[name]!r} is not a finite number; {_decimal_hint(cells[name])}"
                 "leave it empty where it is not known, or name the target columns (--target-columns)"
             )
         numbers[name] = math.nan if number is None else number
@@ -251,6 +252,10 @@ def _seconds(at: str, name: str, cells: dict[str, str], problems: _Problems) -> 
         problems.add(f"{at}: {name}={cell!r} is not a number of seconds from 0 up; leave it empty for the whole video")
         return None
     return seconds
+
+
+def _decimal_hint(cell: str) -> str:
+    return f"decimals need a point ({cell.strip().replace(',', '.')}); " if DECIMAL_COMMA.match(cell.strip()) else ""
 
 
 def _number(cell: str) -> float | None:
@@ -298,14 +303,17 @@ def _check_inside(table: Table, clips: Sequence[Clip], numbers: Sequence[int], r
 
 
 def _group_overlaps(table: Table, clips: Sequence[Clip], numbers: Sequence[int]) -> dict[str, str]:
-    """Short text (for notes) -> message with lines, for every group on two of the guarded splits."""
+    """Short text (for notes) -> message with lines, for every group on two of the guarded splits.
+
+    `test` and `unknown` may share one: nothing is trained or chosen on either.
+    """
     seen: dict[str, dict[str, int]] = defaultdict(dict)
     for clip, number in zip(clips, numbers, strict=True):
         if clip.group and clip.split in GUARDED_SPLITS:
             seen[clip.group].setdefault(clip.split, number)
     overlaps = {}
     for group, splits in seen.items():
-        if len(splits) < 2:
+        if len(splits) < 2 or not {"train", "val"} & set(splits):
             continue
         sides = [split for split in GUARDED_SPLITS if split in splits]
         short = f"group {group!r} is on both sides of {'/'.join(sides)}"

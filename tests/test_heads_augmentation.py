@@ -228,21 +228,22 @@ def test_estimates_are_mean_and_median() -> None:
     assert point_estimate(q, values, "median").tolist() == [1.0]
 
 
-def test_radam_in_pieces_is_torchs_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(optimization, "PIECE", 256)
-    config = TrainConfig(store=(Path("a"),), optimizer="radam", lr=1e-2, weight_decay=1e-3)
+@pytest.mark.parametrize("betas", [(0.85, 0.995), (0.9, 0.999), (0.98, 0.9995)])
+@pytest.mark.parametrize("eps", [1e-8, 1e-2])
+def test_radam_by_the_kernel_of_adam_is_torchs(betas: tuple[float, float], eps: float) -> None:
+    config = TrainConfig(store=(Path("a"),), optimizer="radam", lr=1e-2, weight_decay=1e-3, betas=betas, eps=eps)
     ours, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 1000)) for _ in range(2))
     options = {"lr": config.lr, "betas": config.betas, "eps": config.eps, "weight_decay": config.weight_decay}
-    optimizers = (
-        optimization.FlatRAdam([ours], **options),
-        torch.optim.RAdam([theirs], foreach=False, **options),
-    )
+    optimizers = optimization.make_optimizer(ours, config), torch.optim.RAdam([theirs], foreach=False, **options)
     for _ in range(12):  # the rectification starts at the sixth step
         gradient = torch.randn(1000)
         for values, optimizer in zip((ours, theirs), optimizers, strict=True):
             values.grad = gradient.clone()
             optimizer.step()
-        assert torch.equal(ours, theirs)
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    states = [optimizer.state_dict()["state"][0] for optimizer in optimizers]
+    assert sorted(states[0]) == sorted(states[1])
+    assert float(states[0]["step"]) == 12
 
 
 def test_step20_reaches_the_published_rate() -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.models import HEADS, HeadShape, build_head
-from reelbank.heads.models.conv_aggregation import ConvAggregator
+from reelbank.heads.models.conv_aggregation import ConvAggregator, StepConv
 
 OPTIONS = {
     "additive": [{}],
@@ -98,15 +98,50 @@ def test_options_of_every_head_are_fields_of_the_configuration(name: str) -> Non
         assert TrainConfig.__dataclass_fields__[option].default == default
 
 
+def _plain_aggregator(ours: ConvAggregator) -> nn.Sequential:
+    """The same weights in torch's own layers, on (B, D, T)."""
+    layers: list[nn.Module] = []
+    for conv in ours.convs:
+        _, channels, width = conv.weight.shape
+        plain = nn.Conv1d(width, channels, 3, padding=1, dtype=conv.weight.dtype)
+        plain.load_state_dict({"weight": conv.weight.permute(1, 2, 0), "bias": conv.bias})
+        layers += [plain, nn.ReLU(), nn.MaxPool1d(2)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten(), ours.fc)
+
+
 def test_adaptive_aggregation_of_full_clips_equals_the_plain_layers() -> None:
     torch.manual_seed(0)
     ours = ConvAggregator(12, 16, "adaptive").double()
-    layers: list[nn.Module] = []
-    for conv in ours.convs:
-        layers += [conv, nn.ReLU(), nn.MaxPool1d(2)]
-    plain = nn.Sequential(*layers, nn.AdaptiveAvgPool1d(1), nn.Flatten(), ours.fc)
     sequence = torch.randn(3, 16, 12, dtype=torch.float64)
-    torch.testing.assert_close(ours(sequence, torch.ones(3, 16, dtype=torch.bool)), plain(sequence.transpose(1, 2)))
+    expected = _plain_aggregator(ours)(sequence.transpose(1, 2))
+    torch.testing.assert_close(ours(sequence, torch.ones(3, 16, dtype=torch.bool)), expected)
+
+
+def test_convolution_over_steps_starts_as_torchs() -> None:
+    torch.manual_seed(5)
+    ours = StepConv(12, 7)
+    torch.manual_seed(5)
+    theirs = nn.Conv1d(12, 7, 3, padding=1)
+    assert torch.equal(ours.weight.permute(1, 2, 0), theirs.weight)
+    assert torch.equal(ours.bias, theirs.bias)
+
+
+@pytest.mark.parametrize("aggregation", ["adaptive", "flatten"])
+def test_steps_read_by_index_give_the_gathered_answer_and_gradients(aggregation: str) -> None:
+    """Repeats, another order per clip, and clips that are shorter than the longest."""
+    torch.manual_seed(0)
+    head = ConvAggregator(12, 24, aggregation).double()
+    sequence = torch.randn(3, 14, 12, dtype=torch.float64)
+    step_index = torch.randint(14, (3, 24))
+    mask = torch.arange(24) < torch.tensor([[24], [17], [3]])
+    gathered = torch.stack([clip[steps] for clip, steps in zip(sequence, step_index, strict=True)])
+    found = []
+    for arguments in ((sequence, mask, step_index), (gathered, mask)):
+        head.zero_grad()
+        answer = head(*arguments)
+        (answer * torch.linspace(-1, 1, 12, dtype=torch.float64)).sum().backward()
+        found.append([answer, *(parameter.grad for parameter in head.parameters())])
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize(("width", "count"), [(1536, 985_219), (512, 460_931), (384, 395_395)])

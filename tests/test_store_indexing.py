@@ -12,9 +12,10 @@ import torch
 
 from reelbank.heads import TrainConfig, TrainingError, predict, sweep, train_head
 from reelbank.heads.data import Features, load_features, load_table, open_sources
+from reelbank.heads.models import HeadShape, build_head
 from reelbank.heads.models.pooled import masked_mean
 from reelbank.heads.normalization import fit_normalization
-from reelbank.heads.training import Resident
+from reelbank.heads.resident import Resident
 from reelbank.store import Store, StoreError
 from reelbank.store.indexing import SegmentRule, parse_segments
 from reelbank.store.testing import write_store
@@ -116,6 +117,21 @@ def test_every_stored_step_lies_in_memory_once(store: Store) -> None:
     features = load(store, needs_steps=True, segments=parse_segments(GUARD))
     assert features.arrays["cls"].shape == (45, 90, WIDTH)
     assert features.mask.shape == (45, 160)
+
+
+@pytest.mark.parametrize("kind", ["l2", "none", "zscore"])
+def test_head_that_takes_the_index_answers_as_on_gathered_steps(store: Store, kind: str) -> None:
+    features = load(store, needs_steps=True, segments=parse_segments(GUARD))
+    rows = torch.tensor([0, 5, 6, 44])
+    resident = Resident.load(
+        features, fit_normalization(features, np.arange(len(features.mask)), kind), torch.device("cpu")
+    )
+    head = build_head("conv-aggregation", HeadShape(taps={"cls": WIDTH}, outputs={"label": 3}, num_steps=160))
+    inputs = resident.inputs(head, rows)
+    assert [inputs[0]["cls"].shape[1], inputs[1].shape[1], inputs[2].shape[1]] == [90, 160, 160]
+    torch.testing.assert_close(head(*inputs), head(*resident.batch(rows)))
+    plain = build_head("attentive", HeadShape(taps={"cls": WIDTH}, outputs={"label": 3}, num_steps=160))
+    assert len(resident.inputs(plain, rows)) == 2
 
 
 def test_segments_that_keep_every_step_once_change_nothing(store: Store) -> None:

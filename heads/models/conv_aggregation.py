@@ -26,6 +26,36 @@ AGGREGATIONS = ("adaptive", "flatten")
 CHANNELS = (512, 256, 128)
 
 
+class StepConv(nn.Module):
+    """Conv1d(kernel 3, padding 1) over steps, (B, T, D) -> (B, S, C), with the initial values of `nn.Conv1d`.
+
+    Each step is multiplied by the three taps of the kernel first, then the products are shifted and added: with a
+    `step_index` that repeats steps (160 read of 90 stored) every stored step is multiplied once. `weight` (3, C, D) is
+    Conv1d's (C, D, 3) with the kernel first, as one matrix product reads it.
+    """
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__()
+        plain = nn.Conv1d(width, channels, kernel_size=3, padding=1)
+        assert plain.bias is not None
+        self.weight = nn.Parameter(plain.weight.detach().permute(2, 0, 1).contiguous())
+        self.bias = plain.bias
+
+    def forward(self, sequence: Tensor, mask: Tensor, step_index: Tensor | None = None) -> Tensor:
+        """sequence (B, T, D), mask (B, S) with the valid steps first -> (B, S, C), of no meaning at padded steps.
+
+        `step_index` (B, S): the steps of `sequence` that are read, in order and with repeats; None: S = T, each once.
+        """
+        products = F.linear(sequence, self.weight.flatten(0, 1))  # (B, T, 3 C)
+        if step_index is not None:
+            batch, num_steps, width = products.shape
+            rows = step_index + num_steps * torch.arange(batch, device=step_index.device).unsqueeze(1)
+            products = products.view(-1, width).index_select(0, rows.flatten()).view(*step_index.shape, width)
+        before, here, after = products.chunk(3, dim=2)
+        after = after * mask.unsqueeze(-1)  # beyond the last valid step there is nothing
+        return F.pad(before, (0, 0, 1, -1)) + (here + self.bias) + F.pad(after, (0, 0, -1, 1))
+
+
 class ConvAggregator(nn.Module):
     """(B, T, D) -> (B, D). `flatten` takes at most the `num_steps` it was built for."""
 
@@ -35,50 +65,56 @@ class ConvAggregator(nn.Module):
             raise TrainingError(f"aggregation {aggregation!r} is not one of {', '.join(AGGREGATIONS)}")
         self.num_steps = num_steps if aggregation == "flatten" else None
         sizes = (width, *CHANNELS)
-        self.convs = nn.ModuleList(
-            nn.Conv1d(sizes[i], sizes[i + 1], kernel_size=3, padding=1) for i in range(len(CHANNELS))
-        )
+        self.convs = nn.ModuleList(StepConv(sizes[i], sizes[i + 1]) for i in range(len(CHANNELS)))
         steps_left = num_steps
         for _ in CHANNELS:
             steps_left = max(steps_left // 2, 1)
         self.steps_left = steps_left
         self.fc = nn.Linear(CHANNELS[-1] * (1 if self.num_steps is None else steps_left), width)
 
-    def forward(self, sequence: Tensor, mask: Tensor) -> Tensor:
-        """sequence (B, T, D), mask (B, T) with the valid steps first -> (B, D)."""
+    def forward(self, sequence: Tensor, mask: Tensor, step_index: Tensor | None = None) -> Tensor:
+        """sequence (B, T, D), mask (B, S) with the valid steps first -> (B, D).
+
+        `step_index` (B, S): the steps of `sequence` that are read, in order and with repeats; None: S = T, each once.
+        """
         if self.num_steps is not None:
             if int(mask.sum(dim=1).max()) > self.num_steps:
-                raise TrainingError(f"{sequence.shape = }: this head was built for {self.num_steps} steps at most")
-            sequence, mask = _resize_steps(sequence, mask, self.num_steps)
-        hidden = (sequence * mask.unsqueeze(-1)).transpose(1, 2)  # (B, D, T)
+                raise TrainingError(f"{mask.shape = }: this head was built for {self.num_steps} steps at most")
+            if step_index is None:
+                sequence = _resize_steps(sequence, self.num_steps)
+            else:
+                step_index = _resize_steps(step_index.unsqueeze(-1), self.num_steps).squeeze(-1)
+            mask = _resize_steps(mask.unsqueeze(-1), self.num_steps).squeeze(-1)
+        hidden = sequence
         for conv in self.convs:
-            hidden = F.relu(conv(hidden)) * mask.unsqueeze(1)  # (B, C, T)
-            if hidden.shape[2] == 1:
+            hidden = F.relu(conv(hidden, mask, step_index)) * mask.unsqueeze(-1)  # (B, S, C)
+            step_index, left = None, hidden.shape[1] // 2
+            if not left:
                 continue
             # Padding is zero and ReLU outputs are not negative, so a lone step survives the maximum.
-            hidden = F.max_pool1d(hidden, 2)  # (B, C, T // 2)
+            hidden = torch.maximum(hidden[:, 0 : 2 * left : 2], hidden[:, 1 : 2 * left : 2])
             pooled = mask[:, 1::2].clone()
             pooled[:, 0] = mask[:, 0]
             mask = pooled
-            hidden = hidden * mask.unsqueeze(1)
+            hidden = hidden * mask.unsqueeze(-1)
         if self.num_steps is None:
-            return self._project(masked_mean(hidden.transpose(1, 2), mask))
-        return self._project(hidden.flatten(1))
+            return self._project(masked_mean(hidden, mask))
+        return self._project(hidden.transpose(1, 2).flatten(1))
 
     def _project(self, vector: Tensor) -> Tensor:
         result: Tensor = self.fc(vector)
         return result
 
 
-def _resize_steps(sequence: Tensor, mask: Tensor, num_steps: int) -> tuple[Tensor, Tensor]:
-    missing = num_steps - sequence.shape[1]
-    if missing <= 0:
-        return sequence[:, :num_steps], mask[:, :num_steps]
-    return F.pad(sequence, (0, 0, 0, missing)), F.pad(mask, (0, missing))
+def _resize_steps(sequence: Tensor, num_steps: int) -> Tensor:
+    """(B, T, D) -> (B, num_steps, D): cut, or filled with zeros."""
+    return F.pad(sequence, (0, 0, 0, num_steps - sequence.shape[1]))
 
 
 class ConvAggregation(nn.Module):
     """Aggregator and evaluator on the steps of one tap."""
+
+    takes_step_index = True
 
     def __init__(self, shape: HeadShape, aggregation: str, trunk: str) -> None:
         super().__init__()
@@ -91,9 +127,11 @@ class ConvAggregation(nn.Module):
         self.aggregator = ConvAggregator(width, shape.num_steps, aggregation)
         self.evaluator = Evaluator(width, shape.outputs, trunk)
 
-    def forward(self, features: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
-        """features {tap: (B, T, D)}, mask (B, T) -> {output: (B, K)}."""
-        logits: dict[str, Tensor] = self.evaluator(self.aggregator(features[self.tap], mask))
+    def forward(
+        self, features: Mapping[str, Tensor], mask: Tensor, step_index: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """features {tap: (B, T, D)}, mask (B, S) -> {output: (B, K)}; `step_index` as in `ConvAggregator`."""
+        logits: dict[str, Tensor] = self.evaluator(self.aggregator(features[self.tap], mask, step_index))
         return logits
 
 

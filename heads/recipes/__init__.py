@@ -6,15 +6,21 @@ A recipe is a list of rows; a row is what it overrides in TrainConfig, with the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from difflib import get_close_matches
 from typing import Any
 
+from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.recipes.beyond import RECIPES as BEYOND
 from reelbank.heads.recipes.calories import RECIPES as CALORIES
 from reelbank.heads.recipes.recipe import Published, Recipe, Row, Step
 
-__all__ = ["RECIPES", "Published", "Recipe", "Row", "Step", "listing", "listing_text", "recipe"]
+__all__ = [
+    *("RECIPES", "Published", "Recipe", "Row", "Step", "announcement", "detail_text", "listing", "listing_text"),
+    *("recipe", "refuse_decided"),
+]
 
 RECIPES: Mapping[str, Recipe] = {one.name: one for one in (*CALORIES, *BEYOND)}
 
@@ -22,7 +28,9 @@ RECIPES: Mapping[str, Recipe] = {one.name: one for one in (*CALORIES, *BEYOND)}
 def recipe(name: str) -> Recipe:
     """The recipe called `name`. Raises TrainingError listing those there are."""
     if name not in RECIPES:
-        raise TrainingError(f"--recipe {name!r}: no such recipe; there are {', '.join(sorted(RECIPES))}")
+        near = get_close_matches(name, RECIPES, n=1, cutoff=0.5)
+        guess = f"; did you mean {near[0]}?" if near else ""
+        raise TrainingError(f"--recipe {name!r}: no such recipe; there are {', '.join(sorted(RECIPES))}{guess}")
     return RECIPES[name]
 
 
@@ -35,3 +43,49 @@ def listing_text() -> str:
     """Every recipe for a terminal, one line each."""
     width = max(map(len, RECIPES)) + 2
     return "\n".join(f"{name:<{width}}{one.num_rows:>3} rows  {one.title}" for name, one in sorted(RECIPES.items()))
+
+
+def refuse_decided(name: str, asked: Iterable[str]) -> None:
+    """Raises TrainingError if one of the TrainConfig fields `asked` is decided by the recipe itself, naming flags."""
+    decided = recipe(name).fields.intersection(asked)
+    flags = [item.metadata["flag"] for item in fields(TrainConfig) if item.name in decided]
+    if flags:
+        raise TrainingError(
+            f"--recipe {name} decides {', '.join(flags)} itself; leave it out, or train without --recipe"
+        )
+
+
+def announcement(name: str, *, repeats: int = 1, is_quick: bool = False) -> str:
+    """What will be trained, in one line, before it begins."""
+    chosen = recipe(name)
+    if chosen.kind == "kmeans":
+        return f"{name}: {chosen.num_rows} rows, nothing is trained"
+    epochs = sum(_epochs(row.options, chosen) for row in chosen.rows)
+    epochs += sum(_epochs({step.field: value}, chosen) for step in chosen.steps for value in step.values)
+    times = f" x {repeats} repeats" if repeats > 1 else ""
+    short = ", of which --quick takes a twentieth" if is_quick else "; --quick shows in a twentieth of them what comes out"
+    return f"{name}: {chosen.num_rows} rows{times}, at most {epochs * repeats} epochs in all{short}"
+
+
+def detail_text(name: str) -> str:
+    """One recipe for a terminal: what it is, what all rows share, one line per row."""
+    chosen = recipe(name)
+    lines = [f"{name}: {chosen.title}", chosen.text, f"Features: {chosen.features}."]
+    lines += [f"All rows: {_options_text(chosen.options)}"] if chosen.options else []
+    named = [(row.name, ", ".join(row.cells.values()), row.options) for row in chosen.rows]
+    named += [
+        (f"{position}-{step.field}", str(value), {step.field: value})
+        for position, step in enumerate(chosen.steps, start=1)
+        for value in step.values
+    ]
+    width = max(len(row) for row, _, _ in named) + 2
+    lines += [f"{row:<{width}}{what}  [{_options_text(options)}]" for row, what, options in named]
+    return "\n".join([*lines, *chosen.notes, announcement(name)])
+
+
+def _epochs(options: Mapping[str, Any], chosen: Recipe) -> int:
+    return int({"epochs": TrainConfig.epochs, **chosen.options, **options}["epochs"])
+
+
+def _options_text(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in options.items())
