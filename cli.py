@@ -197,7 +197,10 @@ def _about_recipe(ctx: click.Context, config: TrainConfig) -> list[str]:
 
     given = (name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE)
     refuse_decided(str(config.recipe), given)
-    return [announcement(str(config.recipe), repeats=config.repeats, is_quick=config.quick)]
+    about = announcement(
+        str(config.recipe), repeats=config.repeats, is_quick=config.quick, num_stores=len(config.store)
+    )  # fmt: skip
+    return [about]
 
 
 @main.command(context_settings=CONTEXT, short_help="t-SNE, k-means, kNN, linear probe.")

@@ -55,8 +55,8 @@ class FeaturizeConfig:
     sampling: tuple[str, ...] = option(
         (DEFAULT_SAMPLING,),
         "--sampling",
-        "which frames: all, consecutive:N[:centre|random|zero], every:K, fps:F, position:P[,P...], uniform:N[:open]; "
-        "MODEL=RULE sets it for one model",
+        "which frames: all, consecutive:N[:centre|random|zero], every:K, fps:F, position:P[,P...], random:N, "
+        "uniform:N[:open]; MODEL=RULE sets it for one model",
         multiple=True,
     )
     views: str = option(

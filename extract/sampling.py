@@ -28,6 +28,7 @@ FORMS = (
     "every:K",
     "fps:F",
     "position:P[,P...] (0 to 1)",
+    "random:N",
     "uniform:N[:open]",
 )
 
@@ -91,6 +92,25 @@ class Position:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Random:
+    """`num_steps` frames drawn without replacement from the hash of clip id and seed, in the order of time.
+
+    A clip with fewer frames gives each of them as often as the others, or once more.
+
+    Attributes:
+        num_steps: T, at least 1.
+    """
+
+    num_steps: int
+
+    def __post_init__(self) -> None:
+        _check_count("random", self.num_steps)
+
+    def __str__(self) -> str:
+        return f"random:{self.num_steps}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Every:
     """Every `stride_frames`-th frame, from the first."""
 
@@ -132,7 +152,7 @@ class Fps:
         return f"fps:{_number(self.rate_fps)}"
 
 
-Sampling = Uniform | Consecutive | Position | Every | All | Fps
+Sampling = Uniform | Consecutive | Position | Random | Every | All | Fps
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -169,6 +189,8 @@ def parse(text: str) -> Sampling:
                 return Consecutive(num_steps=_integer(count), start=rest if separator else "random")
             case "position", str():
                 return Position(positions=tuple(float(part) for part in value.split(",")))
+            case "random", str():
+                return Random(num_steps=_integer(value))
             case "every", str():
                 return Every(stride_frames=_integer(value))
             case "fps", str():
@@ -181,7 +203,7 @@ def parse(text: str) -> Sampling:
 def fixed_steps(sampling: Sampling) -> int | None:
     """T where every clip has the same number of steps (but for `pad`), else None."""
     match sampling:
-        case Uniform() | Consecutive():
+        case Uniform() | Consecutive() | Random():
             return sampling.num_steps
         case Position():
             return len(sampling.positions)
@@ -251,10 +273,11 @@ def choose(
         sampling: the rule.
         times_seconds: (N,) ascending times of the clip's frames.
         duration_seconds: length of the clip's interval, used by `fps` alone.
-        clip_id: with the seed, decides random starts.
+        clip_id: with the seed, decides random starts and frames.
         seed: of the whole extraction.
         past_end: what a clip with fewer frames than steps gives: `repeat` repeats frames (`uniform` by its
-            formula, `consecutive` by looping), `pad` gives each frame once and fewer steps, `error` raises.
+            formula, `random` evenly, `consecutive` by looping), `pad` gives each frame once and fewer steps,
+            `error` raises.
         start_seconds: time of step 0 of `fps`; None is the first frame's.
 
     Raises:
@@ -289,6 +312,11 @@ def _indices(sampling: Sampling, offsets_seconds: Seconds, duration_seconds: flo
         case Position(positions=positions):
             exact = np.floor(np.asarray(positions, np.float64) * num_frames).astype(np.int64)
             return np.minimum(exact, num_frames - 1)
+        case Random(num_steps=steps):
+            times_each, once_more = divmod(steps, num_frames)
+            taken = np.full(num_frames, times_each)
+            taken[_shuffled(num_frames, key)[:once_more]] += 1
+            return np.repeat(np.arange(num_frames, dtype=np.int64), taken)
         case Every(stride_frames=stride):
             return np.arange(0, num_frames, stride, dtype=np.int64)
         case All():
@@ -308,6 +336,12 @@ def _start(sampling: Consecutive, num_frames: int, key: str) -> int:
     # A 64-bit hash scaled to 0..last: the same on every platform and for every order of the clips.
     drawn = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
     return (drawn * (last + 1)) >> 64
+
+
+def _shuffled(num_frames: int, key: str) -> Indices:
+    # By raw bits: numpy keeps those the same from version to version, its shuffles it need not.
+    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "big")
+    return np.argsort(np.random.PCG64(seed).random_raw(num_frames), kind="stable").astype(np.int64)
 
 
 def _nearest(offsets_seconds: Seconds, wanted_seconds: Seconds) -> Indices:

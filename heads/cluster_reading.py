@@ -113,19 +113,10 @@ def _read_part(
     low, high = limits
     groups = group_numbers(rows.groups.tolist())
     truth, labels = rows.target[part], rows.target[train]
-    nearest = nearest_donor(rows.vectors[part], rows.vectors[train], groups[part], groups[train])
-    fallback = np.where(nearest >= 0, labels[nearest], np.median(labels))
-    means = _cluster_means(clustering.labels, rows.target, groups, train, part)
-    num_clusters = len(clustering.counts)
-    step = (high - low) / (num_clusters - 1) if num_clusters > 1 else 0.0
-    predictions = {
-        "cluster_mean_label": np.where(np.isfinite(means), means, fallback),
-        "nearest_train": fallback,
-        "cluster_id": low + clustering.labels[part] * step,
-    }
+    predictions, empty = target_readings(rows, clustering, train, part)
     return {
         "num_rows": len(part),
-        "num_without_training_row_in_cluster": int((~np.isfinite(means)).sum()),
+        "num_without_training_row_in_cluster": int(empty.sum()),
         "mae": {
             name: _mean_with_interval(np.abs(values - truth), groups[part], seed)
             for name, values in predictions.items()
@@ -137,6 +128,31 @@ def _read_part(
             "class_mean_oracle": class_mean_oracle(rows.labels[part].tolist(), truth)["mae"],
         },
     }
+
+
+def target_readings(
+    rows: ProbeRows, clustering: Clustering, train: NDArray[np.int64], part: NDArray[np.int64]
+) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.bool_]]:
+    """The three readings of `read_target` for the rows `part` (P,), from the labels of the rows `train`.
+
+    Returns:
+        {reading: (P,) values}, and (P,) whether a row's cluster holds no training row of another group.
+    """
+    assert rows.target is not None
+    groups = group_numbers(rows.groups.tolist())
+    labels = rows.target[train]
+    low, high = _range(rows.target_name, labels)
+    nearest = nearest_donor(rows.vectors[part], rows.vectors[train], groups[part], groups[train])
+    fallback = np.where(nearest >= 0, labels[nearest], np.median(labels))
+    means = _cluster_means(clustering.labels, rows.target, groups, train, part)
+    num_clusters = len(clustering.counts)
+    step = (high - low) / (num_clusters - 1) if num_clusters > 1 else 0.0
+    predictions = {
+        "cluster_mean_label": np.where(np.isfinite(means), means, fallback),
+        "nearest_train": fallback,
+        "cluster_id": low + clustering.labels[part] * step,
+    }
+    return predictions, ~np.isfinite(means)
 
 
 def _cluster_means(

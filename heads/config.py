@@ -102,7 +102,7 @@ class TrainConfig:
     normalize: str = option(
         "zscore",
         "--normalize",
-        "zscore by training rows | l2 of each vector the head reads | none",
+        "zscore by training rows | l2: each step over its length, before any mean | none",
         choices=("l2", "none", "zscore"),
     )
     aggregation: str = option(
@@ -258,10 +258,9 @@ class TrainConfig:
 
         self.segment_rule()
         augmentation.parse(self.augment)
-        if self.augment and not HEADS[self.head].needs_steps and (self.pool != "mean" or self.normalize == "l2"):
+        if self.augment and not HEADS[self.head].needs_steps and self.pool != "mean":
             raise TrainingError(
-                f"--augment with head {self.head!r} makes its copies before the mean over time; it needs "
-                "--pool mean and --normalize zscore or none"
+                f"--augment with head {self.head!r} makes its copies before the mean over time; it needs --pool mean"
             )
         if self.recipe is None:
             for name in ("quick", "markdown", "latex"):

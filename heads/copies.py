@@ -138,7 +138,8 @@ def other_views(config: TrainConfig, table: ClipTable) -> tuple[StoredView, ...]
     if not found:
         held = "; ".join(f"{source.store.path} holds {', '.join(source.store.spec.views)}" for source in table.sources)
         raise TrainingError(
-            f"--train-views all: there is no other view ({held}); featurize with more views, or leave it out"
+            f"video augmentation (--train-views all) trains on further stored views, and there are none: {held}; make "
+            "the store with `featurize --views augment`, which adds flip, rotation and jitter of the training clips"
         )
     return tuple(found)
 
@@ -154,6 +155,7 @@ def with_views(base: Features, table: ClipTable, config: TrainConfig, views: Seq
             pool=config.pool,
             view=view.number,
             segments=config.segment_rule(),
+            unit_steps=base.unit_steps,
         )
         for key, array in loaded.arrays.items():
             whole = torch.zeros_like(base.arrays[key])

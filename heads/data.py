@@ -203,6 +203,7 @@ class Features:
             part follow without reading the steps. The variance of a pooled `std` is 0.
         num_steps: (N,) int64, of the stored steps.
         step_index: (N, S) int64, the steps of `arrays` that a head reads, in order and with repeats; None: all, once.
+        unit_steps: whether `arrays` are moments of steps that were divided by their length.
     """
 
     arrays: Mapping[str, Tensor]
@@ -211,6 +212,7 @@ class Features:
     variances: Mapping[str, NDArray[np.float64]]
     num_steps: NDArray[np.int64]
     step_index: Tensor | None = None
+    unit_steps: bool = False
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -225,6 +227,7 @@ def load_features(
     pool: str = "mean",
     view: int = 0,
     segments: SegmentRule | None = None,
+    unit_steps: bool = False,
     progress: Progress | None = None,
 ) -> Features:
     """Reads the features of every clip of `table` into memory.
@@ -235,6 +238,7 @@ def load_features(
         segments: the steps are read as these segments, by index: nothing is held twice. Without steps the moments are
             those over the segments, weighted sums over the stored steps. Statistics for the normalisation stay those of
             the stored steps (SYSTEMS.md 1.3: over all rows).
+        unit_steps: without `needs_steps`, the moments are those of the steps divided by their length, read for that.
 
     Raises:
         TrainingError: a clip whose features are not finite, or stores with different steps of one clip.
@@ -260,8 +264,8 @@ def load_features(
             else:
                 vector = np.concatenate([mean, std], axis=1) if pool == "mean+std" else mean
                 read = vector
-                if segments is not None:
-                    both = _segment_moments(source.store, tap, rows, view, segments)
+                if segments is not None or unit_steps:
+                    both = _read_moments(source.store, tap, rows, view, segments, unit_steps)
                     read = np.concatenate(both, axis=1) if pool == "mean+std" else both[0]
                 arrays[key] = torch.from_numpy(read).unsqueeze(1)
                 means[key] = vector.astype(np.float64)
@@ -280,7 +284,8 @@ def load_features(
             clips = torch.arange(len(index)).unsqueeze(1)
             arrays, index = {key: array[clips, index] for key, array in arrays.items()}, None
     return Features(
-        arrays=arrays, mask=mask, means=means, variances=variances, num_steps=num_steps, step_index=index
+        arrays=arrays, mask=mask, means=means, variances=variances, num_steps=num_steps, step_index=index,
+        unit_steps=unit_steps and not needs_steps,
     )  # fmt: skip
 
 
@@ -304,20 +309,25 @@ def _read_steps(store: Store, tap: str, rows: NDArray[np.int64], view: int) -> T
     return torch.from_numpy(out)
 
 
-def _segment_moments(
-    store: Store, tap: str, rows: NDArray[np.int64], view: int, segments: SegmentRule
+def _read_moments(
+    store: Store, tap: str, rows: NDArray[np.int64], view: int, segments: SegmentRule | None, unit_steps: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and population standard deviation (N, D) over the steps that the segments read, repeats counted."""
     dimension = store.taps[tap].shape[0]
     means = np.empty((len(rows), dimension), dtype=np.float32)
     stds = np.empty_like(means)
     steps = store.num_steps[rows]
-    shares = {count: segments.multiplicities(count) for count in np.unique(steps).tolist()}
+    shares = {
+        count: np.ones(count) if segments is None else segments.multiplicities(count)
+        for count in np.unique(steps).tolist()
+    }
     for start in range(0, len(rows), GATHER_ROWS):
         part, _ = store.gather(tap, rows[start : start + GATHER_ROWS], view)
         for i, (array, count) in enumerate(zip(part, steps[start : start + GATHER_ROWS].tolist(), strict=True), start):
             weights = shares[count] / max(1, shares[count].sum())
             values = array[:count].astype(np.float64)
+            if unit_steps:
+                values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)  # as torch's normalize
             mean = weights @ values
             means[i], stds[i] = mean, np.sqrt(weights @ (values - mean) ** 2)
     return means, stds

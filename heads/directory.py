@@ -85,10 +85,16 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise TrainingError(f"{path} is missing: {path.parent} is not a finished run") from None
+        raise TrainingError(f"{path} is missing: {path.parent} is not a finished run{_runs_below(path)}") from None
     except ValueError as error:
         raise TrainingError(f"{path} is not valid JSON: {error}") from error
     return data
+
+
+def _runs_below(path: Path) -> str:
+    """Which runs lie below the folder of a file that is not there: a sweep or a recipe is asked for one of its runs."""
+    runs = sorted(found.parent for depth in ("*", "*/*", "*/*/*") for found in path.parent.glob(f"{depth}/{path.name}"))
+    return f"; it holds {len(runs)} runs, name one of them, such as {runs[0]}" if runs else ""
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

@@ -65,7 +65,8 @@ def new_figure(width_inches: float, height_inches: float, title: str, heading: H
     subtitle = " · ".join(part for part in (heading.source, heading.count) if part)
     # A large figure is shrunk to the page: its title grows with it.
     size = 10 * max(1.0, width_inches / 9)
-    figure.suptitle(f"{title}\n{plain(subtitle)}", fontsize=size)
+    letters = int(0.95 * width_inches * 72 / (0.58 * size))  # a letter is about 0.58 em wide
+    figure.suptitle("\n".join([title, *map(plain, textwrap.wrap(subtitle, letters))]), fontsize=size)
     if heading.warning:
         # A bold letter is about 0.7 em wide: a longer line would lose its first words at the edge.
         letters = int(0.95 * width_inches * 72 / (0.7 * 0.9 * size))

@@ -196,6 +196,14 @@ def unseen_label_notes(prepared: Prepared, predictions: Predictions) -> list[str
     if prepared.labels is not None and classes is not None and len(classes[1]) < len(predictions.rows):
         missing = len(predictions.rows) - len(classes[1])
         notes.append(f"{missing} clips of {predictions.split!r} have no label; class metrics leave them out.")
+    if predictions.split == "unknown" and prepared.labels is not None:
+        known = np.isin(prepared.table.labels[predictions.rows], prepared.labels)
+        if known.any():
+            first = str(prepared.table.labels[predictions.rows][known][0])
+            notes.append(
+                f"{int(known.sum())} clips of 'unknown' have a class that training knows (the first: {first!r}): "
+                "its numbers are not those of unknown classes alone."
+            )
     if prepared.bins is not None and prepared.target_values is not None:
         values = prepared.target_values[predictions.rows]
         if empty := int((~np.isfinite(values)).sum()):

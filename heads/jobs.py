@@ -194,7 +194,7 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
         cache=cache,
         copies=copies,
     )
-    _require_validation_labels(prepared)
+    _require_usable_parts(prepared)
     return replace(prepared, notes=tuple(notes))
 
 
@@ -233,8 +233,8 @@ def _require_targets(config: TrainConfig, table: ClipTable, target: str, trained
     if absent := trained[~np.isfinite(values)].tolist():
         raise TrainingError(
             f"target {target!r} is empty or not finite in {len(absent)} of {len(trained)} training clips "
-            f"({_some_ids(table, absent)}); in the manifest fill it in or set the split of these clips to 'unused', run "
-            "the same featurize command again (what is done is not done twice), or pass --target none"
+            f"({_some_ids(table, absent)}); in the manifest fill it in or set the split of these clips to 'unused', "
+            "run the same featurize command again (what is done is not done twice), or pass --target none"
         )
     low, high = config.range or DEFAULT_RANGES.get(target, (-np.inf, np.inf))
     if outside := trained[(values < low) | (values > high)].tolist():
@@ -290,17 +290,27 @@ def _notes_about_clips(table: ClipTable) -> list[str]:
     return notes
 
 
-def _require_validation_labels(prepared: Prepared) -> None:
+def _require_usable_parts(prepared: Prepared) -> None:
+    """Raises TrainingError for a part that cannot be judged: no class that training knows, no target to select by."""
+    bins, values = prepared.bins, prepared.target_values
     for part in prepared.partitions:
-        known = np.zeros(len(part.val), dtype=bool)
-        if prepared.labels is not None:
-            known |= np.isin(prepared.table.labels[part.val], prepared.labels)
-        if prepared.target_values is not None:
-            known |= np.isfinite(prepared.target_values[part.val])
-        if not known.any():
+        for name, rows in (("split 'test'", part.test), ("the validation part", part.val)):
+            labels = prepared.table.labels[rows]
+            given = labels[labels != ""]
+            if prepared.labels is not None and len(given) and not np.isin(given, prepared.labels).any():
+                raise TrainingError(
+                    f"none of the {len(rows)} clips of {name} has a class that training knows (the first: "
+                    f"{str(given[0])!r}); clips of other classes belong to split 'unknown', or pass --label none"
+                )
+        if bins is not None and values is not None and not np.isfinite(values[part.val]).any():
             raise TrainingError(
-                f"none of the {len(part.val)} validation clips has a label that training knows or a target: "
-                "nothing can choose the best epoch; check the manifest's split and label columns"
+                f"none of the {len(part.val)} validation clips has a target {bins.target!r}: nothing can choose the "
+                "best epoch; fill the column, leave those clips out of split 'val', or pass --target none"
+            )
+        if bins is None and prepared.labels is not None and not (prepared.table.labels[part.val] != "").any():
+            raise TrainingError(
+                f"none of the {len(part.val)} validation clips has a label: nothing can choose the best epoch; "
+                "check the manifest's split and label columns"
             )
 
 

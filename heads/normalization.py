@@ -17,7 +17,7 @@ class Normalization:
     """How each feature vector is normalised.
 
     Attributes:
-        kind: `zscore`, `l2` (each vector that the head reads) or `none`.
+        kind: `zscore`, `l2` (each step; a pooled head reads means of such steps, `Features.unit_steps`) or `none`.
         mean, scale: {key: (D,) float32}, empty unless zscore.
     """
 

@@ -33,6 +33,8 @@ p, li { overflow-wrap: anywhere; }
 .verdict { background: #eef5fa; border-left: 5px solid var(--accent); padding: .6rem .9rem; margin: .8rem 0; }
 .verdict p { margin: .2rem 0; }
 .wide { overflow-x: auto; }
+.dense { font-size: .8rem; }
+.dense th, .dense td { padding-right: .5rem; }
 table { border-collapse: collapse; font-size: .92rem; margin: .3rem 0 .9rem; }
 th, td { text-align: left; padding: .28rem .8rem .28rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; }
@@ -49,6 +51,9 @@ summary { cursor: pointer; color: var(--accent); }
 
 DASH = "\u2013"
 """What stands where a value is undefined."""
+
+MOST_ROOMY_COLUMNS = 9
+"""A table with more is set in smaller print, so that it fits the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,19 +102,26 @@ def items(texts: Iterable[str]) -> str:
     return f"<ul>{inner}</ul>\n" if inner else ""
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table; numbers are right-aligned, None is a dash. Nothing where there are no rows."""
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, lead: int = 0) -> str:
+    """A table; numbers are right-aligned, None is a dash. Nothing where there are no rows.
+
+    Among the first `lead` cells of a row the first runs over those after it that are empty.
+    """
     lines = [list(row) for row in rows]
     if not lines:
         return ""
     numeric = [all(_is_number_like(row[i]) for row in lines) for i in range(len(head))]
     open_tags = ['class="n"' if n else "" for n in numeric]
     top = "".join(f"<th {tag}>{escape(name)}</th>" for tag, name in zip(open_tags, head, strict=True))
-    body = "".join(
-        "<tr>" + "".join(f"<td {tag}>{escape(cell(v))}</td>" for tag, v in zip(open_tags, row, strict=True)) + "</tr>\n"
-        for row in lines
-    )
-    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table></div>\n'
+    body = ""
+    for row in lines:
+        span = next((i for i in range(1, lead) if row[i] != ""), lead) if lead and row[0] != "" else 1
+        cells = [f"<td {tag}>{escape(cell(v))}</td>" for tag, v in zip(open_tags, row, strict=True)]
+        if span > 1:
+            cells[:span] = [f'<td colspan="{span}">{escape(cell(row[0]))}</td>']
+        body += "<tr>" + "".join(cells) + "</tr>\n"
+    kind = ' class="dense"' if len(head) > MOST_ROOMY_COLUMNS else ""
+    return f'<div class="wide"><table{kind}><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table></div>\n'
 
 
 def cell(value: Any) -> str:

@@ -97,7 +97,7 @@ def scatter_by_class(
         )
     figure.legend(
         handles=handles,
-        loc="outside right upper",
+        loc="outside right center",  # beside the title there is no room for it
         fontsize=8 if len(handles) <= _LEGEND_ROWS else 7,
         ncols=-(-len(handles) // (_LEGEND_ROWS + 1)),
         frameon=False,

@@ -179,7 +179,10 @@ def _averaged(
     first = predictors[0]
     needs_steps = head_row(first.head_name).needs_steps
     segments = None if first.segments is None else parse_segments(first.segments)
-    features = load_features(table, needs_steps=needs_steps, pool=first.pool, segments=segments, progress=progress)
+    features = load_features(
+        table, needs_steps=needs_steps, pool=first.pool, segments=segments,
+        unit_steps=first.normalization.kind == "l2" and not needs_steps, progress=progress,
+    )  # fmt: skip
     rows = np.arange(len(table))
     total: dict[str, np.ndarray] = {}
     for done, predictor in enumerate(predictors, start=1):

@@ -10,7 +10,7 @@ import numpy as np
 
 import reelbank.store
 from reelbank.heads import baselines
-from reelbank.heads.cluster_reading import read_target
+from reelbank.heads.cluster_reading import read_target, target_readings
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.evaluation import random_weights_warning
@@ -18,7 +18,7 @@ from reelbank.heads.events import Event, Progress
 from reelbank.heads.jobs import Prepared
 from reelbank.heads.kmeans import Clustering, kmeans
 from reelbank.heads.probe_rows import ProbeRows, load_rows
-from reelbank.heads.recipe_report import SPLITS, about, absolute_interval, sentences
+from reelbank.heads.recipe_report import SPLITS, about, absolute_interval, class_entries, sentences, verdict_of
 from reelbank.heads.recipes import Recipe
 
 NUM_CLUSTERS, N_INIT, MAX_ITER, SEED = 1000, 30, 2000, 123
@@ -32,7 +32,8 @@ def read_clusters(
     """Clusters the training clips, puts each other clip into its nearest cluster and reads the target from that.
 
     Returns:
-        the content of recipe.json, as `reelbank.heads.recipe_report.summarize` gives it, with `kind` kmeans.
+        the content of recipe.json, as `reelbank.heads.recipe_report.summarize` gives it, with `kind` kmeans and
+        `readings` {known, unknown: {truth, <row>: one value per clip}}.
 
     Raises:
         TrainingError: fewer than two training clips.
@@ -54,18 +55,28 @@ def read_clusters(
         raise TrainingError(f"--recipe {recipe.name} needs at least 2 training clips, found {len(train)}")
     count = min(NUM_CLUSTERS, max(2, round(len(train) * NUM_CLUSTERS / PUBLISHED_CLIPS)))
     fitted = kmeans(rows.vectors[train], count, n_init=N_INIT, max_iter=MAX_ITER, seed=SEED)
-    read = read_target(rows, _assigned(rows, train, fitted), seed=config.seed)["parts"]
+    clusters = _assigned(rows, train, fitted)
+    read = read_target(rows, clusters, seed=config.seed)["parts"]
     if progress is not None:
         progress(Event(stage="recipe", done=1, total=1, message=f"{count} clusters of {len(train)} clips"))
     constant = float(np.median(rows.target[train])) if rows.target is not None else 0.0
-    intervals, guesses = {}, {}
+    intervals, guesses, readings, against = {}, {}, {}, {}
+    members = {part: _with_target(rows, split) for part, split in SPLITS.items()}
     for part, split in SPLITS.items():
-        own = np.flatnonzero((rows.splits == split) & np.isfinite(prepared_target(rows)))
+        own = members[part]
         truth = prepared_target(rows)[own]
+        found = target_readings(rows, clusters, _with_target(rows, "train"), own)[0]
+        readings[part] = {"truth": truth, **found}
+        against[part] = {
+            name: absolute_interval(np.abs(values - truth) - np.abs(truth - constant), rows.groups[own], config.seed)
+            for name, values in found.items()
+        }
         intervals[part] = absolute_interval(np.abs(truth - constant), rows.groups[own], config.seed)
         guesses[part] = {**_guesses(read[split]["baselines"])}
         guesses[part]["label_marginal"] = baselines.label_marginal(prepared.bins, prepared_target(rows)[train], truth)
-    entries = [_entry(row.name, dict(row.cells), asdict(row.published), read, intervals) for row in recipe.rows]
+    entries = [
+        _entry(row.name, dict(row.cells), asdict(row.published), read, intervals, against) for row in recipe.rows
+    ]
     best = min(entries, key=lambda entry: entry["ours"]["mae_known"]["value"])
     notes = [
         *recipe.notes,
@@ -86,7 +97,21 @@ def read_clusters(
         "constant_intervals": intervals,
         "rows": entries,
         "best": best["name"],
-        "classes": [],
+        "classes": [
+            entry
+            for part, own in members.items()
+            for entry in class_entries(
+                part,
+                rows.labels[own],
+                readings[part]["truth"],
+                np.abs(readings[part][best["name"]] - readings[part]["truth"]),
+                constant,
+            )
+        ],
+        "readings": {
+            part: {name: np.round(values, 3).tolist() for name, values in found.items()}
+            for part, found in readings.items()
+        },
     }
     return {**data, "sentences": sentences(data), "notes": notes}
 
@@ -95,6 +120,11 @@ def prepared_target(rows: ProbeRows) -> np.ndarray:
     """The target of every row, float64."""
     assert rows.target is not None
     return rows.target
+
+
+def _with_target(rows: ProbeRows, split: str) -> np.ndarray:
+    found: np.ndarray = np.flatnonzero((rows.splits == split) & np.isfinite(prepared_target(rows)))
+    return found
 
 
 def _assigned(rows: ProbeRows, train: np.ndarray, fitted: Clustering) -> Clustering:
@@ -114,21 +144,19 @@ def _entry(
     published: Mapping[str, Any],
     read: Mapping[str, Any],
     constant: Mapping[str, Any],
+    paired: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     ours, against = {}, {}
     for part, split in SPLITS.items():
         found = read[split]["mae"][name]
         ours[f"mae_{part}"] = {**found, "deviation": None}
-        limits = constant[part]
-        defined = None not in (found["low"], found["high"], limits["low"], limits["high"])
-        apart = defined and found["high"] < limits["low"]
-        worse = defined and found["low"] > limits["high"]
+        difference, limit = paired[part][name], constant[part]["low"]
         against[part] = {
-            "difference": found["value"] - limits["value"],
-            "low": None,
-            "high": None,
-            "verdict": "beats" if apart else "worse" if worse else "unclear",
-            "apart": apart,
+            "difference": difference["value"],
+            "low": difference["low"],
+            "high": difference["high"],
+            "verdict": verdict_of(difference),
+            "apart": None not in (found["high"], limit) and found["high"] < limit,
         }
     return {
         "name": name,
@@ -137,6 +165,7 @@ def _entry(
         "chosen": False,
         "shared_with": "",
         "error": "",
+        "not_run": False,
         "options": {},
         "published": published,
         "ours": ours,

@@ -14,15 +14,18 @@ from reelbank.heads.directory import read_json
 from reelbank.heads.drawing import Heading, png
 from reelbank.heads.pictures import scatter_by_class
 from reelbank.heads.recipe_report import SPLITS, epochs_of, predictions
-from reelbank.heads.recipe_tables import LEGEND, table_of
+from reelbank.heads.recipe_tables import LEGEND, num_leading, quick_warning, table_of
 
 CAPTIONS = {
-    "loss.png": "Training and validation loss of every row",
-    "mae.png": "Validation MAE of every row; dashed: the constant predictor on the known test set",
-    "distributions.png": "Predicted and true values of both test sets: the best row, in grey the others",
-    "classes.png": "Mean absolute error by class",
-    "calibration.png": "Calibration: on the diagonal, predicted distributions are as wide as they should be",
-    "tsne.png": "t-SNE of the mean vectors by class",
+    "loss.png": "Training and validation loss of every row that was trained; the dot is the epoch that it keeps",
+    "mae.png": "Validation MAE of every row that was trained; dashed: the constant predictor on the same clips",
+    "distributions.png": "Predicted and true values of both test sets: the row named, in grey the others, cut at the "
+    "top where they say about the same for every clip",
+    "classes.png": "Mean absolute error by class. The oracle says the mean of the clips of that class in the test set: "
+    "0 for one clip",
+    "calibration.png": "Calibration: on the diagonal, predicted distributions are as wide as they should be; above it "
+    "the true values are lower than predicted, below it higher",
+    "tsne.png": "t-SNE of the mean vectors by class, of the first row's stores",
 }
 
 
@@ -44,7 +47,7 @@ def write_recipe_page(directory: Path) -> Path:
 
 def _heading(data: Mapping[str, Any], count: str = "") -> Heading:
     warning = data["warning"]
-    if data["quick"]:
+    if quick_warning(data):
         warning = f"{warning} QUICK form: no reproduction.".strip()
     return Heading(source=f"{data['recipe']} · {' + '.join(data['stores'])}", count=count, warning=warning)
 
@@ -54,13 +57,22 @@ def _pictures(directory: Path, data: Mapping[str, Any]) -> dict[str, bytes]:
     drawn: dict[str, Any] = {}
     if data["kind"] == "train":
         drawn |= _row_pictures(directory, data, unit)
+    else:
+        parts = {
+            part: {
+                "truth": np.array(values["truth"]),
+                "best": np.array(values[data["best"]]),
+                "others": [np.array(values[name]) for name in values if name not in ("truth", data["best"])],
+            }
+            for part, values in data["readings"].items()
+        }
+        drawn |= _error_pictures(data, parts, unit)
     clips = data.get("map") or {}
     if clips:
         points = np.array([clips["x"], clips["y"]]).T
         shown = [label or "no label" for label in clips["labels"]]
-        drawn["tsne.png"] = scatter_by_class(
-            points, shown, clips["splits"], title="t-SNE by class", heading=_heading(data, clips["note"])
-        )
+        heading = _heading({**data, "stores": clips.get("stores", data["stores"])}, clips["note"])
+        drawn["tsne.png"] = scatter_by_class(points, shown, clips["splits"], title="t-SNE by class", heading=heading)
     return {name: png(drawn[name]) for name in CAPTIONS if name in drawn}
 
 
@@ -79,23 +91,52 @@ def _row_pictures(directory: Path, data: Mapping[str, Any], unit: str) -> dict[s
         }
         for part, split in SPLITS.items()
     }
-    everything = np.concatenate([values for part in parts.values() for values in (part["truth"], part["best"])])
-    within = everything.min() >= 0 and everything.max() <= 1000 and data["target"]["unit"] == "kcal/h"
-    limits = (0.0, 1000.0) if within else (float(everything.min()), float(everything.max()) + 1e-9)
-    constant = data["constant_intervals"]["known"]["value"]
     heading = _heading(data)
-    counted = _heading(data, f"n = {len(chosen['test'][0])} known, {len(chosen['unknown'][0])} unknown clips")
+    shared: dict[str, Any] = {
+        "settings": {row["name"]: _settings(row["cells"]) for row in data["rows"]},
+        "keeps_last": data["select_on"] == "reported-set",
+        "unit": unit,
+        "heading": heading,
+    }
+    constant = _validation_constant(own[next(iter(own))][0])
     return {
-        "loss.png": recipe_pictures.curves(epochs, kind="loss", constant=None, heading=heading),
-        "mae.png": recipe_pictures.curves(epochs, kind="mae", constant=constant, heading=heading),
-        "distributions.png": recipe_pictures.distributions(
-            parts, best=best, limits=limits, name=f"{data['target']['name']} ({unit})", heading=heading
-        ),
-        "classes.png": recipe_pictures.class_errors(data["classes"], best=best, unit=unit, heading=counted),
+        "loss.png": recipe_pictures.curves(epochs, kind="loss", constant=None, **shared),
+        "mae.png": recipe_pictures.curves(epochs, kind="mae", constant=constant, **shared),
+        **_error_pictures(data, parts, unit),
         "calibration.png": recipe_pictures.calibration(
             {part: chosen[split][2] for part, split in SPLITS.items()}, best=best, heading=heading
         ),
     }
+
+
+def _error_pictures(data: Mapping[str, Any], parts: Mapping[str, Any], unit: str) -> dict[str, Any]:
+    """Distributions and errors by class; `parts` as `recipe_pictures.distributions` takes them."""
+    everything = np.concatenate([values for part in parts.values() for values in (part["truth"], part["best"])])
+    within = everything.min() >= 0 and everything.max() <= 1000 and data["target"]["unit"] == "kcal/h"
+    limits = (0.0, 1000.0) if within else (float(everything.min()), float(everything.max()) + 1e-9)
+    name = data["target"]["name"]
+    counted = _heading(data, ", ".join(f"{len(values['truth'])} {part}" for part, values in parts.items()) + " clips")
+    return {
+        "distributions.png": recipe_pictures.distributions(
+            parts, best=data["best"], limits=limits, name=unit if unit.startswith(name) else f"{name} ({unit})",
+            heading=_heading(data),
+        ),
+        "classes.png": recipe_pictures.class_errors(data["classes"], best=data["best"], unit=unit, heading=counted),
+    }  # fmt: skip
+
+
+def _settings(cells: Mapping[str, str]) -> str:
+    """What tells a row's curve from the others; the epochs stand on the axis."""
+    if "varied" in cells:
+        return f"{cells['varied']} {cells['value']}; {cells['others']}"
+    return ", ".join(text for name, text in cells.items() if name not in ("figure", "epochs") and text)
+
+
+def _validation_constant(run: Path) -> float | None:
+    """MAE of the training median on the clips of the validation curve; in the published protocol those of the test."""
+    splits = read_json(run / "results.json")["splits"]
+    value: float | None = splits.get("val", splits["test"])["baselines"].get("constant_median", {}).get("mae")
+    return value
 
 
 def _by_split(run: Path) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -112,6 +153,9 @@ def _by_split(run: Path) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 def _page(data: Mapping[str, Any], drawn: Mapping[str, bytes]) -> str:
     head, rows = table_of(data)
+    lead = num_leading(data)
+    # A baseline's name takes the columns that tell rows apart, and the one that would say "baseline".
+    rows = [[row[0], *[""] * lead, *row[lead + 1 :]] if row[lead] == "baseline" else row for row in rows]
     counts = data["counts"]
     parts = ", ".join(f"{name} {counts[name]}" for name in ("train", "val", "test", "unknown") if counts.get(name))
     facts = [
@@ -122,9 +166,7 @@ def _page(data: Mapping[str, Any], drawn: Mapping[str, bytes]) -> str:
         ("selection", data["selection"]),
         ("time", f"{data.get('seconds', 0):.0f} s"),
     ]
-    warnings = [data["warning"]]
-    if data["quick"]:
-        warnings.append("QUICK form: a twentieth of the epochs on at most 64 training clips; no reproduction.")
+    warnings = [data["warning"], quick_warning(data)]
     if data["select_on"] == "reported-set":
         warnings.append("Selected on the reported sets, as published: the numbers are too good.")
     class_rows = [
@@ -138,11 +180,15 @@ def _page(data: Mapping[str, Any], drawn: Mapping[str, bytes]) -> str:
         ]
         for entry in data.get("classes", [])
     ]
-    class_head = ["class", "activities", "clips", "best row", "constant", "class-mean oracle"]
+    class_head = ["class", "activities", "clips", data["best"], "constant", "class-mean oracle"]
     body = (
         page.paragraphs(data["sentences"], kind="verdict")
         + page.paragraphs([data["text"]])
-        + page.section("Theirs, ours, baselines", page.table(head, rows), page.paragraphs([LEGEND + "."], kind="soft"))
+        + page.section(
+            "Theirs, ours, baselines",
+            page.table(head, rows, lead=lead + 1),
+            page.paragraphs([LEGEND + "."], kind="soft"),
+        )
         + page.section("Pictures", *(page.picture(drawn[name], CAPTIONS[name]) for name in CAPTIONS if name in drawn))
         + page.section("Error by class", page.table(class_head, class_rows))
         + page.section("What was run", page.table(["", ""], facts))

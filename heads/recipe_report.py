@@ -99,10 +99,11 @@ def summarize(config: TrainConfig, recipe: Recipe, trained: Sequence[Trained], p
     format_version · recipe · title · text · features · quick · select_on · selection (sentence) · repeats · warning ·
     target {name, unit} · counts · constant: training median · baselines {known, unknown: {name: {metric: value}}} ·
     constant_intervals {known, unknown: {value, low, high}} · rows [{name, cells, step, chosen, shared_with, error,
-    options, published, ours {column: {value, low, high, deviation}}, against_constant {known, unknown: {difference,
-    low, high (paired), verdict "beats" | "unclear" | "worse", apart: intervals do not overlap}}, epochs, best_epoch,
-    overfit, seconds, runs}] · proposed: the recipe's own row, '' for none · best: that one, else what selection
-    prefers · against_tables, see there · classes [{label, split, clips, ours, constant, oracle}] · sentences · notes
+    not_run: the stores lack what it asks for, options, published, ours {column: {value, low, high, deviation}},
+    against_constant {known, unknown: {difference, low, high (paired), verdict "beats" | "unclear" | "worse", apart:
+    ours lies wholly below}}, epochs, best_epoch, overfit, seconds, runs}] · proposed: the recipe's own row, '' for
+    none · best: that one, else what selection prefers · against_tables, see there · classes [{label, split, clips,
+    ours, constant, oracle}] · sentences · notes
     """
     done = [one for one in trained if one.runs]
     if not done:
@@ -110,6 +111,7 @@ def summarize(config: TrainConfig, recipe: Recipe, trained: Sequence[Trained], p
     reference = read_json(done[0].runs[0] / "results.json")
     values = [selecting_value(config, one) for one in trained]
     best = next((one for one in done if one.row.name == recipe.proposed), trained[int(np.argmin(values))])
+    proposed = recipe.proposed if best.row.name == recipe.proposed else ""
     assert prepared.target_values is not None
     constant = float(np.median(prepared.target_values[prepared.partitions[0].train]))
     intervals = {
@@ -128,8 +130,8 @@ def summarize(config: TrainConfig, recipe: Recipe, trained: Sequence[Trained], p
         "constant_intervals": intervals,
         "rows": rows,
         "best": best.row.name,
-        "proposed": recipe.proposed,
-        "against_tables": against_tables(config, recipe, done, best),
+        "proposed": proposed,
+        "against_tables": against_tables(config, done, best) if proposed else None,
         "classes": _classes(best, constant, prepared),
     }
     return {**data, "sentences": sentences(data), "notes": _notes(config, recipe, reference)}
@@ -185,6 +187,7 @@ def _row_entry(
         "chosen": one.chosen or (one.step < 0 and is_best),
         "shared_with": one.shared_with,
         "error": one.error,
+        "not_run": one.not_run,
         "options": {name: list(v) if isinstance(v, tuple) else v for name, v in one.row.options.items()},
         "published": asdict(one.row.published),
     }
@@ -214,7 +217,7 @@ def _row_entry(
             "difference": paired["value"],
             "low": paired["low"],
             "high": paired["high"],
-            "verdict": _verdict(paired),
+            "verdict": verdict_of(paired),
             "apart": high is not None and limit is not None and high < limit,
         }
     training = [results["training"] for results in finished]
@@ -231,16 +234,14 @@ def _row_entry(
     }
 
 
-def against_tables(
-    config: TrainConfig, recipe: Recipe, done: Sequence[Trained], proposed: Trained
-) -> dict[str, Any] | None:
+def against_tables(config: TrainConfig, done: Sequence[Trained], proposed: Trained) -> dict[str, Any] | None:
     """The proposed row against the published settings that do best on unknown activities; None without such rows.
 
     {name, value, low, high: MAE of the best of them; difference, difference_low, difference_high: ours minus theirs,
-    paired by clip; apart: whether the intervals do not overlap}.
+    paired by clip; apart: whether our interval lies wholly below theirs}.
     """
     tables = [one for one in done if one.row.reference]
-    if not recipe.proposed or not tables:
+    if not tables:
         return None
     ours = read_split(proposed.runs, "unknown")
     theirs = {one.row.name: read_split(one.runs, "unknown") for one in tables}
@@ -254,7 +255,8 @@ def against_tables(
     return {"name": name, **best, **renamed, "apart": high < best["low"]}
 
 
-def _verdict(paired: Mapping[str, float | None]) -> str:
+def verdict_of(paired: Mapping[str, float | None]) -> str:
+    """What a paired difference to the constant {low, high} says: beats, worse or unclear."""
     low, high = paired["low"], paired["high"]
     if low is None or high is None:
         return "unclear"
@@ -269,19 +271,27 @@ def _classes(best: Trained, constant: float, prepared: Prepared) -> list[dict[st
     for part, split in SPLITS.items():
         clips = read_split(best.runs, split)
         labels = np.array([label_of[clip] for clip in clips.clip_ids.tolist()], dtype=str)
-        for label in np.unique(labels):
-            own = labels == label
-            truth = clips.truth[own]
-            entries.append(
-                {
-                    "label": str(label),
-                    "split": part,
-                    "clips": int(own.sum()),
-                    "ours": float(clips.errors[own].mean()),
-                    "constant": float(np.abs(truth - constant).mean()),
-                    "oracle": float(np.abs(truth - truth.mean()).mean()),
-                }
-            )
+        entries += class_entries(part, labels, clips.truth, clips.errors, constant)
+    return entries
+
+
+def class_entries(
+    part: str, labels: np.ndarray, truth: np.ndarray, errors: np.ndarray, constant: float
+) -> list[dict[str, Any]]:
+    """One entry of `classes` for each label of a test set; arrays (n,) of its clips."""
+    entries = []
+    for label in np.unique(labels):
+        own = labels == label
+        entries.append(
+            {
+                "label": str(label),
+                "split": part,
+                "clips": int(own.sum()),
+                "ours": float(errors[own].mean()),
+                "constant": float(np.abs(truth[own] - constant).mean()),
+                "oracle": float(np.abs(truth[own] - truth[own].mean()).mean()),
+            }
+        )
     return entries
 
 
@@ -301,32 +311,52 @@ def sentences(data: Mapping[str, Any]) -> list[str]:
         else:
             said.append(f"On {part} activities {len(groups['beats'])} of {len(rows)} rows beat {what}.")
             if others := groups["unclear"] + groups["worse"]:
-                shown = ", ".join(others[:8]) + (" ..." if len(others) > 8 else "")
+                shown = ", ".join(others[:8]) + (f" and {len(others) - 8} more" if len(others) > 8 else "")
                 said.append(
                     f"On {part} activities {shown} does not beat it." if len(others) == 1 else f"These do not: {shown}."
                 )
     best = next(row for row in data["rows"] if row["name"] == data["best"])
-    kind = "proposed" if data.get("proposed") else "best"
+    kind = "proposed row" if data.get("proposed") else "best row"
+    if data["kind"] == "kmeans":
+        kind = "row with the lowest error on known activities"
     for part in SPLITS:
         entry = best["against_constant"][part]
-        text = (
-            f"The {kind} row, {best['name']}, has MAE {interval_text(best['ours'][f'mae_{part}'])} on {part} activities"
-        )
+        text = f"The {kind}, {best['name']}, has MAE {interval_text(best['ours'][f'mae_{part}'])} on {part} activities"
         if entry["low"] is not None:
             text += f", {entry['difference']:+.1f} {unit} against the constant ({entry['low']:+.1f} to "
             text += f"{entry['high']:+.1f}, paired)"
-        said.append(f"{text}; the two intervals {'do not overlap' if entry['apart'] else 'overlap'}.")
+        said.append(f"{text}{_overlap(best['ours'][f'mae_{part}'], data['constant_intervals'][part])}.")
     if tables := data.get("against_tables"):
         said.append(
             f"Best row of the tables on unknown activities, taken by that very error: {tables['name']}, MAE "
             f"{interval_text(tables)}. {best['name']}, proposed by the recipe, differs by {tables['difference']:+.1f} "
-            f"({tables['difference_low']:+.1f} to {tables['difference_high']:+.1f}, paired); the two intervals "
-            f"{'do not overlap' if tables['apart'] else 'overlap'}."
+            f"({tables['difference_low']:+.1f} to {tables['difference_high']:+.1f}, paired)"
+            f"{_overlap(best['ours']['mae_unknown'], tables)}."
         )
     overfit = [row["name"] for row in data["rows"] if row.get("overfit")]
     if overfit:
         said.append(f"Overfit (final validation loss more than 5 % above its minimum): {', '.join(overfit)}.")
-    return said
+    return said + _losses(data["rows"])
+
+
+def _overlap(ours: Mapping[str, Any], constant: Mapping[str, Any]) -> str:
+    limits = (ours["low"], ours["high"], constant["low"], constant["high"])
+    if None in limits:
+        return ""
+    apart = limits[1] < limits[2] or limits[3] < limits[0]
+    return f"; the two intervals {'do not overlap' if apart else 'overlap'}"
+
+
+def _losses(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which rows have no result, by reason."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["error"]:
+            names.setdefault(("Not run" if row["not_run"] else "Failed", row["error"]), []).append(row["name"])
+    return [
+        f"{what} ({len(lost)} of {len(rows)} rows): {', '.join(lost)}: {reason}"
+        for (what, reason), lost in names.items()
+    ]
 
 
 def _notes(config: TrainConfig, recipe: Recipe, reference: Mapping[str, Any]) -> list[str]:

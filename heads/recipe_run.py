@@ -48,6 +48,7 @@ class Trained:
         step: position of its step, -1 outside stepwise tuning.
         chosen: whether its step kept it.
         error: why it could not be trained; '' if it could.
+        not_run: whether `error` is what the stores lack for this row, so that it was not begun.
     """
 
     row: Row
@@ -56,6 +57,7 @@ class Trained:
     step: int = -1
     chosen: bool = False
     error: str = ""
+    not_run: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,8 @@ def run_recipe(config: TrainConfig, progress: Progress | None = None) -> RecipeR
 
     Raises:
         TrainingError: an unknown recipe, a field that the recipe decides itself, a store without a numeric target, a
-            known test part or unknown activities, a row that the store cannot give, and what `train_head` raises.
+            known test part or unknown activities, and what `train_head` raises for every row. What the stores cannot
+            give to some rows only stands in recipe.json as their error.
     """
     from reelbank.heads.recipe_report import summarize, write_report
 
@@ -225,14 +228,14 @@ def _step_rows(chosen: Recipe, point: Mapping[str, Any], position: int) -> list[
     """The rows of one step of stepwise tuning, from the values kept so far."""
     step = chosen.steps[position]
     others = [
-        f"{_short(other.field)} {value_text(point[other.field])}"
+        f"{_short(other.field)} {_cell(point[other.field])}"
         for other in chosen.steps
         if other.field != step.field and other.field in point
     ]
     return [
         Row(
             name=f"{position + 1}-{step.field}-{value_text(value).replace(':', '-')}",
-            cells={"varied": _short(step.field), "value": value_text(value), "others": ", ".join(others)},
+            cells={"varied": _short(step.field), "value": _cell(value), "others": ", ".join(others)},
             options={**point, step.field: value},
             published=published,
         )
@@ -242,6 +245,14 @@ def _step_rows(chosen: Recipe, point: Mapping[str, Any], position: int) -> list[
 
 def _short(name: str) -> str:
     return {"weight_decay": "wd"}.get(name, name)
+
+
+def _cell(value: Any) -> str:
+    """A value as the published table writes it: 1e-4, (0.9, 0.999)."""
+    if isinstance(value, tuple):
+        return f"({', '.join(f'{part:g}' for part in value)})"
+    mantissa, _, exponent = f"{value:e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}" if abs(value) < 0.01 else f"{value:g}"
 
 
 @dataclass(kw_only=True)
@@ -255,6 +266,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.done: dict[str, Trained] = {}
+        self.not_run: set[Path] = set()
         self.finished = 0
 
     def whole(self, folder: Path) -> list[Trained]:
@@ -291,7 +303,9 @@ class _Run:
         for key, (row, members) in fresh.items():
             runs = [config.run for config in members if config.run is not None]
             error = next((errors[run] for run in runs if errors.get(run)), "")
-            self.done[key] = Trained(row=row, runs=() if error else tuple(runs), error=error)
+            self.done[key] = Trained(
+                row=row, runs=() if error else tuple(runs), error=error, not_run=not self.not_run.isdisjoint(runs)
+            )
         made = []
         for row, key in zip(rows, keys, strict=True):
             one = self.done[key]
@@ -317,20 +331,28 @@ class _Run:
                 self._tell(config.run, "kept")
             else:
                 wanted.append(replace(config, resume=(config.run / "config.json").exists()))
-        if not wanted:
-            return outcome
-        # What a store cannot give is an error of the whole, before anything is trained; features are read once.
-        cache = FeatureCache(folder)
+        # What the stores cannot give is said before anything is trained, and costs only the rows that ask for it.
+        cache, able = FeatureCache(folder), []
         for config in wanted:
-            prepare(config, None, cache)
+            assert config.run is not None
+            try:
+                prepare(config, None, cache)
+            except TrainingError as error:
+                outcome[config.run] = str(error)
+                self.not_run.add(config.run)
+                self._tell(config.run, f"not run: {error}")
+            else:
+                able.append(config)
+        if not able:
+            return outcome
 
         def done(position: int, error: str | None) -> None:
-            run = wanted[position].run
+            run = able[position].run
             assert run is not None
             outcome[run] = error or ""
             self._tell(run, f"failed: {error}" if error else "trained")
 
-        EXECUTORS[name](wanted, folder, self.config.workers, done)
+        EXECUTORS[name](able, folder, self.config.workers, done)
         return outcome
 
     def _tell(self, run: Path, what: str) -> None:
@@ -342,7 +364,7 @@ class _Run:
 
 
 def vector_map(prepared: Prepared, seed: int) -> dict[str, Any]:
-    """t-SNE of the clips' mean vectors: {x, y, labels, splits, note}; empty where there are too few."""
+    """t-SNE of the clips' mean vectors: {x, y, labels, splits, stores, note}; empty where there are too few."""
     from reelbank.heads.embedding import MIN_ROWS, tsne
 
     table = prepared.table
@@ -361,5 +383,6 @@ def vector_map(prepared: Prepared, seed: int) -> dict[str, Any]:
         "y": [round(float(value), 3) for value in made.coordinates[:, 1]],
         "labels": table.labels[rows].tolist(),
         "splits": table.splits[rows].tolist(),
+        "stores": [path.name for path in prepared.config.store],
         "note": f"perplexity {made.perplexity:.0f}, seed {MAP_SEED}, {len(rows)} of {len(table)} clips",
     }

@@ -44,7 +44,7 @@ class Resident:
         """Moves `features` to `device`."""
         mask, normalization = features.mask.to(device), normalization.to(device)
         arrays = {key: array.to(device) for key, array in features.arrays.items()}
-        if mask.shape[1] == 1:
+        if mask.shape[1] == 1 and not features.unit_steps:
             arrays = normalization.apply(arrays, mask)
         index = None if features.step_index is None else features.step_index.to(device)
         return cls(arrays=arrays, mask=mask, normalization=normalization, step_index=index)

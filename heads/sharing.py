@@ -78,9 +78,10 @@ class FeatureCache:
     def features(self, table: ClipTable, config: TrainConfig, progress: Progress | None = None) -> Features:
         """The features of `table` as the head of `config` reads them. Raises what `load_features` raises."""
         steps = head_row(config.head).needs_steps
+        unit_steps = config.normalize == "l2" and not steps
         key = _digest(
             *map(str, config.store), *config.tap, config.join, config.view, config.label, steps, config.pool,
-            config.segments, config.train_views,
+            config.segments, config.train_views, unit_steps,
         )  # fmt: skip
         found = self._features.get(key)
         if found is None:
@@ -92,6 +93,7 @@ class FeatureCache:
                     pool=config.pool,
                     view=config.view,
                     segments=config.segment_rule(),
+                    unit_steps=unit_steps,
                     progress=progress,
                 )
                 if config.train_views == "one":
@@ -152,6 +154,7 @@ class FeatureCache:
         def parts() -> dict[str, NDArray[Any]]:
             loaded = load()
             whole = {"mask": loaded.mask.numpy(), "num_steps": loaded.num_steps}
+            whole["unit_steps"] = np.array(loaded.unit_steps)
             if loaded.step_index is not None:
                 whole["step_index"] = loaded.step_index.numpy()
             for part in _PARTS:
@@ -171,6 +174,7 @@ class FeatureCache:
             variances=under("variances"),
             num_steps=found["num_steps"],
             step_index=torch.from_numpy(found["step_index"]) if "step_index" in found else None,
+            unit_steps=bool(found["unit_steps"]),
         )
 
     def _mapped(self, name: str, make: Callable[[], Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

@@ -151,6 +151,6 @@ def _with_splits(table: Table, unknown: Sequence[str], *, seed: int, share_group
     if unused := splits.count("unused"):
         note += (
             f"; {unused} clips of unknown classes are 'unused', because their groups train "
-            "(--allow-group-overlap takes them as 'unknown')"
+            "(--allow-group-overlap, here and with featurize, takes them as 'unknown')"
         )
     return replace(table, columns=(*table.columns, "split"), rows=rows), note

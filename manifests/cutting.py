@@ -36,7 +36,7 @@ def cut_by_group(labels: Sequence[str], groups: Sequence[str], *, seed: int) -> 
 def cut_unknown(
     labels: Sequence[str], groups: Sequence[str], *, unknown: Collection[str], seed: int, share_groups: bool = False
 ) -> list[str]:
-    """`train`, `test`, `unknown` or `unused` for each clip: classes of `unknown` are neither trained nor tested as known.
+    """`train`, `test`, `unknown` or `unused` for each clip: training never sees the classes `unknown`.
 
     The other classes are cut as by `cut_by_group`. With few large groups that leaves no test clip: then the smallest
     group is test whose classes all stay in training.

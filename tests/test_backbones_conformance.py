@@ -283,7 +283,7 @@ def test_descriptions_load_neither_torch_nor_decoder() -> None:
     [
         ("dinov4", "choose one of clip, dinov2, dinov3, flow, .*; `reelbank backbones` lists"),
         ("flow:raft", "flow has flow, flow:dis, .*flow:raft-small"),
-        ("clip:", "clip has clip, clip:rn50, clip:vitb16, clip:vitl14"),
+        ("clip:", "clip has clip, clip:rn50, clip:vitb16, clip:vitb32-256, clip:vitl14"),
         ("dinov2:vits14-reg:x", "dinov2 has dinov2, .*dinov2:vits14-reg"),
         ("timm", "timm has timm:NAME of timm.list_models"),
         ("timm:", "timm has timm:NAME of timm.list_models"),

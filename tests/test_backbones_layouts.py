@@ -135,6 +135,7 @@ LAYOUTS: dict[str, Callable[[], dict[str, Shape]]] = {
     "clip": lambda: clip_shapes(768, 12, 32, 512),
     "clip:rn50": clip_resnet_shapes,
     "clip:vitb16": lambda: clip_shapes(768, 12, 16, 512),
+    "clip:vitb32-256": lambda: clip_shapes(768, 12, 32, 512),
     "clip:vitl14": lambda: clip_shapes(1024, 24, 14, 768),
     "dinov3": lambda: dinov3_shapes(384, 12, 1536, biased=True, gated=False),
     "dinov3:vit7b16": lambda: dinov3_shapes(4096, 40, 8192, biased=False, gated=True),

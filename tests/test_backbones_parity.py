@@ -236,6 +236,11 @@ def test_clip_equals_the_published_encode_image(tmp_path: Path) -> None:
     ours = backbone.tensors(frames())["embed"]
     assert_equal_features(ours, published_clip(state, normalised(frames(), CLIP)))
 
+    stated = network("clip:vitb32-256", tmp_path / "published.safetensors")
+    constants = ((0.481, 0.457, 0.408), (0.268, 0.261, 0.275))
+    assert_equal_features(stated.tensors(frames())["embed"], published_clip(state, normalised(frames(), constants)))
+    assert (stated.info.preprocess.short_side_px, backbone.info.preprocess.short_side_px) == (256, 224)
+
     # timm's own layout has a bias of zeros that the published projection lacks.
     timm_state = {key: value.contiguous() for key, value in backbone.module.state_dict().items()}
     save_file(timm_state | {"head.bias": torch.zeros(512)}, tmp_path / "timm.safetensors")

@@ -19,6 +19,7 @@ from reelbank import cli
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.probing import ProbeConfig
+from reelbank.heads.recipes import RECIPES, announcement
 from reelbank.manifests.datasets import READERS
 
 RUN = "runs/flow-dis-mlp-jsd-1"
@@ -220,6 +221,10 @@ WRONG: list[tuple[str, str]] = [
     (f"{TRAIN} --betas 1", "is not of the form A:B"),
     (f"{TRAIN} --range 10:1", "LOW must be below HIGH"),
     (f"{TRAIN} --device tpu", "'tpu' is not one of auto, cpu"),
+    (f"{TRAIN} --recipe= --epochs 1", "--recipe '': no such recipe; there are calories/beyond"),
+    (f"{TRAIN} --recipe table-3.2", "did you mean calories/table-3.2?"),
+    (f"{TRAIN} --recipe calories/table-3.1 --loss ce --epochs 100", "decides --loss, --epochs itself"),
+    ("recipes table-3.2", "did you mean calories/table-3.2?"),
     ("probe --kmeans 0", "--kmeans 0 must be 1 or more"),
     ("probe --knn -1", "--knn -1 must be 1 or more"),
     ("probe --tsne --perplexity nan", "--perplexity nan must be above 0"),
@@ -334,6 +339,50 @@ def test_stop_by_keyboard_is_one_sentence(here: Path, tmp_path: Path, monkeypatc
     result = call(f"featurize --model flow:dis --out {tmp_path / 'x.zarr'}")
     assert result.exit_code == cli.WRONG_USE
     assert "the same command goes on" in result.stderr
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_name_lists_every_row_with_what_it_varies(name: str) -> None:
+    shown = succeed(f"recipes {name}").stdout
+    lines = shown.splitlines()
+    chosen = RECIPES[name]
+    for row in chosen.rows:
+        line = next(line for line in lines if line.startswith(f"{row.name} "))
+        assert all(f"{option}={value}" in line for option, value in row.options.items())
+    for step in chosen.steps:
+        assert all(f"[{step.field}={value}]" in shown for value in step.values)
+    assert all(f"{option}={value}" in shown for option, value in chosen.options.items())
+    assert set(json.loads(succeed(f"recipes {name} --json").stdout)) >= {"name", "rows", "steps", "options"}
+
+
+def test_recipe_says_what_it_will_train() -> None:
+    assert announcement("calories/table-3.1") == (
+        "calories/table-3.1: 6 rows, at most 2700 epochs in all; --quick tries it with a twentieth of them"
+    )
+    assert "x 3 repeats, at most 8100 epochs" in announcement("calories/table-3.1", repeats=3)
+    assert "12 rows, at most 2400 epochs" in announcement("calories/table-3.4-stepwise", is_quick=True)
+    assert "first store only" in announcement("calories/table-3.1", num_stores=2)
+    assert "first store only" not in announcement("calories/beyond", num_stores=2)
+
+
+def test_pace_counts_neither_what_was_there_nor_says_what_it_does_not_know() -> None:
+    pace = cli.Pace()
+    assert pace.left(0, 20, 100.0) == ""
+    assert pace.left(8, 20, 100.1) == ""  # a resumed job: eight were done
+    assert pace.left(10, 20, 160.1) == "about 5 min left"  # two in a minute, ten to go
+    assert pace.left(19, 20, 430.1) == "about 30 s left"
+    assert pace.left(20, 20, 460.0) == ""
+    assert pace.left(1, 1000, 470.0) == ""  # another part of the job
+    assert pace.left(2, 1000, 490.0) == "about 6 h left"
+
+
+def test_manifest_csv_unknown_makes_the_split(tmp_path: Path) -> None:
+    lines = [f"{p}-{c}.mp4,{p},{c},{100 * i + 10}" for i, c in enumerate("abc") for p in "uvwxy"]
+    (tmp_path / "calories.csv").write_text("\n".join(["file,subject,activity,kcal", *lines]) + "\n")
+    options = "--map video=file --map group=subject --map label=activity --unknown c"
+    result = succeed(f"manifest csv {tmp_path}/calories.csv {options} --out {tmp_path}/m.csv")
+    assert "(train 8, test 2, unused 4, unknown 1)" in result.stdout, result.stdout
+    assert "4 clips of unknown classes are 'unused'" in result.stderr
 
 
 def test_reader_that_hangs_up_leaves_exit_status_0_and_no_message(here: Path) -> None:

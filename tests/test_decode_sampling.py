@@ -17,6 +17,7 @@ from reelbank.extract.sampling import (
     Every,
     Fps,
     Position,
+    Random,
     Sampling,
     Uniform,
     choose,
@@ -30,6 +31,7 @@ samplings: st.SearchStrategy[Sampling] = st.one_of(
     st.builds(Uniform, num_steps=counts, open=st.booleans()),
     st.builds(Consecutive, num_steps=counts, start=st.sampled_from(CONSECUTIVE_STARTS)),
     st.builds(Position, positions=st.lists(st.floats(0, 1), min_size=1, max_size=9).map(tuple)),
+    st.builds(Random, num_steps=counts),
     st.builds(Every, stride_frames=counts),
     st.just(All()),
     st.builds(Fps, rate_fps=st.floats(0.01, 240)),
@@ -63,7 +65,11 @@ def test_indices_stay_in_clip(sampling: Sampling, num_frames: int, past_end: str
     steps = fixed_steps(sampling)
     if past_end == "repeat" and steps is not None:
         assert choice.valid_steps == steps
-    if past_end == "pad" and isinstance(sampling, Uniform | Consecutive) and not getattr(sampling, "open", False):
+    if (
+        past_end == "pad"
+        and isinstance(sampling, Uniform | Consecutive | Random)
+        and not getattr(sampling, "open", False)
+    ):
         assert len(set(choice.frame_index.tolist())) == choice.valid_steps == min(num_frames, sampling.num_steps)
 
 
@@ -85,6 +91,9 @@ def test_choice_is_the_same_twice(sampling: Sampling, num_frames: int) -> None:
         ("consecutive:3:random", 3, [0, 1, 2]),
         ("position:0,0.5,1", 10, [0, 5, 9]),
         ("position:0.99", 10, [9]),
+        ("random:3", 3, [0, 1, 2]),
+        ("random:6", 3, [0, 0, 1, 1, 2, 2]),
+        ("random:4", 10, [1, 2, 4, 8]),
         ("every:4", 10, [0, 4, 8]),
         ("all", 3, [0, 1, 2]),
         ("fps:5", 25, [0, 5, 10, 15, 20]),
@@ -112,6 +121,23 @@ def test_random_start_is_uniform_and_depends_on_clip_and_seed() -> None:
     assert (abs(counts_by_start - 500) < 100).all()  # 5 standard deviations of a binomial
     others = [int(choose(sampling, times, 0.4, clip_id=f"clip{i}", seed=4).frame_index[0]) for i in range(2000)]
     assert starts != others
+
+
+@given(counts, st.integers(1, 500))
+def test_random_frames_are_in_order_of_time_and_as_often_as_each_other(num_steps: int, num_frames: int) -> None:
+    frames = apply(Random(num_steps=num_steps), num_frames).frame_index
+    assert (np.diff(frames) >= 0).all()
+    counts_by_frame = np.bincount(frames, minlength=num_frames)
+    assert counts_by_frame.max() - counts_by_frame.min() <= 1
+
+
+def test_random_frames_are_drawn_uniformly_and_depend_on_clip_and_seed() -> None:
+    sampling, times = Random(num_steps=3), np.arange(10) / 25.0
+    drawn = [choose(sampling, times, 0.4, clip_id=f"clip{i}", seed=3).frame_index for i in range(2000)]
+    assert all(len(set(frames.tolist())) == 3 for frames in drawn)
+    assert (abs(np.bincount(np.concatenate(drawn), minlength=10) - 600) < 105).all()  # 5 standard deviations
+    others = [choose(sampling, times, 0.4, clip_id=f"clip{i}", seed=4).frame_index for i in range(2000)]
+    assert any((a != b).any() for a, b in zip(drawn, others, strict=True))
 
 
 def test_short_clip_by_past_end() -> None:
@@ -150,7 +176,8 @@ def test_short_clip_by_past_end() -> None:
         "fps:0",
         "fps:inf",
         "fps:",
-        "random:3",
+        "random:0",
+        "random",
         "uniform:١٦",
     ],
 )

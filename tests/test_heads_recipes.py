@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -12,9 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reelbank.heads import TrainConfig, TrainingError, intervals, recipe_page, recipe_run, run_recipe
+from reelbank.heads import (
+    TrainConfig,
+    TrainingError,
+    intervals,
+    page,
+    recipe_kmeans,
+    recipe_page,
+    recipe_report,
+    recipe_run,
+    run_recipe,
+)
 from reelbank.heads.models import HeadShape, build_head
-from reelbank.heads.recipe_tables import latex_table, markdown_table, table_of
+from reelbank.heads.recipe_tables import latex_table, latex_text, markdown_table, table_of
 from reelbank.heads.recipes import RECIPES, listing, listing_text
 from reelbank.heads.recipes.recipe import Published
 from reelbank.store.testing import write_store
@@ -131,13 +142,52 @@ def test_every_recipe_runs_end_to_end(name: str, store: Path, tmp_path: Path) ->
     for row in data["rows"]:
         assert np.isfinite(row["ours"]["mae_known"]["value"])
         assert np.isfinite(row["ours"]["mae_unknown"]["value"])
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert "http" not in re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", page).replace("http-equiv", "")
-    assert "QUICK" in page
-    assert "constant predictor" in page
-    assert len((tmp_path / "run" / "table.md").read_text().splitlines()) > len(data["rows"])
-    assert r"\toprule" in (tmp_path / "run" / "table.tex").read_text()
+    html = (tmp_path / "run" / "report.html").read_text()
+    assert "http" not in re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", html).replace("http-equiv", "")
+    assert ("QUICK" in html) == (name != "kmeans")
+    assert "constant predictor" in html
+    _assert_markdown((tmp_path / "run" / "table.md").read_text(), len(data["rows"]))
+    _assert_latex((tmp_path / "run" / "table.tex").read_text())
     assert data["recipe"] in result.text()
+    assert max(map(len, result.text().splitlines()[1:3])) < 220
+
+
+def _assert_markdown(text: str, least: int) -> None:
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(lines) > least
+    assert len({line.count("|") for line in lines}) == 1
+    assert "does not beat the constant" in text
+
+
+def _assert_latex(text: str) -> None:
+    """Balanced, every row as wide as the columns declared, no character left that LaTeX would take as a command."""
+    code = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    assert code.count(r"\begin{") == code.count(r"\end{") == 1
+    depth = 0
+    for brace in re.findall(r"(?<!\\)[{}]", code):
+        depth += 1 if brace == "{" else -1
+        assert depth >= 0
+    assert depth == 0
+    width = len(re.search(r"\\begin{tabular}{([lr]+)}", code).group(1))  # type: ignore[union-attr]
+    for row in re.findall(r"^(.*) \\\\$", code, re.MULTILINE):
+        spanned = sum(int(count) - 1 for count in re.findall(r"\\multicolumn{(\d+)}", row))
+        assert len(re.split(r"(?<!\\)&", row)) + spanned == width
+    plain = re.sub(r"\$\\(pm|dagger)\$|\$[<>]\$", "", code)
+    assert not re.search(r"(?<!\\)[$#_%~^]|[^\x00-\x7f]", plain)
+    assert "does not beat the constant" in code
+
+
+def test_latex_text_has_no_commands_in_it() -> None:
+    assert latex_text("a_b & 5 % ±† --select-on {x} <1>") == (
+        r"a\_b \& 5 \% $\pm$$\dagger$ -{}-select-on \{x\} $<$1$>$"
+    )
+    assert latex_text("\\") == r"\textbackslash{}"
+
+
+def test_the_name_of_a_baseline_runs_over_the_leading_columns() -> None:
+    made = page.table(["a", "b", "c"], [["x", "y", 1], ["constant", "", 2], ["", "z", 3]], lead=2)
+    assert made.count("colspan") == 1
+    assert '<td colspan="2">constant</td><td class="n">2</td>' in made
 
 
 def test_the_page_shows_every_picture(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,8 +195,13 @@ def test_the_page_shows_every_picture(store: Path, tmp_path: Path, monkeypatch: 
     _run(store, tmp_path / "run", "figures-3.48-3.49")
     files = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
     assert files == set(recipe_page.CAPTIONS)
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert page.count("<img") == len(files)
+    data = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert data["map"]["stores"] == [store.name]
+    run = tmp_path / "run" / data["rows"][0]["runs"][0]
+    constant = json.loads((run / "results.json").read_text())["splits"]["val"]["baselines"]["constant_median"]["mae"]
+    assert recipe_page._validation_constant(run) == constant  # of the clips that the curve is about
+    html = (tmp_path / "run" / "report.html").read_text()
+    assert html.count("<img") == len(files)
 
 
 @pytest.mark.usefixtures("short")
@@ -157,7 +212,7 @@ def test_stepwise_goes_on_from_the_value_that_it_kept(store: Path, tmp_path: Pat
     assert [row["step"] for row in rows] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
     rate = kept["lr"]["options"]["lr"]
     assert all(row["options"]["lr"] == rate for row in rows if row["step"] > 0)
-    assert f"lr {rate:g}" in kept["wd"]["cells"]["others"]
+    assert f"lr {rate:.0e}".replace("e-0", "e-") in kept["wd"]["cells"]["others"]
     distinct = {tuple(row["runs"]) for row in rows}
     assert len(distinct) == 9  # 12 cells
 
@@ -231,7 +286,7 @@ def _set(split: str, **values: Any) -> Change:
     [
         (_no_split("unknown"), "the store has no split 'unknown'"),
         (_no_split("test"), "the store has no split 'test'"),
-        (_set("test", label="other"), "none of the 8 clips of split 'test' has a class that training knows"),
+        (_set("test", label="other"), "none of the 8 clips of (part|split) 'test' has a class that training knows"),
         (_set("unknown", kcal=float("nan")), "no clip of split 'unknown' has a target 'kcal'"),
         (_set("train", kcal=float("nan")), "is empty or not finite in 24 of 24 training clips"),
         (_set("train", kcal=1500.0), "lie outside 0:1000"),
@@ -246,12 +301,96 @@ def test_data_that_a_recipe_cannot_use_is_refused(change: Change, message: str, 
     assert not (tmp_path / "run").exists()
 
 
-def test_a_recipe_with_video_augmentation_names_the_missing_views(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("short")
+def test_rows_that_the_store_cannot_give_are_not_run_and_said(tmp_path: Path) -> None:
     path = _write(tmp_path / "bare.zarr", views=False)
-    with pytest.raises(TrainingError, match="--train-views all: there is no other view"):
-        _run(path, tmp_path / "run", "figures-3.1-3.14")
+    result = _run(path, tmp_path / "run", "figures-3.1-3.14", markdown=True, latex=True)
+    rows = {row["name"]: row for row in result.results["rows"]}
+    lost = ["fig-3.8", "fig-3.9", "fig-3.10", "fig-3.11"]
+    assert [name for name, row in rows.items() if row["not_run"]] == lost
+    assert [name for name, row in rows.items() if not row["ours"]] == lost
+    assert result.has_failures
+    said = "Not run (4 of 14 rows): fig-3.8, fig-3.9, fig-3.10, fig-3.11: video augmentation"
+    page_text = (tmp_path / "run" / "report.html").read_text()
+    for text in (result.text(), page_text, (tmp_path / "run" / "table.md").read_text()):
+        assert said in text
+        assert "bare.zarr holds original" in text
+        assert "featurize --views augment" in text
+    _assert_latex((tmp_path / "run" / "table.tex").read_text())
+    head, cells = table_of(result.results)
+    assert head[:5] == ["figure", "loss", "epochs", "settings", "theirs"]  # curves only: what is said of them, no row
+    assert not any("theirs" in line for line in cells)
+    assert cells[0][4] == "overfit"
+    assert [line[-1] for line in cells if line[head.index("")] == "ours"].count("not run") == 4
+    assert not any((tmp_path / "run" / "rows" / name).exists() for name in lost)
     with pytest.raises(TrainingError, match="--tap pose: no store holds it"):
-        _run(path, tmp_path / "run", "table-3.1", tap=("pose",))
+        _run(path, tmp_path / "other", "table-3.1", tap=("pose",))
+    shutil.rmtree(path)
+    again = _run(_write(path), tmp_path / "run", "figures-3.1-3.14", resume=True)  # views have come: the rest is run
+    assert not again.has_failures
+
+
+@pytest.mark.usefixtures("short")
+def test_a_proposed_row_that_failed_is_not_called_proposed(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = recipe_run.prepare
+
+    def prepare(config: TrainConfig, *others: Any) -> Any:
+        if config.head == "additive":
+            raise TrainingError("no additive head today")
+        return real(config, *others)
+
+    monkeypatch.setattr(recipe_run, "prepare", prepare)
+    data = _run(store, tmp_path / "run", "beyond").results
+    assert data["proposed"] == ""
+    assert data["against_tables"] is None
+    assert data["best"] != "additive"
+    assert any(text.startswith("Not run (2 of 17 rows): additive-all, additive: no") for text in data["sentences"])
+
+
+@pytest.mark.parametrize(
+    ("ours", "constant", "said"),
+    [
+        ((1.0, 2.0), (3.0, 4.0), "do not overlap"),
+        ((5.0, 6.0), (3.0, 4.0), "do not overlap"),
+        ((1.0, 3.5), (3.0, 4.0), "intervals overlap"),
+        ((None, None), (3.0, 4.0), ""),
+    ],
+)
+def test_intervals_on_either_side_do_not_overlap(
+    ours: tuple[float, float], constant: tuple[float, float], said: str
+) -> None:
+    text = recipe_report._overlap(*({"low": low, "high": high} for low, high in (ours, constant)))
+    assert text.endswith(said)
+    assert bool(text) == bool(said)
+
+
+@pytest.mark.usefixtures("short")
+def test_k_means_is_judged_like_the_trained_rows(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(recipe_run, "vector_map", lambda prepared, seed: {})
+    monkeypatch.setattr(intervals, "RESAMPLES", 40)
+    monkeypatch.setattr(recipe_kmeans, "N_INIT", 2)
+    data = _run(store, tmp_path / "run", "kmeans").results
+    assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} == {"classes.png", "distributions.png"}
+    assert "QUICK" not in (tmp_path / "run" / "report.html").read_text()  # k-means has no short form
+    for row in data["rows"]:
+        for part, verdict in row["against_constant"].items():
+            read = data["readings"][part]
+            errors = np.abs(np.array(read[row["name"]]) - np.array(read["truth"]))
+            assert row["ours"][f"mae_{part}"]["value"] == pytest.approx(errors.mean(), abs=1e-2)
+            constant = np.abs(np.array(read["truth"]) - data["constant"])
+            assert verdict["difference"] == pytest.approx((errors - constant).mean(), abs=1e-2)
+            assert verdict["low"] <= verdict["difference"] <= verdict["high"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1e-3, "1e-3"), (1e-9, "1e-9"), ((0.85, 0.995), "(0.85, 0.995)"), (2.5e-4, "2.5e-4"), (0.5, "0.5")],
+)
+def test_values_are_written_as_published(value: Any, text: str) -> None:
+    assert recipe_run._cell(value) == text
 
 
 def test_options_that_a_recipe_decides_are_refused(store: Path) -> None:

@@ -280,8 +280,10 @@ def test_predict_refuses_features_made_differently(stores: dict[str, Path], tmp_
         predict(run, stores["random"])
     with pytest.raises(TrainingError, match="no clip of split 'dev'; there are test, train, unknown, val"):
         predict(run, stores["clear"], split="dev")
-    with pytest.raises(TrainingError, match="not a finished run"):
+    with pytest.raises(TrainingError, match=r"not a finished run; it holds 1 runs, name one of them, such as .*/run$"):
         predict(tmp_path, stores["clear"])
+    with pytest.raises(TrainingError, match=r"not a finished run$"):
+        predict(tmp_path / "nowhere", stores["clear"])
 
 
 def test_damaged_checkpoint_is_an_error_that_names_it(stores: dict[str, Path], tmp_path: Path) -> None:
@@ -389,6 +391,11 @@ def test_bad_stores_are_errors(tmp_path: Path) -> None:
     write_store(tmp_path / "nan.zarr", features, clips)
     with pytest.raises(TrainingError, match="'kcal' is empty or not finite in"):
         _train(tmp_path / "nan.zarr", tmp_path / "run", select_on="validation")
+    clips = [_clip(i, "train", f"k{i % 2}", float("nan") if i == 5 else 1.0) for i in range(8)]
+    write_store(tmp_path / "few.zarr", {"cls": features["cls"]}, [*clips, _clip(8, "val", "k1", 1.0)][:8])
+    for train_clips in (0, 2):  # the clips that are drawn must not hide what is wrong with the others
+        with pytest.raises(TrainingError, match=f"in 1 of .* training clips \\({clips[5]['clip_id']!r}\\)"):
+            _train(tmp_path / "few.zarr", tmp_path / "run", train_clips=train_clips, select_on="validation")
     with pytest.raises(TrainingError, match=r"tap 'map' .* \(3, 2\) uint8 per step; .* vector taps here: cls"):
         _train(tmp_path / "nan.zarr", tmp_path / "run", tap=("map",))
     write_store(tmp_path / "one.zarr", {"cls": features["cls"]}, [_clip(i, "train", "k", None) for i in range(8)])

@@ -170,6 +170,75 @@ def test_csv_real_set_maps_without_overlap(data_root: Path) -> None:
     assert all(path is not None and path.is_file() for path in map(manifest.video_path, manifest.clips))
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_csv_of_other_separators_and_decimal_commas_is_read(separator: str, tmp_path: Path) -> None:
+    lines = [["file", "note", "start_seconds", "kcal"], ["x.mp4", "1,5", "0,5", "370,7"], ["y.mp4", "", "", ""]]
+    text = "".join(separator.join(cells) + "\r\n" for cells in lines)
+    (tmp_path / "index.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    manifest = read_csv(tmp_path / "index.csv", mapping={"video": "file"})
+    first = manifest.clips[0]
+    assert (first.targets["kcal"], first.start_seconds, first.text["note"]) == (370.7, 0.5, "1,5")
+    assert any("separated by" in note and "decimal commas" in note for note in manifest.notes)
+
+
+def test_csv_with_a_comma_in_its_header_stays_separated_by_commas(tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_text("video,a;b\nx.mp4,1;2\n")
+    assert read_csv(tmp_path / "index.csv").column("a;b") == ["1;2"]
+
+
+def test_csv_names_columns_that_were_perhaps_meant(tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_text("video,activity,kCal\nx.mp4,walk,100\n")
+    notes = " | ".join(read_csv(tmp_path / "index.csv").notes)
+    assert "--map kcal=kCal" in notes
+    assert "no clip has a class (--map label=COLUMN, of activity)" in notes
+    mapping = {"label": "activity", "kcal": "kCal"}
+    assert "--map" not in " ".join(read_csv(tmp_path / "index.csv", mapping=mapping).notes)
+
+
+def _crossed(path: Path, people: int, classes: str) -> Path:
+    """Every person does every activity twice."""
+    rows = [f"{p}{c}{i}.mp4,p{p},{c}" for p in range(people) for c in classes for i in range(2)]
+    path.write_text("\n".join(["video,group,label", *rows]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("people", [2, 3, 4, 10])
+@pytest.mark.parametrize("share", [False, True])
+def test_csv_unknown_makes_a_split_that_trains_on_no_unknown_class_and_no_tested_person(
+    people: int, share: bool, tmp_path: Path
+) -> None:
+    path = _crossed(tmp_path / "index.csv", people, "abcd")
+    manifest = read_csv(path, unknown=["c", "d"], allow_group_overlap=share)
+    groups: dict[str, set[str]] = {}
+    labels: dict[str, set[str]] = {}
+    for clip in manifest.clips:
+        groups.setdefault(clip.split, set()).add(clip.group)
+        labels.setdefault(clip.split, set()).add(clip.label)
+    assert labels["train"] == labels["test"] == {"a", "b"}
+    assert labels["unknown"] == {"c", "d"}
+    assert not groups["train"] & groups["test"]
+    assert groups["unknown"] == (groups["train"] | groups["test"] if share else groups["test"])
+    assert ("unused" in groups) is not share
+    assert any("made of --unknown" in note for note in manifest.notes)
+    assert manifest.clips == read_csv(path, unknown=["d", "c"], allow_group_overlap=share).clips
+
+
+def test_csv_unknown_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    path = _crossed(tmp_path / "index.csv", 3, "abc")
+    with pytest.raises(ManifestError, match="--unknown 'run' is no class of column 'label'; there are a, b, c"):
+        read_csv(path, unknown=["run"])
+    with pytest.raises(ManifestError, match="no column is the label"):
+        read_csv(path, unknown=["a"], mapping={"what": "label"})
+    with pytest.raises(ManifestError, match="leaves no clip in split 'test': no group can be tested"):
+        read_csv(_crossed(tmp_path / "one.csv", 1, "abc"), unknown=["a"])
+    (tmp_path / "own.csv").write_text("video,group,label\nx,p,a\ny,q,a\nz,p,b\nw,p,a\n")
+    with pytest.raises(ManifestError, match=r"leaves no clip in split 'unknown'.*--allow-group-overlap"):
+        read_csv(tmp_path / "own.csv", unknown=["b"])
+    (tmp_path / "split.csv").write_text("video,label,split\nx,a,train\n")
+    with pytest.raises(ManifestError, match="the file has one; leave --unknown out"):
+        read_csv(tmp_path / "split.csv", unknown=["a"])
+
+
 # hmdb51
 
 HMDB_NAMES = ["run (1)&[x]!;#+_run_f_cm_np1_0.avi", "b_run_1.avi", "c_run_2.avi"]

@@ -60,6 +60,7 @@ BAD_CSV = {
     "end_infinite": (HEADER + b"a,v.mp4,,,,inf,,\n", r"line 2: end_seconds='inf' is not"),
     "end_first": (HEADER + b"a,v.mp4,,,3,2.5,,\n", r"line 2: end_seconds=2\.5 is before start_seconds=3\.0"),
     "target_text": (HEADER + b"a,v.mp4,,,,,,1\nb,w.mp4,,,,,,many\n", r"m\.csv, line 3: target kcal='many'"),
+    "target_comma": (HEADER + b'a,v.mp4,,,,,,"1,5"\n', r"target kcal='1,5' .*decimals need a point \(1\.5\)"),
     "target_infinite": (HEADER + b"a,v.mp4,,,,,,-inf\n", r"line 2: target kcal='-inf'"),
     "target_underscore": (HEADER + b"a,v.mp4,,,,,,1_000\n", r"line 2: target kcal='1_000'"),
     "group_on_both_sides": (
@@ -172,6 +173,20 @@ def test_group_overlap_allowed_becomes_a_note(tmp_path: Path) -> None:
 def test_group_in_an_unused_split_is_no_overlap(tmp_path: Path) -> None:
     data = HEADER + b"a,v.mp4,train,,,,s3,\nb,w.mp4,unused,,,,s3,\n"
     assert read(_write_bytes(tmp_path, data)).notes == ()
+
+
+def test_group_in_test_and_unknown_is_no_overlap(tmp_path: Path) -> None:
+    """Neither is trained on, and a study of one group of people has every person in both."""
+    data = HEADER + b"a,v.mp4,test,,,,s3,\nb,w.mp4,unknown,,,,s3,\n"
+    assert read(_write_bytes(tmp_path, data)).notes == ()
+    with pytest.raises(ManifestError, match=r"'s3' is on both sides of train/test/unknown"):
+        read(_write_bytes(tmp_path, data + b"c,x.mp4,train,,,,s3,\n"))
+
+
+def test_summary_tells_range_of_targets_and_clips_without(tmp_path: Path) -> None:
+    data = HEADER + b"a,v.mp4,train,,,,,-50\nb,w.mp4,train,,,,,1200\nc,x.mp4,train,,,,,NaN\nd,y.mp4,train,,,,,\n"
+    assert read(_write_bytes(tmp_path, data)).summary().endswith("targets kcal (-50 to 1200; 2 clips without)")
+    assert read(_write_bytes(tmp_path, HEADER + b"c,x.mp4,train,,,,,\n")).summary().endswith("kcal (1 clips without)")
 
 
 def test_suspicious_splits_are_noted(tmp_path: Path) -> None:
@@ -292,7 +307,7 @@ def test_round_trip_keeps_any_text_and_number(suffix: str, rows: list[tuple], tm
     clips = tuple(
         Clip(
             clip_id=f"c{i}",
-            video=f"{word}{i}.mp4",
+            video=f"{i}{word}.mp4",  # a letter in front of `://` would be a URL
             label=word,
             start_seconds=start,
             end_seconds=None if end is None else end + (start or 0.0),

@@ -121,6 +121,25 @@ def test_jitter_is_one_draw_per_clip(clips: Path, augmented: reelbank.store.Stor
     assert (apply(frames[0]) != other(frames[0])).any()
 
 
+def test_draws_fill_the_published_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SYSTEMS.md 1.12: rotation (-30, 30) degrees; brightness, contrast, saturation, hue 0.2, 0.2, 0.2, 0.1."""
+    drawn: dict[str, list[tuple[float, ...]]] = {"jitter": [], "rotation": []}
+    monkeypatch.setattr(views, "rotated", lambda pixels, *values: drawn["rotation"].append(values))
+    monkeypatch.setattr(views, "_jittered", lambda pixels, *values: drawn["jitter"].append(values))
+    for name in drawn:
+        for i in range(600):
+            views._augmentation(name, f"clip {i}", 0)(np.zeros((2, 2, 3), np.uint8))
+    for values, centre, most in zip(
+        (*zip(*drawn["rotation"], strict=True), *zip(*drawn["jitter"], strict=True)),
+        (0, 1, 1, 1, 0),
+        (30, 0.2, 0.2, 0.2, 0.1),
+        strict=True,
+    ):
+        offsets = (np.asarray(values) - centre) / most
+        assert -1 <= offsets.min() < -0.97 and 0.97 < offsets.max() <= 1
+        assert abs(offsets.mean()) < 5 * 0.577 / 600**0.5  # five standard deviations of a uniform mean
+
+
 def _frames(clips: Path, store: reelbank.store.Store, row: int) -> list[tuple[int, Any]]:
     with Video(clips / str(store.column("video")[row])) as video:
         return list(video.frames(np.unique(store.frame_index(row))))

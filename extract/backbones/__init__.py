@@ -68,8 +68,8 @@ BACKBONES: dict[str, Row] = {
     "clip": Row(
         target="reelbank.extract.backbones.clip:define",
         libraries=TIMM,
-        summary="OpenAI CLIP's image towers (ViT-B/32, `:vitb16`, `:vitl14`, ResNet `:rn50`): one embedding per frame",
-        variants=("vitb16", "vitl14", "rn50"),
+        summary="CLIP's image towers (ViT-B/32, `:vitb32-256`, `:vitb16`, `:vitl14`, `:rn50`): one embedding per frame",
+        variants=("vitb16", "vitb32-256", "vitl14", "rn50"),
     ),
     "dinov2": Row(
         target="reelbank.extract.backbones.dinov2:define",

@@ -1,4 +1,6 @@
 """OpenAI CLIP, image towers: ViT-B/32, ViT-B/16, ViT-L/14 at 224 px, and the modified ResNet-50.
+`vitb32-256` is ViT-B/32 on the centre 224 px of a short side of 256, its constants rounded to three digits: what a
+published calorie study states, whose tool resizes to 224.
 
 Learning Transferable Visual Models From Natural Language Supervision, Radford et al. 2021, arXiv:2103.00020.
 Tap `embed` (512, 512, 768, 1024): what the published `encode_image` returns, projected, without L2
@@ -10,7 +12,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from reelbank.extract.backbones.description import (
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
+_ROUNDED_MEAN, _ROUNDED_STD = (0.481, 0.457, 0.408), (0.268, 0.261, 0.275)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,8 @@ class _Model:
         width: of the last layer before the projection.
         embed_size: of the projection.
         hub_licence: that timm states for its copy.
+        short_side_px: to which a frame is resized before the crop; 224 is what the published preprocessing does.
+        mean, std: constants of the normalisation.
     """
 
     timm_name: str
@@ -52,6 +57,9 @@ class _Model:
     width: int
     embed_size: int
     hub_licence: str = "Apache-2.0"
+    short_side_px: int = 224
+    mean: tuple[float, float, float] = _MEAN
+    std: tuple[float, float, float] = _STD
 
     @property
     def is_resnet(self) -> bool:
@@ -93,6 +101,8 @@ _MODELS = {
         hub_licence="MIT",
     ),
 }
+
+_MODELS["vitb32-256"] = replace(_MODELS[""], short_side_px=256, mean=_ROUNDED_MEAN, std=_ROUNDED_STD)
 
 # From the names of the published transformers to timm's, applied in this order.
 _TRANSFORMER_RENAMES = (
@@ -141,8 +151,7 @@ def define(family: str, variant: str) -> Definition:
         name=f"{family}:{variant}" if variant else family,
         taps=taps_by_name(vector_tap("embed", model.embed_size)),
         default_taps=("embed",),
-        # Short side 224, not 256: what the published preprocessing does.
-        preprocess=Preprocess(short_side_px=224, interpolation="bicubic", crop_px=224),
+        preprocess=Preprocess(short_side_px=model.short_side_px, interpolation="bicubic", crop_px=224),
         sources=(published, converted),
     )
     return Definition(info=info, make=functools.partial(_make, info, model))
@@ -156,8 +165,8 @@ def _make(info: BackboneInfo, model: _Model, options: BuildOptions) -> Backbone:
         create=functools.partial(_create_resnet if model.is_resnet else _create_transformer, model),
         convert=_convert_resnet if model.is_resnet else _convert_transformer,
         run=_run,
-        mean=_MEAN,
-        std=_STD,
+        mean=model.mean,
+        std=model.std,
         channels_last=model.is_resnet,
     )
     return build_network(info, architecture, options)

@@ -18,8 +18,17 @@ from reelbank.heads.recipes.calories import RECIPES as CALORIES
 from reelbank.heads.recipes.recipe import Published, Recipe, Row, Step
 
 __all__ = [
-    *("RECIPES", "Published", "Recipe", "Row", "Step", "announcement", "detail_text", "listing", "listing_text"),
-    *("recipe", "refuse_decided"),
+    "RECIPES",
+    "Published",
+    "Recipe",
+    "Row",
+    "Step",
+    "announcement",
+    "detail_text",
+    "listing",
+    "listing_text",
+    "recipe",
+    "refuse_decided",
 ]
 
 RECIPES: Mapping[str, Recipe] = {one.name: one for one in (*CALORIES, *BEYOND)}
@@ -55,15 +64,18 @@ def refuse_decided(name: str, asked: Iterable[str]) -> None:
         )
 
 
-def announcement(name: str, *, repeats: int = 1, is_quick: bool = False) -> str:
-    """What will be trained, in one line, before it begins."""
+def announcement(name: str, *, repeats: int = 1, is_quick: bool = False, num_stores: int = 1) -> str:
+    """What will be trained, in one line, before it begins; with more stores than it reads, which of them it reads."""
     chosen = recipe(name)
+    alone = chosen.steps or chosen.kind == "kmeans" or all(row.stores == "first" for row in chosen.rows)
+    if num_stores > 1 and alone:
+        return f"{announcement(name, repeats=repeats, is_quick=is_quick)}. It reads the first store only"
     if chosen.kind == "kmeans":
         return f"{name}: {chosen.num_rows} rows, nothing is trained"
     epochs = sum(_epochs(row.options, chosen) for row in chosen.rows)
     epochs += sum(_epochs({step.field: value}, chosen) for step in chosen.steps for value in step.values)
     times = f" x {repeats} repeats" if repeats > 1 else ""
-    short = ", of which --quick takes a twentieth" if is_quick else "; --quick shows in a twentieth of them what comes out"
+    short = ", of which --quick takes a twentieth" if is_quick else "; --quick tries it with a twentieth of them"
     return f"{name}: {chosen.num_rows} rows{times}, at most {epochs * repeats} epochs in all{short}"
 
 

@@ -149,6 +149,7 @@ TABLE_33 = Recipe(
             _numbers(26, 179, 0.242, 10.58, 227, 0.03, 12.76),
         ),
     ),
+    notes=("The loss curves are those of the published figures 3.36 to 3.39 (RAdam, RMSprop).",),
 )  # fmt: skip
 
 
@@ -181,6 +182,7 @@ TABLE_34 = Recipe(
     notes=(
         "The publication keeps the value with the lowest error on the unknown test set. Here the validation error "
         "chooses, unless --select-on reported-set asks for the published protocol.",
+        "The loss curves are those of the published figures 3.40 to 3.47.",
     ),
 )
 
