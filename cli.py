@@ -40,15 +40,17 @@ PATH = click.Path(path_type=Path)
 def plain_errors(stopped: str = "stopped") -> Iterator[None]:
     """What the library raises for wrong input becomes one sentence and the exit status 2.
 
-    `stopped` is said after Ctrl-C: what is kept and how to go on differs by command.
+    `stopped` is said after Ctrl-C: what is kept and how to go on differs by command. `{run}` in it becomes the
+    options that go on, as far as the library knew them.
     """
     try:
         yield
     except (ValueError, OSError) as error:
         notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
         raise click.ClickException(f"{_sentence(error)}{notes}") from error
-    except KeyboardInterrupt:
-        raise click.ClickException(stopped) from None
+    except KeyboardInterrupt as stop:
+        options: str = getattr(stop, "__notes__", ["--run DIR --resume"])[-1]
+        raise click.ClickException(stopped.replace("{run}", options)) from None
     except RuntimeError as error:
         if type(error).__name__ != "ExtractionError":
             raise
@@ -176,7 +178,7 @@ def train_head(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     With --sweep or --repeats it trains many and says which is best: one run directory each, below one for all.
     With --recipe it trains the rows of a named experiment and writes its report beside the published results.
     """
-    with plain_errors(stopped="stopped; go on with the same command and --run DIR --resume"):
+    with plain_errors(stopped="stopped; go on with the same command and {run}"):
         from reelbank.heads import run_recipe, sweep
         from reelbank.heads import train_head as train
 

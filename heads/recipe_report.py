@@ -100,10 +100,10 @@ def summarize(config: TrainConfig, recipe: Recipe, trained: Sequence[Trained], p
     target {name, unit} · counts · constant: training median · baselines {known, unknown: {name: {metric: value}}} ·
     constant_intervals {known, unknown: {value, low, high}} · rows [{name, cells, step, chosen, shared_with, error,
     not_run: the stores lack what it asks for, options, published, ours {column: {value, low, high, deviation}},
-    against_constant {known, unknown: {difference, low, high (paired), verdict "beats" | "unclear" | "worse", apart:
-    ours lies wholly below}}, epochs, best_epoch, overfit, seconds, runs}] · proposed: the recipe's own row, '' for
-    none · best: that one, else what selection prefers · against_tables, see there · classes [{label, split, clips,
-    ours, constant, oracle}] · sentences · notes
+    spc_values {known, unknown: Spearman over clips}, against_constant {known, unknown: {difference, low, high (paired),
+    verdict "beats" | "unclear" | "worse", apart: ours lies wholly below}}, epochs, best_epoch, overfit, seconds, runs}]
+    · proposed: the recipe's own row, '' for none · best: that one, else what selection prefers · against_tables, see
+    there · classes [{label, split, clips, ours, constant, oracle}] · sentences · notes
     """
     done = [one for one in trained if one.runs]
     if not done:
@@ -224,6 +224,7 @@ def _row_entry(
     return {
         **entry,
         "ours": ours,
+        "spc_values": {part: _mean_metric(finished, split, "spc_values") for part, split in SPLITS.items()},
         "against_constant": against,
         "epochs": training[0]["epochs_run"],
         "best_epoch": training[0]["best_epoch"],
@@ -232,6 +233,12 @@ def _row_entry(
         "num_parameters": training[0]["num_parameters"],
         "runs": [str(run.relative_to(run.parents[2])) for run in one.runs],
     }
+
+
+def _mean_metric(finished: Sequence[Mapping[str, Any]], split: str, metric: str) -> float | None:
+    found = [results["splits"][split]["metrics"].get(metric) for results in finished]
+    values = [one["value"] for one in found if one and one["value"] is not None]
+    return float(np.mean(values)) if values else None
 
 
 def against_tables(config: TrainConfig, done: Sequence[Trained], proposed: Trained) -> dict[str, Any] | None:
@@ -300,7 +307,7 @@ def sentences(data: Mapping[str, Any]) -> list[str]:
     unit = data["target"]["unit"] or "target units"
     said = []
     for part in SPLITS:
-        rows = [row for row in data["rows"] if row["ours"]]
+        rows = [row for row in data["rows"] if row["ours"] and not row.get("shared_with")]  # each training once
         groups: dict[str, list[str]] = {"beats": [], "unclear": [], "worse": []}
         for row in rows:
             groups[row["against_constant"][part]["verdict"]].append(row["name"])
@@ -332,6 +339,11 @@ def sentences(data: Mapping[str, Any]) -> list[str]:
             f"{interval_text(tables)}. {best['name']}, proposed by the recipe, differs by {tables['difference']:+.1f} "
             f"({tables['difference_low']:+.1f} to {tables['difference_high']:+.1f}, paired)"
             f"{_overlap(best['ours']['mae_unknown'], tables)}."
+        )
+    if best.get("spc_values"):  # the text of the publication means this one, its tables behave like the other
+        texts = [f"{value:.3f} on {part}" for part, value in best["spc_values"].items() if value is not None]
+        said.append(
+            f"Spearman over clips, true against predicted value: {best['name']} {' and '.join(texts)} activities."
         )
     overfit = [row["name"] for row in data["rows"] if row.get("overfit")]
     if overfit:

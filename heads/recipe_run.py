@@ -28,6 +28,7 @@ from reelbank.heads.jobs import Prepared, choose_device, prepare
 from reelbank.heads.recipes import Published, Recipe, Row, recipe
 from reelbank.heads.sharing import FeatureCache
 from reelbank.heads.sweeping import EXECUTORS, shared_folder
+from reelbank.heads.watching import resumable, watched
 
 FORMAT_VERSION = 1
 QUICK_SHARE = 0.05  # of the epochs
@@ -105,7 +106,7 @@ def run_recipe(config: TrainConfig, progress: Progress | None = None) -> RecipeR
     _refuse_decided(config, chosen)
     begun = time.perf_counter()
     first = prepare(_alone(config, chosen.rows[0] if chosen.rows else _step_rows(chosen, {}, 0)[0], chosen), progress)
-    require_two_tests(first)
+    require_two_tests(first, chosen.name)
     if config.run is None:
         config = replace(config, run=_free_run(config))
     directory = open_directory(config)
@@ -119,7 +120,7 @@ def run_recipe(config: TrainConfig, progress: Progress | None = None) -> RecipeR
         results = read_clusters(config, chosen, first, progress)
     else:
         state = _Run(config=config, recipe=chosen, directory=directory, progress=progress)
-        with shared_folder(directory) as folder:
+        with resumable(directory), shared_folder(directory) as folder:
             trained = state.stepwise(folder) if chosen.steps else state.whole(folder)
         results = summarize(config, chosen, trained, first)
     results = {
@@ -155,10 +156,14 @@ def _refuse_decided(config: TrainConfig, chosen: Recipe) -> None:
         )
 
 
-def require_two_tests(prepared: Prepared) -> None:
-    """Raises TrainingError unless there are a numeric target, a known test part and unknown activities."""
-    name = prepared.config.recipe
+def require_two_tests(prepared: Prepared, name: str) -> None:
+    """Raises TrainingError unless there are a numeric target, a known test part and unknown activities.
+
+    `name` of the recipe.
+    """
     if prepared.bins is None:
+        if prepared.config.target == "none":
+            raise TrainingError(f"--recipe {name} predicts a numeric target; leave out --target none")
         raise TrainingError(
             f"--recipe {name} needs a numeric target such as kcal; the store has none (--target-columns names them "
             "when a store is made)"
@@ -352,14 +357,17 @@ class _Run:
             outcome[run] = error or ""
             self._tell(run, f"failed: {error}" if error else "trained")
 
-        EXECUTORS[name](able, folder, self.config.workers, done)
+        with watched(able, self._show):
+            EXECUTORS[name](able, folder, self.config.workers, done)
         return outcome
 
     def _tell(self, run: Path, what: str) -> None:
         self.finished += 1
+        self._show(f"{run.parent.name} {run.name} {what}")
+
+    def _show(self, message: str) -> None:
         if self.progress is not None:
             total = max(self.recipe.num_rows * self.config.repeats, self.finished)
-            message = f"{run.parent.name} {run.name} {what}"
             self.progress(Event(stage="recipe", done=self.finished, total=total, message=message))
 
 

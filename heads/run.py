@@ -72,6 +72,7 @@ from reelbank.heads.jobs import Prepared, count_parameters, describe_sources, pr
 from reelbank.heads.sharing import FeatureCache
 from reelbank.heads.splits import Partition
 from reelbank.heads.training import EpochRecord, Progression, Trainer, cpu_threads, probabilities
+from reelbank.heads.watching import resumable
 
 FORMAT_VERSION = 1
 OVERFIT_RATIO = 1.05  # SYSTEMS.md 1.15: the final validation loss exceeds its minimum by more than 5 %
@@ -145,8 +146,9 @@ def train_with(config: TrainConfig, cache: FeatureCache, progress: Progress | No
         directory = open_directory(config)
         start_run(directory, prepared)
         started = time.perf_counter()
-        trained = _train_all(directory, prepared, progress)
-        return finish_run(directory, prepared, trained, time.perf_counter() - started, progress)
+        with resumable(directory):
+            trained = _train_all(directory, prepared, progress)
+            return finish_run(directory, prepared, trained, time.perf_counter() - started, progress)
 
 
 def finish_run(

@@ -37,6 +37,7 @@ from reelbank.heads.member_pool import MEMBER_MODULES, Done, train_in_processes
 from reelbank.heads.sharing import FeatureCache
 from reelbank.heads.stacked import train_stacked
 from reelbank.heads.sweep_report import Trial, choose, criterion, draw, summarize, sweep_text, trial_of, write_csv
+from reelbank.heads.watching import resumable, watched
 from reelbank.store.processes import import_ahead
 
 FORMAT_VERSION = 1
@@ -103,7 +104,7 @@ def sweep(config: TrainConfig, progress: Progress | None = None) -> SweepResult:
     _start(directory, config, prepared)
     # The executors read the features once more, into memory that members share; here they are not needed.
     prepared = replace(prepared, features=NO_FEATURES)
-    with shared_folder(directory) as folder:
+    with resumable(directory), shared_folder(directory) as folder:
         state = _Sweep(
             config=config,
             directory=directory,
@@ -204,7 +205,12 @@ class _Sweep:
             left = (time.perf_counter() - begun) / trained * (len(open_members) - trained)
             self._note(open_members[position], error, total, left)
 
-        self.executor(configs, self.folder, self.config.workers, done)
+        def tell(text: str) -> None:
+            if self.progress is not None:
+                self.progress(Event(stage="sweep", done=len(self.trials), total=max(total, 1), message=text))
+
+        with watched(configs, tell):
+            self.executor(configs, self.folder, self.config.workers, done)
 
     def _note(self, member: Member, error: str | None, total: int, seconds_left: float | None = None) -> None:
         trial = trial_of(member, error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -23,7 +24,9 @@ from reelbank.heads import (
     recipe_report,
     recipe_run,
     run_recipe,
+    watching,
 )
+from reelbank.heads.events import Event
 from reelbank.heads.models import HeadShape, build_head
 from reelbank.heads.recipe_tables import latex_table, latex_text, markdown_table, table_of
 from reelbank.heads.recipes import RECIPES, listing, listing_text
@@ -226,6 +229,52 @@ def test_a_stopped_recipe_goes_on_to_the_same_numbers(store: Path, tmp_path: Pat
     again = _run(store, tmp_path / "part", "table-3.3", resume=True).results
     assert [row["ours"] for row in again["rows"]] == [row["ours"] for row in whole["rows"]]
     assert all(path.stat().st_mtime_ns == moment for path, moment in times.items())
+
+
+@pytest.mark.usefixtures("short")
+def test_an_interrupt_says_how_to_go_on(store: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+
+    def stop(event: Event) -> None:
+        if event.stage == "recipe":
+            raise KeyboardInterrupt
+
+    config = TrainConfig(store=(store,), recipe="calories/table-3.1", run=run, bins=30, workers=1, quick=True)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        run_recipe(config, stop)
+    assert stopped.value.__notes__[-1] == f"--run {run} --resume"
+    assert run_recipe(replace(config, resume=True)).results["rows"]
+
+
+def test_runs_under_way_are_told_of_while_they_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "WATCH_SECONDS", 0.005)
+    config = TrainConfig(store=(Path("s"),), run=tmp_path / "kld-700" / "seed=0", epochs=700)
+    heard = threading.Event()
+    said: list[str] = []
+
+    def tell(text: str) -> None:
+        said.append(text)
+        heard.set()
+
+    with watching.watched([config], tell):
+        assert config.run is not None
+        config.run.mkdir(parents=True)
+        (config.run / "metrics.jsonl").write_text("{}\n" * 120)
+        assert heard.wait(timeout=30)
+    assert said[-1] == "kld-700/seed=0: epoch 120 of 700"
+
+
+def test_only_runs_under_way_are_named(tmp_path: Path) -> None:
+    configs = [TrainConfig(store=(Path("s"),), run=tmp_path / name / "seed=0", epochs=7, folds=2) for name in "abcdef"]
+    for config in configs[:-1]:
+        assert config.run is not None
+        config.run.mkdir(parents=True)
+        (config.run / "metrics.jsonl").write_text("{}\n" * 3)
+    assert watching.epochs_text(configs[:1]) == "a/seed=0: epoch 3 of 14"
+    (tmp_path / "a" / "seed=0" / "results.json").write_text("{}")
+    shown = ", ".join(f"{name}/seed=0: epoch 3 of 14" for name in "bcd")
+    assert watching.epochs_text(configs) == f"{shown} and 1 more"
+    assert watching.epochs_text(configs[:1]) == ""
 
 
 @pytest.mark.usefixtures("short")

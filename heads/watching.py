@@ -1,0 +1,62 @@
+"""What a person learns of trainings under way: how far each is, and where to go on after Ctrl-C."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from reelbank.heads.config import TrainConfig
+
+WATCH_SECONDS = 10.0
+SHOWN = 3  # runs named at once
+
+
+@contextmanager
+def watched(configs: Sequence[TrainConfig], tell: Callable[[str], None]) -> Iterator[None]:
+    """Inside, `tell` hears every WATCH_SECONDS which of the runs are training, and at which epoch.
+
+    For trainings that only say when they end, in this process or in others: their epochs are read from metrics.jsonl.
+    `tell` is called in a thread of its own.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(WATCH_SECONDS):
+            if text := epochs_text(configs):
+                tell(text)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def epochs_text(configs: Sequence[TrainConfig]) -> str:
+    """'kld-700/seed=0: epoch 120 of 700' for every run that has begun and has no result yet; '' for none."""
+    found = []
+    for config in configs:
+        assert config.run is not None
+        if (config.run / "results.json").exists():
+            continue
+        try:
+            done = (config.run / "metrics.jsonl").read_bytes().count(b"\n")
+        except FileNotFoundError:
+            continue
+        name = "/".join(config.run.parts[-2:])
+        found.append(f"{name}: epoch {done} of {config.epochs * max(1, config.folds)}")
+    return ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+
+
+@contextmanager
+def resumable(directory: Path) -> Iterator[None]:
+    """A KeyboardInterrupt from inside carries, as a note, the options that go on in `directory`."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"--run {directory} --resume")
+        raise
