@@ -342,9 +342,7 @@ def sentences(data: Mapping[str, Any]) -> list[str]:
         )
     if best.get("spc_values"):  # the text of the publication means this one, its tables behave like the other
         texts = [f"{value:.3f} on {part}" for part, value in best["spc_values"].items() if value is not None]
-        said.append(
-            f"Spearman over clips, true against predicted value: {best['name']} {' and '.join(texts)} activities."
-        )
+        said.append(f"Spearman over clips, {best['name']}: {' and '.join(texts)} activities (the tables': over bins).")
     overfit = [row["name"] for row in data["rows"] if row.get("overfit")]
     if overfit:
         said.append(f"Overfit (final validation loss more than 5 % above its minimum): {', '.join(overfit)}.")

@@ -145,6 +145,10 @@ def test_every_recipe_runs_end_to_end(name: str, store: Path, tmp_path: Path) ->
     for row in data["rows"]:
         assert np.isfinite(row["ours"]["mae_known"]["value"])
         assert np.isfinite(row["ours"]["mae_unknown"]["value"])
+    own = sum(not row.get("shared_with") for row in data["rows"])  # a training that two rows share counts once
+    assert all(int(count) == own for count in re.findall(r"of (\d+) rows beat", " ".join(data["sentences"])))
+    if name != "kmeans":
+        assert any(text.startswith(f"Spearman over clips, {data['best']}: ") for text in data["sentences"])
     html = (tmp_path / "run" / "report.html").read_text()
     assert "http" not in re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", html).replace("http-equiv", "")
     assert ("QUICK" in html) == (name != "kmeans")
@@ -333,9 +337,12 @@ def _set(split: str, **values: Any) -> Change:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_no_split("unknown"), "the store has no split 'unknown'"),
+        (
+            _no_split("unknown"),
+            r"--recipe calories/table-3\.1 reports two test sets, .* no split 'unknown'",
+        ),
         (_no_split("test"), "the store has no split 'test'"),
-        (_set("test", label="other"), "none of the 8 clips of (part|split) 'test' has a class that training knows"),
+        (_set("test", label="other"), "none of the 8 clips of split 'test' has a class that training knows"),
         (_set("unknown", kcal=float("nan")), "no clip of split 'unknown' has a target 'kcal'"),
         (_set("train", kcal=float("nan")), "is empty or not finite in 24 of 24 training clips"),
         (_set("train", kcal=1500.0), "lie outside 0:1000"),
@@ -348,6 +355,11 @@ def test_data_that_a_recipe_cannot_use_is_refused(change: Change, message: str, 
     with pytest.raises(TrainingError, match=message):
         _run(path, tmp_path / "run", "table-3.1")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_target_that_was_switched_off_is_asked_for(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"calories/table-3\.1 predicts a numeric target; leave out --target"):
+        _run(store, tmp_path / "run", "table-3.1", target="none")
 
 
 @pytest.mark.usefixtures("short")
