@@ -111,8 +111,11 @@ class FeatureSpec:
 
     @property
     def digest(self) -> str:
-        """sha256 (hex) of the canonical JSON."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        """sha256 (hex) of the canonical JSON without its nulls.
+
+        A null says what an absent field says, so that a field which a later version adds leaves older stores equal.
+        """
+        text = json.dumps(_without_nulls(self.to_json()), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def tap(self, name: str) -> TapSpec:
@@ -138,6 +141,12 @@ def refuse_mismatch(path: object, stored: FeatureSpec, asked: FeatureSpec) -> No
         f"{path} was made with another specification:\n" + "\n".join(lines) + "\n"
         "Ask for the stored values, or write to another store with --out."
     )
+
+
+def _without_nulls(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _without_nulls(value) for key, value in data.items() if value is not None}
+    return [_without_nulls(item) for item in data] if isinstance(data, list) else data
 
 
 def _flatten(data: Any, prefix: str = "") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 import reelbank.store
 from reelbank.store import SpecMismatch, StoreError
 from reelbank.store.layout import column_array
-from reelbank.store.spec import FeatureSpec, TapSpec
+from reelbank.store.spec import FeatureSpec, TapSpec, refuse_mismatch
 from reelbank.store.testing import write_store
 
 CASES = {
@@ -146,6 +147,19 @@ def test_another_spec_is_refused_with_the_differing_fields(tmp_path: Path) -> No
     write_store(tmp_path / "s.zarr", {"cls": clips}, rows_of(1), sampling="uniform:4")
     with pytest.raises(SpecMismatch, match=r"sampling: stored 'uniform:4', asked 'all'"):
         write_store(tmp_path / "s.zarr", {"cls": clips}, rows_of(1), sampling="all")
+
+
+def test_a_null_field_of_a_later_version_leaves_the_spec_the_same() -> None:
+    """A store of before that field must go on, and two specs that differ always have a difference to name."""
+    tap = TapSpec(name="cls", dtype="float16", axes=("channel",), shape=(3,))
+    before = FeatureSpec(
+        backbone="x", weights={"kind": "none"}, taps=(tap,), sampling="all", preprocess={"crop_px": 224}
+    )  # fmt: skip
+    after = replace(before, preprocess={"crop_px": 224, "fit_px": None})
+    assert before.digest == after.digest
+    refuse_mismatch("x.zarr", before, after)
+    with pytest.raises(SpecMismatch, match="fit_px: stored None, asked 8"):
+        refuse_mismatch("x.zarr", before, replace(before, preprocess={"crop_px": 224, "fit_px": 8}))
 
 
 def test_spec_survives_json() -> None:
