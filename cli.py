@@ -71,6 +71,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._total, self._begun, self._since, self._had = 0.0, 0.0, 0.0, 0.0
+        self._done, self._at = 0.0, 0.0
 
     def left(self, done: float, total: float, now: float) -> str:
         """`about 3 min left`, or '' where nothing can be said. `now` in seconds of a monotonic clock."""
@@ -78,9 +79,14 @@ class Pace:
             self._total, self._begun = total, now
         if now - self._begun < PLAIN_LINE_SECONDS:  # what a resumed job finds done already tells nothing
             self._since, self._had = now, done
+        if done != self._done:
+            self._done, self._at = done, now
         if done <= self._had or done >= total:
             return ""
-        seconds = (now - self._since) / (done - self._had) * (total - done)
+        # Until another part is done the pace is the one of then, and the time since is gone.
+        seconds = (self._at - self._since) / (done - self._had) * (total - done) - (now - self._at)
+        if seconds <= 0:
+            return ""
         size, unit = next((size, unit) for least, size, unit in PACE_UNITS if seconds >= least)
         return f"about {seconds / size:.0f} {unit} left"
 

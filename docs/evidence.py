@@ -139,7 +139,9 @@ def calories(work: Path) -> list[dict[str, Any]]:
         run(folder, "train-head", "--recipe", "calories/beyond", *stores, "--run", "run", *resume)
         results = json.loads((folder / "run" / "recipe.json").read_text())
         ours = {row["name"]: row["ours"]["mae_unknown"] for row in results["rows"]}
-        against = results["against_tables"]
+        against, name = results["against_tables"], results["proposed"]
+        if not name:
+            sys.exit(f"the proposed row of calories/beyond was not trained: {results['sentences'][-1]}")
         rows.append(
             {
                 "id": given["id"],
@@ -149,9 +151,9 @@ def calories(work: Path) -> list[dict[str, Any]]:
                 "num_unknown": results["counts"]["unknown"],
                 "constant": results["constant_intervals"]["unknown"],
                 "tables": {"name": against["name"], **ours[against["name"]]},
-                "proposed": {"name": results["best"], **ours[results["best"]]},
+                "proposed": {"name": name, **ours[name]},
                 "against_constant": next(
-                    row["against_constant"]["unknown"] for row in results["rows"] if row["name"] == results["best"]
+                    row["against_constant"]["unknown"] for row in results["rows"] if row["name"] == name
                 ),
                 "against_tables": against,
             }

@@ -55,6 +55,7 @@ class Predictor:
         bins: of the target output, None without one.
         segments: rule of the segments that it reads (`TrainConfig.segments`).
         estimate: the value that a distribution over the bins stands for (`TrainConfig.estimate`).
+        unit_steps: whether it reads means of steps that were divided by their length (`Features.unit_steps`).
         sources: for each store of the training: {"spec": its FeatureSpec as JSON, "keys": {key: tap}}.
     """
 
@@ -69,6 +70,7 @@ class Predictor:
     head: nn.Module
     segments: str | None = None
     estimate: str = "argmax"
+    unit_steps: bool = False
 
     def save(self, path: Path) -> None:
         """Writes the predictor to `path`."""
@@ -86,6 +88,7 @@ class Predictor:
             "pool": self.pool,
             "segments": self.segments,
             "estimate": self.estimate,
+            "unit_steps": self.unit_steps,
             "normalize": self.normalization.kind,
             "sources": [dict(source) for source in self.sources],
         }
@@ -118,6 +121,7 @@ class Predictor:
             pool=header["pool"],
             segments=header.get("segments"),
             estimate=header.get("estimate", "argmax"),
+            unit_steps=header.get("unit_steps", False),
             normalization=Normalization(kind=header["normalize"], **statistics),
             sources=tuple(header["sources"]),
             head=head,
@@ -162,9 +166,19 @@ def _plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_progress(path: Path, trainer: Trainer, config: TrainConfig) -> None:
-    """Puts `trainer` where `save_progress` left another of the same job; `config.epochs` may have grown."""
+    """Puts `trainer` where `save_progress` left another of the same job; `config.epochs` may have grown.
+
+    Raises:
+        TrainingError: the file is damaged, or its weights are not laid out as those of this version.
+    """
     tensors, header = read_tensors(path)
-    trainer.head.load_state_dict(_under(tensors, "head."))
+    try:
+        trainer.head.load_state_dict(_under(tensors, "head."))
+    except RuntimeError as error:
+        raise TrainingError(
+            f"{path}: the weights do not fit head {config.head!r}, perhaps another version wrote them; train the run "
+            f"again with --overwrite in place of --resume: {error}"
+        ) from error
     optimizer_state: dict[int, dict[str, Tensor]] = {}
     for name, value in _under(tensors, "optimizer.").items():
         index, entry = name.split(".", 1)

@@ -26,3 +26,4 @@ class Event:
 
 
 Progress = Callable[[Event], None]
+"""Sweeps and recipes call it from a second thread too, while trainings last; what it raises there ends nothing."""

@@ -181,7 +181,7 @@ def _averaged(
     segments = None if first.segments is None else parse_segments(first.segments)
     features = load_features(
         table, needs_steps=needs_steps, pool=first.pool, segments=segments,
-        unit_steps=first.normalization.kind == "l2" and not needs_steps, progress=progress,
+        unit_steps=first.unit_steps, progress=progress,
     )  # fmt: skip
     rows = np.arange(len(table))
     total: dict[str, np.ndarray] = {}

@@ -25,7 +25,7 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.events import Event, Progress
 from reelbank.heads.grid import value_text
 from reelbank.heads.jobs import Prepared, choose_device, prepare
-from reelbank.heads.recipes import Published, Recipe, Row, recipe
+from reelbank.heads.recipes import Published, Recipe, Row, recipe, refuse_decided
 from reelbank.heads.sharing import FeatureCache
 from reelbank.heads.sweeping import EXECUTORS, shared_folder
 from reelbank.heads.watching import resumable, watched
@@ -144,16 +144,8 @@ def _free_run(config: TrainConfig) -> Path:
 
 def _refuse_decided(config: TrainConfig, chosen: Recipe) -> None:
     """An option that the recipe sets itself must not be asked for: one of the two would be ignored."""
-    defaults = {item.name: item.default for item in fields(TrainConfig)}
-    asked = [
-        item.metadata["flag"]
-        for item in fields(TrainConfig)
-        if item.name in chosen.fields and getattr(config, item.name) != defaults[item.name]
-    ]
-    if asked:
-        raise TrainingError(
-            f"--recipe {chosen.name} decides {', '.join(asked)} itself; leave it out, or train without --recipe"
-        )
+    asked = (item.name for item in fields(TrainConfig) if getattr(config, item.name) != item.default)
+    refuse_decided(chosen.name, asked)
 
 
 def require_two_tests(prepared: Prepared, name: str) -> None:
@@ -350,7 +342,7 @@ class _Run:
             outcome[run] = error or ""
             self._tell(run, f"failed: {error}" if error else "trained")
 
-        with watched(able, self._show):
+        with watched(able, outcome, self._show):
             EXECUTORS[name](able, folder, self.config.workers, done)
         return outcome
 

@@ -297,6 +297,7 @@ def keep_trained(prepared: Prepared, partition: Partition, trainer: Trainer, fol
         pool=job.config.pool,
         segments=None if (rule := job.config.segment_rule()) is None else rule.text,
         estimate=job.config.estimate,
+        unit_steps=prepared.features.unit_steps,
         normalization=job.resident.normalization,
         sources=tuple({"spec": entry["spec"], "keys": entry["keys"]} for entry in describe_sources(prepared.table)),
         head=trainer.head,

@@ -198,33 +198,31 @@ class _Sweep:
         configs = [replace(m.config, resume=(_run_of(m) / "config.json").exists()) for m in open_members]
         # The first to be trained reads the stores here, so that a fault of theirs is an error and no failed member.
         prepare(configs[0], self.progress, FeatureCache(self.folder))
-        begun, known = time.perf_counter(), len(self.trials)
+        ended: set[Path] = set()
 
         def done(position: int, error: str | None) -> None:
-            trained = len(self.trials) + 1 - known
-            left = (time.perf_counter() - begun) / trained * (len(open_members) - trained)
-            self._note(open_members[position], error, total, left)
+            ended.add(_run_of(open_members[position]))
+            self._note(open_members[position], error, total)
 
         def tell(text: str) -> None:
             if self.progress is not None:
                 self.progress(Event(stage="sweep", done=len(self.trials), total=max(total, 1), message=text))
 
-        with watched(configs, tell):
+        with watched(configs, ended, tell):
             self.executor(configs, self.folder, self.config.workers, done)
 
-    def _note(self, member: Member, error: str | None, total: int, seconds_left: float | None = None) -> None:
+    def _note(self, member: Member, error: str | None, total: int) -> None:
         trial = trial_of(member, error)
         self.trials[member.name] = trial
         if self.progress is not None:
             count = len(self.trials)
             outcome = f"failed: {error}" if error else f"val_loss {trial.val_loss:.4g}"
-            left = "" if seconds_left is None else f", about {seconds_left:.0f} s left"
             self.progress(
                 Event(
                     stage="sweep",
                     done=count,
                     total=max(total, count),
-                    message=f"member {count} of {max(total, count)} ({member.name}) {outcome}{left}",
+                    message=f"member {count} of {max(total, count)} ({member.name}) {outcome}",
                     values={} if error else {"val_loss": trial.val_loss},
                 )
             )

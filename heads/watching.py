@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,17 +15,18 @@ SHOWN = 3  # runs named at once
 
 
 @contextmanager
-def watched(configs: Sequence[TrainConfig], tell: Callable[[str], None]) -> Iterator[None]:
+def watched(configs: Sequence[TrainConfig], ended: Container[Path], tell: Callable[[str], None]) -> Iterator[None]:
     """Inside, `tell` hears every WATCH_SECONDS which of the runs are training, and at which epoch.
 
     For trainings that only say when they end, in this process or in others: their epochs are read from metrics.jsonl.
-    `tell` is called in a thread of its own.
+    Nothing is heard of members that are trained at once, which write theirs at the end. `ended` holds the directories
+    of runs that are over, also of those that failed; it may grow. `tell` is called in a thread of its own.
     """
-    ended = threading.Event()
+    over = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(WATCH_SECONDS):
-            if text := epochs_text(configs):
+        while not over.wait(WATCH_SECONDS):
+            if text := epochs_text(configs, ended):
                 tell(text)
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -32,16 +34,16 @@ def watched(configs: Sequence[TrainConfig], tell: Callable[[str], None]) -> Iter
     try:
         yield
     finally:
-        ended.set()
+        over.set()
         thread.join()
 
 
-def epochs_text(configs: Sequence[TrainConfig]) -> str:
-    """'kld-700/seed=0: epoch 120 of 700' for every run that has begun and has no result yet; '' for none."""
+def epochs_text(configs: Sequence[TrainConfig], ended: Container[Path] = ()) -> str:
+    """'kld-700/seed=0: epoch 120 of 700' for every run that has begun and is not over yet; '' for none."""
     found = []
     for config in configs:
         assert config.run is not None
-        if (config.run / "results.json").exists():
+        if config.run in ended or (config.run / "results.json").exists():
             continue
         try:
             done = (config.run / "metrics.jsonl").read_bytes().count(b"\n")
@@ -58,5 +60,5 @@ def resumable(directory: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        stop.add_note(f"--run {directory} --resume")
+        stop.add_note(f"--run {shlex.quote(str(directory))} --resume")
         raise

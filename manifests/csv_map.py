@@ -12,6 +12,8 @@ from reelbank.manifests.manifest import FIELDS, SECONDS_FIELDS, Manifest, Manife
 from reelbank.manifests.reading import read_any_table
 from reelbank.manifests.validation import DECIMAL_COMMA, Table, from_table
 
+MOST_GROUPS = 10  # named in a note
+
 
 def read_csv(
     file: str | os.PathLike[str],
@@ -134,6 +136,11 @@ def _with_splits(table: Table, unknown: Sequence[str], *, seed: int, share_group
             f"{table.source}: --unknown {absent[0]!r} is no class of column 'label'; "
             f"there are {', '.join(sorted({label for label in labels if label})) or 'none'}"
         )
+    if not set(labels) - set(unknown):
+        raise ManifestError(
+            f"{table.source}: --unknown names every class ({', '.join(sorted(set(labels)))}): nothing is left to train "
+            "on; name fewer"
+        )
     groups = [cells.get("group", "") or cells.get("video", "") for _, cells in table.rows]
     splits = cut_unknown(labels, groups, unknown=frozenset(unknown), seed=seed, share_groups=share_groups)
     for split, reason in (
@@ -146,8 +153,16 @@ def _with_splits(table: Table, unknown: Sequence[str], *, seed: int, share_group
                 "write a column 'split' with train, test and unknown yourself"
             )
     rows = tuple((n, cells | {"split": split}) for (n, cells), split in zip(table.rows, splits, strict=True))
-    held = ", ".join(sorted({group for group, split in zip(groups, splits, strict=True) if split == "test"})[:10])
-    note = f"split was made of --unknown: of the other classes 20 % by whole groups are test (seed {seed}: {held})"
+    held = sorted({group for group, split in zip(groups, splits, strict=True) if split == "test"})
+    shown = ", ".join(held[:MOST_GROUPS]) + (f" and {len(held) - MOST_GROUPS} more" if len(held) > MOST_GROUPS else "")
+    known = splits.count("train") + splits.count("test")
+    note = (
+        f"split was made of --unknown: of {known} clips of other classes {splits.count('test')} are test, by whole "
+        f"groups (seed {seed}: {shown})"
+    )
+    left = {label for label, split in zip(labels, splits, strict=True) if split == "unknown"}
+    if lost := sorted(set(unknown) - left):
+        note += f"; no clip of {', '.join(lost)} is in 'unknown'"
     if unused := splits.count("unused"):
         note += (
             f"; {unused} clips of unknown classes are 'unused', because their groups train "

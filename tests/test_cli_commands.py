@@ -370,6 +370,8 @@ def test_pace_counts_neither_what_was_there_nor_says_what_it_does_not_know() -> 
     assert pace.left(0, 20, 100.0) == ""
     assert pace.left(8, 20, 100.1) == ""  # a resumed job: eight were done
     assert pace.left(10, 20, 160.1) == "about 5 min left"  # two in a minute, ten to go
+    assert pace.left(10, 20, 220.1) == "about 4 min left"  # a minute went by, no part was done
+    assert pace.left(10, 20, 500.0) == ""  # longer than it should have been
     assert pace.left(19, 20, 430.1) == "about 30 s left"
     assert pace.left(20, 20, 460.0) == ""
     assert pace.left(1, 1000, 470.0) == ""  # another part of the job

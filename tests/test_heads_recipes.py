@@ -236,8 +236,9 @@ def test_a_stopped_recipe_goes_on_to_the_same_numbers(store: Path, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("short")
-def test_an_interrupt_says_how_to_go_on(store: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_an_interrupt_says_how_to_go_on(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "WATCH_SECONDS", 3600.0)  # the interrupt shall not come in the watching thread
+    run = tmp_path / "my run"
 
     def stop(event: Event) -> None:
         if event.stage == "recipe":
@@ -246,7 +247,7 @@ def test_an_interrupt_says_how_to_go_on(store: Path, tmp_path: Path) -> None:
     config = TrainConfig(store=(store,), recipe="calories/table-3.1", run=run, bins=30, workers=1, quick=True)
     with pytest.raises(KeyboardInterrupt) as stopped:
         run_recipe(config, stop)
-    assert stopped.value.__notes__[-1] == f"--run {run} --resume"
+    assert stopped.value.__notes__[-1] == f"--run '{run}' --resume"
     assert run_recipe(replace(config, resume=True)).results["rows"]
 
 
@@ -258,9 +259,10 @@ def test_runs_under_way_are_told_of_while_they_last(tmp_path: Path, monkeypatch:
 
     def tell(text: str) -> None:
         said.append(text)
-        heard.set()
+        if "120" in text:  # the file may be found while it is still empty
+            heard.set()
 
-    with watching.watched([config], tell):
+    with watching.watched([config], (), tell):
         assert config.run is not None
         config.run.mkdir(parents=True)
         (config.run / "metrics.jsonl").write_text("{}\n" * 120)
@@ -278,6 +280,7 @@ def test_only_runs_under_way_are_named(tmp_path: Path) -> None:
     (tmp_path / "a" / "seed=0" / "results.json").write_text("{}")
     shown = ", ".join(f"{name}/seed=0: epoch 3 of 14" for name in "bcd")
     assert watching.epochs_text(configs) == f"{shown} and 1 more"
+    assert watching.epochs_text(configs, {tmp_path / "e" / "seed=0"}) == shown  # that one failed
     assert watching.epochs_text(configs[:1]) == ""
 
 

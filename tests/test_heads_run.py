@@ -16,7 +16,9 @@ import zarr
 from safetensors.torch import load_file
 
 from reelbank.heads import TrainConfig, TrainingError, predict, train_head
+from reelbank.heads.checkpoints import Predictor, read_tensors, write_tensors
 from reelbank.heads.config import OPTIMIZER_NAMES, SCHEDULE_NAMES
+from reelbank.heads.data import load_features, load_table, open_sources
 from reelbank.heads.events import Event
 from reelbank.heads.models import HEADS
 from reelbank.heads.optimization import OPTIMIZERS, SCHEDULES
@@ -291,6 +293,37 @@ def test_damaged_checkpoint_is_an_error_that_names_it(stores: dict[str, Path], t
     (run / "best.safetensors").write_bytes(b"\x80\x04pickle")
     with pytest.raises(TrainingError, match=r"best\.safetensors is not a checkpoint of reelbank"):
         predict(run, stores["clear"])
+
+
+def test_a_saved_head_that_reads_lengths_of_means_goes_on_doing_so(stores: dict[str, Path], tmp_path: Path) -> None:
+    """Such heads were saved before --normalize l2 divided every step: their header says nothing of steps."""
+    run = _train(stores["clear"], tmp_path / "run", epochs=1, normalize="l2", tap=("cls",)).directory
+    new = predict(run, stores["clear"]).probabilities["label"]
+    tensors, header = read_tensors(run / "best.safetensors")
+    assert header.pop("unit_steps")
+    write_tensors(run / "best.safetensors", tensors, header)
+    old = predict(run, stores["clear"])
+    table = load_table(open_sources((stores["clear"],), ("cls",)), label_column="label", join="inner")
+    means = load_features(table, needs_steps=False).arrays["cls"]
+    assert table.clip_ids.tolist() == old.clip_ids.tolist()
+    head = Predictor.load(run / "best.safetensors").head.eval()
+    unit = torch.nn.functional.normalize(means, dim=2)
+    with torch.no_grad():
+        logits = head({"cls": unit}, torch.ones(len(unit), 1, dtype=torch.bool))["label"]
+    np.testing.assert_allclose(old.probabilities["label"], logits.softmax(dim=1).numpy(), atol=1e-3)
+    assert np.abs(old.probabilities["label"] - new).max() > 5e-3
+
+
+def test_a_checkpoint_with_weights_of_another_layout_is_not_gone_on_from(
+    stores: dict[str, Path], tmp_path: Path
+) -> None:
+    options = {"head": "conv-aggregation", "tap": ("cls",)}
+    run = _train(stores["clear"], tmp_path / "run", epochs=1, **options).directory
+    tensors, header = read_tensors(run / "last.safetensors")
+    name = "head.aggregator.convs.0.weight"
+    write_tensors(run / "last.safetensors", tensors | {name: tensors[name].permute(1, 2, 0)}, header)
+    with pytest.raises(TrainingError, match=r"do not fit head 'conv-aggregation', .*--overwrite in place of --resume"):
+        _train(stores["clear"], run, epochs=2, resume=True, **options)
 
 
 def test_two_stores_are_joined_by_clip(stores: dict[str, Path], tmp_path: Path) -> None:

@@ -223,10 +223,26 @@ def test_csv_unknown_makes_a_split_that_trains_on_no_unknown_class_and_no_tested
     assert manifest.clips == read_csv(path, unknown=["d", "c"], allow_group_overlap=share).clips
 
 
+def test_csv_unknown_says_what_the_split_has_become(tmp_path: Path) -> None:
+    lines = ["video,group,label", *(f"{person}{label}.mp4,{person},{label}" for person in "pq" for label in "ab")]
+    (tmp_path / "index.csv").write_text("\n".join([*lines, "q0.mp4,q,a", "pc.mp4,p,c", "qd.mp4,q,d"]) + "\n")
+    note = read_csv(tmp_path / "index.csv", unknown=["c", "d"]).notes[0]
+    assert "of 5 clips of other classes 2 are test, by whole groups (seed 0: p)" in note  # two people: no 20 %
+    assert "no clip of d is in 'unknown'; 1 clips of unknown classes are 'unused'" in note
+    many = ["video,label", *(f"{i:03d}.mp4,{'abc'[i % 3]}" for i in range(90))]
+    (tmp_path / "many.csv").write_text("\n".join(many) + "\n")
+    notes = " ".join(read_csv(tmp_path / "many.csv", unknown=["c"]).notes)
+    assert "12 are test" in notes
+    assert "and 2 more)" in notes
+    assert "no clip of" not in notes
+
+
 def test_csv_unknown_that_cannot_be_is_refused(tmp_path: Path) -> None:
     path = _crossed(tmp_path / "index.csv", 3, "abc")
     with pytest.raises(ManifestError, match="--unknown 'run' is no class of column 'label'; there are a, b, c"):
         read_csv(path, unknown=["run"])
+    with pytest.raises(ManifestError, match=r"--unknown names every class \(a, b, c\): nothing is left to train on"):
+        read_csv(path, unknown=["c", "b", "a"])
     with pytest.raises(ManifestError, match="no column is the label"):
         read_csv(path, unknown=["a"], mapping={"what": "label"})
     with pytest.raises(ManifestError, match="leaves no clip in split 'test': no group can be tested"):

@@ -1,5 +1,5 @@
 """OpenAI CLIP, image towers: ViT-B/32, ViT-B/16, ViT-L/14 at 224 px, and the modified ResNet-50.
-`vitb32-256` is ViT-B/32 on the centre 224 px of a short side of 256, its constants rounded to three digits: what a
+`vitb32-256` is ViT-B/32 on the centre 224 px of a short side of 256, its constants cut to three digits: what a
 published calorie study states, whose tool resizes to 224.
 
 Learning Transferable Visual Models From Natural Language Supervision, Radford et al. 2021, arXiv:2103.00020.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
-_ROUNDED_MEAN, _ROUNDED_STD = (0.481, 0.457, 0.408), (0.268, 0.261, 0.275)
+_CUT_MEAN, _CUT_STD = (0.481, 0.457, 0.408), (0.268, 0.261, 0.275)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ _MODELS = {
     ),
 }
 
-_MODELS["vitb32-256"] = replace(_MODELS[""], short_side_px=256, mean=_ROUNDED_MEAN, std=_ROUNDED_STD)
+_MODELS["vitb32-256"] = replace(_MODELS[""], short_side_px=256, mean=_CUT_MEAN, std=_CUT_STD)
 
 # From the names of the published transformers to timm's, applied in this order.
 _TRANSFORMER_RENAMES = (
