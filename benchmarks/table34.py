@@ -1,4 +1,4 @@
-"""Projects the time of the whole stepwise recipe (table 3.4) from two epochs on features of its real size.
+"""Projects the time of the whole stepwise recipe (table 3.4) from two epochs, in turns, on features of its real size.
 
 2,476 clips x 160 steps x 1536, RAdam, convolutional aggregation, KLD, batch 4; 9 distinct trainings of 200 epochs. What
 is written is measured (seconds of a step) or a PROJECTION (everything in hours), and called so. The peer is the same
@@ -12,7 +12,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,8 +71,8 @@ def project(scale: str) -> dict[str, Any]:
     targets = torch.softmax(torch.from_numpy(random.standard_normal((size.clips, BINS), dtype=np.float32)), dim=1)
     with torch_threads(1):
         torch.manual_seed(0)
-        ours = _seconds(_our_step(features, index, labels, targets), size)
-        theirs = _seconds(_their_step(features, index, labels, targets), size)
+        makers = (_our_step, _their_step)
+        ours, theirs = _seconds([make(features, index, labels, targets) for make in makers], 2 * size.steps)
     steps = -(-CLIPS // BATCH)
     cores = os.cpu_count() or 1
     hours = {name: seconds * steps * EPOCHS * TRAININGS / 3600 for name, seconds in (("ours", ours), ("peer", theirs))}
@@ -91,15 +91,16 @@ def project(scale: str) -> dict[str, Any]:
     }
 
 
-def _seconds(step: Callable[[], None], size: Size) -> float:
-    """Median seconds of a step of two epochs, after one that warms up."""
-    step()
-    times = []
-    for _ in range(2 * size.steps):
-        begun = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - begun)
-    return statistics.median(times)
+def _seconds(steps: Sequence[Callable[[], None]], count: int) -> list[float]:
+    """Median seconds of `count` runs of each step, taken in turns, after one that warms up."""
+    times: list[list[float]] = [[] for _ in steps]
+    for turn in range(count + 1):
+        for step, taken in zip(steps, times, strict=True):
+            begun = time.perf_counter()
+            step()
+            if turn:
+                taken.append(time.perf_counter() - begun)
+    return [statistics.median(taken) for taken in times]
 
 
 def _loss(logits: dict[str, torch.Tensor], labels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -35,8 +35,8 @@ SYNTH_CLIPS = 360
 KCAL_BINS = np.arange(1000.0)  # the index of a bin as kcal, as the published value has it
 # The set that the rows of `calories/beyond` were chosen with, and one that was rendered after that.
 CALORIES_SETS: tuple[dict[str, Any], ...] = (
-    {"id": "made with it", "clips": 800, "seed": 0, "models": ("resnet18", "flow")},
-    {"id": "another", "clips": 1600, "seed": 11, "models": ("flow",)},
+    {"id": "the set it was chosen with", "clips": 800, "seed": 0, "models": ("resnet18", "flow")},
+    {"id": "a later set", "clips": 1600, "seed": 11, "models": ("flow",)},
 )
 
 
