@@ -36,8 +36,10 @@ _FEWEST_PERCENT = 3.0
 def draw_exploration(found: Exploration, heading: Heading) -> dict[str, bytes]:
     """{file name: PNG} of every picture that the columns allow."""
     from reelbank.heads import pictures
+    from reelbank.heads.targets import UNITS
 
     figures: dict[str, Figure] = {}
+    target_name = UNITS.get(found.target_name, found.target_name)
     splits = found.splits.tolist()
     labels = np.where(found.labels == "", "(no label)", found.labels)
     has_labels = bool((found.labels != "").any())
@@ -45,13 +47,13 @@ def draw_exploration(found: Exploration, heading: Heading) -> dict[str, bytes]:
         figures["class-counts.png"] = pictures.class_counts(labels.tolist(), splits, heading=heading)
     if found.target is not None and found.has_target:
         figures["target-distribution.png"] = pictures.target_distribution(
-            found.target, splits, name=found.target_name, heading=heading
+            found.target, splits, name=target_name, heading=heading
         )
         if has_labels:
             figures["target-by-class.png"] = class_means(
-                found.target, labels, found.splits, name=found.target_name, heading=heading
+                found.target, labels, found.splits, name=target_name, heading=heading
             )
-        figures["target-ranges.png"] = ranges_pie(*found.ranges(), name=found.target_name, heading=heading)
+        figures["target-ranges.png"] = ranges_pie(*found.ranges(), name=target_name, heading=heading)
     panels = {SIZES[name]: found.sizes[name] for name in _BOX_PANELS if np.isfinite(found.sizes[name]).any()}
     if panels:
         figures["clip-sizes.png"] = size_boxes(panels, found.splits, heading=heading)
