@@ -18,7 +18,15 @@ from reelbank.heads.events import Event, Progress
 from reelbank.heads.jobs import Prepared
 from reelbank.heads.kmeans import Clustering, kmeans
 from reelbank.heads.probe_rows import ProbeRows, load_rows
-from reelbank.heads.recipe_report import SPLITS, about, absolute_interval, class_entries, sentences, verdict_of
+from reelbank.heads.recipe_report import (
+    FORMAT_VERSION,
+    SPLITS,
+    about,
+    absolute_interval,
+    beside_constant,
+    class_entries,
+    sentences,
+)
 from reelbank.heads.recipes import Recipe
 
 NUM_CLUSTERS, N_INIT, MAX_ITER, SEED = 1000, 30, 2000, 123
@@ -83,10 +91,11 @@ def read_clusters(
         f"{count} clusters of {len(train)} training clips"
         + ("" if count == NUM_CLUSTERS else f" (2.5 clips per cluster, as {NUM_CLUSTERS} of {PUBLISHED_CLIPS})")
         + f"; k-means saw training clips only; normalisation {config.normalize}; random_state {SEED}, n_init {N_INIT}.",
+        *(["The means are those over the stored steps: --segments is not used."] if config.segment_rule() else []),
         *rows.notes,
     ]
     data = {
-        "format_version": 1,
+        "format_version": FORMAT_VERSION,
         "kind": "kmeans",
         **about(config, recipe, warning=random_weights_warning(prepared)),
         "target": {"name": prepared.bins.target, "unit": prepared.bins.unit},
@@ -150,14 +159,7 @@ def _entry(
     for part, split in SPLITS.items():
         found = read[split]["mae"][name]
         ours[f"mae_{part}"] = {**found, "deviation": None}
-        difference, limit = paired[part][name], constant[part]["low"]
-        against[part] = {
-            "difference": difference["value"],
-            "low": difference["low"],
-            "high": difference["high"],
-            "verdict": verdict_of(difference),
-            "apart": None not in (found["high"], limit) and found["high"] < limit,
-        }
+        against[part] = beside_constant(paired[part][name], ours[f"mae_{part}"], constant[part])
     return {
         "name": name,
         "cells": cells,

@@ -212,14 +212,7 @@ def _row_entry(
         clips = read_split(one.runs, split)
         ours[f"mae_{part}"] |= absolute_interval(clips.errors, clips.groups, config.seed)
         paired = absolute_interval(clips.errors - np.abs(clips.truth - constant), clips.groups, config.seed)
-        high, limit = ours[f"mae_{part}"]["high"], intervals[part]["low"]
-        against[part] = {
-            "difference": paired["value"],
-            "low": paired["low"],
-            "high": paired["high"],
-            "verdict": verdict_of(paired),
-            "apart": high is not None and limit is not None and high < limit,
-        }
+        against[part] = beside_constant(paired, ours[f"mae_{part}"], intervals[part])
     training = [results["training"] for results in finished]
     return {
         **entry,
@@ -262,12 +255,17 @@ def against_tables(config: TrainConfig, done: Sequence[Trained], proposed: Train
     return {"name": name, **best, **renamed, "apart": high < best["low"]}
 
 
-def verdict_of(paired: Mapping[str, float | None]) -> str:
-    """What a paired difference to the constant {low, high} says: beats, worse or unclear."""
+def beside_constant(
+    paired: Mapping[str, float | None], ours: Mapping[str, float | None], constant: Mapping[str, float | None]
+) -> dict[str, Any]:
+    """A row's entry of `against_constant`, from its paired difference and the intervals of both."""
     low, high = paired["low"], paired["high"]
-    if low is None or high is None:
-        return "unclear"
-    return "beats" if high < 0 else "worse" if low > 0 else "unclear"
+    verdict = "unclear"
+    if low is not None and high is not None:
+        verdict = "beats" if high < 0 else "worse" if low > 0 else "unclear"
+    own, limit = ours["high"], constant["low"]
+    apart = own is not None and limit is not None and own < limit
+    return {"difference": paired["value"], "low": low, "high": high, "verdict": verdict, "apart": apart}
 
 
 def _classes(best: Trained, constant: float, prepared: Prepared) -> list[dict[str, Any]]:

@@ -30,7 +30,6 @@ from reelbank.heads.sharing import FeatureCache
 from reelbank.heads.sweeping import EXECUTORS, shared_folder
 from reelbank.heads.watching import resumable, watched
 
-FORMAT_VERSION = 1
 QUICK_SHARE = 0.05  # of the epochs
 QUICK_CLIPS = 64
 QUICK_LEAST_EPOCHS = 2
@@ -99,7 +98,7 @@ def run_recipe(config: TrainConfig, progress: Progress | None = None) -> RecipeR
             known test part or unknown activities, and what `train_head` raises for every row. What the stores cannot
             give to some rows only stands in recipe.json as their error.
     """
-    from reelbank.heads.recipe_report import summarize, write_report
+    from reelbank.heads.recipe_report import FORMAT_VERSION, summarize, write_report
 
     assert config.recipe is not None
     chosen = recipe(config.recipe)

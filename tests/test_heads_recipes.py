@@ -436,7 +436,8 @@ def test_k_means_is_judged_like_the_trained_rows(store: Path, tmp_path: Path, mo
     monkeypatch.setattr(recipe_run, "vector_map", lambda prepared, seed: {})
     monkeypatch.setattr(intervals, "RESAMPLES", 40)
     monkeypatch.setattr(recipe_kmeans, "N_INIT", 2)
-    data = _run(store, tmp_path / "run", "kmeans").results
+    data = _run(store, tmp_path / "run", "kmeans", segments="segments:2:stride=1").results
+    assert any("--segments is not used" in note for note in data["notes"])
     assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} == {"classes.png", "distributions.png"}
     assert "QUICK" not in (tmp_path / "run" / "report.html").read_text()  # k-means has no short form
     for row in data["rows"]:
