@@ -16,9 +16,9 @@ from click.core import ParameterSource
 
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.heads.config import TrainConfig
-from reelbank.heads.probing import ProbeConfig
+from reelbank.heads.probes.probe import ProbeConfig
 from reelbank.manifests.datasets import READERS, Row
-from reelbank.store.exchange_options import ExportConfig, ImportConfig
+from reelbank.store.exchange.options import ExportConfig, ImportConfig
 from reelbank.store.options import options_of
 
 OK, SOME_FAILED, WRONG_USE = 0, 1, 2
@@ -159,7 +159,7 @@ def featurize(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
 
 def _featurize(ctx: click.Context, config: Any, as_json: bool) -> None:
     from reelbank.extract import featurize as run
-    from reelbank.extract.report import Progress
+    from reelbank.extract.run.report import Progress
 
     with progress_bar("featurize") as show:
 
@@ -281,7 +281,7 @@ def _write_manifest(name: str, out: Path, overwrite: bool, *args: Any, **options
 def synth(directory: Path, clips: int, seed: int, overwrite: bool) -> None:
     """Render a small labelled video set: the class is the motion, kcal grows with speed."""
     with plain_errors():
-        from reelbank.manifests import synth as synthetic
+        from reelbank.manifests.rendered import synth as synthetic
 
         with progress_bar("render") as show:
             made = synthetic.render(
@@ -471,7 +471,7 @@ def retry(
 ) -> None:
     """Extract the failed clips of a store again, as the others were extracted."""
     with plain_errors(stopped=GOES_ON):
-        from reelbank.extract.retrying import retry_config
+        from reelbank.extract.run.retrying import retry_config
 
         config = retry_config(path, manifest=manifest, weights=weights, workers=workers)
         if config is None:

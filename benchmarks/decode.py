@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from reelbank.benchmarks.measuring import Stage, interleaved, main, peer, torch_threads
 from reelbank.benchmarks.rendering import properties, render
-from reelbank.extract.allocator import keep_freed_memory
-from reelbank.extract.decode import Video
-from reelbank.extract.preprocess import Preprocess, make
+from reelbank.extract.inputs.preprocess import Preprocess, make
+from reelbank.extract.run.allocator import keep_freed_memory
+from reelbank.extract.video.decode import Video
 
 Pixels = npt.NDArray[np.uint8]
 

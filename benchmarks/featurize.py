@@ -124,8 +124,8 @@ def _manifest(folder: Path, clips: list[Path]) -> Path:
 
 def _frames(preprocess: Any, clip: Path) -> npt.NDArray[np.uint8]:
     """The sampled frames (16, H, W, 3), as the network reads them."""
-    from reelbank.extract.decode import Video
-    from reelbank.extract.preprocess import make
+    from reelbank.extract.inputs.preprocess import make
+    from reelbank.extract.video.decode import Video
 
     apply = make(preprocess)
     with Video(clip) as video:

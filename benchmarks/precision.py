@@ -47,8 +47,8 @@ def measure(scale: str, work: Path) -> Stage:
 
 def _frames(clip: Path, preprocess: Any, resize: str) -> npt.NDArray[np.uint8]:
     """Every fourth frame (N, H, W, 3) as the network reads it."""
-    from reelbank.extract.decode import Video
-    from reelbank.extract.preprocess import make
+    from reelbank.extract.inputs.preprocess import make
+    from reelbank.extract.video.decode import Video
 
     prepare = make(preprocess, resize)
     with Video(clip) as video:

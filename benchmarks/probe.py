@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from reelbank.benchmarks.measuring import Stage, Timing, interleaved, main
-from reelbank.heads.embedding import tsne
-from reelbank.heads.kmeans import kmeans
+from reelbank.heads.probes.embedding import tsne
+from reelbank.heads.probes.kmeans import kmeans
 
 INERTIA_MARGIN = 1.005
 

@@ -20,7 +20,7 @@ from reelbank.benchmarks.measuring import Stage, Timing, main, torch_threads
 from reelbank.benchmarks.store import DIMENSION, NUM_LABELS, TAP
 from reelbank.benchmarks.train import BATCH, NUM_BINS, naive_model, naive_step
 from reelbank.heads import TrainConfig, sweep
-from reelbank.heads.targets import Bins
+from reelbank.heads.examples.targets import Bins
 from reelbank.store.cores import available_cores
 from reelbank.store.testing import write_store
 

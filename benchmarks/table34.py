@@ -23,13 +23,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from reelbank.benchmarks.measuring import RESULTS, torch_threads
 from reelbank.heads.config import TrainConfig
-from reelbank.heads.flat import FlatParameters
-from reelbank.heads.losses import LOSSES
+from reelbank.heads.examples.normalization import Normalization
+from reelbank.heads.examples.resident import Resident
 from reelbank.heads.models import HeadShape, build_head
-from reelbank.heads.normalization import Normalization
-from reelbank.heads.optimization import make_optimizer
 from reelbank.heads.recipes import RECIPES
-from reelbank.heads.resident import Resident
+from reelbank.heads.training.flat import FlatParameters
+from reelbank.heads.training.losses import LOSSES
+from reelbank.heads.training.optimization import make_optimizer
 
 CLIPS, STEPS, DIMENSION, BATCH, CLASSES, BINS = 2476, 160, 1536, 4, 27, 1000
 STORED = 90  # steps that lie in the store; the 160 are read by index

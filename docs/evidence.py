@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from reelbank.heads import baselines
-from reelbank.manifests.vid2burn import read_lists
+from reelbank.heads.judging import baselines
+from reelbank.manifests.datasets.vid2burn import read_lists
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT, README = ROOT / "docs" / "evidence.json", ROOT / "README.md"

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reelbank.extract.config import FeaturizeConfig
     from reelbank.extract.errors import DecodeError
-    from reelbank.extract.running import featurize
+    from reelbank.extract.run.featurize import featurize
 
 __all__ = ["DecodeError", "FeaturizeConfig", "featurize"]
 
 _PUBLIC = {
     "DecodeError": "reelbank.extract.errors",
     "FeaturizeConfig": "reelbank.extract.config",
-    "featurize": "reelbank.extract.running",
+    "featurize": "reelbank.extract.run.featurize",
 }
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
-from reelbank.extract import views
-from reelbank.extract.sampling import PAST_END, parse
-from reelbank.extract.weights import WEIGHTS_VARIABLE
+from reelbank.extract.inputs import views
+from reelbank.extract.inputs.sampling import PAST_END, parse
+from reelbank.extract.weights.files import WEIGHTS_VARIABLE
 from reelbank.store.options import option
 
 RESIZES = ("exact", "fast")

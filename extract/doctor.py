@@ -11,8 +11,8 @@ from typing import Any
 
 from reelbank import manifests
 from reelbank.extract import backbones
-from reelbank.extract.planning import versions
-from reelbank.extract.weights import cached_file
+from reelbank.extract.run.todo import versions
+from reelbank.extract.weights.files import cached_file
 from reelbank.store.cores import available_cores
 
 

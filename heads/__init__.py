@@ -7,19 +7,19 @@ from typing import Any
 
 _PUBLIC = {
     "Event": "reelbank.heads.events",
-    "PredictResult": "reelbank.heads.predicting",
-    "ProbeConfig": "reelbank.heads.probing",
-    "ProbeResult": "reelbank.heads.probing",
-    "RecipeResult": "reelbank.heads.recipe_run",
-    "RunResult": "reelbank.heads.run",
-    "SweepResult": "reelbank.heads.sweeping",
+    "PredictResult": "reelbank.heads.runs.predicting",
+    "ProbeConfig": "reelbank.heads.probes.probe",
+    "ProbeResult": "reelbank.heads.probes.probe",
+    "RecipeResult": "reelbank.heads.recipes.run",
+    "RunResult": "reelbank.heads.runs.run",
+    "SweepResult": "reelbank.heads.sweeps.sweep",
     "TrainConfig": "reelbank.heads.config",
     "TrainingError": "reelbank.heads.errors",
-    "predict": "reelbank.heads.predicting",
-    "probe": "reelbank.heads.probing",
-    "run_recipe": "reelbank.heads.recipe_run",
-    "sweep": "reelbank.heads.sweeping",
-    "train_head": "reelbank.heads.run",
+    "predict": "reelbank.heads.runs.predicting",
+    "probe": "reelbank.heads.probes.probe",
+    "run_recipe": "reelbank.heads.recipes.run",
+    "sweep": "reelbank.heads.sweeps.sweep",
+    "train_head": "reelbank.heads.runs.run",
 }
 
 __all__ = sorted(_PUBLIC)

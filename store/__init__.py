@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from reelbank.store.comparing import diff
     from reelbank.store.errors import SpecMismatch, StoreError
-    from reelbank.store.exporting import export
-    from reelbank.store.importing import import_store
+    from reelbank.store.exchange.exporting import export
+    from reelbank.store.exchange.importing import import_store
     from reelbank.store.ledger import Ledger
     from reelbank.store.merging import merge
     from reelbank.store.reader import Store
@@ -25,8 +25,8 @@ _PUBLIC = {
     "StoreError": "reelbank.store.errors",
     "TapSpec": "reelbank.store.spec",
     "diff": "reelbank.store.comparing",
-    "export": "reelbank.store.exporting",
-    "import_store": "reelbank.store.importing",
+    "export": "reelbank.store.exchange.exporting",
+    "import_store": "reelbank.store.exchange.importing",
     "merge": "reelbank.store.merging",
     "verify": "reelbank.store.verification",
 }

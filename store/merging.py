@@ -13,7 +13,7 @@ import numpy as np
 
 from reelbank.store.building import new_store
 from reelbank.store.errors import StoreError
-from reelbank.store.exchange import LEDGER_NAMES, clip_columns, ledger_values, manifest_of
+from reelbank.store.exchange.table import LEDGER_NAMES, clip_columns, ledger_values, manifest_of
 from reelbank.store.layout import DONE, FAILED, MISSING
 from reelbank.store.reader import Store
 from reelbank.store.spec import FeatureSpec, refuse_mismatch

@@ -35,7 +35,7 @@ def data_root() -> Path:
 @pytest.fixture(scope="session")
 def synth_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered set of 24 clips: folder with manifest.csv and videos/. Copy it before changing it."""
-    from reelbank.manifests import synth
+    from reelbank.manifests.rendered import synth
 
     folder = tmp_path_factory.mktemp("synth")
     synth.render(folder, clips=24, seed=3)

@@ -11,7 +11,7 @@ import zarr
 
 import reelbank.store
 from reelbank.extract import FeaturizeConfig, featurize
-from reelbank.extract.report import FeaturizeReport
+from reelbank.extract.run.report import FeaturizeReport
 
 MODEL = "flow:dis"
 COMPARED = ("status", "num_steps", "step_seconds", "frame_index", "reason", "content_hash")

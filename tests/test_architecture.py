@@ -6,7 +6,7 @@ import ast
 import configparser
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,11 +14,26 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("extract", "heads", "manifests", "store")
 ARROWS = {
-    "extract": ("extract", "manifests", "store"),
-    "heads": ("extract.backbones", "heads", "store"),
-    "manifests": ("manifests",),
-    "store": ("manifests", "store"),
+    "extract": ("manifests", "store"),
+    "heads": ("extract.backbones", "store"),
+    "manifests": (),
+    "store": ("manifests",),
 }
+"""What a stage may import beside itself."""
+ROOMS = {
+    "extract": ("errors", "video", "weights", "inputs", "backbones", "config", "run", "doctor"),
+    "heads": (
+        *("errors", "events", "reports", "augmentation", "models", "config", "examples"),
+        *("training", "judging", "runs", "probes", "sweeps", "recipes"),
+    ),
+    "manifests": ("manifest", "validation", "finding", "reading", "datasets", "rendered"),
+    "store": (
+        *("errors", "agreement", "cores", "options", "processes", "files", "indexing", "spec", "layout", "shards"),
+        *("building", "ledger", "staging", "reader", "writer"),
+        *("comparing", "description", "exchange", "merging", "testing", "verification"),
+    ),
+}
+"""The rooms (folders and single files) of each stage: one may import those before it."""
 TOP_LEVEL = ("README.md", "cli.py", "extract", "heads", "manifests", "setup.cfg", "store", "tests")
 MAX_LINES = {"cli.py": 600}
 """Limits of single files: the root may hold no second module that the commands' options could move to."""
@@ -44,16 +59,86 @@ def imported(path: Path) -> Iterator[tuple[int, str]]:
         yield from ((node.lineno, name.removeprefix("reelbank.")) for name in names if name.startswith("reelbank."))
 
 
-def _stage_files() -> list[Path]:
-    return list(sources(*STAGES))
+def modules() -> dict[str, Path]:
+    """{dotted name below reelbank: file} of the stages."""
+    found = {}
+    for path in sources(*STAGES):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
 
 
-@pytest.mark.parametrize("path", _stage_files(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_follow_the_arrows(path: Path) -> None:
-    stage = path.relative_to(ROOT).parts[0]
-    for line, name in imported(path):
-        allowed = any(name == target or name.startswith(f"{target}.") for target in ARROWS[stage])
-        assert allowed, f"{path.relative_to(ROOT)}:{line}: {stage} may not import reelbank.{name}"
+def _is_within(name: str, folder: str) -> bool:
+    return name == folder or name.startswith(f"{folder}.")
+
+
+def wrong_arrows(imports: Mapping[str, Iterable[str]]) -> list[str]:
+    """The imports {module: modules} that go from a room to one that may not be known there, one line each."""
+    wrong = []
+    for module, targets in imports.items():
+        stage, _, rest = module.partition(".")
+        room = rest.partition(".")[0]
+        for target in targets:
+            other, _, rest = target.partition(".")
+            if other != stage:
+                allowed = any(_is_within(target, folder) for folder in ARROWS[stage])
+            elif not room or rest.partition(".")[0] == room:
+                allowed = True
+            else:
+                rooms = ROOMS[stage]
+                allowed = bool(rest) and rooms.index(rest.partition(".")[0]) < rooms.index(room)
+            if not allowed:
+                wrong.append(f"{module} may not import {target}")
+    return wrong
+
+
+def circle(imports: Mapping[str, Iterable[str]]) -> list[str]:
+    """Modules that import each other in a ring, in that order; empty where there is no ring."""
+    path: list[str] = []
+    done: set[str] = set()
+
+    def walk(module: str) -> list[str]:
+        if module in path:
+            return path[path.index(module) :]
+        if module not in done:
+            path.append(module)
+            for target in sorted(imports.get(module, ())):
+                if ring := walk(target):
+                    return ring
+            done.add(path.pop())
+        return []
+
+    return next((ring for module in sorted(imports) if (ring := walk(module))), [])
+
+
+def test_imports_follow_the_arrows_and_make_no_circle() -> None:
+    known = modules()
+    imports: dict[str, set[str]] = {}
+    for module, path in known.items():
+        found = {name if name in known else name.rpartition(".")[0] for _, name in imported(path)}
+        # An `__init__` that hands on names of its own folder is no room of its own.
+        inside = path.name == "__init__.py"
+        imports[module] = {name for name in found if name != module and not (inside and _is_within(name, module))}
+    rooms = {stage: {name.split(".")[1] for name in known if name.startswith(f"{stage}.")} for stage in STAGES}
+    assert {stage: sorted(names) for stage, names in rooms.items()} == {s: sorted(names) for s, names in ROOMS.items()}
+    assert wrong_arrows(imports) == []
+    assert circle(imports) == []
+
+
+def test_the_arrow_test_sees_what_is_wrong() -> None:
+    seen = wrong_arrows(
+        {
+            "heads.runs.run": {"heads.training.trainer", "heads.sweeps.sweep", "extract.backbones.flow", "store"},
+            "heads.models": {"extract.video.decode"},
+            "store.reader": {"heads.config", "manifests.manifest"},
+        }
+    )
+    assert seen == [
+        "heads.runs.run may not import heads.sweeps.sweep",
+        "heads.models may not import extract.video.decode",
+        "store.reader may not import heads.config",
+    ]
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
 
 
 def test_arrow_test_sees_imports_of_every_form(tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
-from reelbank.extract import backbones, preprocess, torchvision_shim
+from reelbank.extract import backbones
 from reelbank.extract.backbones import flow, flow_taps
-from reelbank.extract.frame import frame_of_rgb
-from reelbank.extract.weights import WeightsError
+from reelbank.extract.inputs import preprocess
+from reelbank.extract.video.frame import frame_of_rgb
+from reelbank.extract.weights import torchvision_shim
+from reelbank.extract.weights.files import WeightsError
 
 TVL1 = pytest.param("flow:tvl1", marks=pytest.mark.skipif(not hasattr(cv2, "optflow"), reason="OpenCV has no optflow"))
 METHODS = ("flow", "flow:dis", TVL1)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from reelbank.extract import backbones
-from reelbank.extract.frame import Pixels, frame_of_rgb
-from reelbank.extract.preprocess import RESIZES, Preprocess, make
+from reelbank.extract.inputs.preprocess import RESIZES, Preprocess, make
+from reelbank.extract.video.frame import Pixels, frame_of_rgb
 
 SIZES = {"frames": (224, 224), "frames:112": (112, 112), "frames:256": (256, 341)}
 

@@ -14,10 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from reelbank.extract import backbones, torchvision_shim
+from reelbank.extract import backbones
 from reelbank.extract.backbones.description import BackboneError
 from reelbank.extract.backbones.network import Network
-from reelbank.extract.weights import WeightsError
+from reelbank.extract.weights import torchvision_shim
+from reelbank.extract.weights.files import WeightsError
 
 State = dict[str, Tensor]
 Shape = tuple[int, ...]

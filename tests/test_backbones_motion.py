@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from reelbank.extract import backbones, preprocess
+from reelbank.extract import backbones
 from reelbank.extract.backbones import motion_map, warp_flow
-from reelbank.extract.decode import Video
-from reelbank.extract.frame import frame_of_rgb
+from reelbank.extract.inputs import preprocess
+from reelbank.extract.video.decode import Video
+from reelbank.extract.video.frame import frame_of_rgb
 
 NAMES = ("warp-flow", "warp-flow:dis")
 _SIZE = 224

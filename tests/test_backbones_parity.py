@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
-from reelbank.extract import backbones, torchvision_shim
+from reelbank.extract import backbones
 from reelbank.extract.backbones.network import Network
+from reelbank.extract.weights import torchvision_shim
 
 State = dict[str, Tensor]
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

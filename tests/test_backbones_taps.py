@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reelbank.extract import backbones, torchvision_shim
+from reelbank.extract import backbones
 from reelbank.extract.backbones import dinov2, ego_rnn, googlenet, resnet, timm_models, tv3d
 from reelbank.extract.backbones.description import BackboneError
 from reelbank.extract.backbones.network import Network
+from reelbank.extract.weights import torchvision_shim
 
 VIDEO_NETWORKS = tuple(name for name in backbones.names() if name.startswith("tv3d:"))
 
@@ -215,8 +216,8 @@ def test_frames_of_a_video_network_are_prepared_as_torchvision_does(size: tuple[
     import av
     from torchvision.models.video import R3D_18_Weights
 
-    from reelbank.extract.frame import Frame
-    from reelbank.extract.preprocess import make
+    from reelbank.extract.inputs.preprocess import make
+    from reelbank.extract.video.frame import Frame
 
     pixels = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
     backbone = uncalibrated("tv3d:r3d_18")

@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from reelbank.extract import backbones, torchvision_shim
+from reelbank.extract import backbones
 from reelbank.extract.backbones.description import BackboneError
 from reelbank.extract.backbones.network import Network
-from reelbank.extract.frame import Frame
-from reelbank.extract.preprocess import make
+from reelbank.extract.inputs.preprocess import make
+from reelbank.extract.video.frame import Frame
+from reelbank.extract.weights import torchvision_shim
 
 # Tokens, maps, maps with the channels last and tables of positions that no file holds.
 MODELS = ("test_convnext", "test_resnet", "test_vit", "test_vit4")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from reelbank.extract import torchvision_shim
+from reelbank.extract.weights import torchvision_shim
 
 
 def test_torchvision_and_timm_import_after_ensure_without_warnings() -> None:

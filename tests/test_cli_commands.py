@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from reelbank import cli
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.heads.config import TrainConfig
-from reelbank.heads.probing import ProbeConfig
+from reelbank.heads.probes.probe import ProbeConfig
 from reelbank.heads.recipes import RECIPES, announcement
 from reelbank.manifests.datasets import READERS
 
@@ -313,12 +313,12 @@ def test_several_stores_are_listed(here: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def test_missing_weights_say_which_file_goes_where(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reelbank.extract import weights
+    from reelbank.extract.weights import files
 
     def refuse(*args: Any, **options: Any) -> None:
         raise OSError("no network in this test")
 
-    monkeypatch.setattr(weights, "download", refuse)
+    monkeypatch.setattr(files, "download", refuse)
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME", "HF_HUB_CACHE"):
         monkeypatch.delenv(name, raising=False)
@@ -330,12 +330,12 @@ def test_missing_weights_say_which_file_goes_where(here: Path, tmp_path: Path, m
 
 
 def test_stop_by_keyboard_is_one_sentence(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reelbank.extract import running
+    from reelbank.extract.run import featurize
 
     def interrupt(*args: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "featurize", interrupt)
+    monkeypatch.setattr(featurize, "featurize", interrupt)
     result = call(f"featurize --model flow:dis --out {tmp_path / 'x.zarr'}")
     assert result.exit_code == cli.WRONG_USE
     assert "the same command goes on" in result.stderr

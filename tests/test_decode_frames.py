@@ -12,11 +12,11 @@ import pytest
 from clips import CLIPS, Clip, picture, render, write, write_sound
 from PIL import Image
 
-from reelbank.extract import decode, plan
-from reelbank.extract.decode import Video
 from reelbank.extract.errors import DecodeError, PlanMismatch
-from reelbank.extract.frame import Pixels
-from reelbank.extract.opening import Limits
+from reelbank.extract.video import decode, plan
+from reelbank.extract.video.decode import Video
+from reelbank.extract.video.frame import Pixels
+from reelbank.extract.video.opening import Limits
 
 SETS_PER_CLIP = 8
 

@@ -13,10 +13,10 @@ import torch
 from clips import render
 from PIL import Image
 
-from reelbank.extract import torchvision_shim
-from reelbank.extract.decode import Video
-from reelbank.extract.frame import Frame, Pixels, frame_of_rgb
-from reelbank.extract.preprocess import INTERPOLATIONS, RESIZES, Preprocess, center_crop, make, thumbnail
+from reelbank.extract.inputs.preprocess import INTERPOLATIONS, RESIZES, Preprocess, center_crop, make, thumbnail
+from reelbank.extract.video.decode import Video
+from reelbank.extract.video.frame import Frame, Pixels, frame_of_rgb
+from reelbank.extract.weights import torchvision_shim
 
 # Height, width: up and down, odd, square, thin, smaller than the crop on one side or both.
 SIZES = ((240, 320), (360, 641), (333, 257), (256, 256), (720, 405), (64, 300), (100, 90))
@@ -175,8 +175,8 @@ def test_thumbnail_is_letterboxed(size: tuple[int, int]) -> None:
 
 def test_import_loads_nothing_heavy() -> None:
     code = (
-        "import sys, reelbank.extract.errors, reelbank.extract.preprocess, reelbank.extract.sampling;"
-        "reelbank.extract.preprocess.Preprocess(crop_px=3);"
+        "import sys, reelbank.extract.errors, reelbank.extract.inputs.preprocess, reelbank.extract.inputs.sampling;"
+        "reelbank.extract.inputs.preprocess.Preprocess(crop_px=3);"
         "sys.exit(', '.join({'av', 'cv2', 'torch', 'zarr'} & set(sys.modules)) or 0)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from reelbank.extract import plan, sampling
-from reelbank.extract.decode import Video
 from reelbank.extract.errors import DecodeError
-from reelbank.extract.preprocess import RESIZES, Preprocess, make
+from reelbank.extract.inputs import sampling
+from reelbank.extract.inputs.preprocess import RESIZES, Preprocess, make
+from reelbank.extract.video import plan
+from reelbank.extract.video.decode import Video
 
 # The index counts the first video stream of these; FFmpeg's best stream is another one.
 FIRST_STREAM_COUNTED = {"torchcodec/nasa_13013.mp4"}

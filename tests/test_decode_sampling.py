@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reelbank.extract.sampling import (
+from reelbank.extract.inputs.sampling import (
     CONSECUTIVE_STARTS,
     FORMS,
     PAST_END,

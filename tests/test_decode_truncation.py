@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from clips import CLIPS, cut, render
 
-from reelbank.extract import plan
-from reelbank.extract.decode import Video
 from reelbank.extract.errors import DecodeError
-from reelbank.extract.truncation import missing_bytes
+from reelbank.extract.video import plan
+from reelbank.extract.video.decode import Video
+from reelbank.extract.video.truncation import missing_bytes
 
 # A transport stream that is cut between two packets cannot be told from a shorter one: not in this table.
 CUT = (

@@ -11,15 +11,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from reelbank.heads import TrainConfig, TrainingError, optimization, predict, train_head
+from reelbank.heads import TrainConfig, TrainingError, predict, train_head
 from reelbank.heads.augmentation import METHODS, Augmentation, parse
-from reelbank.heads.copies import copies_of, draw_weights
-from reelbank.heads.jobs import Prepared, prepare
-from reelbank.heads.metrics import point_estimate
+from reelbank.heads.examples.copies import copies_of, draw_weights
+from reelbank.heads.examples.prepared import Prepared, prepare
+from reelbank.heads.examples.splits import thinned
+from reelbank.heads.examples.targets import estimate_of_logits
+from reelbank.heads.judging.metrics import point_estimate
 from reelbank.heads.models import build_head
 from reelbank.heads.models.pooled import masked_mean
-from reelbank.heads.splits import thinned
-from reelbank.heads.targets import estimate_of_logits
+from reelbank.heads.training import optimization
+from reelbank.heads.training.job import make_job
 from reelbank.store.testing import write_store
 
 STEPS, WIDTH = 40, 30
@@ -115,7 +117,7 @@ def test_augmentations_that_there_are_not_are_refused(texts: tuple[str, ...], me
 def test_four_methods_make_five_times_the_rows_and_only_of_training_clips(store: Path) -> None:
     prepared = _prepared(store, augment=ALL)
     (partition,) = prepared.partitions
-    job = prepared.job(partition)
+    job = make_job(prepared, partition)
     assert len(job.train) == 5 * len(partition.train)
     assert set((job.train % len(prepared.table)).tolist()) == set(partition.train.tolist())
     assert job.val.tolist() == partition.val.tolist()
@@ -126,7 +128,7 @@ def test_four_methods_make_five_times_the_rows_and_only_of_training_clips(store:
 def test_pooled_copies_are_the_means_of_the_copies_of_the_sequence(store: Path) -> None:
     pooled = _prepared(store, augment=ALL)
     steps = _prepared(store, augment=ALL, head="conv-aggregation")
-    jobs = [one.job(one.partitions[0]) for one in (pooled, steps)]
+    jobs = [make_job(one, one.partitions[0]) for one in (pooled, steps)]
     rows = torch.from_numpy(jobs[0].train)
     assert jobs[0].train.tolist() == jobs[1].train.tolist()
     vectors = jobs[0].resident.vectors()[rows]
@@ -139,7 +141,7 @@ def test_pooled_copies_are_the_means_of_the_copies_of_the_sequence(store: Path) 
 def test_stored_views_of_training_clips_are_training_rows(store: Path) -> None:
     prepared = _prepared(store, train_views="all", normalize="none", head="attentive")
     (partition,) = prepared.partitions
-    job = prepared.job(partition)
+    job = make_job(prepared, partition)
     count = len(partition.train)
     assert len(job.train) == count + 2 * (count - 1)  # c1 has its first view only
     arrays, _ = job.resident.batch(torch.from_numpy(job.train))
@@ -148,7 +150,7 @@ def test_stored_views_of_training_clips_are_training_rows(store: Path) -> None:
     torch.testing.assert_close(flipped, first[has] + 1, atol=0.02, rtol=0)
     torch.testing.assert_close(jittered, first[has] + 2, atol=0.02, rtol=0)
     pooled = _prepared(store, train_views="all", normalize="none")
-    vectors = pooled.job(pooled.partitions[0]).resident.vectors()[torch.from_numpy(job.train)]
+    vectors = make_job(pooled, pooled.partitions[0]).resident.vectors()[torch.from_numpy(job.train)]
     torch.testing.assert_close(vectors, arrays["cls"].mean(dim=1), atol=2e-3, rtol=0)
 
 
@@ -202,7 +204,7 @@ def test_balanced_drawing_gives_every_class_the_same_weight() -> None:
 
 def test_balance_is_used_in_training(store: Path) -> None:
     prepared = _prepared(store, balance="group")
-    job = prepared.job(prepared.partitions[0])
+    job = make_job(prepared, prepared.partitions[0])
     assert job.draw_weights is not None
     assert len(job.draw_weights) == len(job.train)
     assert copies_of(prepared.config, prepared.table) is None
@@ -270,7 +272,7 @@ def test_additive_head_takes_its_knots_from_training_clips_and_stays_bounded(sto
     run = train_head(TrainConfig(store=(store,), run=tmp_path / "run", **options)).directory
     knots = load_file(run / "best.safetensors")["head.knots"]
     prepared = _prepared(store, head="additive")
-    job = prepared.job(prepared.partitions[0])
+    job = make_job(prepared, prepared.partitions[0])
     vectors = job.resident.vectors()[torch.from_numpy(job.train)]
     torch.testing.assert_close(knots[0], vectors.min(dim=0).values)
     torch.testing.assert_close(knots[-1], vectors.max(dim=0).values)

@@ -10,9 +10,10 @@ import pytest
 from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, top_k_accuracy_score
 
-from reelbank.heads import baselines
-from reelbank.heads.intervals import group_numbers, interval
-from reelbank.heads.metrics import (
+from reelbank.heads.examples.targets import Bins
+from reelbank.heads.judging import baselines
+from reelbank.heads.judging.intervals import group_numbers, interval
+from reelbank.heads.judging.metrics import (
     CLASS_METRICS,
     METRICS,
     TARGET_METRICS,
@@ -23,8 +24,7 @@ from reelbank.heads.metrics import (
     macro_f1,
     spc_values,
 )
-from reelbank.heads.targets import Bins
-from reelbank.manifests.vid2burn import read_lists
+from reelbank.manifests.datasets.vid2burn import read_lists
 
 BINS = Bins(target="speed", num_bins=20, low=0.0, high=10.0, sigma_bins=1.5)
 

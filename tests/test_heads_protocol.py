@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from reelbank.heads import TrainConfig, TrainingError, optimization, run, train_head
-from reelbank.heads.jobs import prepare
+from reelbank.heads import TrainConfig, TrainingError, train_head
+from reelbank.heads.examples.prepared import prepare
 from reelbank.heads.recipes import RECIPES
-from reelbank.heads.training import Progression, total_loss
+from reelbank.heads.runs import run
+from reelbank.heads.training import optimization
+from reelbank.heads.training.job import make_job
+from reelbank.heads.training.trainer import Progression, total_loss
 from reelbank.store.testing import write_store
 
 Change = Callable[[list[dict[str, Any]]], None]
@@ -158,7 +161,7 @@ def test_balanced_class_weights_reach_the_action_loss_and_it_alone(store: Path) 
         for target in ("kcal", "none"):
             options = {**FREE, "class_weights": weights, "target": target}
             prepared = prepare(TrainConfig(store=(store,), **options))
-            job = prepared.job(prepared.partitions[0])
+            job = make_job(prepared, prepared.partitions[0])
             rows = torch.from_numpy(job.train)
             generator = torch.Generator().manual_seed(0)
             logits = {
@@ -181,7 +184,7 @@ def test_balanced_class_weights_reach_the_action_loss_and_it_alone(store: Path) 
 @pytest.mark.parametrize("kind", ["l2", "none", "zscore"])
 def test_normalisation_is_what_its_name_says(kind: str, store: Path) -> None:
     prepared = prepare(TrainConfig(store=(store,), normalize=kind, **FREE))
-    job = prepared.job(prepared.partitions[0])
+    job = make_job(prepared, prepared.partitions[0])
     raw = torch.from_numpy(prepared.features.means["cls"]).float()
     every = prepare(TrainConfig(store=(store,), head="attentive", **FREE)).features.arrays["cls"].double()
     steps = every[job.train]

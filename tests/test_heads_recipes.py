@@ -14,23 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reelbank.heads import (
-    TrainConfig,
-    TrainingError,
-    intervals,
-    page,
-    recipe_kmeans,
-    recipe_page,
-    recipe_report,
-    recipe_run,
-    run_recipe,
-    watching,
-)
+from reelbank.heads import TrainConfig, TrainingError, run_recipe
 from reelbank.heads.events import Event
+from reelbank.heads.judging import intervals
 from reelbank.heads.models import HeadShape, build_head
-from reelbank.heads.recipe_tables import latex_table, latex_text, markdown_table, table_of
-from reelbank.heads.recipes import RECIPES, listing, listing_text
+from reelbank.heads.recipes import RECIPES, judging, listing, listing_text
+from reelbank.heads.recipes import kmeans as recipe_kmeans
+from reelbank.heads.recipes import report as recipe_page
+from reelbank.heads.recipes import run as recipe_run
 from reelbank.heads.recipes.recipe import Published
+from reelbank.heads.recipes.tables import latex_table, latex_text, markdown_table, table_of
+from reelbank.heads.reports import html
+from reelbank.heads.runs import watching
 from reelbank.store.testing import write_store
 
 Change = Callable[[list[dict[str, Any]]], None]
@@ -192,7 +187,7 @@ def test_latex_text_has_no_commands_in_it() -> None:
 
 
 def test_the_name_of_a_baseline_runs_over_the_leading_columns() -> None:
-    made = page.table(["a", "b", "c"], [["x", "y", 1], ["constant", "", 2], ["", "z", 3]], lead=2)
+    made = html.table(["a", "b", "c"], [["x", "y", 1], ["constant", "", 2], ["", "z", 3]], lead=2)
     assert made.count("colspan") == 1
     assert '<td colspan="2">constant</td><td class="n">2</td>' in made
 
@@ -425,7 +420,7 @@ def test_a_proposed_row_that_failed_is_not_called_proposed(
 def test_intervals_on_either_side_do_not_overlap(
     ours: tuple[float, float], constant: tuple[float, float], said: str
 ) -> None:
-    text = recipe_report._overlap(*({"low": low, "high": high} for low, high in (ours, constant)))
+    text = judging._overlap(*({"low": low, "high": high} for low, high in (ours, constant)))
     assert text.endswith(said)
     assert bool(text) == bool(said)
 

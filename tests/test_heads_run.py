@@ -16,12 +16,12 @@ import zarr
 from safetensors.torch import load_file
 
 from reelbank.heads import TrainConfig, TrainingError, predict, train_head
-from reelbank.heads.checkpoints import Predictor, read_tensors, write_tensors
 from reelbank.heads.config import OPTIMIZER_NAMES, SCHEDULE_NAMES
-from reelbank.heads.data import load_features, load_table, open_sources
 from reelbank.heads.events import Event
+from reelbank.heads.examples.clips import load_features, load_table, open_sources
 from reelbank.heads.models import HEADS
-from reelbank.heads.optimization import OPTIMIZERS, SCHEDULES
+from reelbank.heads.runs.checkpoints import Predictor, read_tensors, write_tensors
+from reelbank.heads.training.optimization import OPTIMIZERS, SCHEDULES
 from reelbank.store import SpecMismatch, Store
 from reelbank.store.testing import write_store
 

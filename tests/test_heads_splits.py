@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.splits import Partition, assign_folds, effective_groups, hold_out, make_partitions
+from reelbank.heads.examples.splits import Partition, assign_folds, effective_groups, hold_out, make_partitions
 
 
 def _clips(num: int = 120, num_groups: int = 30, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

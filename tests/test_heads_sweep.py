@@ -21,9 +21,9 @@ from safetensors.torch import load_file
 from reelbank.heads import SweepResult, TrainConfig, TrainingError, sweep, train_head
 from reelbank.heads.config import OPTIMIZER_NAMES
 from reelbank.heads.events import Event
-from reelbank.heads.grid import SWEEPABLE_FIELDS, combinations, members_of, parse_axes, parse_value
-from reelbank.heads.stacked import TOLERANCE
-from reelbank.heads.stacked_optimizers import UPDATES
+from reelbank.heads.sweeps.grid import SWEEPABLE_FIELDS, combinations, members_of, parse_axes, parse_value
+from reelbank.heads.sweeps.stacked import TOLERANCE
+from reelbank.heads.training.stacked_optimizers import UPDATES
 from reelbank.store.testing import write_store
 
 FREE: dict[str, Any] = {"report": False, "epochs": 3, "bins": 20, "batch": 16, "checkpoint_seconds": 0.0}
@@ -295,7 +295,7 @@ def test_bad_counts_are_refused(store: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SWEEPABLE_FIELDS)
 def test_every_sweepable_field_takes_its_own_default(name: str, store: Path, tmp_path: Path) -> None:
-    from reelbank.heads.grid import value_text
+    from reelbank.heads.sweeps.grid import value_text
 
     default = getattr(_config(store, tmp_path), name)
     if default not in (None, ()):

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from reelbank.heads.config import OPTIMIZER_NAMES, TrainConfig
-from reelbank.heads.direct import DirectPass, LayeredHead
-from reelbank.heads.flat import FlatParameters
-from reelbank.heads.losses import LOSSES
 from reelbank.heads.models import HEADS, HeadShape, build_head
-from reelbank.heads.optimization import make_optimizer
-from reelbank.heads.stacked_optimizers import UPDATES, Hyperparameters
-from reelbank.heads.training import Labels, total_loss, total_loss_with_gradient
+from reelbank.heads.training.direct import DirectPass, LayeredHead
+from reelbank.heads.training.flat import FlatParameters
+from reelbank.heads.training.job import Labels
+from reelbank.heads.training.losses import LOSSES
+from reelbank.heads.training.optimization import make_optimizer
+from reelbank.heads.training.stacked_optimizers import UPDATES, Hyperparameters
+from reelbank.heads.training.trainer import total_loss, total_loss_with_gradient
 
 SHAPE = HeadShape(taps={"cls": 10}, outputs={"label": 3, "target": 7}, num_steps=1)
 LAYERED = [("linear", {}), ("mlp", {"trunk": "separate"}), ("mlp", {"trunk": "shared"})]

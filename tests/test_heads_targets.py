@@ -12,9 +12,16 @@ from scipy.stats import entropy
 
 from reelbank.heads.config import LOSS_NAMES
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.losses import LOSSES, reduce
-from reelbank.heads.metrics import TargetScores, nll_per_clip, spc_bins_per_clip
-from reelbank.heads.targets import Bins, balanced_weights, class_distributions, class_numbers, make_bins, vocabulary
+from reelbank.heads.examples.targets import (
+    Bins,
+    balanced_weights,
+    class_distributions,
+    class_numbers,
+    make_bins,
+    vocabulary,
+)
+from reelbank.heads.judging.metrics import TargetScores, nll_per_clip, spc_bins_per_clip
+from reelbank.heads.training.losses import LOSSES, reduce
 
 KCAL = Bins(target="kcal", num_bins=1000, low=0.0, high=1000.0, sigma_bins=5.0)
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from reelbank import cli
-from reelbank.manifests import ManifestError, hmdb51, read, ucf101, write
-from reelbank.manifests.csv_map import read_csv
-from reelbank.manifests.datasets import READERS, reader
-from reelbank.manifests.folder import read_folder
+from reelbank.manifests import ManifestError, read, write
+from reelbank.manifests.datasets import READERS, hmdb51, reader, ucf101
+from reelbank.manifests.datasets.csv_map import read_csv
+from reelbank.manifests.datasets.folder import read_folder
 
 
 def _touch(root: Path, names: Iterable[str]) -> Path:
@@ -33,7 +33,7 @@ def test_every_reader_loads_and_refuses_an_absent_place(name: str, tmp_path: Pat
 
 
 def test_imports_load_no_heavy_library() -> None:
-    modules = [row.target.split(":")[0] for row in READERS.values()] + ["reelbank.manifests.synth"]
+    modules = [row.target.split(":")[0] for row in READERS.values()] + ["reelbank.manifests.rendered.synth"]
     heavy = "{'av', 'pyarrow', 'torch', 'zarr', 'cv2', 'scipy', 'sklearn'}"
     code = f"import sys, reelbank.manifests, {', '.join(modules)}; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reelbank.manifests import ManifestError, kinetics, read, vid2burn, write
-from reelbank.manifests.cutting import cut_by_group
+from reelbank.manifests import ManifestError, read, write
+from reelbank.manifests.datasets import kinetics, vid2burn
+from reelbank.manifests.datasets.cutting import cut_by_group
 
 
 def _touch(root: Path, names: Iterable[str]) -> Path:

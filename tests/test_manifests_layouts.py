@@ -13,9 +13,10 @@ from PIL import Image
 from scipy.io import savemat
 
 from reelbank import cli
-from reelbank.extract.opening import Limits
-from reelbank.extract.stills import scan_pictures
-from reelbank.manifests import ManifestError, brace, gtea61, intervals, penn, read, stanford40, write
+from reelbank.extract.video.opening import Limits
+from reelbank.extract.video.stills import scan_pictures
+from reelbank.manifests import ManifestError, read, write
+from reelbank.manifests.datasets import brace, gtea61, intervals, penn, stanford40
 
 
 def _touch(root: Path, names: Iterable[str]) -> Path:

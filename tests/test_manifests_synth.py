@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from reelbank.manifests import ManifestError, read
 from reelbank.manifests.manifest import Manifest
-from reelbank.manifests.motion import (
+from reelbank.manifests.rendered.motion import (
     KNOWN_MOTIONS,
     KNOWN_OUTLINES,
     MOTIONS,
@@ -26,7 +26,7 @@ from reelbank.manifests.motion import (
     UNKNOWN_OUTLINES,
     draw,
 )
-from reelbank.manifests.synth import MIN_FRAMES, Planned, Rendered, plan, render, split_sizes
+from reelbank.manifests.rendered.synth import MIN_FRAMES, Planned, Rendered, plan, render, split_sizes
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from clips import cut, write_sound
 from pipeline import copy_set, read_lines, run, store_of, write_lines
 
 import reelbank.store
-from reelbank.extract.pool import DiskFullError
-from reelbank.extract.retrying import retry_config
+from reelbank.extract.run.pool import DiskFullError
+from reelbank.extract.run.retrying import retry_config
 from reelbank.store import verify
 
 BAD = {
@@ -107,7 +107,7 @@ def test_clip_that_kills_its_worker_twice_is_failed_as_crashed(synth_set: Path, 
     report = run_patched(
         folder,
         f"""
-import os, reelbank.extract.decode as decode
+import os, reelbank.extract.video.decode as decode
 scan = decode.Video.scan
 def dying(self):
     if self.path.endswith({victim!r}):
@@ -128,7 +128,7 @@ def test_clip_that_hangs_is_given_up_at_its_deadline(synth_set: Path, tmp_path: 
     report = run_patched(
         folder,
         f"""
-import time, reelbank.extract.decode as decode
+import time, reelbank.extract.video.decode as decode
 scan = decode.Video.scan
 def hanging(self):
     if self.path.endswith({victim!r}):

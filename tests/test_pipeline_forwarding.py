@@ -10,7 +10,7 @@ import torch
 from pipeline import assert_same_store, copy_set, read_lines, run, store_of, write_lines
 
 import reelbank.store
-from reelbank.extract.ring import SLOTS, Ring
+from reelbank.extract.run.ring import SLOTS, Ring
 from reelbank.store import verify
 
 MODELS = ("flow:dis", "googlenet", "frames")

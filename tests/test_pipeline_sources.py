@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline import run, store_of
 
 import reelbank.store
-from reelbank.manifests import synth
+from reelbank.manifests.rendered import synth
 
 FRAMES = 12
 

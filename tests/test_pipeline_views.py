@@ -13,13 +13,15 @@ from pipeline import run, store_of
 from zarr import open_array
 
 import reelbank.store
-from reelbank.extract import backbones, torchvision_shim, views
+from reelbank.extract import backbones
 from reelbank.extract.config import FeaturizeConfig
-from reelbank.extract.decode import Video
-from reelbank.extract.preprocess import Preprocess, make
-from reelbank.extract.retrying import retry_config
-from reelbank.extract.sizing import frames_advice
-from reelbank.manifests import synth
+from reelbank.extract.inputs import views
+from reelbank.extract.inputs.preprocess import Preprocess, make
+from reelbank.extract.run.retrying import retry_config
+from reelbank.extract.run.sizing import frames_advice
+from reelbank.extract.video.decode import Video
+from reelbank.extract.weights import torchvision_shim
+from reelbank.manifests.rendered import synth
 from reelbank.store.description import describe
 
 torchvision_shim.ensure()
@@ -89,7 +91,7 @@ def test_flips_are_of_whole_clips_and_happen_to_half_of_them(clips: Path, augmen
         clip_id = str(augmented.column("clip_id")[row])
         expected = augmented.read("rgb", row)[0]
         if views.flips("flip", clip_id, 0):
-            from reelbank.extract.frame import frame_of_rgb
+            from reelbank.extract.video.frame import frame_of_rgb
 
             expected = np.stack([exact(frame_of_rgb(rgb[:, ::-1])) for rgb in full_frames(clips, augmented, row)])
         np.testing.assert_array_equal(augmented.read("rgb", row)[1], expected)

@@ -14,11 +14,11 @@ import numpy.typing as npt
 import pytest
 from scipy.io import savemat
 
-from reelbank.extract.annotation_formats import MAX_FRAMES
-from reelbank.extract.annotations import READERS, Annotated
-from reelbank.extract.annotations import read as read_annotations
-from reelbank.extract.backbones.keypoints import LAYOUTS, SLOTS, annotated_slots, slot_of, slots_of
 from reelbank.extract.errors import DecodeError
+from reelbank.extract.inputs.annotation_formats import MAX_FRAMES
+from reelbank.extract.inputs.annotations import READERS, Annotated
+from reelbank.extract.inputs.annotations import read as read_annotations
+from reelbank.extract.inputs.keypoints import LAYOUTS, SLOTS, annotated_slots, slot_of, slots_of
 
 
 def figure(num_frames: int = 3, layout: str = "coco17") -> npt.NDArray[np.float64]:

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 
 from reelbank.extract import backbones
-from reelbank.extract.annotations import read
 from reelbank.extract.backbones.description import Backbone, BackboneError
-from reelbank.extract.backbones.keypoints import SLOTS
+from reelbank.extract.inputs.annotations import read
+from reelbank.extract.inputs.keypoints import SLOTS
 
 NAMES = ("pose", "pose:given-box")
 _LIMBS = {

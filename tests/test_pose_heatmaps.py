@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from reelbank.extract import heatmaps
-from reelbank.extract.heatmaps import BORDERS, OUTSIDE, SIZE, enlarged, grid_positions, pose_box, render, square
+from reelbank.extract.inputs import heatmaps
+from reelbank.extract.inputs.heatmaps import BORDERS, OUTSIDE, SIZE, enlarged, grid_positions, pose_box, render, square
 
 # Golden numbers: the peak of a point of 255 under each sigma, away from the borders.
 PEAKS = {1.0: 40.5848, 1.5: 18.0379, 2.0: 10.1465, 2.5: 6.4938, 3.0: 4.5096}

@@ -13,12 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from reelbank.extract import backbones, calibration
+from reelbank.extract import backbones
 from reelbank.extract.backbones import keypoint_detector, keypoint_rcnn
 from reelbank.extract.backbones.description import BuildOptions
-from reelbank.extract.backbones.keypoints import annotated_slots, slots_of
 from reelbank.extract.backbones.network import Network
 from reelbank.extract.backbones.pose import pose_taps
+from reelbank.extract.inputs.keypoints import annotated_slots, slots_of
+from reelbank.extract.weights import calibration
 
 CANVAS_PX = (96, 128)
 # Sums in another order, in float32; coordinates are up to 128 px.

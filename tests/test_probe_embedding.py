@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reelbank.heads.embedding import Embedding, tsne
+from reelbank.heads.probes.embedding import Embedding, tsne
 
 
 def _clusters(num_rows: int = 300, num_classes: int = 24, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

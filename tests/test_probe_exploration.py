@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from probe_stores import clustered_store
 
-from reelbank.heads import exploration_pictures
-from reelbank.heads.drawing import Heading
-from reelbank.heads.exploration import SIZES, Exploration, explore, sentences, summary
-from reelbank.heads.probing import ProbeConfig, probe
+from reelbank.heads.probes import exploration_figures
+from reelbank.heads.probes.exploration import SIZES, Exploration, explore, sentences, summary
+from reelbank.heads.probes.probe import ProbeConfig, probe
+from reelbank.heads.reports.drawing import Heading
 from reelbank.store.reader import Store
 from reelbank.store.testing import write_store
 
@@ -126,7 +126,7 @@ def test_probe_explore_alone_reads_no_feature(tmp_path: Path, monkeypatch: pytes
 
     for name in ("read", "gather", "mean", "std", "thumbnail"):
         monkeypatch.setattr(Store, name, refuse)
-    monkeypatch.setattr("reelbank.heads.embedding.tsne", refuse)
+    monkeypatch.setattr("reelbank.heads.probes.embedding.tsne", refuse)
     events = []
     result = probe(ProbeConfig(store=tmp_path / "toy.zarr", explore=True, out=tmp_path / "out"), events.append)
     assert [event.stage for event in events] == ["explore", "report"]
@@ -163,7 +163,7 @@ def test_explore_works_where_no_clip_has_features(tmp_path: Path) -> None:
     store.clips.status[:] = 2
     found = explore(store)
     assert found.to_json()["sizes"] == {}
-    assert set(exploration_pictures.draw_exploration(found, HEADING)) == {
+    assert set(exploration_figures.draw_exploration(found, HEADING)) == {
         *("class-counts.png", "target-distribution.png", "target-by-class.png", "target-ranges.png")
     }
 
@@ -178,7 +178,7 @@ def test_pictures_are_drawn_for_any_number_of_classes(num_classes: int) -> None:
         target=(100 + 10 * number + random.normal(size=len(number))).tolist(),
         seconds=random.gamma(2, 2, len(number)).tolist(),
     )
-    drawn = exploration_pictures.draw_exploration(found, HEADING)
+    drawn = exploration_figures.draw_exploration(found, HEADING)
     assert set(drawn) == {
         *("class-counts.png", "target-distribution.png", "target-by-class.png", "target-ranges.png"),
         *("clip-sizes.png", "class-durations.png"),
@@ -189,7 +189,7 @@ def test_pictures_are_drawn_for_any_number_of_classes(num_classes: int) -> None:
 def test_class_means_are_drawn_at_the_means_of_their_split() -> None:
     values, labels = np.array([1.0, 3.0, 10.0, 20.0]), np.array(["a", "a", "b", "b"])
     splits = np.array(["train", "train", "train", "test"])
-    axes = exploration_pictures.class_means(values, labels, splits, name="kcal", heading=HEADING).axes[0]
+    axes = exploration_figures.class_means(values, labels, splits, name="kcal", heading=HEADING).axes[0]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b"]
     points = {bar.get_label(): bar.lines[0].get_xdata().tolist() for bar in axes.containers}
     assert points == {"train": [2.0, 10.0], "test": [20.0]}

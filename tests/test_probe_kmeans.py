@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reelbank.heads.kmeans import Clustering, kmeans
+from reelbank.heads.probes.kmeans import Clustering, kmeans
 
 METHODS = ("blocked", "gram")
 
@@ -95,7 +95,7 @@ def test_fewer_distinct_rows_than_clusters_leaves_clusters_empty(method: str) ->
 def test_empty_cluster_takes_the_farthest_row() -> None:
     import torch
 
-    from reelbank.heads.gram_kmeans import fill_empty
+    from reelbank.heads.probes.kmeans_gram import fill_empty
 
     labels = torch.tensor([0, 0, 0, 2])
     filled = fill_empty(labels, torch.tensor([1.0, 5.0, 2.0, 9.0]), 3)

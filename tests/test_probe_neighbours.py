@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from probe_stores import clustered_store
 
-from reelbank.heads.neighbours import knn, knn_votes, linear, make_protocol, nearest_donor
-from reelbank.heads.probe_rows import ProbeRows, load_rows
+from reelbank.heads.probes.neighbours import knn, knn_votes, linear, make_protocol, nearest_donor
+from reelbank.heads.probes.rows import ProbeRows, load_rows
 
 
 def _load(path: Path, **more: Any) -> ProbeRows:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from probe_stores import clustered_store
 
-from reelbank.heads.page import data_block, write_run_report
-from reelbank.heads.probing import ProbeConfig, probe
+from reelbank.heads.probes.probe import ProbeConfig, probe
+from reelbank.heads.reports.html import data_block, write_run_report
 
 HOSTILE = '</script><script>document.title="owned"</script><img src=x onerror=alert(1)>'
 
@@ -104,7 +104,7 @@ def test_chromium_renders_the_map_and_runs_nothing_of_the_data(tmp_path: Path) -
 
 
 def _run_dir(folder: Path, *, label: str = "b", warning: str = "") -> Path:
-    """A finished run as `reelbank.heads.run` describes it."""
+    """A finished run as `reelbank.heads.runs.run` describes it."""
     folder.mkdir()
     metric = {"value": 0.625, "low": 0.5, "high": 0.75, "higher_is_better": True, "unit": "fraction"}
     mae = {"value": 90.5, "low": 80.0, "high": 100.0, "higher_is_better": False, "unit": "target"}

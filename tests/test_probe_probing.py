@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from probe_stores import clustered_store
 
-from reelbank.heads.cluster_reading import read_labels, read_target
-from reelbank.heads.kmeans import kmeans
-from reelbank.heads.probe_rows import load_rows, normalized
-from reelbank.heads.probing import OUTPUTS, ProbeConfig, probe
+from reelbank.heads.probes.cluster_reading import read_labels, read_target
+from reelbank.heads.probes.kmeans import kmeans
+from reelbank.heads.probes.probe import OUTPUTS, ProbeConfig, probe
+from reelbank.heads.probes.rows import load_rows, normalized
 from reelbank.store.testing import write_store
 
 
@@ -217,6 +217,6 @@ def test_config_loads_neither_torch_nor_zarr() -> None:
     import sys
 
     heavy = ("torch", "zarr", "av", "sklearn", "matplotlib")
-    code = f"import sys, reelbank.heads.probing; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, reelbank.heads.probes.probe; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

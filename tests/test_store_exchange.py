@@ -16,8 +16,8 @@ import reelbank.store
 from reelbank import cli
 from reelbank.store import Store, StoreError
 from reelbank.store.agreement import step_cosines
-from reelbank.store.exchange import clip_of, file_name
-from reelbank.store.exchange_options import ExportConfig, ImportConfig
+from reelbank.store.exchange.options import ExportConfig, ImportConfig
+from reelbank.store.exchange.table import clip_of, file_name
 from reelbank.store.testing import write_store
 
 IDS = ("a/b", "a%2Fb", "..", ".hidden", "ü x", "c.npy", "x" * 300, "reelbank", "int8/scale", "failed", "/etc/passwd")

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from reelbank.heads import TrainConfig, TrainingError, predict, sweep, train_head
-from reelbank.heads.data import Features, load_features, load_table, open_sources
+from reelbank.heads.examples.clips import Features, load_features, load_table, open_sources
+from reelbank.heads.examples.normalization import fit_normalization
+from reelbank.heads.examples.resident import Resident
 from reelbank.heads.models import HeadShape, build_head
 from reelbank.heads.models.pooled import masked_mean
-from reelbank.heads.normalization import fit_normalization
-from reelbank.heads.resident import Resident
 from reelbank.store import Store, StoreError
 from reelbank.store.indexing import SegmentRule, parse_segments
 from reelbank.store.testing import write_store

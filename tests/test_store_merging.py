@@ -15,7 +15,7 @@ import reelbank.store
 from reelbank import cli
 from reelbank.store import SpecMismatch, Store, StoreError
 from reelbank.store.agreement import Agreement, step_cosines
-from reelbank.store.exchange_options import ExportConfig, ImportConfig
+from reelbank.store.exchange.options import ExportConfig, ImportConfig
 from reelbank.store.testing import write_store
 
 WIDTH = 5

@@ -21,8 +21,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from reelbank.extract import backbones, calibration, checkpoints, torchvision_shim, weights
-from reelbank.extract.weights import WeightsError, WeightsFile, WeightsSource
+from reelbank.extract import backbones
+from reelbank.extract.weights import calibration, checkpoints, files, torchvision_shim
+from reelbank.extract.weights.files import WeightsError, WeightsFile, WeightsSource
 
 CONTENT = b"pretend these are tensors"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -76,36 +77,36 @@ def test_no_answer_ends_within_the_timeout(monkeypatch: pytest.MonkeyPatch) -> N
         raise urllib.error.URLError("too late")
 
     monkeypatch.setattr(urllib.request, "urlopen", hang)
-    monkeypatch.setattr(weights, "CONNECT_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(files, "CONNECT_TIMEOUT_SECONDS", 0.1)
     started = time.monotonic()
     with pytest.raises(WeightsError, match=r"no answer within 0.1 s"):
-        weights.pretrained_file("net", [source()])
+        files.pretrained_file("net", [source()])
     assert time.monotonic() - started < 5
     released.set()
 
 
 @pytest.mark.parametrize("name", backbones.names())
 def test_all_sources_of_a_backbone_are_tried_within_10_seconds(name: str) -> None:
-    assert len(backbones.describe(name).sources) * weights.CONNECT_TIMEOUT_SECONDS < 10
+    assert len(backbones.describe(name).sources) * files.CONNECT_TIMEOUT_SECONDS < 10
 
 
 def test_download_appears_whole_and_is_recorded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(urllib.request, "urlopen", answer_with(CONTENT))
-    file = weights.pretrained_file("net", [source()])
+    file = files.pretrained_file("net", [source()])
     folder = home / ".cache/reelbank/weights"
     assert file == WeightsFile(path=folder / "net.pth", sha256=SHA256, source=source())
     assert file.path.read_bytes() == CONTENT
     assert json.loads((folder / "net.pth.json").read_text())["sha256"] == SHA256
     assert sorted(p.name for p in folder.iterdir()) == ["net.pth", "net.pth.json"]
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    assert weights.pretrained_file("net", [source()]) == file
+    assert files.pretrained_file("net", [source()]) == file
 
 
 def test_file_that_changed_since_its_first_use_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(urllib.request, "urlopen", answer_with(CONTENT))
-    weights.pretrained_file("net", [source()]).path.write_bytes(b"other")
+    files.pretrained_file("net", [source()]).path.write_bytes(b"other")
     with pytest.raises(WeightsError, match="has changed since its first use"):
-        weights.pretrained_file("net", [source()])
+        files.pretrained_file("net", [source()])
 
 
 @pytest.mark.parametrize("published", [{"sha256": "0" * 64}, {"sha256_prefix": "0123abcd"}])
@@ -114,14 +115,14 @@ def test_download_with_another_checksum_is_not_kept(
 ) -> None:
     monkeypatch.setattr(urllib.request, "urlopen", answer_with(CONTENT))
     with pytest.raises(WeightsError, match=f"sha256 is {SHA256}, expected 0"):
-        weights.pretrained_file("net", [source(**published)])
+        files.pretrained_file("net", [source(**published)])
     assert list((home / ".cache/reelbank/weights").iterdir()) == []
 
 
 def test_transfer_that_breaks_off_leaves_no_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(urllib.request, "urlopen", answer_with(CONTENT, length=1000))
     with pytest.raises(WeightsError, match=f"after {len(CONTENT)} of 1000 bytes"):
-        weights.pretrained_file("net", [source()])
+        files.pretrained_file("net", [source()])
     assert list((home / ".cache/reelbank/weights").iterdir()) == []
 
 
@@ -131,7 +132,7 @@ def test_answer_that_is_no_http_is_reported(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(urllib.request, "urlopen", garble)
     with pytest.raises(WeightsError, match="BadStatusLine"):
-        weights.pretrained_file("net", [source()])
+        files.pretrained_file("net", [source()])
 
 
 @pytest.mark.parametrize(
@@ -147,16 +148,16 @@ def test_file_in_a_known_cache_is_used(place: str, home: Path, monkeypatch: pyte
     monkeypatch.setenv("REELBANK_WEIGHTS_DIR", str(home / "named"))
     (home / place).parent.mkdir(parents=True)
     (home / place).write_bytes(CONTENT)
-    found = weights.pretrained_file("net", [source(sha256=SHA256)])
+    found = files.pretrained_file("net", [source(sha256=SHA256)])
     assert (found.path, found.sha256) == (home / place, SHA256)
 
 
 def test_file_in_the_hugging_face_cache_is_used(home: Path) -> None:
-    hub = weights.hugging_face_source("timm/net.tag", "net.tag.safetensors", "MIT")
+    hub = files.hugging_face_source("timm/net.tag", "net.tag.safetensors", "MIT")
     path = home / ".cache/huggingface/hub/models--timm--net.tag/snapshots/abc/model.safetensors"
     path.parent.mkdir(parents=True)
     path.write_bytes(CONTENT)
-    assert weights.pretrained_file("net", [source(), hub]).path == path
+    assert files.pretrained_file("net", [source(), hub]).path == path
 
 
 def test_source_that_is_not_https_is_refused() -> None:
@@ -172,7 +173,7 @@ def small_network() -> nn.Module:
 
 
 def file_at(path: Path) -> WeightsFile:
-    return weights.given_file(path)
+    return files.given_file(path)
 
 
 @pytest.mark.parametrize("wrap", ["plain", "state_dict", "model", "module."])
@@ -317,11 +318,11 @@ def test_pretrained_file_is_loaded_and_named(home: Path, monkeypatch: pytest.Mon
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), home / published.file_name)
     with pytest.raises(WeightsError, match=r"is not the published resnet18-f37072fd.pth: .* expected f37072fd\.\.\."):
         backbones.build("resnet18", device="cpu")
-    monkeypatch.setattr(weights, "_refuse_wrong_checksum", lambda *_args: None)
+    monkeypatch.setattr(files, "_refuse_wrong_checksum", lambda *_args: None)
     entry = backbones.build("resnet18", device="cpu").weights
     assert entry == {
         "kind": "pretrained",
         "source": published.url,
-        "sha256": weights.sha256_of(home / published.file_name),
+        "sha256": files.sha256_of(home / published.file_name),
         "licence": "BSD-3-Clause",
     }

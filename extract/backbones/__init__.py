@@ -38,7 +38,7 @@ __all__ = [
 
 _OUTLINE_DEVICE = "meta"
 
-TORCHVISION = ("reelbank.extract.network_libraries",)
+TORCHVISION = ("reelbank.extract.weights.network_libraries",)
 TIMM = (*TORCHVISION, "timm")
 
 

@@ -23,8 +23,8 @@ from reelbank.extract.backbones.description import (
     taps_by_name,
     vector_tap,
 )
-from reelbank.extract.preprocess import Preprocess
-from reelbank.extract.weights import WeightsSource, hugging_face_source
+from reelbank.extract.inputs.preprocess import Preprocess
+from reelbank.extract.weights.files import WeightsSource, hugging_face_source
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -188,7 +188,7 @@ def _create_resnet(model: _Model) -> nn.Module:
 
 
 def _timm_model(name: str, num_classes: int) -> nn.Module:
-    from reelbank.extract import torchvision_shim
+    from reelbank.extract.weights import torchvision_shim
 
     torchvision_shim.ensure()
     import timm

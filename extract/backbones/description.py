@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from reelbank.extract.preprocess import Preprocess
-from reelbank.extract.weights import WeightsSource
+from reelbank.extract.inputs.preprocess import Preprocess
+from reelbank.extract.weights.files import WeightsSource
 from reelbank.store.spec import TapSpec
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from reelbank.extract.backbones.description import (
     taps_by_name,
     vector_tap,
 )
-from reelbank.extract.preprocess import Preprocess
-from reelbank.extract.weights import WeightsSource, hugging_face_source
+from reelbank.extract.inputs.preprocess import Preprocess
+from reelbank.extract.weights.files import WeightsSource, hugging_face_source
 from reelbank.store.spec import TapSpec
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _make(info: BackboneInfo, model: _Model, options: BuildOptions) -> Backbone:
 
 
 def _create(timm_name: str) -> nn.Module:
-    from reelbank.extract import torchvision_shim
+    from reelbank.extract.weights import torchvision_shim
 
     torchvision_shim.ensure()
     import timm

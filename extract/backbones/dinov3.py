@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from reelbank.extract.backbones.description import Backbone, BackboneError, BackboneInfo, BuildOptions, Definition
 from reelbank.extract.backbones.dinov2 import run_tokens, token_taps
-from reelbank.extract.preprocess import Preprocess
-from reelbank.extract.weights import hugging_face_source
+from reelbank.extract.inputs.preprocess import Preprocess
+from reelbank.extract.weights.files import hugging_face_source
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -84,7 +84,7 @@ def _make(info: BackboneInfo, model: _Model, options: BuildOptions) -> Backbone:
 
 
 def _create(name: str, timm_name: str) -> nn.Module:
-    from reelbank.extract import torchvision_shim
+    from reelbank.extract.weights import torchvision_shim
 
     torchvision_shim.ensure()
     import timm

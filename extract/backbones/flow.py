@@ -28,7 +28,7 @@ from reelbank.extract.backbones.description import (
     Definition,
     Described,
 )
-from reelbank.extract.preprocess import Preprocess
+from reelbank.extract.inputs.preprocess import Preprocess
 
 Gray = npt.NDArray[np.uint8]
 Estimate = Callable[[Gray, Gray], npt.NDArray[np.float32]]

@@ -28,7 +28,7 @@ from reelbank.extract.backbones.description import (
     Described,
     taps_by_name,
 )
-from reelbank.extract.preprocess import Preprocess
+from reelbank.extract.inputs.preprocess import Preprocess
 
 _SHORT_SIDE_PX = 256
 _WIDE_PX = 341

@@ -27,7 +27,7 @@ from reelbank.extract.backbones.description import (
     Described,
     taps_by_name,
 )
-from reelbank.extract.preprocess import Preprocess
+from reelbank.extract.inputs.preprocess import Preprocess
 from reelbank.store.spec import TapSpec
 
 _PREPROCESS = {

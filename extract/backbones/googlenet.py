@@ -20,7 +20,7 @@ from reelbank.extract.backbones.description import (
     vector_tap,
 )
 from reelbank.extract.backbones.resnet import torchvision_source
-from reelbank.extract.preprocess import Preprocess
+from reelbank.extract.inputs.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -63,7 +63,7 @@ def _make(info: BackboneInfo, options: BuildOptions) -> Backbone:
 
 
 def _create() -> nn.Module:
-    from reelbank.extract import torchvision_shim
+    from reelbank.extract.weights import torchvision_shim
 
     torchvision_shim.ensure()
     import torchvision

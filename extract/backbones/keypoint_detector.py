@@ -50,7 +50,7 @@ class Person:
 
 def create() -> nn.Module:
     """The network with torchvision's names of tensors and its initialisation. Also on the meta device."""
-    from reelbank.extract import torchvision_shim
+    from reelbank.extract.weights import torchvision_shim
 
     torchvision_shim.ensure()
     import torchvision

@@ -23,7 +23,6 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from reelbank.extract import heatmaps
 from reelbank.extract.backbones.description import (
     Backbone,
     BackboneInfo,
@@ -31,9 +30,10 @@ from reelbank.extract.backbones.description import (
     Definition,
     taps_by_name,
 )
-from reelbank.extract.backbones.keypoints import NUM_SLOTS, annotated_slots, slots_of
 from reelbank.extract.backbones.resnet import torchvision_source
-from reelbank.extract.preprocess import Preprocess
+from reelbank.extract.inputs import heatmaps
+from reelbank.extract.inputs.keypoints import NUM_SLOTS, annotated_slots, slots_of
+from reelbank.extract.inputs.preprocess import Preprocess
 from reelbank.store.spec import TapSpec
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from reelbank.extract.backbones.description import (
 from reelbank.extract.backbones.flow import GRAY_PAIR, METHODS, Estimate, estimator
 from reelbank.extract.backbones.flow_taps import SIZE_PX
 from reelbank.extract.backbones.warp_flow import CAMERA, compensated
-from reelbank.extract.preprocess import Preprocess
+from reelbank.extract.inputs.preprocess import Preprocess
 from reelbank.store.spec import TapSpec
 
 MOVING_PX = 1.0

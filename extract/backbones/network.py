@@ -14,8 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from reelbank.extract import calibration, checkpoints, weights
 from reelbank.extract.backbones.description import BackboneError, BackboneInfo, BuildOptions, Described
+from reelbank.extract.weights import calibration, checkpoints
+from reelbank.extract.weights.files import WeightsFile, given_file, pretrained_file
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -114,10 +115,10 @@ def build_network(info: BackboneInfo, architecture: Architecture, options: Build
         module = calibration.initialise(architecture.create, options.seed)
         origin = calibration.random_weights(architecture.text, options.seed)
     elif options.weights == "pretrained":
-        file = weights.pretrained_file(info.name, info.sources)
+        file = pretrained_file(info.name, info.sources)
         module, origin = _from_weights_file(architecture, file), _origin(file)
     else:
-        file = weights.given_file(options.weights)
+        file = given_file(options.weights)
         module, origin = _from_weights_file(architecture, file), _origin(file)
     module = module.eval().requires_grad_(False)
     if options.weights == "random" and options.state_file is None:
@@ -167,7 +168,7 @@ def _outline(info: BackboneInfo, architecture: Architecture) -> Network:
     return Network(info=info, architecture=architecture, module=module, weights=origin, device=OUTLINE_DEVICE)
 
 
-def _from_weights_file(architecture: Architecture, file: weights.WeightsFile) -> nn.Module:
+def _from_weights_file(architecture: Architecture, file: WeightsFile) -> nn.Module:
     state = architecture.convert(checkpoints.read_state(file))
     return _filled(architecture, state, file.path)
 
@@ -199,7 +200,7 @@ def _filled(architecture: Architecture, state: Mapping[str, Tensor], path: Path)
     return module
 
 
-def _origin(file: weights.WeightsFile) -> dict[str, Any]:
+def _origin(file: WeightsFile) -> dict[str, Any]:
     """The `weights` entry of a store; no folder of this machine, so that equal weights give equal specs."""
     if file.source is None:
         return {"kind": "file", "source": file.path.name, "sha256": file.sha256}

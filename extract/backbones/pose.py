@@ -4,7 +4,7 @@ Taps, per annotated frame; the slots are those of `keypoints.SLOTS`:
   `keypoints` (25, 2) float32: x, y in px of the annotated picture; 0, 0 where a point is absent.
   `presence`  (25,) bool: which points are annotated, inside the box or not.
   `box`       (4,) float32: the square box that the heatmaps show, x0, y0, x1, y1 in px; zeros if there is none.
-  `heatmaps`  (25, 56, 56) float16: `reelbank.extract.heatmaps`, value 255 under sigma 1, borders constant; all
+  `heatmaps`  (25, 56, 56) float16: `reelbank.extract.inputs.heatmaps`, value 255 under sigma 1, borders constant; all
               zero for absent points.
 
 `pose`            the box is drawn around the present points (sides times 1.1, made square), for pretraining;
@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reelbank.extract import heatmaps
 from reelbank.extract.backbones import keypoint_rcnn
 from reelbank.extract.backbones.description import (
     Backbone,
@@ -35,8 +34,9 @@ from reelbank.extract.backbones.description import (
     Described,
     taps_by_name,
 )
-from reelbank.extract.backbones.keypoints import NUM_SLOTS
-from reelbank.extract.preprocess import Preprocess
+from reelbank.extract.inputs import heatmaps
+from reelbank.extract.inputs.keypoints import NUM_SLOTS
+from reelbank.extract.inputs.preprocess import Preprocess
 from reelbank.store.spec import TapSpec
 
 _PAYLOAD_SHAPE = (NUM_SLOTS + 2, 3)

@@ -12,7 +12,7 @@ import functools
 from reelbank.extract.backbones import flow_taps
 from reelbank.extract.backbones.description import Backbone, BackboneInfo, BuildOptions, Definition
 from reelbank.extract.backbones.resnet import torchvision_source
-from reelbank.extract.preprocess import Preprocess
+from reelbank.extract.inputs.preprocess import Preprocess
 
 _FILES = {"raft-large": "raft_large_C_T_SKHT_V2-ff5fadd5.pth", "raft-small": "raft_small_C_T_V2-01064c6d.pth"}
 

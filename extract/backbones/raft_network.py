@@ -75,7 +75,7 @@ class _Pairs(nn.Module):
 
 
 def _create(model: str) -> nn.Module:
-    from reelbank.extract import torchvision_shim
+    from reelbank.extract.weights import torchvision_shim
 
     torchvision_shim.ensure()
     from torchvision.models import optical_flow

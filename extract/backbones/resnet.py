@@ -24,8 +24,8 @@ from reelbank.extract.backbones.description import (
     taps_by_name,
     vector_tap,
 )
-from reelbank.extract.preprocess import Preprocess
-from reelbank.extract.weights import WeightsSource
+from reelbank.extract.inputs.preprocess import Preprocess
+from reelbank.extract.weights.files import WeightsSource
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -96,7 +96,7 @@ def _make(info: BackboneInfo, options: BuildOptions) -> Backbone:
 
 
 def _create(name: str) -> nn.Module:
-    from reelbank.extract import torchvision_shim
+    from reelbank.extract.weights import torchvision_shim
 
     torchvision_shim.ensure()
     import torchvision

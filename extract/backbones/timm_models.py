@@ -26,8 +26,8 @@ from reelbank.extract.backbones.description import (
     taps_by_name,
     vector_tap,
 )
-from reelbank.extract.preprocess import Preprocess
-from reelbank.extract.weights import WeightsSource, hugging_face_source
+from reelbank.extract.inputs.preprocess import Preprocess
+from reelbank.extract.weights.files import WeightsSource, hugging_face_source
 from reelbank.store.spec import TapSpec
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def define(family: str, variant: str) -> Definition:
 
 
 def _timm() -> Any:
-    from reelbank.extract import torchvision_shim
+    from reelbank.extract.weights import torchvision_shim
 
     torchvision_shim.ensure()
     import timm

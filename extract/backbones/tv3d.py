@@ -24,7 +24,7 @@ from reelbank.extract.backbones.description import (
     vector_tap,
 )
 from reelbank.extract.backbones.resnet import torchvision_source
-from reelbank.extract.preprocess import Preprocess
+from reelbank.extract.inputs.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -111,7 +111,7 @@ def _make(info: BackboneInfo, name: str, model: _Model, options: BuildOptions) -
 
 
 def _create(name: str) -> nn.Module:
-    from reelbank.extract import torchvision_shim
+    from reelbank.extract.weights import torchvision_shim
 
     torchvision_shim.ensure()
     from torch import nn

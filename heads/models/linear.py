@@ -26,7 +26,7 @@ class Linear(nn.Module):
         return {name: layer(vector) for name, layer in self.outputs.items()}
 
     def linear_layers(self) -> tuple[Sequence[nn.Linear], Mapping[str, Sequence[nn.Linear]]]:
-        """(no trunk, {output: its one layer}), see `reelbank.heads.direct`."""
+        """(no trunk, {output: its one layer}), see `reelbank.heads.training.direct`."""
         return (), {name: [layer] for name, layer in self.outputs.items() if isinstance(layer, nn.Linear)}
 
 

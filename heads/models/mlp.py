@@ -56,7 +56,7 @@ class MLP(nn.Module):
         return logits
 
     def linear_layers(self) -> tuple[Sequence[nn.Linear], Mapping[str, Sequence[nn.Linear]]]:
-        """(trunk, {output: branch}), see `reelbank.heads.direct`."""
+        """(trunk, {output: branch}), see `reelbank.heads.training.direct`."""
         evaluator = self.evaluator
         return _linear(evaluator.shared), {name: _linear(block) for name, block in evaluator.blocks.items()}
 

@@ -1,7 +1,7 @@
 """The table of recipes: named experiments as data. No torch is loaded here.
 
 A recipe is a list of rows; a row is what it overrides in TrainConfig, with the published result beside it.
-`reelbank.heads.recipe_run` trains the rows, `reelbank.heads.recipe_report` lays them beside the published table.
+`reelbank.heads.recipes.run` trains the rows, `reelbank.heads.recipes.judging` lays them beside the published table.
 """
 
 from __future__ import annotations

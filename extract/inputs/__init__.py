@@ -1,0 +1,1 @@
+"""From a clip of the manifest to what a backbone reads: sources, sampling, views, preprocessing."""

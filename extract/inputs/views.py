@@ -1,0 +1,197 @@
+"""Views: the frame as it is, and copies of it changed by draws that hold for all frames of a clip.
+
+Video augmentations: one draw per clip, before the resize; horizontal flip with probability 0.5, rotation uniform in
+(-30, 30) degrees with bilinear sampling and black corners, jitter of brightness, contrast and saturation by factors
+in [0.8, 1.2] and of hue by [-0.1, 0.1] turns.
+Multi-scale corner crops x flips: Temporal Segment Networks, Wang et al. 2016, arXiv:1608.00859, with the scales of
+Ego-RNN, Sudhakaran and Lanz 2018, arXiv:1807.11794: short side to 256 px, a square of int(256 s) px for s in
+{1, 0.875, 0.75, 0.65625} at the centre or a corner, resized to the network's input.
+
+Everything is drawn from (clip id, view, seed): the same in every run and in whatever order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reelbank.extract.inputs.preprocess import Preprocess, make, resize_pixels, to_gray
+
+if TYPE_CHECKING:
+    from reelbank.extract.video.frame import Frame, Pixels
+
+ORIGINAL = "original"
+AUGMENTATIONS = ("flip", "flip-always", "jitter", "rotation")
+PRESETS = {
+    "augment": (ORIGINAL, "flip", "rotation", "jitter"),
+    "original": (ORIGINAL,),
+}
+CORNER_SHORT_SIDE_PX = 256
+SCALES = (1.0, 0.875, 0.75, 0.65625)
+POSITIONS = ("bottom-left", "bottom-right", "centre", "top-left", "top-right")
+CORNERS = tuple(  # in this order they are numbered
+    f"corner-{scale:g}-{position}{flip}"
+    for scale, position, flip in itertools.product(SCALES, POSITIONS, ("", "-flip"))
+)
+"""The 40 crops; at scale 1 a corner of a landscape frame is where its neighbour is, so 36 of them differ."""
+
+MAX_ANGLE_DEGREES, MAX_HUE_TURNS, MAX_FACTOR_CHANGE = 30.0, 0.1, 0.2
+FLIP_PROBABILITY = 0.5
+
+Prepare = Callable[[Any], "Pixels"]
+
+
+def parse(text: str) -> tuple[str, ...]:
+    """Names of the views that `--views` asks for; the first is always `original`.
+
+    Args:
+        text: `original`, `augment` (original, flip, rotation, jitter), `corners` (original and all 40 crops),
+            `corners:N` (original and N of the 40, another subset for each clip), or names joined by commas.
+
+    Raises:
+        ValueError: an unknown name or number; the known ones are listed.
+    """
+    family, _, number = text.partition(":")
+    if family == "corners":
+        if not number:
+            return (ORIGINAL, *CORNERS)
+        if not number.isdecimal() or not 1 <= int(number) <= len(CORNERS):
+            raise ValueError(f"--views {text!r}: corners:N takes N from 1 to {len(CORNERS)}")
+        return (ORIGINAL, *(f"corner-any-{i}" for i in range(1, int(number) + 1)))
+    if text in PRESETS:
+        return PRESETS[text]
+    names = tuple(name.strip() for name in text.split(","))
+    known = (ORIGINAL, *AUGMENTATIONS, *CORNERS)
+    if unknown := [name for name in names if name not in known]:
+        presets = ", ".join(sorted((*PRESETS, "corners", "corners:N")))
+        raise ValueError(
+            f"--views {text!r}: {', '.join(map(repr, unknown))} is no view; choose {presets}, or a list of "
+            f"{', '.join((ORIGINAL, *AUGMENTATIONS))} and corner-SCALE-POSITION[-flip] such as {CORNERS[0]}"
+        )
+    names = (ORIGINAL, *(name for name in names if name != ORIGINAL))
+    if len(set(names)) != len(names):
+        raise ValueError(f"--views {text!r} names a view twice")
+    return names
+
+
+def text_of(names: Sequence[str]) -> str:
+    """What `parse` reads as these views."""
+    drawn = len(names) > 1 and names[1].startswith("corner-any-")
+    return f"corners:{len(names) - 1}" if drawn else ",".join(names)
+
+
+def check(names: Sequence[str], source: str, preprocess: Preprocess, backbone: str) -> None:
+    """Raises ValueError where a backbone's input cannot have these views."""
+    if names == (ORIGINAL,):
+        return
+    if source == "annotations":
+        raise ValueError(f"{backbone} reads keypoints: views need frames; leave out --views")
+    if source != "video" and "jitter" in names:
+        raise ValueError(f"{backbone} reads {source.replace('_', ' ')}: view 'jitter' needs colours; name other views")
+    if any(name.startswith("corner") for name in names) and preprocess.crop_size is None:
+        raise ValueError(f"{backbone} squashes whole frames: corner crops need a backbone that crops")
+
+
+def flips(view: str, clip_id: str, seed: int) -> bool:
+    """Whether the view mirrors the clip: the x component of precomputed flow then changes its sign."""
+    if view.startswith("corner"):
+        return _corner(view, clip_id, seed).endswith("-flip")
+    draw = _rng("flip", clip_id, seed).random() < FLIP_PROBABILITY
+    return view == "flip-always" or (view == "flip" and bool(draw))
+
+
+def changed(view: str, preprocess: Preprocess, clip_id: str, seed: int) -> Prepare:
+    """The function from a frame to the backbone's input for a view other than `original`.
+
+    Changed frames are resized exactly (`--resize exact`), whatever holds for the original.
+    """
+    if view.startswith("corner"):
+        return _corner_crop(_corner(view, clip_id, seed), preprocess)
+    exact, augment = make(preprocess, "exact"), _augmentation(view, clip_id, seed)
+
+    def apply(frame: Frame) -> Pixels:
+        from reelbank.extract.video.frame import frame_of_rgb
+
+        return exact(frame_of_rgb(augment(frame.rgb)))
+
+    return apply
+
+
+def _corner_crop(name: str, preprocess: Preprocess) -> Prepare:
+    """A square crop of the frame with short side 256, mirrored before it if so named, resized to the input's size."""
+    flip = name.endswith("-flip")
+    _, scale, position = name.removesuffix("-flip").split("-", 2)
+    side = int(CORNER_SHORT_SIDE_PX * float(scale))
+    short = Preprocess(short_side_px=CORNER_SHORT_SIDE_PX)
+    size = preprocess.crop_size
+    assert size is not None, "checked by `check`"
+
+    def apply(frame: Frame) -> Pixels:
+        pixels = resize_pixels(frame.rgb, short.resized_size(*frame.rgb.shape[:2]), "bilinear")
+        pixels = pixels[:, ::-1] if flip else pixels
+        free_y, free_x = pixels.shape[0] - side, pixels.shape[1] - side
+        top = free_y if position.startswith("bottom") else 0 if position.startswith("top") else free_y // 2
+        left = free_x if position.endswith("right") else 0 if position.endswith("left") else free_x // 2
+        crop = np.ascontiguousarray(pixels[top : top + side, left : left + side])
+        resized = resize_pixels(crop, size, "bilinear")
+        return to_gray(resized) if preprocess.color == "gray" else resized
+
+    return apply
+
+
+def _corner(view: str, clip_id: str, seed: int) -> str:
+    """The crop that a view means: itself, or for `corner-any-I` the I-th of the clip's own order of all 40."""
+    if not view.startswith("corner-any-"):
+        return view
+    order = _rng("corners", clip_id, seed).permutation(len(CORNERS))
+    return CORNERS[int(order[int(view.rpartition("-")[2]) - 1])]
+
+
+def _augmentation(name: str, clip_id: str, seed: int) -> Callable[[Pixels], Pixels]:
+    rng = _rng(name, clip_id, seed)
+    if name in ("flip", "flip-always"):
+        flip = flips(name, clip_id, seed)
+        return lambda pixels: np.ascontiguousarray(pixels[:, ::-1]) if flip else pixels
+    if name == "rotation":
+        angle_degrees = float(rng.uniform(-MAX_ANGLE_DEGREES, MAX_ANGLE_DEGREES))
+        return lambda pixels: rotated(pixels, angle_degrees)
+    factors = rng.uniform(1 - MAX_FACTOR_CHANGE, 1 + MAX_FACTOR_CHANGE, size=3)
+    hue_turns = float(rng.uniform(-MAX_HUE_TURNS, MAX_HUE_TURNS))
+    brightness, contrast, saturation = factors.tolist()
+    return lambda pixels: _jittered(pixels, brightness, contrast, saturation, hue_turns)
+
+
+def rotated(pixels: Pixels, angle_degrees: float) -> Pixels:
+    """(H, W, 3) turned counterclockwise about its centre, bilinear, black where there is no pixel."""
+    import cv2
+
+    height, width = pixels.shape[:2]
+    turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle_degrees, 1.0)
+    turned = cv2.warpAffine(pixels, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return np.asarray(turned, np.uint8)
+
+
+def _jittered(pixels: Pixels, brightness: float, contrast: float, saturation: float, hue_turns: float) -> Pixels:
+    """(H, W, 3) with brightness, contrast, saturation and hue changed in this order, by torchvision."""
+    import torch
+
+    from reelbank.extract.weights import torchvision_shim
+
+    torchvision_shim.ensure()
+    from torchvision.transforms.v2 import functional
+
+    planes = torch.from_numpy(pixels).permute(2, 0, 1)
+    planes = functional.adjust_brightness(planes, brightness)
+    planes = functional.adjust_contrast(planes, contrast)
+    planes = functional.adjust_saturation(planes, saturation)
+    planes = functional.adjust_hue(planes, hue_turns)
+    return np.ascontiguousarray(planes.permute(1, 2, 0).numpy())
+
+
+def _rng(view: str, clip_id: str, seed: int) -> np.random.Generator:
+    digest = hashlib.sha256(f"{clip_id}\0{view}\0{seed}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "little"))

@@ -1,5 +1,0 @@
-"""Imported for its imports: the fork server loads torchvision here once, and every worker that is forked has it."""
-
-from reelbank.extract import torchvision_shim
-
-torchvision_shim.ensure()

@@ -1,0 +1,302 @@
+"""From decoded frames to staged features: which frames a clip's steps read, and its features in step order.
+
+Both halves of a clip under one model: `ClipFrames` sits where frames are decoded and queues complete steps;
+`ClipSink` sits where the model runs and stages what comes back. In one process they meet through `Engine`, with
+the model in another process through `ring.RemoteEngine` and `forwarding.Forwarder`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reelbank.extract import backbones
+from reelbank.extract.backbones import Backbone, BackboneInfo
+from reelbank.extract.run.messages import ModelJob, Tally
+from reelbank.extract.run.payloads import ClipViews, Pixels, Prepare, preparer
+from reelbank.store.spec import TapSpec
+from reelbank.store.staging import ClipStage, Outcome
+
+Features = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StepPlan:
+    """Which frames the steps of one clip read. A frame that the sampling repeats is forwarded once: an *item*.
+
+    Attributes:
+        frame_index: (T,) frame of each step, in step order.
+        reads: (items, frames per step) frames that each item reads, ascending.
+        item_of: (T,) item of each step.
+    """
+
+    frame_index: NDArray[np.int64]
+    reads: NDArray[np.int64]
+    item_of: NDArray[np.int64]
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether steps follow their items' order, so that features can be staged as they come."""
+        return bool((np.diff(self.item_of) >= 0).all())
+
+    @property
+    def wanted(self) -> NDArray[np.int64]:
+        """Frames to decode, ascending."""
+        return np.unique(self.reads)
+
+    @property
+    def middle(self) -> int:
+        """Frame of the middle step: the clip's thumbnail."""
+        return int(self.reads[self.item_of[len(self.item_of) // 2], 0])
+
+
+def plan_steps(info: BackboneInfo, frame_index: NDArray[np.int64], first: int, stop: int) -> StepPlan:
+    """Plans one clip whose frames are first..stop-1.
+
+    Raises:
+        ValueError: the clip has fewer frames than one step of this backbone reads.
+    """
+    reach = max(info.step_frames)
+    if stop - first <= reach:
+        raise ValueError(
+            f"{info.name} reads {reach + 1} frames per step, the clip has {stop - first}; "
+            "leave it out of this model or lengthen it"
+        )
+    # A last anchor has no next frame: it takes the last pair.
+    starts, item_of = np.unique(np.minimum(frame_index, stop - 1 - reach), return_inverse=True)
+    return StepPlan(
+        frame_index=frame_index, reads=starts[:, None] + np.asarray(info.step_frames, np.int64), item_of=item_of
+    )
+
+
+class ClipSink:
+    """Where the features of one clip under one model arrive, in item order, and are staged in step order.
+
+    All views of an item come one after another. Only a looping `consecutive` is held in memory; all else goes straight
+    to disk.
+    """
+
+    def __init__(self, store: Path, row: int, taps: tuple[TapSpec, ...], plan: StepPlan, num_views: int = 1) -> None:
+        self.row, self._taps, self._plan, self._num_views = row, taps, plan, num_views
+        self._in_order = plan.is_in_order
+        self._repeats = np.bincount(plan.item_of, minlength=len(plan.reads))
+        self._delivered = 0
+        self._abandoned = False
+        self._held: dict[tuple[str, int], list[NDArray[Any]]] = {}
+        self._stage = ClipStage(store, row, taps, num_views)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every item has come back."""
+        return self._delivered == len(self._repeats) * self._num_views
+
+    def deliver(self, features: Features) -> None:
+        """Takes the next features (n, *shape) of every tap."""
+        count, delivered = len(next(iter(features.values()))), self._delivered
+        self._delivered += count
+        if self._abandoned:  # the clip failed after these items were queued
+            return
+        for view in range(self._num_views):
+            start = (view - delivered) % self._num_views
+            for tap in self._taps:
+                if len(values := features[tap.name][start :: self._num_views]):
+                    self._stage_view(tap, view, (delivered + start) // self._num_views, values)
+
+    def finish(
+        self,
+        identity: Mapping[str, str],
+        ledger: Mapping[str, Any],
+        times_seconds: NDArray[np.float64],
+        thumbnail: Pixels | None,
+        file_stat: tuple[int, int] | None,
+    ) -> Outcome | None:
+        """Stages the complete clip; `times_seconds` (T,) are those of its steps. Raises StoreError (NaN, Inf)."""
+        if not self._in_order:
+            for tap in self._taps:
+                for view in range(self._num_views):
+                    self._stage.append(tap, np.concatenate(self._held[tap.name, view])[self._plan.item_of], view)
+        return self._stage.finish(identity, ledger, times_seconds, self._plan.frame_index, thumbnail, file_stat)
+
+    def _stage_view(self, tap: TapSpec, view: int, first_item: int, values: NDArray[Any]) -> None:
+        """Takes the next features of one view, or keeps them where steps do not follow their items' order."""
+        if not self._in_order:
+            self._held.setdefault((tap.name, view), []).append(values.copy())
+            return
+        repeats = self._repeats[first_item : first_item + len(values)]
+        self._stage.append(tap, values if (repeats == 1).all() else np.repeat(values, repeats, axis=0), view)
+
+    def abandon(self) -> None:
+        """Throws the features away; items that are still in a batch are dropped when they come back."""
+        self._stage.discard()
+        self._abandoned = True
+
+
+class Batch:
+    """Steps of several clips that share a forward pass of a fixed shape; the last one is padded with zeros.
+
+    A step's features do not depend on its place in the batch, so it does not matter which clips met in one.
+    """
+
+    def __init__(self, pixels: Pixels) -> None:
+        """`pixels` (B, *frames_shape) is the memory to fill."""
+        self.pixels = pixels
+        self.sinks: list[ClipSink] = []
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.sinks) == len(self.pixels)
+
+    def add(self, sink: ClipSink, frames: Sequence[Pixels]) -> None:
+        """Takes one item; `frames` are the preprocessed frames it reads."""
+        slot = self.pixels[len(self.sinks)]
+        if len(frames) == 1:
+            slot[...] = frames[0]
+        else:
+            for i, frame in enumerate(frames):
+                slot[i] = frame
+        self.sinks.append(sink)
+
+    def pad(self) -> None:
+        """Clears what is not filled."""
+        self.pixels[len(self.sinks) :] = 0
+
+    def hand_out(self, features: Features) -> None:
+        """Gives each clip its features (those of padding go nowhere) and empties the batch."""
+        position = 0
+        sinks, self.sinks = self.sinks, []
+        for sink, group in groupby(sinks):
+            count = len(list(group))
+            sink.deliver({name: values[position : position + count] for name, values in features.items()})
+            position += count
+
+
+class Model:
+    """A backbone that halves its batch when memory runs out."""
+
+    def __init__(self, job: ModelJob, note: Callable[[str], None]) -> None:
+        """Builds the backbone. Raises WeightsError or BackboneError if it cannot be built."""
+        self.job = job
+        self.backbone: Backbone = backbones.build(
+            job.model,
+            weights=str(job.spec.weights.get("kind")),
+            device=job.device,
+            precision=job.spec.precision,
+            state_file=job.state_file,
+        )
+        self._names = [tap.name for tap in job.spec.taps]
+        self._batch, self._note = job.batch, note
+
+    def forward(self, frames: Pixels) -> Features:
+        """Features of a batch; out of memory halves the batch for the rest of the run, and says so."""
+        parts: list[Features] = []
+        start = 0
+        while start < len(frames):
+            part = frames[start : start + self._batch]
+            try:
+                parts.append(self.backbone.forward(part, self._names))
+            except (MemoryError, RuntimeError) as error:
+                if self._batch == 1 or not _is_out_of_memory(error):
+                    raise
+                self._batch = max(1, self._batch // 2)
+                self._note(f"{self.job.model}: out of memory, batch halved to {self._batch}")
+                continue
+            start += len(part)
+        return parts[0] if len(parts) == 1 else {n: np.concatenate([p[n] for p in parts]) for n in self._names}
+
+
+class Feed(Protocol):
+    """Where a decoding process puts complete steps."""
+
+    job: ModelJob
+    info: BackboneInfo
+    prepare: Prepare
+
+    def open(self, index: int, row: int, plan: StepPlan, num_views: int) -> Sink: ...
+    def add(self, sink: Any, frames: Sequence[Pixels]) -> None: ...
+    def flush(self) -> None: ...
+
+
+class Sink(Protocol):
+    """The part of `ClipSink` that a decoding process sees."""
+
+    @property
+    def is_complete(self) -> bool: ...
+    def finish(
+        self,
+        identity: Mapping[str, str],
+        ledger: Mapping[str, Any],
+        times_seconds: NDArray[np.float64],
+        thumbnail: Pixels | None,
+        file_stat: tuple[int, int] | None,
+    ) -> Outcome | None: ...
+    def abandon(self) -> None: ...
+
+
+class Engine:
+    """The model in the process that decodes: one of its own per core is fastest on a CPU."""
+
+    def __init__(self, job: ModelJob, tally: Tally, note: Callable[[str], None]) -> None:
+        """Builds the backbone. Raises WeightsError or BackboneError if it cannot be built."""
+        self.job = job
+        self._model = Model(job, note)
+        self.info = self._model.backbone.info
+        self.prepare = preparer(self.info, job.spec.resize)
+        self._tally = tally
+        self._batch = Batch(np.zeros((job.batch, *self.info.frames_shape), dtype=self.info.payload_dtype))
+
+    def open(self, index: int, row: int, plan: StepPlan, num_views: int) -> Sink:
+        """Where the features of one clip will go."""
+        return ClipSink(self.job.store, row, self.job.spec.taps, plan, num_views)
+
+    def add(self, sink: ClipSink, frames: Sequence[Pixels]) -> None:
+        """Queues one item of a clip; a full batch is forwarded at once."""
+        self._batch.add(sink, frames)
+        if self._batch.is_full:
+            self.flush()
+
+    def flush(self) -> None:
+        """Forwards what waits and hands the features to their clips."""
+        if not self._batch.sinks:
+            return
+        self._batch.pad()
+        started = time.perf_counter()
+        self._tally.steps_forwarded += len(self._batch.sinks)
+        features = self._model.forward(self._batch.pixels)
+        self._tally.forward_seconds += time.perf_counter() - started
+        started = time.perf_counter()
+        self._batch.hand_out(features)
+        self._tally.write_seconds += time.perf_counter() - started
+
+
+class ClipFrames:
+    """One clip under one model where it is decoded: collects frames and queues complete steps."""
+
+    def __init__(self, feed: Feed, sink: Sink, plan: StepPlan, views: ClipViews) -> None:
+        self.feed, self.sink, self.plan, self.views = feed, sink, plan, views
+        self._next_item = 0
+        self._recent: dict[int, Sequence[Pixels]] = {}
+
+    def take(self, index: int, views: Sequence[Pixels]) -> None:
+        """Takes the frame `index` of `plan.wanted`, prepared for each view; frames come in ascending order."""
+        reads = self.plan.reads
+        self._recent[index] = views
+        while self._next_item < len(reads) and reads[self._next_item, -1] <= index:
+            wanted = reads[self._next_item].tolist()
+            self._next_item += 1
+            for view in range(len(views)):
+                self.feed.add(self.sink, [self._recent[i][view] for i in wanted])
+            oldest = reads[self._next_item, 0] if self._next_item < len(reads) else index + 1
+            for old in [i for i in self._recent if i < oldest]:
+                del self._recent[old]
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text

@@ -1,0 +1,73 @@
+"""Commits of one store while a run goes on: a unit is written as soon as its clips are staged."""
+
+from __future__ import annotations
+
+import errno
+
+from reelbank.extract import backbones
+from reelbank.extract.run import todo as planning
+from reelbank.extract.run.content import stat_of
+from reelbank.extract.run.messages import ClipJob, ModelJob
+from reelbank.extract.run.pool import DiskFullError
+from reelbank.extract.run.todo import Todo
+from reelbank.store.layout import DONE
+from reelbank.store.staging import Outcome, stage_failure
+from reelbank.store.writer import StoreWriter, clip_identity
+
+
+class Committer:
+    """Writes the units of one store as soon as every clip that a run wants of them is staged."""
+
+    def __init__(self, writer: StoreWriter, job: ModelJob, todo: Todo) -> None:
+        """Takes over what an interrupted run had staged. `reasons` is {row: why it failed, None if it is done}."""
+        self.writer, self._job = writer, job
+        self.reasons: dict[int, str | None] = {row: _reason(o) for row, o in todo.recovered.items()}
+        self._run = {"batch": job.batch, "device": job.device, "versions": planning.versions()}
+        self._ready: dict[int, list[Outcome]] = {}
+        self._expected: dict[int, int] = {}
+        for row in (*todo.rows, *todo.recovered):
+            unit = writer.geometry.unit_of(row)
+            self._expected[unit] = self._expected.get(unit, 0) + 1
+        for outcome in todo.recovered.values():
+            self._ready.setdefault(writer.geometry.unit_of(outcome.row), []).append(outcome)
+
+    def add(self, outcome: Outcome) -> None:
+        """Takes a staged outcome."""
+        self.reasons[outcome.row] = _reason(outcome)
+        self._ready.setdefault(self.writer.geometry.unit_of(outcome.row), []).append(outcome)
+
+    def full_units(self) -> list[int]:
+        """Units that wait for no other clip of this run."""
+        return [unit for unit, ready in self._ready.items() if len(ready) == self._expected[unit]]
+
+    def staged_units(self) -> list[int]:
+        """Units that have anything to write."""
+        return list(self._ready)
+
+    def take(self, unit: int) -> list[Outcome]:
+        """What is staged of one unit; it is not offered again."""
+        self._expected[unit] -= len(self._ready[unit])
+        return self._ready.pop(unit)
+
+    def commit(self, unit: int, outcomes: list[Outcome]) -> None:
+        """Writes one unit. Raises DiskFullError; the staged files are then still there."""
+        try:
+            self.writer.commit(unit, outcomes, self._run)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFullError(
+                    f"the disk is full: {error}; free some space and run the same command again"
+                ) from error
+            raise
+
+    def fail(self, job: ClipJob, model: int, reason: str) -> None:
+        """Stages the failure of a clip that its worker could not report itself."""
+        row = dict(job.rows)[model]
+        identity = clip_identity(job.clip, self._job.spec.digest, "")
+        stat = stat_of(job.paths[backbones.describe(self._job.model).source])
+        self.add(stage_failure(self._job.store, row, identity, {"reason": reason}, stat))
+
+
+def _reason(outcome: Outcome) -> str | None:
+    """Why a clip failed, None for one that is done: all that the report needs of it."""
+    return None if outcome.status == DONE else str(outcome.ledger["reason"])

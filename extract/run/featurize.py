@@ -1,0 +1,218 @@
+"""Stage 1: from a manifest to stores of features."""
+
+from __future__ import annotations
+
+import errno
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from reelbank.extract import backbones
+from reelbank.extract.config import FeaturizeConfig
+from reelbank.extract.run import todo as planning
+from reelbank.extract.run.commit import Committer
+from reelbank.extract.run.forwarding import Forwarder
+from reelbank.extract.run.messages import ClipJob, Finished, ModelJob, WorkerSetup
+from reelbank.extract.run.pool import DiskFullError, Pool
+from reelbank.extract.run.report import FeaturizeReport, Progress, StoreReport
+from reelbank.extract.run.sizing import plan_notes
+from reelbank.extract.run.todo import Todo
+from reelbank.store.cores import available_cores
+from reelbank.store.files import only_writer
+from reelbank.store.layout import DONE
+from reelbank.store.processes import import_ahead
+from reelbank.store.writer import remove_unfinished
+
+WORKER_MODULES = ("torch", "cv2", "reelbank.extract.run.worker")
+
+
+def featurize(config: FeaturizeConfig, progress: Callable[[Progress], None] | None = None) -> FeaturizeReport:
+    """Extracts what is missing; finished clips are never done twice.
+
+    A script that calls this needs the `if __name__ == "__main__":` guard, because workers import it.
+
+    Args:
+        config: what to extract.
+        progress: called with each step of the run.
+
+    Returns:
+        What was done and what failed, per store; failed clips are rows of the ledger with their reason.
+
+    Raises:
+        ManifestError: no usable manifest.
+        WeightsError, BackboneError: a model cannot be built.
+        SpecMismatch: a store holds other features; nothing was changed.
+        DiskFullError, ExtractionError: the run stopped; what was finished is kept.
+    """
+    started = time.monotonic()
+    manifest = planning.read_manifest(config)
+    chosen = planning.select(manifest, config)
+    import_ahead([*WORKER_MODULES, *(name for model in config.model for name in backbones.libraries(model))])
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reelbank-")))
+        jobs = [planning.make_job(config, model, folder) for model in config.model]
+        committers = []
+        todos: list[Todo] = []
+        for job in jobs:
+            _check_writable(job.store)
+            stack.enter_context(only_writer(job.store))
+            writer = planning.open_writer(job, manifest, _full_weights(job, config))
+            remove_unfinished(job.store)
+            rows = writer.sync_manifest(manifest)
+            todos.append(planning.plan_store(writer, manifest, rows, chosen, config))
+            committers.append(Committer(writer, job, todos[-1]))
+        clips = planning.clip_jobs(manifest, jobs, todos)
+        # One process per core that decodes and forwards on one thread beats overlapping the two on a CPU.
+        workers = min(config.workers or available_cores(), max(1, len(clips)))
+        in_parent = config.forward == "parent" or (
+            config.forward == "auto" and any(job.device.startswith("cuda") for job in jobs)
+        )
+        run = _Run(jobs, committers, total=len(clips), progress=progress, started=started)
+        pool = Pool(
+            WorkerSetup(models=tuple(jobs), max_pixels=config.max_pixels),
+            workers,
+            deadline_seconds=config.deadline_seconds,
+            on_note=run.note,
+            forwarder=Forwarder(tuple(jobs), run.note) if in_parent and clips else None,
+        )
+        for job, todo in zip(jobs, todos, strict=True):
+            viewed = sum(job.spec.view_split in ("all", manifest.clips[i].split) for i in todo.rows.values())
+            for sentence in plan_notes(job, len(todo.rows), viewed):
+                run.announce(sentence)
+        run.extract(pool, clips)
+        return FeaturizeReport(
+            stores=tuple(
+                StoreReport.of(job, committer, todo)
+                for job, committer, todo in zip(jobs, committers, todos, strict=True)
+            ),
+            notes=(*manifest.notes, *run.notes),
+            num_clips=len(chosen),
+            num_workers=workers,
+            num_forwarding=1 if in_parent else workers,
+            wall_seconds=time.monotonic() - started,
+            extract_seconds=run.extract_seconds,
+            worker_seconds=pool.worker_seconds,
+            tally=pool.tally,
+        )
+
+
+class _Run:
+    """One pass over the clips: listens to the pool, commits on a thread, tells the caller."""
+
+    def __init__(
+        self,
+        jobs: list[ModelJob],
+        committers: list[Committer],
+        *,
+        total: int,
+        progress: Callable[[Progress], None] | None,
+        started: float,
+    ) -> None:
+        self._jobs, self._committers = jobs, committers
+        self._progress = progress
+        self._total, self._started = total, started
+        self._left: dict[int, int] = {}
+        self._finished = 0
+        self._failed: set[int] = set()
+        self.notes: list[str] = []
+        self.extract_seconds = 0.0
+
+    def announce(self, text: str) -> None:
+        """Says something that the report need not repeat."""
+        self._tell(None, text)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        self._tell(None, text)
+
+    def extract(self, pool: Pool, clips: list[ClipJob]) -> None:
+        """Runs the clips and commits them; on any error what is staged is committed first, if it can be."""
+        self._left = {clip.index: len(clip.rows) for clip in clips}
+        began = time.monotonic()
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="commit") as thread:
+            pending: list[Future[None]] = []
+            try:
+                self._tell(pool, "")
+                for event in pool.run(clips):
+                    if isinstance(event, Finished):
+                        self._committers[event.model].add(event.outcome)
+                        self._count(event.index, event.outcome.status != DONE)
+                    else:
+                        job, reason = event
+                        for model, _ in job.rows:
+                            self._committers[model].fail(job, model, reason)
+                            self._count(job.index, True)
+                    for committer in self._committers:
+                        for unit in committer.full_units():
+                            pending.append(thread.submit(committer.commit, unit, committer.take(unit)))
+                    pending = _settled(pending)
+                    self._tell(pool, "")
+            except DiskFullError:
+                raise
+            except BaseException:
+                self._commit_rest(thread, pending)
+                raise
+            self._commit_rest(thread, pending)
+        self.extract_seconds = time.monotonic() - began
+        self._tell(pool, "")
+
+    def _commit_rest(self, thread: ThreadPoolExecutor, pending: list[Future[None]]) -> None:
+        for committer in self._committers:
+            for unit in committer.staged_units():
+                pending.append(thread.submit(committer.commit, unit, committer.take(unit)))
+        for future in pending:
+            future.result()
+
+    def _count(self, index: int, failed: bool) -> None:
+        self._left[index] -= 1
+        if self._left[index] == 0:
+            self._finished += 1
+        if failed:
+            self._failed.add(index)
+
+    def _tell(self, pool: Pool | None, text: str) -> None:
+        if self._progress is not None:
+            self._progress(
+                Progress(
+                    done=self._finished,
+                    total=self._total,
+                    failed=len(self._failed),
+                    seconds=time.monotonic() - self._started,
+                    tally=pool.tally if pool is not None else None,
+                    message=text,
+                )
+            )
+
+
+def _settled(pending: list[Future[None]]) -> list[Future[None]]:
+    """Those that are not done; raises what went wrong in one that is."""
+    waiting = []
+    for future in pending:
+        if future.done():
+            future.result()
+        else:
+            waiting.append(future)
+    return waiting
+
+
+def _full_weights(job: ModelJob, config: FeaturizeConfig) -> dict[str, Any]:
+    return {"asked": config.weights_asked, **dict(job.spec.weights), "sources": _sources(job.model)}
+
+
+def _sources(model: str) -> list[dict[str, Any]]:
+    return list(backbones.describe(model).to_json()["weights"])
+
+
+def _check_writable(store: Path) -> None:
+    """Raises OSError naming the folder if nothing can be written there."""
+    folder = store.parent if str(store.parent) else Path()
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            errno.ENOENT, f"the folder of the store {store} does not exist; make it first", str(folder)
+        )
+    if store.exists() and not store.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "the store is a file; choose another --out", str(store))

@@ -1,0 +1,196 @@
+"""The models in the parent process, fed by decoding workers: for a GPU, which one process should own.
+
+Steps are copied from the workers' rings into pinned batch memory; a thread forwards full batches (the copy to the
+device and the forward pass release the interpreter lock) while the main thread fills the next ones and stages results.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import Pipe
+
+import numpy as np
+
+from reelbank.extract.run.assembly import Batch, ClipSink, Features, Model, StepPlan
+from reelbank.extract.run.messages import Dropped, Fed, Finished, Items, ModelJob, Opened, Tally
+from reelbank.extract.run.payloads import Pixels
+from reelbank.extract.run.ring import Ring
+from reelbank.store.errors import StoreError
+from reelbank.store.staging import stage_failure
+
+BUFFERS_PER_MODEL = 3
+Key = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Result:
+    """What came back for one batch: its features, or the error that stopped the thread."""
+
+    lane: _Lane
+    batch: Batch
+    features: Features | None
+    error: BaseException | None
+    seconds: float
+
+
+class _Lane:
+    """One model with its batches: one being filled, others on their way or free."""
+
+    def __init__(self, job: ModelJob, note: Callable[[str], None]) -> None:
+        self.model = Model(job, note)
+        info = self.model.backbone.info
+        shape = (job.batch, *info.frames_shape)
+        self.item_shape = (len(info.step_frames), *_frame_shape(info.frames_shape, len(info.step_frames)))
+        self.dtype = info.payload_dtype
+        self.item_bytes = int(np.prod(self.item_shape)) * np.dtype(self.dtype).itemsize
+        self.free = [Batch(_pinned(shape, self.dtype, job.device)) for _ in range(BUFFERS_PER_MODEL)]
+        self.filling: Batch | None = None
+
+
+class Forwarder:
+    """Collects steps of all workers into batches, forwards them, stages the clips."""
+
+    def __init__(self, jobs: tuple[ModelJob, ...], note: Callable[[str], None]) -> None:
+        """Builds the models and starts the thread."""
+        self.tally = Tally()
+        self._jobs = jobs
+        self._lanes = [_Lane(job, note) for job in jobs]
+        self.slot_bytes = max(lane.item_bytes for lane in self._lanes)
+        self._sinks: dict[Key, ClipSink] = {}
+        self._fed: dict[Key, Fed] = {}
+        self._finished: list[Finished] = []
+        self._busy = 0
+        self._todo: queue.SimpleQueue[tuple[_Lane, Batch] | None] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
+        self.wakeup, self._alarm = Pipe(duplex=False)
+        self._thread = threading.Thread(target=self._work, name="forward", daemon=True)
+        self._thread.start()
+
+    def handle(self, message: Opened | Items | Fed | Dropped, ring: Ring) -> None:
+        """Takes one message of the worker that owns `ring`. Raises what a forward pass raised."""
+        key = message.index, message.model
+        match message:
+            case Opened():
+                plan = StepPlan(frame_index=message.frame_index, reads=message.reads, item_of=message.item_of)
+                job = self._jobs[message.model]
+                self._sinks[key] = ClipSink(job.store, message.row, job.spec.taps, plan, message.num_views)
+            case Items():
+                lane, sink = self._lanes[message.model], self._sinks[key]
+                for _ in range(message.count):
+                    self._room(lane).add(sink, ring.peek(lane.item_shape, lane.dtype))  # type: ignore[arg-type]  # iterates frames
+                    ring.release()
+                    if lane.filling is not None and lane.filling.is_full:
+                        self._submit(lane)
+            case Fed():
+                self._fed[key] = message
+                self._finish_complete()
+            case Dropped():
+                self._drop(key)
+
+    def forget(self, index: int) -> None:
+        """Drops a clip whose worker died; it will be opened again."""
+        for key in [key for key in self._sinks if key[0] == index]:
+            self._drop(key)
+
+    def flush(self) -> None:
+        """Forwards batches that are not full."""
+        for lane in self._lanes:
+            if lane.filling is not None:
+                self._submit(lane)
+
+    def collect(self) -> list[Finished]:
+        """Clips that finished since the last call. Raises what a forward pass raised."""
+        while self.wakeup.poll():
+            self.wakeup.recv_bytes()
+        while not self._results.empty():
+            self._settle(self._results.get())
+        found, self._finished = self._finished, []
+        return found
+
+    def close(self) -> None:
+        """Stops the thread."""
+        self._todo.put(None)
+        self._thread.join()
+        self.wakeup.close()
+        self._alarm.close()
+
+    # -- inside -----------------------------------------------------------------------------------------
+
+    def _room(self, lane: _Lane) -> Batch:
+        while lane.filling is None:
+            if lane.free:
+                lane.filling = lane.free.pop()
+            else:
+                self._settle(self._results.get())
+        return lane.filling
+
+    def _submit(self, lane: _Lane) -> None:
+        batch, lane.filling = lane.filling, None
+        assert batch is not None
+        batch.pad()
+        self._busy += 1
+        self._todo.put((lane, batch))
+
+    def _settle(self, result: _Result) -> None:
+        self._busy -= 1
+        if result.error is not None:
+            raise result.error
+        assert result.features is not None
+        self.tally.forward_seconds += result.seconds
+        self.tally.steps_forwarded += len(result.batch.sinks)
+        started = time.perf_counter()
+        result.batch.hand_out(result.features)
+        result.lane.free.append(result.batch)
+        self._finish_complete()
+        self.tally.write_seconds += time.perf_counter() - started
+
+    def _finish_complete(self) -> None:
+        for key, fed in list(self._fed.items()):
+            sink = self._sinks[key]
+            if not sink.is_complete:
+                continue
+            del self._sinks[key], self._fed[key]
+            try:
+                outcome = sink.finish(fed.identity, fed.ledger, fed.times_seconds, fed.thumbnail, fed.file_stat)
+            except StoreError as error:
+                store = self._jobs[fed.model].store
+                ledger = {**fed.ledger, "reason": str(error)}
+                outcome = stage_failure(store, sink.row, fed.identity, ledger, fed.file_stat)
+            assert outcome is not None
+            self._finished.append(Finished(index=fed.index, model=fed.model, outcome=outcome))
+
+    def _drop(self, key: Key) -> None:
+        self._fed.pop(key, None)
+        if (sink := self._sinks.pop(key, None)) is not None:
+            sink.abandon()
+
+    def _work(self) -> None:
+        while (work := self._todo.get()) is not None:
+            lane, batch = work
+            started = time.perf_counter()
+            features, error = None, None
+            try:
+                features = lane.model.forward(batch.pixels)
+            except Exception as raised:  # noqa: BLE001  # it is raised again in the main thread
+                error = raised
+            seconds = time.perf_counter() - started
+            self._results.put(_Result(lane=lane, batch=batch, features=features, error=error, seconds=seconds))
+            self._alarm.send_bytes(b"r")
+
+
+def _frame_shape(frames_shape: tuple[int, ...], frames_per_step: int) -> tuple[int, ...]:
+    return frames_shape if frames_per_step == 1 else frames_shape[1:]
+
+
+def _pinned(shape: tuple[int, ...], dtype: str, device: str) -> Pixels:
+    """Batch memory; page-locked for a GPU, so that the copy to it is asynchronous."""
+    if not device.startswith("cuda"):
+        return np.zeros(shape, dtype=dtype)
+    import torch
+
+    pixels: Pixels = torch.zeros(shape, dtype=getattr(torch, dtype), pin_memory=True).numpy()
+    return pixels

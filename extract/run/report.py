@@ -1,0 +1,190 @@
+"""What a run of `featurize` did."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from reelbank.extract.run.commit import Committer
+from reelbank.extract.run.messages import ModelJob, Tally
+from reelbank.extract.run.todo import Todo
+from reelbank.store.description import RANDOM_WEIGHTS_WARNING, readable
+from reelbank.store.layout import DONE
+
+MAX_LISTED = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a run stands: clips done and to do, failures, and what the workers did so far."""
+
+    done: int
+    total: int
+    failed: int
+    seconds: float
+    tally: Tally | None
+    message: str = ""
+
+    @property
+    def line(self) -> str:
+        """Rate, failures and the stage that takes most of the time, in a few words."""
+        if self.tally is None or self.done == 0:
+            return "starting workers"
+        parts = [f"{self.done / self.seconds:.2g} clips/s", f"{self.tally.steps_forwarded / self.seconds:.0f} steps/s"]
+        parts.append(f"mostly {max(stage_seconds(self.tally).items(), key=lambda item: item[1])[0]}")
+        return ", ".join(parts + ([f"{self.failed} failed"] if self.failed else []))
+
+
+def stage_seconds(tally: Tally) -> dict[str, float]:
+    """Seconds that workers spent in each stage."""
+    return {
+        "decode": tally.decode_seconds,
+        "preprocess": tally.prepare_seconds,
+        "forward": tally.forward_seconds,
+        "write": tally.write_seconds,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreReport:
+    """One store after the run.
+
+    Attributes:
+        num_extracted: clips that got features in this run.
+        num_recovered: clips that an interrupted run had finished.
+        num_done_before: clips that had features already.
+        failures: {clip id: reason} of this run.
+        failed_before: {clip id: reason} of clips that failed earlier and whose file has not changed.
+        weights_are_random: the features say nothing about the published backbone.
+    """
+
+    model: str
+    store: Path
+    num_extracted: int
+    num_recovered: int
+    num_done_before: int
+    failures: dict[str, str]
+    failed_before: dict[str, str]
+    num_bytes: int
+    weights_are_random: bool
+
+    @classmethod
+    def of(cls, job: ModelJob, committer: Committer, todo: Todo) -> StoreReport:
+        """The report of one committed store."""
+        ids = committer.writer.clip_ids()
+        fresh = [reason for row, reason in committer.reasons.items() if row not in todo.recovered]
+        return cls(
+            model=job.model,
+            store=job.store,
+            num_extracted=sum(reason is None for reason in fresh),
+            num_recovered=sum(o.status == DONE for o in todo.recovered.values()),
+            num_done_before=todo.num_done,
+            failures={ids[row]: reason for row, reason in committer.reasons.items() if reason is not None},
+            failed_before={ids[row]: reason for row, reason in todo.failed_before.items()},
+            num_bytes=sum(p.stat().st_size for p in (job.store / "features").rglob("*") if p.is_file()),
+            weights_are_random=job.spec.weights.get("kind") == "random",
+        )
+
+    @property
+    def line(self) -> str:
+        """What happened to the store, in one line."""
+        parts = [f"{self.num_extracted} clip{'s' * (self.num_extracted != 1)} extracted"]
+        for count, words in (
+            (self.num_recovered, "recovered from an interrupted run"),
+            (self.num_done_before, "done before"),
+            (len(self.failures) + len(self.failed_before), "failed"),
+        ):
+            if count:
+                parts.append(f"{count} {words}")
+        return f"{self.store}: {', '.join(parts)}; {readable(self.num_bytes)} of {self.model} features"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturizeReport:
+    """The whole run.
+
+    Attributes:
+        num_forwarding: processes that run the models: the workers, or the parent alone.
+        extract_seconds: from the first worker's start to the last commit.
+        worker_seconds: seconds of all workers together, start-up included.
+    """
+
+    stores: tuple[StoreReport, ...]
+    notes: tuple[str, ...]
+    num_clips: int
+    num_workers: int
+    num_forwarding: int
+    wall_seconds: float
+    extract_seconds: float
+    worker_seconds: float
+    tally: Tally
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether any asked clip has no features."""
+        return any(s.failures or s.failed_before for s in self.stores)
+
+    @property
+    def stage_shares(self) -> dict[str, float]:
+        """Share of the workers' time per stage; `wait` is start-up and having nothing to do."""
+        seconds = stage_seconds(self.tally)
+        total = max(self.worker_seconds, sum(seconds.values()), 1e-9)
+        return {name: s / total for name, s in {**seconds, "wait": max(0.0, total - sum(seconds.values()))}.items()}
+
+    @property
+    def limiting_stage(self) -> str:
+        """The stage that took most of the workers' time."""
+        return max(self.stage_shares, key=self.stage_shares.__getitem__)
+
+    @property
+    def bare_model_share(self) -> float:
+        """Rate reached as a share of what the same processes would reach if they did nothing but forward."""
+        return self.tally.forward_seconds / max(self.num_forwarding * self.extract_seconds, 1e-9)
+
+    def failures_by_reason(self) -> dict[str, int]:
+        """{reason: clips}, over all stores, most frequent first."""
+        counts: Counter[str] = Counter()
+        for store in self.stores:
+            counts.update({**store.failed_before, **store.failures}.values())
+        return dict(counts.most_common())
+
+    def text(self) -> str:
+        """The report for a person: a line per store, the failures, and where the time went."""
+        lines = []
+        for store in self.stores:
+            lines.append(store.line)
+            shown = {**store.failed_before, **store.failures}
+            lines += [f"  failed: clip {clip!r}: {reason}" for clip, reason in list(shown.items())[:MAX_LISTED]]
+            if len(shown) > MAX_LISTED:
+                lines.append(f"  ... and {len(shown) - MAX_LISTED} more: reelbank store info {store.store}")
+            if store.failed_before:
+                lines.append(
+                    f"  {len(store.failed_before)} failed in an earlier run: reelbank store retry {store.store}"
+                )
+            if store.weights_are_random:
+                lines.append(f"  {RANDOM_WEIGHTS_WARNING}")
+        if self.tally.steps_forwarded:
+            shares = ", ".join(f"{name} {share:.0%}" for name, share in self.stage_shares.items())
+            lines.append(
+                f"{self.wall_seconds:.1f} s with {self.num_workers} worker{'s' * (self.num_workers != 1)}: "
+                f"{self.tally.frames_decoded / self.extract_seconds:.0f} frames/s decoded, "
+                f"{self.tally.steps_forwarded / self.extract_seconds:.0f} steps/s forwarded "
+                f"({self.bare_model_share:.0%} of the bare models' rate); worker time: {shares}"
+            )
+        return "\n".join([*self.notes, *lines])
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON types."""
+        seconds = max(self.extract_seconds, 1e-9)
+        return {
+            **asdict(self),
+            "stores": [{**asdict(s), "store": str(s.store)} for s in self.stores],
+            "frames_decoded_per_second": self.tally.frames_decoded / seconds,
+            "steps_forwarded_per_second": self.tally.steps_forwarded / seconds,
+            "stage_shares": self.stage_shares,
+            "limiting_stage": self.limiting_stage,
+            "bare_model_share": self.bare_model_share,
+            "failures_by_reason": self.failures_by_reason(),
+        }

@@ -1,0 +1,334 @@
+"""One worker process: takes clips, decodes each once, forwards it through every model, stages the features."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reelbank.extract.errors import DecodeError, PlanMismatch
+from reelbank.extract.inputs import sampling
+from reelbank.extract.inputs.preprocess import thumbnail
+from reelbank.extract.inputs.sources import Source, open_source
+from reelbank.extract.run.allocator import keep_freed_memory
+from reelbank.extract.run.assembly import ClipFrames, Engine, Feed, plan_steps
+from reelbank.extract.run.content import content_hash, stat_of
+from reelbank.extract.run.messages import (
+    DRAIN,
+    Alive,
+    ClipJob,
+    Decoded,
+    Drained,
+    Fatal,
+    Finished,
+    Note,
+    Ready,
+    Started,
+    Tally,
+    WorkerSetup,
+)
+from reelbank.extract.run.payloads import ClipViews
+from reelbank.extract.run.ring import RemoteEngine, Ring, RingWriter
+from reelbank.extract.video.opening import Limits
+from reelbank.extract.video.plan import VideoScan
+from reelbank.store.errors import StoreError
+from reelbank.store.staging import Outcome, stage_failure
+from reelbank.store.writer import clip_identity
+
+ALIVE_SECONDS = 1.0
+
+
+def work(connection: Any, setup: WorkerSetup) -> None:
+    """The process's main function: answers ClipJobs and DRAIN on `connection` until it gets None."""
+    try:
+        threading.Thread(target=_die_with_parent, daemon=True).start()
+        _limit_threads()
+        keep_freed_memory()
+        worker = Worker(connection, setup)
+        connection.send(Ready())
+        while (job := connection.recv()) is not None:
+            if job == DRAIN:
+                worker.drain()
+            else:
+                worker.take(job)
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        return  # the parent is gone, or a person pressed Ctrl-C and the parent says so
+    except OSError as error:
+        kind = "disk-full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "error"
+        connection.send(Fatal(kind=kind, text=str(error) if kind == "disk-full" else traceback.format_exc()))
+    except Exception as error:  # noqa: BLE001  # whatever it is, the parent must hear of it
+        known = isinstance(error, ValueError)
+        connection.send(Fatal(kind="error", text=str(error) if known else traceback.format_exc()))
+
+
+class Worker:
+    """The state of one worker: its engines and the clips that wait in their batches."""
+
+    def __init__(self, connection: Any, setup: WorkerSetup) -> None:
+        self._connection, self._setup = connection, setup
+        self._tally, self._sent = Tally(), Tally()
+        self._engines: list[Feed]
+        if setup.ring_name is None:
+            self._engines = [Engine(job, self._tally, self._note) for job in setup.models]
+        else:
+            writer = RingWriter(Ring(setup.ring_slot_bytes, name=setup.ring_name), connection)
+            self._engines = [RemoteEngine(i, job, writer) for i, job in enumerate(setup.models)]
+        self._waiting: list[_ClipRun] = []
+        self._last_news = time.monotonic()
+
+    def take(self, job: ClipJob) -> None:
+        """Opens each source of one clip once and puts its steps into the batches."""
+        self._connection.send(Started(index=job.index))
+        for source in job.paths:
+            rows = tuple(row for row in job.rows if self._engines[row[0]].info.source == source)
+            self._take_source(source, replace(job, rows=rows))
+        self._connection.send(Decoded(index=job.index))
+
+    def _take_source(self, source: str, job: ClipJob) -> None:
+        self._last_news = time.monotonic()
+        clip = _ClipRun(source, job, self._engines)
+        started = time.perf_counter()
+        before = self._tally.prepare_seconds + self._tally.forward_seconds + self._tally.write_seconds
+        try:
+            self._decode(clip)
+        except PlanMismatch:
+            clip.abandon()
+            clip = _ClipRun(source, job, self._engines)
+            self._decode_or_fail(clip, count=True)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            clip.fail(f"cannot be read: {error.strerror or error}")
+        except ValueError as error:
+            clip.fail(_reason(error))
+        after = self._tally.prepare_seconds + self._tally.forward_seconds + self._tally.write_seconds
+        seconds = time.perf_counter() - started - (after - before)
+        self._tally.decode_seconds += seconds
+        clip.decode_seconds = seconds
+        self._waiting.append(clip)
+        self._send_tally()  # before the parent may count the run as finished
+        self._report_finished()
+
+    def drain(self) -> None:
+        """Empties the batches."""
+        for engine in self._engines:
+            engine.flush()
+        self._report_finished()
+        assert not self._waiting, [clip.job.clip.clip_id for clip in self._waiting]
+        self._connection.send(Drained(tally=self._take_tally()))
+
+    # -- inside -----------------------------------------------------------------------------------------
+
+    def _decode_or_fail(self, clip: _ClipRun, *, count: bool) -> None:
+        try:
+            self._decode(clip, count=count)
+        except ValueError as error:
+            clip.fail(_reason(error))
+
+    def _decode(self, clip: _ClipRun, *, count: bool = False) -> None:
+        clip.read_content()
+        limits = Limits(frame_px=self._setup.max_pixels)
+        with closing(open_source(clip.source, clip.paths, clip.job.clip, limits, count=count)) as opened:
+            try:
+                clip.choose(opened.scan())
+                self._feed(clip, opened)
+            finally:
+                self._tally.opens += opened.cost.opens
+                self._tally.frames_decoded += opened.cost.frames_decoded
+
+    def _feed(self, clip: _ClipRun, opened: Source) -> None:
+        features = clip.features
+        if not features:
+            return
+        needs = {model: f.plan.wanted for model, f in features.items()}
+        wanted = np.unique(np.concatenate(list(needs.values())))
+        middles = {f.plan.middle for f in features.values()}
+        for index, frame in opened.frames(wanted):
+            started = time.perf_counter()
+            forwarded = self._tally.forward_seconds + self._tally.write_seconds
+            prepared: dict[Any, Any] = {}
+            if index in middles and clip.source == "video":
+                clip.thumbnails[index] = thumbnail(frame)
+            for model, one in features.items():
+                if _holds(needs[model], index):
+                    if one.views.key not in prepared:
+                        prepared[one.views.key] = one.views(frame)
+                    one.take(index, prepared[one.views.key])
+            spent = time.perf_counter() - started
+            self._tally.prepare_seconds += spent - (self._tally.forward_seconds + self._tally.write_seconds - forwarded)
+            if time.monotonic() - self._last_news > ALIVE_SECONDS:
+                self._report_finished()
+                self._send_tally()
+
+    def _report_finished(self) -> None:
+        """Stages every clip whose steps have all come back, and tells the parent."""
+        started = time.perf_counter()
+        for clip in self._waiting:
+            for model, outcome in clip.finish_complete():
+                self._connection.send(Finished(index=clip.job.index, model=model, outcome=outcome))
+        self._waiting = [clip for clip in self._waiting if clip.is_pending]
+        self._tally.write_seconds += time.perf_counter() - started
+
+    def _send_tally(self) -> None:
+        self._connection.send(Alive(tally=self._take_tally()))
+        self._last_news = time.monotonic()
+
+    def _take_tally(self) -> Tally:
+        """What was added since the last message; the worker's own tally only grows."""
+        new = self._tally - self._sent
+        self._sent = replace(self._tally)
+        return new
+
+    def _note(self, text: str) -> None:
+        self._connection.send(Note(text=text))
+
+
+class _ClipRun:
+    """One source of a clip on its way through every model that reads it."""
+
+    def __init__(self, source: str, job: ClipJob, engines: list[Feed]) -> None:
+        self.source, self.job = source, job
+        self.paths = job.paths[source]
+        self.features: dict[int, ClipFrames] = {}
+        self.thumbnails: dict[int, Any] = {}
+        self.decode_seconds = 0.0
+        self._engines = engines
+        self._failed: dict[int, Outcome] = {}
+        self._reported: set[int] = set()
+        self._ledger: dict[str, Any] = {}
+        self._content = ""
+        self._stat = stat_of(self.paths)
+        self._scan: VideoScan | None = None
+
+    @property
+    def is_pending(self) -> bool:
+        return len(self._reported) < len(self.job.rows)
+
+    def read_content(self) -> None:
+        self._content = content_hash(self.paths)
+
+    def choose(self, scan: VideoScan) -> None:
+        """Picks the frames of every model. A model that cannot use the clip fails alone."""
+        clip = self.job.clip
+        self._scan = scan
+        self._ledger = {"width_px": scan.width_px, "height_px": scan.height_px, "rate_fps": float(scan.rate_fps)}
+        scan.check_whole(clip.end_seconds)
+        spec = self._engines[self.job.rows[0][0]].job.spec
+        first, stop = sampling.clip_frames(
+            scan.times_seconds,
+            scan.duration_seconds,
+            clip_id=clip.clip_id,
+            start_seconds=clip.start_seconds,
+            end_seconds=clip.end_seconds,
+            past_end=spec.past_end,
+        )
+        start = scan.times_seconds[first] if clip.start_seconds is None else clip.start_seconds
+        end = min(scan.duration_seconds, np.inf if clip.end_seconds is None else clip.end_seconds)
+        duration = float(end - start)
+        self._ledger |= {"num_frames": stop - first, "duration_seconds": duration}
+        for model, row in self.job.rows:
+            engine = self._engines[model]
+            try:
+                choice = sampling.choose(
+                    sampling.parse(engine.job.spec.sampling),
+                    scan.times_seconds[first:stop],
+                    duration,
+                    clip_id=clip.clip_id,
+                    seed=engine.job.spec.seed,
+                    past_end=engine.job.spec.past_end,
+                    start_seconds=float(start),
+                )
+                plan = plan_steps(engine.info, choice.frame_index + first, first, stop)
+                views = ClipViews(engine.info, engine.job.spec, engine.prepare, clip.clip_id, clip.split)
+                sink = engine.open(self.job.index, row, plan, len(views.names))
+                self.features[model] = ClipFrames(engine, sink, plan, views)
+            except ValueError as error:
+                self._fail_model(model, row, _reason(error))
+
+    def fail(self, reason: str) -> None:
+        """The clip is lost for every model that is not done with it."""
+        for model, row in self.job.rows:
+            done = self.features[model].sink.is_complete if model in self.features else False
+            if model not in self._failed and not done:
+                self._fail_model(model, row, reason)
+
+    def finish_complete(self) -> list[tuple[int, Outcome]]:
+        """Outcomes that are new since the last call."""
+        found = []
+        for model, row in self.job.rows:
+            if model in self._reported:
+                continue
+            outcome = self._failed.get(model)
+            one = self.features.get(model)
+            if outcome is None and one is not None and one.sink.is_complete:
+                assert self._scan is not None
+                box = one.feed.info.preprocess.valid_box(self._scan.height_px, self._scan.width_px)
+                ledger = {**self._ledger, "decode_seconds": self.decode_seconds, "content_hash": self._content}
+                ledger |= {"frame_box": box} if self.source != "annotations" else {}
+                times = self._scan.times_seconds[one.plan.frame_index]
+                picture = self.thumbnails.get(one.plan.middle)
+                self._reported.add(model)
+                try:
+                    outcome = one.sink.finish(self._identity(one.feed), ledger, times, picture, self._stat)
+                except StoreError as error:
+                    outcome = self._fail_model(model, row, str(error))
+            if outcome is not None:
+                self._reported.add(model)
+                found.append((model, outcome))
+        return found
+
+    def abandon(self) -> None:
+        for one in self.features.values():
+            one.sink.abandon()
+
+    def _fail_model(self, model: int, row: int, reason: str) -> Outcome:
+        engine = self._engines[model]
+        if model in self.features:
+            self.features.pop(model).sink.abandon()
+        ledger = {**self._ledger, "reason": reason, "content_hash": self._content}
+        outcome = stage_failure(engine.job.store, row, self._identity(engine), ledger, self._stat)
+        self._failed[model] = outcome
+        return outcome
+
+    def _identity(self, engine: Feed) -> Mapping[str, str]:
+        return clip_identity(self.job.clip, engine.job.spec.digest, self._content)
+
+
+def _holds(ascending: NDArray[np.int64], index: int) -> bool:
+    position = int(np.searchsorted(ascending, index))
+    return position < len(ascending) and int(ascending[position]) == index
+
+
+def _reason(error: ValueError) -> str:
+    """What the ledger keeps: the row names the clip and its file already."""
+    if not isinstance(error, DecodeError):
+        return str(error)
+    return error.reason if error.frame_index is None else f"frame {error.frame_index}: {error.reason}"
+
+
+def _die_with_parent() -> None:
+    """A parent that was killed cannot stop its workers, and a new run must not meet them."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _limit_threads() -> None:
+    """One thread per worker: workers share the cores, and one thread gives the same bits on any machine."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)

@@ -1,0 +1,343 @@
+"""Frames of a video by emission index, pixel-equal to decoding it from its start to its end.
+
+With a `GopPlan` only the groups of pictures are decoded that hold a wanted frame, and unwanted non-reference
+frames in them are dropped undecoded. Every wanted frame is recognised by its timestamp; where the decoder
+emits anything else than the plan says, the video is decoded sequentially instead.
+
+One decoder thread: processes over clips use the cores better than threads in one decoder, and frame threads
+deadlock with PyAV's log callback, which is therefore never installed.
+
+Damage that FFmpeg conceals inside a frame without flagging it is not seen here, as in every player, and neither
+is damage in packets that no wanted frame needs. A wanted frame that is flagged corrupt is an error: none of 327
+intact real clips has one. Mirroring and non-square pixels are not undone; rotation is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import VideoReformatter
+
+from reelbank.extract.errors import DecodeError, PlanMismatch
+from reelbank.extract.video.frame import Frame
+from reelbank.extract.video.opening import Limits, open_video
+from reelbank.extract.video.plan import KEPT_BYTES, examine
+from reelbank.extract.video.scan import NO_TIMESTAMP, GopPlan, VideoScan
+from reelbank.extract.video.stills import is_pictures, read_picture, scan_pictures
+
+Indices = npt.NDArray[np.int64]
+
+# Reading on is cheaper than a seek over fewer packets than about half a minute of video.
+SEEK_PACKETS = 1024
+
+
+@dataclass(kw_only=True)
+class Cost:
+    """What one `Video` did.
+
+    Attributes:
+        opens: containers opened.
+        frames_decoded: frames that decoders emitted; dropped non-reference frames are not among them.
+        packets_decoded: packets given to decoders for frames that were asked for.
+        fallbacks: plans that the decoder did not follow.
+    """
+
+    opens: int = 0
+    frames_decoded: int = 0
+    packets_decoded: int = 0
+    fallbacks: int = 0
+
+
+class Video:
+    """A video file, frame folder or still image: scanned at most once, frames by index.
+
+    `with Video(path) as video: scan = video.scan(); for index, frame in video.frames(wanted): ...`
+
+    A short video is read from disk once and, where it must be counted by decoding, decoded once: up to 64 MiB
+    of packets or frames stay in memory until `close`.
+
+    Attributes:
+        path: as given.
+        cost: what was done so far.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        scan: VideoScan | None = None,
+        stream_index: int | None = None,
+        count: bool = False,
+        frame_pattern: str | None = None,
+        rate_fps: Fraction | float | None = None,
+        limits: Limits | None = None,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
+        """Opens nothing yet.
+
+        Args:
+            path: a local file or folder.
+            scan: an earlier scan of the same unchanged file, which saves the walk.
+            stream_index: stream of the container; None is the best video stream.
+            count: count frames by decoding whatever the container says.
+            frame_pattern: names of the frames of a folder (`scan_pictures`).
+            rate_fps: rate of a folder.
+            limits: of frame size, number of frames and duration.
+            kept_bytes: packets and, separately, frames to keep in memory.
+        """
+        self.path = str(path)
+        self.cost = Cost()
+        self._scan = scan
+        self._stream_index = stream_index if scan is None else scan.stream_index
+        self._count = count
+        self._frame_pattern = frame_pattern
+        self._rate_fps = rate_fps
+        self._limits = limits or Limits()
+        self._kept_bytes = kept_bytes
+        self._container: Any = None
+        self._stream: Any = None
+        self._packets: list[Any] | None = None
+        self._frames: list[Any] | None = None
+        self._to_rgb = VideoReformatter()
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file and forgets what was kept; the scan stays."""
+        self._packets = self._frames = self._stream = None
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def scan(self) -> VideoScan:
+        """The scan, made at the first call.
+
+        Raises:
+            DecodeError: not a readable video, no frame, or past a limit.
+        """
+        if self._scan is None:
+            if is_pictures(Path(self.path)):
+                self._scan = scan_pictures(
+                    Path(self.path),
+                    frame_pattern=self._frame_pattern,
+                    rate_fps=self._rate_fps,
+                    limits=self._limits,
+                )
+            else:
+                self._scan = self._scan_video()
+        return self._scan
+
+    def _scan_video(self) -> VideoScan:
+        for count in dict.fromkeys((self._count, True)):
+            self._reopen()
+            examination = examine(
+                self.path,
+                self._container,
+                self._stream,
+                count=count,
+                limits=self._limits,
+                kept_bytes=self._kept_bytes,
+            )
+            if examination is not None:
+                break
+        assert examination is not None  # counting always gives one
+        self._packets, self._frames = examination.packets, examination.frames
+        self.cost.frames_decoded += examination.frames_decoded
+        return examination.scan
+
+    def frames(self, wanted: Sequence[int] | Indices) -> Iterator[tuple[int, Frame]]:
+        """Exactly the wanted frames, in ascending order; may be called again.
+
+        Args:
+            wanted: ascending emission indices without repeats.
+
+        Yields:
+            (emission index, frame).
+
+        Raises:
+            ValueError: `wanted` is not strictly ascending in 0..N-1.
+            DecodeError: a wanted frame is not delivered; frames before it were yielded.
+            PlanMismatch: the container lists frames that the decoder does not emit.
+        """
+        scan = self.scan()
+        indices = np.asarray(wanted, np.int64)
+        if indices.ndim != 1 or (np.diff(indices) <= 0).any():
+            raise ValueError(f"wanted frames must be ascending without repeats, found {indices.shape = }")
+        if len(indices) and not 0 <= indices[0] <= indices[-1] < scan.num_frames:
+            raise ValueError(
+                f"{self.path}: wanted frames {indices[0]}..{indices[-1]} are not all in 0..{scan.num_frames - 1}"
+            )
+        return self._frames_of(scan, indices)
+
+    def _frames_of(self, scan: VideoScan, wanted: Indices) -> Iterator[tuple[int, Frame]]:
+        if len(wanted) == 0:
+            return
+        if scan.pictures:
+            for index in wanted.tolist():
+                yield index, read_picture(scan.pictures[index], index, self._limits)
+        elif self._frames is not None:
+            for index in wanted.tolist():
+                yield index, self._checked(index, self._frames[index])
+        elif scan.plan is None:
+            yield from self._sequential(wanted, None)
+        else:
+            yield from self._planned_or_sequential(scan.plan, wanted)
+
+    def _planned_or_sequential(self, plan: GopPlan, wanted: Indices) -> Iterator[tuple[int, Frame]]:
+        done = 0
+        for may_seek in (True, False):
+            try:
+                for index, native in self._planned(plan, wanted[done:], may_seek):
+                    done += 1
+                    yield index, self._checked(index, native)
+                break
+            except _SeekMissed:
+                continue  # once more, reading from the start of the file
+        if done < len(wanted):
+            self.cost.fallbacks += 1
+            yield from self._sequential(wanted[done:], plan)
+
+    def _planned(self, plan: GopPlan, wanted: Indices, may_seek: bool) -> Iterator[tuple[int, Any]]:
+        """Wanted frames by the plan; ends early where the decoder does not follow it."""
+        source: _Kept | _FromFile
+        if self._packets is not None:
+            source = _Kept(self._packets)
+        else:
+            self._reopen()
+            source = _FromFile(self._container, self._stream, plan, may_seek)
+        context, decode = self._stream.codec_context, self._stream.decode
+        context.flush_buffers()
+        try:
+            for first, last, indices in plan.segments(wanted):
+                positions = plan.position_of[indices]
+                remaining = list(zip(plan.pts[positions].tolist(), indices.tolist(), strict=True))[::-1]
+                needed, skipping = set(positions.tolist()), False
+                source.go_to(first)
+                for position in range(first, last + 1):
+                    packet = source.read(position)
+                    if packet is None:
+                        return
+                    if plan.skip_nonref and skipping == (position in needed):
+                        skipping = not skipping
+                        context.skip_frame = "NONREF" if skipping else "DEFAULT"
+                    self.cost.packets_decoded += 1
+                    yield from self._matching(decode(packet), remaining)
+                context.skip_frame = "DEFAULT"
+                yield from self._matching(decode(None), remaining)
+                context.flush_buffers()
+                if remaining:
+                    return
+        except av.FFmpegError:
+            return  # the sequential path says what is wrong
+        finally:
+            context.skip_frame = "DEFAULT"
+
+    def _matching(self, natives: Sequence[Any], remaining: list[tuple[int, int]]) -> Iterator[tuple[int, Any]]:
+        """Those of the emitted frames that are wanted next; `remaining` is (pts, index), last first."""
+        self.cost.frames_decoded += len(natives)
+        for native in natives:
+            if remaining and native.pts == remaining[-1][0] and not native.is_corrupt:
+                yield remaining.pop()[1], native
+
+    def _sequential(self, wanted: Indices, plan: GopPlan | None) -> Iterator[tuple[int, Frame]]:
+        """Decodes from the start to the last wanted frame; with a plan, recognises frames by timestamp."""
+        self._reopen()
+        keys = wanted.tolist() if plan is None else plan.pts[plan.position_of[wanted]].tolist()
+        emitted, nth = 0, 0
+        try:
+            for native in self._container.decode(self._stream):
+                self.cost.frames_decoded += 1
+                if (emitted if plan is None else native.pts) == keys[nth]:
+                    yield int(wanted[nth]), self._checked(int(wanted[nth]), native)
+                    nth += 1
+                    if nth == len(keys):
+                        return
+                emitted += 1
+        except av.FFmpegError as error:
+            reason = f"the decoder fails after {emitted} frames ({error.strerror})"
+            raise DecodeError(self.path, reason, int(wanted[nth])) from error
+        reason = f"the decoder emits {emitted} frames, and not the one that was counted here"
+        raise PlanMismatch(self.path, reason, int(wanted[nth]))
+
+    def _checked(self, index: int, native: Any) -> Frame:
+        if native.is_corrupt:
+            raise DecodeError(self.path, "the decoder flags the frame as corrupt", index)
+        self._limits.check_size(self.path, native.width, native.height)
+        return Frame(native, self._to_rgb)
+
+    def _reopen(self) -> None:
+        self.close()
+        self._container, self._stream = open_video(self.path, stream_index=self._stream_index, limits=self._limits)
+        self.cost.opens += 1
+
+
+def frames(scan: VideoScan, wanted: Sequence[int] | Indices) -> Iterator[tuple[int, Frame]]:
+    """The wanted frames of a scanned video; see `Video.frames`."""
+    with Video(scan.path, scan=scan) as video:
+        yield from video.frames(wanted)
+
+
+class _SeekMissed(Exception):
+    """A seek went past its target, or to a packet that the plan does not know."""
+
+
+class _Kept:
+    """Packets that stayed in memory."""
+
+    def __init__(self, packets: list[Any]) -> None:
+        self._packets = packets
+
+    def go_to(self, position: int) -> None:
+        """Nothing to do."""
+
+    def read(self, position: int) -> Any:
+        """The packet at a position in decode order."""
+        return self._packets[position]
+
+
+class _FromFile:
+    """Packets read once more; each must have the timestamp that the plan knows."""
+
+    def __init__(self, container: Any, stream: Any, plan: GopPlan, may_seek: bool) -> None:
+        self._container, self._stream, self._plan, self._may_seek = container, stream, plan, may_seek
+        self._packets: Iterator[Any] = container.demux(stream)
+        self._next = 0
+
+    def go_to(self, position: int) -> None:
+        """Seeks to a start at or before `position` where that saves much reading."""
+        if not self._may_seek or position - self._next <= SEEK_PACKETS:
+            return
+        dts, pts = int(self._plan.dts[position]), int(self._plan.pts[position])
+        self._container.seek(pts if dts == NO_TIMESTAMP else dts, stream=self._stream)
+        packets = self._container.demux(self._stream)
+        packet = next(packets, None)
+        stamp = None if packet is None else packet.pts
+        found = np.flatnonzero(self._plan.pts == stamp).tolist() if stamp is not None else []
+        if len(found) != 1 or found[0] > position:
+            raise _SeekMissed
+        self._packets, self._next = itertools.chain([packet], packets), found[0]
+
+    def read(self, position: int) -> Any:
+        """The packet at a position not yet passed; None where the file is not the one that was scanned."""
+        for packet in self._packets:
+            if packet.pts != self._plan.pts[self._next]:
+                return None
+            self._next += 1
+            if self._next > position:
+                return packet
+        return None

@@ -1,0 +1,119 @@
+"""Frame folders and still images behind the interface of videos."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from reelbank.extract.errors import DecodeError
+from reelbank.extract.video.frame import Frame, frame_of_rgb
+from reelbank.extract.video.opening import Limits
+from reelbank.extract.video.plan import VideoScan
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+def is_pictures(path: Path) -> bool:
+    """Whether a path is a frame folder or a still image by its name."""
+    return path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def scan_pictures(
+    path: Path, *, frame_pattern: str | None, rate_fps: Fraction | float | None, limits: Limits
+) -> VideoScan:
+    """Scans a folder of frames, or one image as a clip of one frame.
+
+    Args:
+        path: folder or image.
+        frame_pattern: file names of the frames: `%d` or `%05d` stands for the frame number, `*` for any
+            text. None takes every image. Files are ordered by the numbers in their names (2 before 10);
+            numbers may be missing.
+        rate_fps: frames per second of a folder; an image lasts one second unless given.
+        limits: as for videos. The size is that of the first frame; later ones are checked when read.
+
+    Raises:
+        DecodeError: no such file, no frame, no rate, not an image, or past a limit.
+    """
+    if not path.exists():
+        raise DecodeError(path, "no such file")
+    files = _frame_files(path, frame_pattern) if path.is_dir() else (path,)
+    if path.is_dir() and rate_fps is None:
+        raise DecodeError(path, "a folder of frames needs its rate; give it in the column rate_fps")
+    rate = Fraction(rate_fps if rate_fps is not None else 1).limit_denominator(100_000)
+    if rate <= 0:
+        raise DecodeError(path, f"{rate_fps = }, expected frames per second above 0")
+    limits.check_frames(path, len(files))
+    limits.check_duration(path, float(len(files) / rate))
+    with _open_image(files[0], limits) as image:
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # orientations with a quarter turn
+        width, height = image.size[::-1] if turned else image.size
+    return VideoScan(
+        path=str(path),
+        num_frames=len(files),
+        times_seconds=np.arange(len(files)) / float(rate),
+        duration_seconds=float(len(files) / rate),
+        width_px=width,
+        height_px=height,
+        rate_fps=rate,
+        pictures=tuple(str(file) for file in files),
+    )
+
+
+def read_picture(path: str | Path, index: int, limits: Limits) -> Frame:
+    """One picture as a frame: 8-bit RGB without alpha, EXIF orientation applied.
+
+    Raises:
+        DecodeError: with the frame index: not an image, cut off, or too large.
+    """
+    try:
+        with _open_image(Path(path), limits) as image:
+            return frame_of_rgb(np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
+    except (OSError, ValueError, SyntaxError) as error:
+        reason = error.reason if isinstance(error, DecodeError) else f"not an image that can be read ({error})"
+        raise DecodeError(path, reason, index) from error
+
+
+def _open_image(path: Path, limits: Limits) -> Image.Image:
+    try:
+        image = Image.open(path)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DecodeError(path, f"not an image that can be read ({error})") from error
+    try:
+        limits.check_size(path, *image.size)
+    except DecodeError:
+        image.close()
+        raise
+    return image
+
+
+def _frame_files(folder: Path, frame_pattern: str | None) -> tuple[Path, ...]:
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
+    if frame_pattern is None:
+        chosen = [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    else:
+        expression = _expression(folder, frame_pattern)
+        chosen = [name for name in names if expression.fullmatch(name)]
+    if not chosen:
+        asked = "image" if frame_pattern is None else f"file that matches {frame_pattern!r}"
+        raise DecodeError(folder, f"no {asked} among {len(names)} files; check the column frame_pattern")
+    return tuple(folder / name for name in sorted(chosen, key=_natural_key))
+
+
+def _expression(folder: Path, frame_pattern: str) -> re.Pattern[str]:
+    """Names may hold any of []!&()#;+ (HMDB51's do): only `%d` and `*` mean something."""
+    if "/" in frame_pattern or "\\" in frame_pattern:
+        raise DecodeError(folder, f"{frame_pattern = } must name files of the folder itself, without a slash")
+    parts = re.split(r"(%0?\d*d|\*)", frame_pattern)
+    text = "".join(
+        ".*" if part == "*" else r"\d+" if re.fullmatch(r"%0?\d*d", part) else re.escape(part) for part in parts
+    )
+    return re.compile(text)
+
+
+def _natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts], name

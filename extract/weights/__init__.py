@@ -1,0 +1,1 @@
+"""Weights of backbones: finding and fetching files, reading checkpoints, calibrating random ones."""

@@ -1,0 +1,1 @@
+"""What a head is trained on: clips, parts, targets, features in memory."""

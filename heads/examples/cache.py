@@ -1,0 +1,203 @@
+"""Clips and features read once for several trainings, in one process or in many.
+
+With a folder, features lie there as .npy files that every process maps: the kernel keeps one copy of them, however
+many processes train. Files appear whole (a folder renamed into place), so whoever needs one first writes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from reelbank.heads.config import TrainConfig
+from reelbank.heads.events import Progress
+from reelbank.heads.examples.clips import ClipTable, Features, load_features, load_table, open_sources
+from reelbank.heads.examples.copies import Copies, other_views, with_views
+from reelbank.heads.examples.normalization import Normalization
+from reelbank.heads.examples.resident import Resident, pooled_copies
+from reelbank.heads.examples.splits import Partition, effective_groups, make_partitions
+from reelbank.heads.models import head_row
+
+_PARTS = ("arrays", "means", "variances")
+
+
+class FeatureCache:
+    """What trainings share. Features are kept as long as somebody uses them, tables as long as the cache lives.
+
+    Args:
+        folder: of the mapped files; None keeps features in this process only.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._tables: dict[tuple[Any, ...], ClipTable] = {}
+        self._parts: dict[tuple[Any, ...], tuple[NDArray[Any], tuple[Partition, ...]]] = {}
+        self._features: WeakValueDictionary[str, Features] = WeakValueDictionary()
+        self._keys: WeakValueDictionary[str, Resident] = WeakValueDictionary()
+
+    def table(self, config: TrainConfig) -> ClipTable:
+        """The clips that `config` can use. Raises what `open_sources` and `load_table` raise."""
+        key = _table_key(config)
+        if key not in self._tables:
+            sources = open_sources(config.store, config.tap)
+            self._tables[key] = load_table(sources, label_column=config.label, join=config.join, view=config.view)
+        return self._tables[key]
+
+    def parts(self, config: TrainConfig) -> tuple[NDArray[Any], tuple[Partition, ...]]:
+        """(groups of the clips, the partitions) of `config`. Raises what `make_partitions` raises."""
+        table = self.table(config)
+        key = (*_table_key(config), config.folds, config.select_on, config.seed)
+        if key not in self._parts:
+            groups = effective_groups(table.groups.tolist(), table.clip_ids.tolist())
+            self._parts[key] = (
+                groups,
+                make_partitions(
+                    splits=table.splits,
+                    labels=table.labels,
+                    groups=groups,
+                    folds=config.folds,
+                    select_on=config.select_on,
+                    seed=config.seed,
+                ),
+            )
+        return self._parts[key]
+
+    def features(self, table: ClipTable, config: TrainConfig, progress: Progress | None = None) -> Features:
+        """The features of `table` as the head of `config` reads them. Raises what `load_features` raises."""
+        steps = head_row(config.head).needs_steps
+        unit_steps = config.normalize == "l2" and not steps
+        key = _digest(
+            *map(str, config.store), *config.tap, config.join, config.view, config.label, steps, config.pool,
+            config.segments, config.train_views, unit_steps,
+        )  # fmt: skip
+        found = self._features.get(key)
+        if found is None:
+
+            def load() -> Features:
+                base = load_features(
+                    table,
+                    needs_steps=steps,
+                    pool=config.pool,
+                    view=config.view,
+                    segments=config.segment_rule(),
+                    unit_steps=unit_steps,
+                    progress=progress,
+                )
+                if config.train_views == "one":
+                    return base
+                return with_views(base, table, config, other_views(config, table))
+
+            found = load() if self._folder is None else self._mapped_features(f"features-{key}", load)
+            self._features[key] = found
+        return found
+
+    def resident(
+        self, features: Features, normalization: Normalization, train: NDArray[np.int64], device: torch.device
+    ) -> Resident:
+        """`features` on `device`, normalised by the training rows `train` that `normalization` was fitted on."""
+        names = [key for key, value in self._features.items() if value is features]
+        if not names:
+            return Resident.load(features, normalization, device)
+        rows = train.tobytes().hex() if normalization.kind == "zscore" else ""
+        key = _digest(*names, normalization.kind, rows, device)
+        found = self._keys.get(key)
+        if found is None:
+            if self._folder is not None and device.type == "cpu" and features.mask.shape[1] == 1:
+                arrays = self._mapped(
+                    f"resident-{key}",
+                    lambda: {k: v.numpy() for k, v in Resident.load(features, normalization, device).arrays.items()},
+                )
+                tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+                found = Resident(arrays=tensors, mask=features.mask, normalization=normalization)
+            else:
+                found = Resident.load(features, normalization, device)
+            self._keys[key] = found
+        return found
+
+    def with_copies(
+        self, resident: Resident, copies: Copies, table: ClipTable, config: TrainConfig, train: NDArray[np.int64]
+    ) -> Resident:
+        """`resident` with the augmented copies of the clips `train`: made at each read, or at once where pooled."""
+        if not copies.augmentations:
+            return resident
+        if head_row(config.head).needs_steps:
+            return replace(resident, copies=copies)
+
+        def make() -> dict[str, NDArray[Any]]:
+            normalization = resident.normalization.to(torch.device("cpu"))
+            made = pooled_copies(copies, table, config, normalization, train)
+            return {key: torch.cat([array.cpu(), made[key]]).numpy() for key, array in resident.arrays.items()}
+
+        if self._folder is None:
+            arrays: Mapping[str, NDArray[Any]] = make()
+        else:
+            names = [key for key, value in self._keys.items() if value is resident]
+            texts = [one.text for one in copies.augmentations]
+            arrays = self._mapped(f"copies-{_digest(*names, *texts, copies.seed, train.tobytes().hex())}", make)
+        tensors = {key: torch.from_numpy(array).to(resident.mask.device) for key, array in arrays.items()}
+        mask = torch.ones(len(next(iter(tensors.values()))), 1, device=resident.mask.device) > 0
+        return replace(resident, arrays=tensors, mask=mask)
+
+    def _mapped_features(self, name: str, load: Callable[[], Features]) -> Features:
+        def parts() -> dict[str, NDArray[Any]]:
+            loaded = load()
+            whole = {"mask": loaded.mask.numpy(), "num_steps": loaded.num_steps}
+            whole["unit_steps"] = np.array(loaded.unit_steps)
+            if loaded.step_index is not None:
+                whole["step_index"] = loaded.step_index.numpy()
+            for part in _PARTS:
+                entries = getattr(loaded, part)
+                whole |= {f"{part}.{key}": np.asarray(values) for key, values in entries.items()}
+            return whole
+
+        found = self._mapped(name, parts)
+
+        def under(part: str) -> dict[str, NDArray[Any]]:
+            return {key.partition(".")[2]: value for key, value in found.items() if key.startswith(f"{part}.")}
+
+        return Features(
+            arrays={key: torch.from_numpy(value) for key, value in under("arrays").items()},
+            mask=torch.from_numpy(found["mask"]),
+            means=under("means"),
+            variances=under("variances"),
+            num_steps=found["num_steps"],
+            step_index=torch.from_numpy(found["step_index"]) if "step_index" in found else None,
+            unit_steps=bool(found["unit_steps"]),
+        )
+
+    def _mapped(self, name: str, make: Callable[[], Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+        assert self._folder is not None
+        folder = self._folder / name
+        if not folder.is_dir():
+            partial = self._folder / f".{name}.{os.getpid()}"
+            partial.mkdir()
+            names = []
+            for number, (key, array) in enumerate(make().items()):
+                np.save(partial / f"{number}.npy", array)
+                names.append(key)
+            (partial / "names").write_text("\n".join(names), encoding="utf-8")
+            try:
+                partial.rename(folder)
+            except OSError:  # another process was first
+                shutil.rmtree(partial)
+        keys = (folder / "names").read_text(encoding="utf-8").split("\n")
+        # Mode "c": torch wants writable memory; a write, which nothing does, would stay in this process.
+        return {key: np.load(folder / f"{number}.npy", mmap_mode="c") for number, key in enumerate(keys)}
+
+
+def _table_key(config: TrainConfig) -> tuple[Any, ...]:
+    return config.store, config.tap, config.label, config.join, config.view
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:24]

@@ -1,0 +1,97 @@
+"""What a guesser who never looks at a video would score: stored beside every metric of a run.
+
+Computed from the actual split (SYSTEMS.md 1.16). Training labels are all a baseline may know, except the oracle.
+Each function returns {metric: value} under the names of `metrics.METRICS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from reelbank.heads.examples.targets import Bins
+from reelbank.heads.judging.metrics import (
+    ClassScores,
+    TargetScores,
+    macro_f1,
+    mean_where_defined,
+    nll_per_clip,
+    top5_hits,
+)
+
+
+def majority_class(train: np.ndarray, truth: np.ndarray, num_classes: int) -> dict[str, float]:
+    """Always the most frequent training class (its top 5: the five most frequent); the first of equals."""
+    if len(truth) == 0:
+        return {}
+    frequency = np.bincount(train, minlength=num_classes).astype(np.float64)
+    constant = ClassScores(probabilities=np.tile(frequency, (len(truth), 1)), truth=truth)
+    return {
+        "accuracy": float((truth == frequency.argmax()).mean()),
+        "top5_accuracy": float(top5_hits(constant).mean()),
+        "macro_f1": macro_f1(truth, constant.predicted),
+    }
+
+
+def uniform_random_class(truth: np.ndarray, num_classes: int) -> dict[str, float]:
+    """A class drawn evenly from the K known ones: the expected value, 1 / K of the clips whose class is known."""
+    if len(truth) == 0:
+        return {}
+    known = float((truth >= 0).mean())
+    return {"accuracy": known / num_classes, "top5_accuracy": known * min(5 / num_classes, 1.0)}
+
+
+def constant_median(train: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Always the median of the training values."""
+    return {"mae": constant_mae(float(np.median(train)), truth)}
+
+
+def constant_mae(constant: float, truth: np.ndarray) -> float:
+    """Mean absolute error of one value for every clip; NaN without clips."""
+    return mean_where_defined(np.abs(truth - constant))
+
+
+def class_mean_oracle(labels: Sequence[str], truth: np.ndarray) -> dict[str, float]:
+    """The mean value of the clip's true class among the clips evaluated: what knowing the class would give."""
+    if len(truth) == 0:
+        return {}
+    numbers = np.unique(np.asarray(labels, dtype=str), return_inverse=True)[1]
+    means = np.bincount(numbers, weights=truth) / np.bincount(numbers)
+    return {"mae": float(np.abs(truth - means[numbers]).mean())}
+
+
+def uniform_random_bin(bin_values: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """A bin drawn evenly: the expected error, mean over clips and bins of |value(n) - y|."""
+    return {"mae": _mean_distance(bin_values, truth)}
+
+
+def random_training_label(train: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """The value of a training clip drawn evenly: the expected error."""
+    return {"mae": _mean_distance(train, truth)}
+
+
+def label_marginal(bins: Bins, train: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """For every clip the mean of the softened training labels as the predicted distribution."""
+    if len(truth) == 0:
+        return {}
+    values, counts = np.unique(train, return_counts=True)
+    marginal = (bins.distributions(values) * (counts / counts.sum())[:, None]).sum(axis=0)
+    scores = TargetScores(
+        probabilities=np.broadcast_to(marginal, (len(truth), len(marginal))),
+        bin_values=bins.values(),
+        truth=truth,
+        labels=bins.distributions(truth),
+    )
+    return {"nll": float(nll_per_clip(scores).mean())}
+
+
+def _mean_distance(guesses: np.ndarray, truth: np.ndarray) -> float:
+    """Mean over all pairs of |guess - y|, by sorted sums: no (guesses x clips) table."""
+    if len(truth) == 0:
+        return float("nan")
+    ordered = np.sort(guesses)
+    sums = np.r_[0.0, np.cumsum(ordered)]
+    below = np.searchsorted(ordered, truth)  # guesses below each y
+    total = truth * below - sums[below] + (sums[-1] - sums[below]) - truth * (len(ordered) - below)
+    return float(total.mean() / len(ordered))

@@ -1,0 +1,281 @@
+"""From predictions to the numbers of a report: metrics with intervals, baselines beside them, and a verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelbank.heads.examples.prepared import Prepared
+from reelbank.heads.examples.targets import class_numbers
+from reelbank.heads.judging import baselines
+from reelbank.heads.judging.intervals import group_numbers, interval
+from reelbank.heads.judging.metrics import CLASS_METRICS, METRICS, TARGET_METRICS, ClassScores, TargetScores, evaluate
+
+# (metric, the baseline that it must beat): what the verdict speaks of.
+HEADLINES = {"label": ("accuracy", "majority_class"), "target": ("mae", "constant_median")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """Predictions of the clips of one split.
+
+    Attributes:
+        rows: positions in the clip table, int64 (n,).
+        folds: fold whose model predicted each clip (n,), -1 without folds.
+        probabilities: {output: (n, K)}.
+    """
+
+    split: str
+    rows: np.ndarray
+    folds: np.ndarray
+    probabilities: Mapping[str, np.ndarray]
+
+
+def pooled(split: str, parts: Sequence[Predictions]) -> Predictions:
+    """The predictions of several folds as one, in the order of the clip table."""
+    rows = np.concatenate([part.rows for part in parts])
+    order = np.argsort(rows, kind="stable")
+    filled = [part for part in parts if len(part.rows)]
+    return Predictions(
+        split=split,
+        rows=rows[order],
+        folds=np.concatenate([part.folds for part in parts])[order],
+        probabilities={
+            name: np.concatenate([part.probabilities[name] for part in filled])[order]
+            for name in (filled[0].probabilities if filled else {})
+        },
+    )
+
+
+def class_scores(prepared: Prepared, predictions: Predictions) -> tuple[ClassScores, np.ndarray] | None:
+    """Scores of the class output and the rows they are of; None where the split cannot be judged by class.
+
+    Clips without a label do not count. A split whose labels training never saw (`unknown`) has no scores.
+    """
+    if prepared.labels is None or "label" not in predictions.probabilities:
+        return None
+    labels = prepared.table.labels[predictions.rows]
+    numbers = class_numbers(labels.tolist(), prepared.labels)
+    if predictions.split == "unknown" or not (numbers >= 0).any():
+        return None
+    labelled = labels != ""
+    scores = ClassScores(probabilities=predictions.probabilities["label"][labelled], truth=numbers[labelled])
+    return scores, predictions.rows[labelled]
+
+
+def target_scores(prepared: Prepared, predictions: Predictions) -> tuple[TargetScores, np.ndarray] | None:
+    """Scores of the target output and the rows they are of; None where no clip of the split has a target."""
+    if prepared.bins is None or "target" not in predictions.probabilities:
+        return None
+    assert prepared.target_values is not None
+    values = prepared.target_values[predictions.rows]
+    known = np.isfinite(values)
+    if not known.any():
+        return None
+    scores = TargetScores(
+        probabilities=predictions.probabilities["target"][known],
+        bin_values=prepared.bins.values(),
+        truth=values[known],
+        labels=prepared.bins.distributions(values[known]),
+        estimate=prepared.config.estimate,
+    )
+    return scores, predictions.rows[known]
+
+
+def split_results(prepared: Prepared, predictions: Predictions, train: np.ndarray) -> dict[str, Any]:
+    """The entry of one split in results.json.
+
+    Args:
+        train: clips whose labels the baselines know: the training part; with folds all known clips.
+    """
+    metrics: dict[str, Any] = {}
+    guesses: dict[str, Any] = {}
+    classes = class_scores(prepared, predictions)
+    if classes is not None and prepared.labels is not None:
+        scores, rows = classes
+        metrics |= {name: _with_interval(prepared, name, scores, rows) for name in CLASS_METRICS}
+        known = class_numbers(prepared.table.labels[train].tolist(), prepared.labels)
+        size = len(prepared.labels)
+        guesses["majority_class"] = baselines.majority_class(known, scores.truth, size)
+        guesses["uniform_random_class"] = baselines.uniform_random_class(scores.truth, size)
+    targets = target_scores(prepared, predictions)
+    if targets is not None and prepared.bins is not None and prepared.target_values is not None:
+        values, rows = targets
+        metrics |= {name: _with_interval(prepared, name, values, rows) for name in TARGET_METRICS}
+        seen = prepared.target_values[train]
+        guesses |= {
+            "constant_median": baselines.constant_median(seen, values.truth),
+            "uniform_random_bin": baselines.uniform_random_bin(prepared.bins.values(), values.truth),
+            "random_training_label": baselines.random_training_label(seen, values.truth),
+            "label_marginal": baselines.label_marginal(prepared.bins, seen, values.truth),
+        }
+        labels = prepared.table.labels[rows]
+        if (labels != "").all():
+            guesses["class_mean_oracle"] = baselines.class_mean_oracle(labels.tolist(), values.truth)
+    return {
+        "num_clips": len(predictions.rows),
+        "num_groups": len(np.unique(prepared.groups[predictions.rows])),
+        "metrics": metrics,
+        "baselines": guesses,
+    }
+
+
+def _with_interval(
+    prepared: Prepared, name: str, scores: ClassScores | TargetScores, rows: np.ndarray
+) -> dict[str, Any]:
+    groups = group_numbers(prepared.groups[rows].tolist())
+    value, low, high = interval(name, scores, groups, seed=prepared.config.seed)
+    metric = METRICS[name]
+    unit = metric.unit
+    if unit == "target":
+        assert prepared.bins is not None
+        unit = prepared.bins.unit
+    return {
+        "value": number(value),
+        "low": number(low),
+        "high": number(high),
+        "higher_is_better": metric.higher_is_better,
+        "unit": unit,
+    }
+
+
+def plain_metrics(prepared: Prepared, predictions: Predictions) -> dict[str, float | None]:
+    """{metric: value} without intervals, for the row of one fold."""
+    values: dict[str, float | None] = {}
+    classes, targets = class_scores(prepared, predictions), target_scores(prepared, predictions)
+    if classes is not None:
+        values |= {name: number(evaluate(name, classes[0])) for name in CLASS_METRICS}
+    if targets is not None:
+        values |= {name: number(evaluate(name, targets[0])) for name in TARGET_METRICS}
+    return values
+
+
+def confusion(prepared: Prepared, predictions: Predictions) -> dict[str, Any] | None:
+    """{labels, counts}: clips by true (rows) and predicted class; labels never seen in training come last."""
+    classes = class_scores(prepared, predictions)
+    if classes is None or prepared.labels is None:
+        return None
+    scores, rows = classes
+    unseen = sorted(set(prepared.table.labels[rows][scores.truth < 0].tolist()))
+    names = [*prepared.labels, *unseen]
+    truth = class_numbers(prepared.table.labels[rows].tolist(), names)
+    counts = np.zeros((len(names), len(names)), dtype=np.int64)
+    np.add.at(counts, (truth, scores.predicted), 1)
+    return {"labels": names, "counts": counts.tolist()}
+
+
+def number(value: float) -> float | None:
+    """JSON has no NaN: undefined is null."""
+    return float(value) if math.isfinite(value) else None
+
+
+def random_weights_warning(prepared: Prepared) -> str:
+    """What every file, page and message of a run on an untrained backbone says; empty for a real one."""
+    names = [s.store.spec.backbone for s in prepared.table.sources if s.store.weights_are_random]
+    if not names:
+        return ""
+    return (
+        f"RANDOM WEIGHTS: {', '.join(sorted(names))} was never trained. This run shows that the pipeline works; "
+        "its numbers say nothing about the backbone."
+    )
+
+
+def unseen_label_notes(prepared: Prepared, predictions: Predictions) -> list[str]:
+    """Sentences about clips of the split that the metrics treat specially."""
+    notes = []
+    classes = class_scores(prepared, predictions)
+    if classes is not None and (unseen := int((classes[0].truth < 0).sum())):
+        notes.append(
+            f"{unseen} clips of {predictions.split!r} have a label that training never saw; they count as wrong."
+        )
+    if prepared.labels is not None and classes is not None and len(classes[1]) < len(predictions.rows):
+        missing = len(predictions.rows) - len(classes[1])
+        notes.append(f"{missing} clips of {predictions.split!r} have no label; class metrics leave them out.")
+    if predictions.split == "unknown" and prepared.labels is not None:
+        known = np.isin(prepared.table.labels[predictions.rows], prepared.labels)
+        if known.any():
+            first = str(prepared.table.labels[predictions.rows][known][0])
+            notes.append(
+                f"{int(known.sum())} clips of 'unknown' have a class that training knows (the first: {first!r}): "
+                "its numbers are not those of unknown classes alone."
+            )
+    if prepared.bins is not None and prepared.target_values is not None:
+        values = prepared.target_values[predictions.rows]
+        if empty := int((~np.isfinite(values)).sum()):
+            notes.append(f"{empty} clips of {predictions.split!r} have no target; its metrics leave them out.")
+        outside = int(((values < prepared.bins.low) | (values > prepared.bins.high)).sum())
+        if outside:
+            notes.append(
+                f"{outside} clips of {predictions.split!r} have a target outside {prepared.bins.low:g} to "
+                f"{prepared.bins.high:g}; no bin can predict them exactly."
+            )
+    return notes
+
+
+def verdict(prepared: Prepared, splits: Mapping[str, Mapping[str, Any]], reported: str) -> str:
+    """Plain sentences: does the head beat the trivial guess, on the reported split and on `unknown`?"""
+    sentences = [random_weights_warning(prepared)]
+    if prepared.config.shuffle_labels:
+        sentences.append("CONTROL: the training labels were shuffled; nothing above a baseline is to be expected.")
+    for split in dict.fromkeys([reported, "unknown"]):
+        for metric, baseline in HEADLINES.values():
+            if split in splits and metric in splits[split]["metrics"]:
+                sentences.append(_compared(splits[split], split, metric, baseline))
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _compared(entry: Mapping[str, Any], split: str, metric: str, baseline: str) -> str:
+    measured = entry["metrics"][metric]
+    value, low, high = measured["value"], measured["low"], measured["high"]
+    guess = entry["baselines"][baseline][metric]
+    unit = f" {measured['unit']}" if metric == "mae" and measured["unit"] else ""
+    shown = f"{split} {metric} {_short(value)}{unit}"
+    other = f"the {baseline.replace('_', ' ')} baseline {_short(guess)}{unit}"
+    better_up = measured["higher_is_better"]
+    if low is None or high is None:
+        ahead = value > guess if better_up else value < guess
+        return f"{shown} is {'better' if ahead else 'not better'} than {other}; too few groups for an interval."
+    shown += f" (95 % interval {_short(low)} to {_short(high)}, {entry['num_groups']} groups)"
+    if (low > guess) if better_up else (high < guess):
+        return f"{shown} beats {other}."
+    if (high < guess) if better_up else (low > guess):
+        return f"{shown} is worse than {other}."
+    return f"{shown} does not clearly beat {other}: the interval contains it."
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def summary_text(directory: Path, results: Mapping[str, Any]) -> str:
+    """results.json as lines for a terminal."""
+    lines = [results["verdict"], ""]
+    for split, entry in results["splits"].items():
+        lines.append(f"{split}: {entry['num_clips']} clips, {entry['num_groups']} groups")
+        for name, measured in entry["metrics"].items():
+            lines.append(f"  {name:<14}{_measured(measured):<40}{_guesses(entry['baselines'], name)}".rstrip())
+    lines += ["", results["selection"]["sentence"], *results["notes"], f"Run: {directory}"]
+    if (directory / "report.html").exists():
+        lines.append(f"Report: {directory / 'report.html'}")
+    return "\n".join(lines)
+
+
+def _measured(measured: Mapping[str, Any]) -> str:
+    if measured["value"] is None:
+        return "undefined"
+    shown = _short(measured["value"])
+    if measured["low"] is not None:
+        shown += f" [{_short(measured['low'])}, {_short(measured['high'])}]"
+    unit = measured["unit"]
+    return shown if unit in ("", "fraction", "correlation") else f"{shown} {unit}"
+
+
+def _guesses(guesses: Mapping[str, Mapping[str, float]], metric: str) -> str:
+    return ", ".join(
+        f"{name.replace('_', ' ')} {_short(values[metric])}" for name, values in guesses.items() if metric in values
+    )

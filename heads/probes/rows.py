@@ -1,0 +1,208 @@
+"""The rows a probe looks at: one vector per clip or per step, with what the manifest says about each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from reelbank.store.reader import Store
+    from reelbank.store.spec import TapSpec
+
+SPATIAL_AXES = frozenset({"height", "patch", "width", "x", "y"})
+"""Axes of a map over which it is averaged, so that its channels become the vector."""
+
+_BLOCK_CLIPS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeRows:
+    """Vectors and their labels; R rows, clips or steps.
+
+    Attributes:
+        vectors: (R, D) float32, normalised.
+        clip_rows: (R,) int64, row of the store each vector belongs to.
+        steps: (R,) int64, step of the clip; -1 where a row is a whole clip.
+        clip_ids, labels, splits, groups: (R,) str arrays; groups never cut (the clip itself where it has none).
+        target: (R,) float64 in target units, NaN where unknown; None where the store has no target.
+        target_name: column of `target`; '' for none.
+        notes: sentences for the report.
+    """
+
+    vectors: NDArray[np.float32]
+    clip_rows: NDArray[np.int64]
+    steps: NDArray[np.int64]
+    clip_ids: NDArray[np.str_]
+    labels: NDArray[np.str_]
+    splits: NDArray[np.str_]
+    groups: NDArray[np.str_]
+    target: NDArray[np.float64] | None
+    target_name: str
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def num_clips(self) -> int:
+        """Clips the rows come from."""
+        return len(np.unique(self.clip_rows))
+
+
+def default_store(folder: Path) -> Path:
+    """The only *.zarr of `folder`. Raises ValueError that lists them where there is none or more than one."""
+    found = sorted(path.name for path in folder.glob("*.zarr") if path.is_dir())
+    if len(found) == 1:
+        return folder / found[0]
+    if not found:
+        raise ValueError(
+            "no store asked and no *.zarr found in this folder; make one with "
+            "`featurize --model M`, or pass --store STORE"
+        )
+    raise ValueError(
+        f"no store asked and {len(found)} found in this folder: {', '.join(found)}; pass --store with one of them"
+    )
+
+
+def load_rows(
+    store: Store,
+    *,
+    tap: str,
+    level: str,
+    view: int,
+    normalize: str,
+    label_column: str,
+    target_column: str | None,
+) -> ProbeRows:
+    """Reads a store for a probe; see ProbeConfig for the arguments.
+
+    Raises:
+        ValueError: a tap without vectors, an unknown column or view, or no clip with features.
+    """
+    rows = store.done_rows()
+    notes = []
+    if left_out := int(store.clips.in_manifest.sum()) - len(rows):
+        notes.append(f"{left_out} clips of the manifest have no features and are left out.")
+    with_view = rows[store.clips.num_views[rows] > view]
+    if len(with_view) < len(rows):
+        notes.append(f"{len(rows) - len(with_view)} clips have no view {view} and are left out.")
+    rows = with_view
+    if not len(rows):
+        raise ValueError(f"{store.path.name} holds no clip with features in view {view}; run featurize on it first")
+    spec = store.spec.tap(tap)
+    vectors, clip_rows, steps = _vectors(store, spec, rows, level, view)
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        clip_id = store.column("clip_id")[clip_rows[np.argmin(finite)]]
+        raise ValueError(
+            f"tap {tap!r} of clip {clip_id!r} holds NaN or Inf; run `reelbank store verify {store.path.name}`"
+        )
+    if not spec.is_vector:
+        notes.append(f"Tap {tap!r} is a map {spec.axes} {spec.shape}: each was averaged over space first.")
+    columns = {name: text_column(store, name)[clip_rows] for name in ("clip_id", "split", "group")}
+    target_name = name_of_target(store, target_column)
+    vectors, note = normalized(vectors, columns["split"] == "train", normalize)
+    return ProbeRows(
+        vectors=vectors,
+        clip_rows=clip_rows,
+        steps=steps,
+        clip_ids=columns["clip_id"],
+        labels=text_column(store, label_column)[clip_rows],
+        splits=columns["split"],
+        groups=_groups(columns["group"], columns["clip_id"]),
+        target=store.column(target_name)[clip_rows] if target_name else None,
+        target_name=target_name,
+        notes=(*notes, *([note] if note else [])),
+    )
+
+
+def normalized(vectors: NDArray[np.float32], train: NDArray[np.bool_], how: str) -> tuple[NDArray[np.float32], str]:
+    """`vectors` (R, D) as asked, and a sentence where the statistics are not those of the training rows.
+
+    zscore: minus the mean and over the standard deviation of the training rows (a constant dimension
+    becomes 0); l2: over the length of the row (a zero row stays zero); none.
+    """
+    if how == "none":
+        return vectors, ""
+    if how == "l2":
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0), ""
+    source = vectors[train] if train.sum() > 1 else vectors
+    mean, spread = source.mean(axis=0, dtype=np.float64), source.std(axis=0, dtype=np.float64)
+    # Below the rounding of the stored fp16 values a spread is noise: it would be blown up to 1.
+    spread[spread <= 1e-6 * np.maximum(np.abs(mean), 1e-6)] = np.inf
+    note = "" if train.sum() > 1 else "No split 'train': the z-score uses the statistics of all rows."
+    return ((vectors - mean) / spread).astype(np.float32), note
+
+
+def _vectors(
+    store: Store, spec: TapSpec, rows: NDArray[np.int64], level: str, view: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """(R, D) float32 with the store row and the step of each."""
+    _require_vectors(store, spec)
+    if level == "clip" and spec.is_vector:
+        return store.mean(spec.name, view)[rows].astype(np.float32), rows, np.full(len(rows), -1)
+    space = tuple(axis for axis, name in enumerate(spec.axes, start=2) if name in SPATIAL_AXES)
+    parts, steps = [], []
+    for start in range(0, len(rows), _BLOCK_CLIPS):
+        features, mask = store.gather(spec.name, rows[start : start + _BLOCK_CLIPS], view)
+        pooled = features.mean(axis=space, dtype=np.float32) if space else features.astype(np.float32)
+        pooled = pooled.reshape(*mask.shape, -1)  # (B, T, D)
+        if level == "clip":
+            parts.append((pooled * mask[..., None]).sum(axis=1) / mask.sum(axis=1)[:, None])
+        else:
+            parts.append(pooled[mask])
+            steps.append(np.nonzero(mask)[1])
+    vectors = np.concatenate(parts)
+    if level == "clip":
+        return vectors, rows, np.full(len(rows), -1)
+    return vectors, np.repeat(rows, store.num_steps[rows]), np.concatenate(steps)
+
+
+def _require_vectors(store: Store, spec: TapSpec) -> None:
+    if spec.is_vector or (spec.dtype.startswith("float") and SPATIAL_AXES & set(spec.axes)):
+        return
+    usable = sorted(
+        tap.name
+        for tap in store.spec.taps
+        if tap.is_vector or (tap.dtype.startswith("float") and SPATIAL_AXES & set(tap.axes))
+    )
+    have = f"taps that can be probed: {', '.join(usable)}" if usable else "this store has no tap that can be probed"
+    raise ValueError(
+        f"tap {spec.name!r} is {spec.dtype} with axes {spec.axes}: a probe needs vectors, or float maps to "
+        f"average over space; {have}"
+    )
+
+
+def text_column(store: Store, name: str) -> NDArray[np.str_]:
+    """A text column of the manifest, one value per row of the store. Raises ValueError for a numeric one."""
+    values = store.column(name)
+    if values.dtype.kind == "f":
+        raise ValueError(f"--label {name}: this column is numeric; pass it as --target {name}")
+    return values.astype(str)
+
+
+def _groups(groups: NDArray[np.str_], clip_ids: NDArray[np.str_]) -> NDArray[np.str_]:
+    from reelbank.heads.examples.splits import effective_groups
+
+    return effective_groups(groups.tolist(), clip_ids.tolist())
+
+
+def name_of_target(store: Store, asked: str | None) -> str:
+    """The target column to read: the store's first where None was asked, '' for 'none' or where there is none.
+
+    Raises ValueError that lists the store's targets where the one asked is not there.
+    """
+    if asked == "none":
+        return ""
+    if asked is None:
+        return store.target_names[0] if store.target_names else ""
+    if asked not in store.target_names:
+        have = ", ".join(sorted(store.target_names)) or "none"
+        raise ValueError(f"--target {asked}: {store.path.name} has no such target; its targets: {have}")
+    return asked

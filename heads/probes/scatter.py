@@ -1,0 +1,182 @@
+"""The interactive map of a probe: points that show their clip's thumbnail and names under the pointer."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reelbank.heads.reports.drawing import GREY, MAX_CLASSES, PALETTE
+from reelbank.heads.reports.html import Script
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from reelbank.heads.probes.rows import ProbeRows
+    from reelbank.store.reader import Store
+
+MAX_POINTS = 20_000
+"""Points on the interactive map; of more rows a seeded sample is shown, and the page says so."""
+
+MAX_THUMBNAILS = 2_000
+"""Points that carry a picture: about 3 kB each in the page."""
+
+_CHARACTERS = {
+    "square": "■", "triangle": "▲", "diamond": "◆", "inverted_triangle": "▼", "plus": "✚", "x": "✖", "hex": "⬢",
+}  # fmt: skip
+_BOKEH_MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "plus", "x", "hex")
+_JPEG_QUALITY = 65
+
+# One string per field: bokeh escapes every @value, and leaves the image out where there is none.
+_TOOLTIP = (
+    '<div style="font:13px system-ui;max-width:220px;overflow-wrap:anywhere">'
+    '<img src="@thumbnail" width="144" height="108" style="display:@shown"><br>'
+    "<b>@clip_id</b><br>@label · @split@more</div>"
+)
+
+_START = Script(
+    text="""
+"use strict";
+(async () => {
+  const place = document.getElementById("scatter");
+  const item = JSON.parse(document.getElementById("scatter-data").textContent);
+  await Bokeh.embed.embed_item(item, "scatter");
+  const canvases = (root) => [...root.querySelectorAll("*")].reduce(
+    (sum, node) => sum + (node.tagName === "CANVAS") + (node.shadowRoot ? canvases(node.shadowRoot) : 0), 0);
+  const settle = () => {
+    const count = canvases(place);
+    if (count === 0) { requestAnimationFrame(settle); return; }
+    place.dataset.canvases = count;
+    place.dataset.points = place.dataset.expected;
+  };
+  settle();
+})();
+"""
+)
+
+
+@cache
+def _bokeh() -> Script:
+    from bokeh.resources import Resources
+
+    # The core alone: widgets, tables, WebGL and MathJax would triple the page.
+    return Script(text="\n".join(Resources(mode="inline", components=["bokeh"]).js_raw))
+
+
+def scripts() -> tuple[Script, ...]:
+    """What the page must run: bokeh itself, then the start of the map."""
+    return _bokeh(), _START
+
+
+def item(
+    store: Store, rows: ProbeRows, coordinates: NDArray[np.floating], *, seed: int = 0
+) -> tuple[dict[str, Any], int]:
+    """The map as bokeh JSON, and how many points it shows."""
+    from bokeh.core.types import ID
+    from bokeh.embed import json_item
+    from bokeh.models import ColumnDataSource, HoverTool
+    from bokeh.plotting import figure
+
+    chosen = np.arange(len(rows))
+    if len(rows) > MAX_POINTS:
+        chosen = np.sort(np.random.default_rng(seed).choice(len(rows), MAX_POINTS, replace=False))
+    source = ColumnDataSource(_columns(store, rows, coordinates, chosen))
+    plot = figure(
+        height=560,
+        sizing_mode="stretch_width",
+        tools="pan,wheel_zoom,box_zoom,reset",
+        active_scroll=None,
+        match_aspect=True,
+        toolbar_location="above",
+        output_backend="canvas",
+    )
+    plot.axis.visible = False
+    plot.grid.visible = False
+    size = float(np.clip(260 / np.sqrt(len(chosen)), 4, 9))
+    plot.scatter(
+        "x",
+        "y",
+        source=source,
+        size=size,
+        marker="marker",
+        fill_color="color",
+        line_color="color",
+        fill_alpha="fill",
+        line_width=1.2,
+        name="points",
+    )
+    plot.add_tools(HoverTool(tooltips=_TOOLTIP, limit=1))
+    # Through text and back: bokeh's encoder turns arrays into plain JSON.
+    return json.loads(json.dumps(json_item(plot, ID("scatter")))), len(chosen)
+
+
+def legend(labels: NDArray[np.str_]) -> list[tuple[str, str, str]]:
+    """(class name, colour, mark as a character) of the map's classes, by name; past 64 the rarest are grey."""
+    styles = _styles(labels)
+    names = sorted(set(labels.tolist()))
+    return [(name, styles[name][0], _CHARACTERS.get(styles[name][1], "●")) for name in names]
+
+
+def _styles(labels: NDArray[np.str_]) -> dict[str, tuple[str, str]]:
+    names, counts = np.unique(labels, return_counts=True)
+    shown = sorted(names[np.argsort(-counts, kind="stable")[:MAX_CLASSES]].tolist())
+    styles = dict.fromkeys(names.tolist(), (GREY, "dot"))
+    return styles | {name: (PALETTE[i % 8], _BOKEH_MARKERS[i // 8]) for i, name in enumerate(shown)}
+
+
+def _columns(
+    store: Store, rows: ProbeRows, coordinates: NDArray[np.floating], chosen: NDArray[np.int64]
+) -> dict[str, list[Any]]:
+    styles = _styles(rows.labels)
+    labels = rows.labels[chosen].tolist()
+    unknown = rows.splits[chosen] == "unknown"
+    thumbnails = _thumbnails(store, rows.clip_rows[chosen])
+    more = ["" if step < 0 else f" · step {step}" for step in rows.steps[chosen].tolist()]
+    if rows.target is not None:
+        values = rows.target[chosen].tolist()
+        more = [
+            text if value != value else f"{text} · {rows.target_name} {value:.4g}"
+            for text, value in zip(more, values, strict=True)
+        ]
+    return {
+        "x": np.round(coordinates[chosen, 0], 3).tolist(),
+        "y": np.round(coordinates[chosen, 1], 3).tolist(),
+        "clip_id": rows.clip_ids[chosen].tolist(),
+        "label": [label or "(no label)" for label in labels],
+        "split": [split or "(no split)" for split in rows.splits[chosen].tolist()],
+        "more": more,
+        "color": [styles[label][0] for label in labels],
+        "marker": [styles[label][1] for label in labels],
+        "fill": np.where(unknown, 0.0, 0.75).tolist(),
+        "thumbnail": thumbnails,
+        "shown": ["inline" if text else "none" for text in thumbnails],
+    }
+
+
+def _thumbnails(store: Store, clip_rows: NDArray[np.int64]) -> list[str]:
+    """One data URI per point, '' where the clip has no picture or the page's share is used up."""
+    texts: dict[int, str] = {}
+    carrying = set(np.linspace(0, len(clip_rows) - 1, min(len(clip_rows), MAX_THUMBNAILS)).astype(int).tolist())
+    result = []
+    for place, row in enumerate(clip_rows.tolist()):
+        if place not in carrying:
+            result.append("")
+            continue
+        if row not in texts:
+            texts[row] = _data_uri(store.thumbnail(row))
+        result.append(texts[row])
+    return result
+
+
+def _data_uri(rgb: NDArray[np.uint8]) -> str:
+    from PIL import Image
+
+    if not rgb.any():
+        return ""
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, format="JPEG", quality=_JPEG_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,345 @@
+"""The figures of probes and training runs, made of plain arrays and a `Heading` that says what they are of.
+
+Random weights are said on the picture itself, because a picture travels without its page. Colours are those
+of Okabe and Ito (2008), which stay apart for colour-blind readers; classes past the eighth also change the
+marker. `reelbank.heads.reports.drawing` holds what the figures share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reelbank.heads.reports.drawing import (
+    GREY,
+    MARKERS,
+    MAX_CLASSES,
+    PALETTE,
+    Heading,
+    clean_axes,
+    cycle,
+    density,
+    integer_ticks,
+    map_axes,
+    name_text,
+    new_figure,
+    png,
+    point_size,
+    split_order,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+__all__ = [
+    "Heading",
+    "class_counts",
+    "cluster_sizes",
+    "confusion_matrix",
+    "learning_curves",
+    "png",
+    "predicted_vs_true",
+    "scatter_by_class",
+    "scatter_by_value",
+    "target_distribution",
+]
+
+_LEGEND_ROWS = 32
+
+
+def scatter_by_class(
+    coordinates: NDArray[np.floating],
+    labels: Sequence[str],
+    splits: Sequence[str],
+    *,
+    title: str,
+    heading: Heading,
+) -> Figure:
+    """Points (n, 2) coloured by class; clips of split 'unknown' hollow. Past 64 classes the rarest are grey."""
+    from matplotlib.lines import Line2D
+
+    names, counts = np.unique(np.asarray(labels, dtype=str), return_counts=True)
+    shown = sorted(names[np.argsort(-counts, kind="stable")[:MAX_CLASSES]])
+    figure = new_figure(7.6 + 1.7 * -(-len(shown) // _LEGEND_ROWS), 6.6, title, heading)
+    axes = figure.subplots()
+    unknown = np.asarray(splits, dtype=str) == "unknown"
+    of_class = np.asarray(labels, dtype=str)
+    size = point_size(len(coordinates))
+    handles: list[Line2D] = []
+    parts = [(name_text(name), of_class == name, PALETTE[i % 8], MARKERS[i // 8]) for i, name in enumerate(shown)]
+    if len(shown) < len(names):
+        parts.append((f"{len(names) - len(shown)} rarer classes", ~np.isin(of_class, shown), GREY, "."))
+    for text, mask, color, marker in parts:
+        for hollow in (False, True):
+            points = coordinates[mask & (unknown == hollow)]
+            face = "none" if hollow else color
+            axes.scatter(
+                points[:, 0],
+                points[:, 1],
+                s=size * (1.6 if hollow else 1),
+                marker=marker,
+                facecolors=face,
+                edgecolors=color if hollow else "white",
+                linewidths=0.9 if hollow else 0.25,
+                alpha=0.9,
+            )
+        hollow = bool(unknown[mask].all())
+        face = "none" if hollow else color
+        handles.append(Line2D([], [], marker=marker, color=color, markerfacecolor=face, linestyle="", label=text))
+    if unknown.any():
+        handles.append(
+            Line2D(
+                [], [], marker="o", color="#555555", markerfacecolor="none", linestyle="", label="hollow: unknown split"
+            )
+        )
+    figure.legend(
+        handles=handles,
+        loc="outside right center",  # beside the title there is no room for it
+        fontsize=8 if len(handles) <= _LEGEND_ROWS else 7,
+        ncols=-(-len(handles) // (_LEGEND_ROWS + 1)),
+        frameon=False,
+        handletextpad=0.2,
+        columnspacing=0.8,
+    )
+    map_axes(axes)
+    return figure
+
+
+def scatter_by_value(
+    coordinates: NDArray[np.floating],
+    values: NDArray[np.floating],
+    splits: Sequence[str],
+    *,
+    value_name: str,
+    title: str,
+    heading: Heading,
+) -> Figure:
+    """Points (n, 2) coloured by a number with a colour bar; rows without a number are small and grey."""
+    figure = new_figure(8.2, 6.6, title, heading)
+    axes = figure.subplots()
+    known = np.isfinite(values)
+    unknown = np.asarray(splits, dtype=str) == "unknown"
+    size = point_size(len(coordinates))
+    axes.scatter(coordinates[~known, 0], coordinates[~known, 1], s=size / 2, color=GREY, alpha=0.5, linewidths=0)
+    limits = {"vmin": values[known].min(), "vmax": values[known].max()} if known.any() else {}
+    for hollow in (False, True):
+        mask = known & (unknown == hollow)
+        if not mask.any():
+            continue
+        marker = "D" if hollow else "o"
+        label = "split unknown" if hollow else "known splits"
+        drawn = axes.scatter(
+            coordinates[mask, 0],
+            coordinates[mask, 1],
+            c=values[mask],
+            s=size,
+            marker=marker,
+            cmap="viridis",
+            linewidths=0.6 if hollow else 0,
+            edgecolors="black" if hollow else "none",
+            label=label,
+            **limits,
+        )
+    if known.any():
+        figure.colorbar(drawn, ax=axes, label=name_text(value_name), shrink=0.8)
+    if unknown.any():
+        axes.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, -0.07), ncols=2)
+    map_axes(axes)
+    return figure
+
+
+def cluster_sizes(
+    sizes: NDArray[np.integer], purities: NDArray[np.floating], *, majority_share: float, heading: Heading
+) -> Figure:
+    """Cluster sizes from the largest to the smallest, and how pure the clusters are.
+
+    Args:
+        sizes: (K,) rows of each cluster.
+        purities: (K,) share of the commonest label in each cluster, in [0, 1]; NaN for an empty one.
+        majority_share: share of the commonest label in all rows: what a cluster of random rows tends to.
+    """
+    figure = new_figure(10, 4.4, f"k-means: {len(sizes)} clusters, size and purity", heading)
+    left, right = figure.subplots(1, 2)
+    ordered = np.sort(sizes)[::-1]
+    left.bar(np.arange(1, len(sizes) + 1), ordered, width=1.0 if len(sizes) > 40 else 0.8, color=PALETTE[0])
+    left.set(xlabel="cluster, from the largest", ylabel="rows")
+    integer_ticks(left.yaxis)
+    filled = np.isfinite(purities)
+    right.hist(
+        purities[filled],
+        bins=np.linspace(0, 1, 21).tolist(),
+        weights=sizes[filled],
+        color=PALETTE[2],
+        edgecolor="white",
+    )
+    right.axvline(majority_share, color=PALETTE[3], linestyle="--", linewidth=1.5)
+    right.annotate(
+        f"commonest label of all rows: {majority_share:.2f}",
+        (majority_share, 1.01),
+        xycoords=("data", "axes fraction"),
+        color=PALETTE[3],
+        fontsize=8,
+        ha="left" if majority_share < 0.5 else "right",
+    )
+    right.set(xlabel="share of the commonest label in the cluster", ylabel="rows in such clusters", xlim=(0, 1))
+    for axes in (left, right):
+        clean_axes(axes)
+    return figure
+
+
+def confusion_matrix(counts: NDArray[np.integer], labels: Sequence[str], *, title: str, heading: Heading) -> Figure:
+    """True classes as rows, predicted as columns (K, K); colour is the share of the row, text the count."""
+    num = len(labels)
+    side = min(3.4 + 0.34 * num, 15.0)
+    figure = new_figure(side + 1.3, side + 0.6, title, heading)
+    axes = figure.subplots()
+    table = np.asarray(counts, dtype=np.float64)
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(drawn, ax=axes, label="share of the true class", shrink=0.7)
+    small = 8 if num <= 30 else 6
+    axes.set_xticks(range(num), [name_text(name) for name in labels], rotation=90 if num > 6 else 30, fontsize=small)
+    if num <= 6:
+        for tick in axes.get_xticklabels():
+            tick.set_horizontalalignment("right")
+    axes.set_yticks(range(num), [name_text(name) for name in labels], fontsize=small)
+    axes.set(xlabel="predicted", ylabel="true")
+    if num <= 30:
+        for row, column in zip(*np.nonzero(table), strict=True):
+            color = "white" if shares[row, column] > 0.55 else "black"
+            axes.text(column, row, f"{table[row, column]:.0f}", ha="center", va="center", fontsize=small, color=color)
+    return figure
+
+
+def learning_curves(epochs: Sequence[Mapping[str, Any]], *, heading: Heading) -> Figure:
+    """Loss, accuracy and MAE per epoch, one thin line per fold; a dot marks each fold's best epoch.
+
+    Args:
+        epochs: rows of `metrics.jsonl` (see `reelbank.heads.runs.run`).
+    """
+    panels = [("loss", {"train": "train_loss", "validation": "val_loss"})]
+    if any(row.get("val_accuracy") is not None for row in epochs):
+        panels.append(("accuracy", {"validation": "val_accuracy"}))
+    if any(row.get("val_mae") is not None for row in epochs):
+        panels.append(("MAE (target units)", {"validation": "val_mae"}))
+    figure = new_figure(4.6 * len(panels) + 0.6, 4.2, "Learning curves", heading)
+    folds = sorted({-1 if row.get("fold") is None else int(row["fold"]) for row in epochs})
+    for axes, (name, series) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
+        for fold in folds:
+            rows = [row for row in epochs if (-1 if row.get("fold") is None else int(row["fold"])) == fold]
+            best = [row for row in rows if row.get("best")]
+            for color, (label, key) in zip((PALETTE[0], PALETTE[3]), series.items(), strict=False):
+                color = PALETTE[3] if label == "validation" else color
+                points = [(row["epoch"], row[key]) for row in rows if row.get(key) is not None]
+                if not points:
+                    continue
+                x, y = zip(*points, strict=True)
+                single = fold == folds[0]
+                axes.plot(x, y, color=color, label=label if single else None, **_line(len(folds), len(points)))
+                if label == "validation" and best and best[-1].get(key) is not None:
+                    axes.plot(
+                        best[-1]["epoch"],
+                        best[-1][key],
+                        "o",
+                        color=color,
+                        markeredgecolor="black",
+                        markersize=6,
+                        label="best epoch" if single else None,
+                    )
+        axes.set(xlabel="epoch", ylabel=name)
+        integer_ticks(axes.xaxis)
+        axes.legend(fontsize=8, frameon=False)
+        clean_axes(axes)
+    return figure
+
+
+def predicted_vs_true(
+    groups: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]],
+    *,
+    target_name: str,
+    unit: str,
+    heading: Heading,
+) -> Figure:
+    """Predicted against true values, and both distributions, for each split on common axes.
+
+    Args:
+        groups: split -> (true (n,), predicted (n,)) in target units; pairs with a NaN are left out.
+        unit: of the target; '' for none.
+    """
+    name = f"{target_name} ({unit})" if unit else target_name
+    # One split: both panels side by side; several: one column each.
+    columns, width = (2, 9.2) if len(groups) < 2 else (len(groups), 4.6 * len(groups))
+    height = 4.4 if len(groups) < 2 else 7.6
+    figure = new_figure(width, height, f"Predicted and true {name_text(name)}", heading)
+    panels = np.ravel(figure.subplots(1 if len(groups) < 2 else 2, columns))
+    everything = np.concatenate([np.concatenate(pair) for pair in groups.values()] or [np.zeros(1)])
+    everything = everything[np.isfinite(everything)]
+    low, high = (everything.min(), everything.max()) if len(everything) else (0.0, 1.0)
+    margin = 0.04 * (high - low) or 1.0
+    low, high = low - margin, high + margin
+    for column, (split, (true, predicted)) in enumerate(groups.items()):
+        keep = np.isfinite(true) & np.isfinite(predicted)
+        true, predicted = true[keep], predicted[keep]
+        top, bottom = panels[column], panels[column + max(1, len(groups))]
+        top.plot([low, high], [low, high], color=GREY, linewidth=1, zorder=0)
+        top.scatter(true, predicted, s=point_size(len(true)), color=PALETTE[0], alpha=0.6, linewidths=0)
+        top.set(xlim=(low, high), ylim=(low, high), xlabel="true", ylabel="predicted", aspect="equal")
+        top.set_title(f"{name_text(split)} (n = {len(true)})", fontsize=10)
+        for values, color, label in ((true, PALETTE[2], "true"), (predicted, PALETTE[3], "predicted")):
+            density(bottom, values, low, high, color, label)
+        bottom.set(xlim=(low, high), xlabel=name_text(name), ylabel="density")
+        bottom.legend(fontsize=8, frameon=False)
+        clean_axes(top)
+        clean_axes(bottom)
+    return figure
+
+
+def class_counts(labels: Sequence[str], splits: Sequence[str], *, heading: Heading) -> Figure:
+    """Clips of each class, stacked by split; past 64 classes only the commonest."""
+    names, totals = np.unique(np.asarray(labels, dtype=str), return_counts=True)
+    order = np.argsort(-totals, kind="stable")[:MAX_CLASSES][::-1]
+    split_names = split_order(splits)
+    title = "Clips per class and split" + (f" ({len(order)} commonest)" if len(order) < len(names) else "")
+    figure = new_figure(8.0, 1.9 + 0.22 * len(order), title, heading)
+    axes = figure.subplots()
+    of_class, of_split = np.asarray(labels, dtype=str), np.asarray(splits, dtype=str)
+    left = np.zeros(len(order))
+    for color, split in zip(cycle(len(split_names)), split_names, strict=True):
+        width = np.array([np.sum((of_class == names[i]) & (of_split == split)) for i in order])
+        axes.barh(range(len(order)), width, left=left, color=color, label=name_text(split) or "(none)", height=0.8)
+        left += width
+    axes.set_yticks(range(len(order)), [name_text(names[i]) for i in order], fontsize=8)
+    axes.set(xlabel="clips", ylim=(-0.6, len(order) - 0.4))
+    integer_ticks(axes.xaxis)
+    axes.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(split_names))
+    clean_axes(axes)
+    return figure
+
+
+def target_distribution(values: NDArray[np.floating], splits: Sequence[str], *, name: str, heading: Heading) -> Figure:
+    """Histogram of a numeric target, one outline per split, on common bins; NaN rows are left out."""
+    figure = new_figure(8.0, 4.2, f"Distribution of {name_text(name)}", heading)
+    axes = figure.subplots()
+    of_split = np.asarray(splits, dtype=str)
+    finite = np.isfinite(values)
+    edges = np.histogram_bin_edges(values[finite] if finite.any() else np.zeros(1), bins=30).tolist()
+    split_names = split_order(splits)
+    for color, split in zip(cycle(len(split_names)), split_names, strict=True):
+        part = values[finite & (of_split == split)]
+        if not len(part):
+            continue
+        label = f"{name_text(split) or '(none)'} (n = {len(part)})"
+        axes.hist(part, bins=edges, histtype="stepfilled", alpha=0.15, color=color)
+        axes.hist(part, bins=edges, histtype="step", linewidth=1.6, color=color, label=label)
+    axes.set(xlabel=name_text(name), ylabel="clips")
+    axes.legend(fontsize=8, frameon=False)
+    clean_axes(axes)
+    return figure
+
+
+def _line(num_folds: int, num_points: int) -> dict[str, Any]:
+    style: dict[str, Any] = {"linewidth": 1.6 if num_folds == 1 else 0.9, "alpha": 1 if num_folds == 1 else 0.7}
+    return style | ({"marker": "."} if num_points == 1 else {})

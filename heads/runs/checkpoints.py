@@ -1,0 +1,201 @@
+"""Weights on disk: safetensors with a JSON header, so that a file from a stranger can hold numbers only.
+
+`best.safetensors` is a predictor; `last.safetensors` is where a training stands. Both are replaced atomically.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from reelbank.heads.config import TrainConfig
+from reelbank.heads.errors import TrainingError
+from reelbank.heads.examples.normalization import Normalization
+from reelbank.heads.examples.targets import Bins
+from reelbank.heads.models import HeadShape, build_head
+from reelbank.heads.training.trainer import Progression, Trainer
+
+HEADER = "reelbank"
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Replaces `path` by a safetensors file with `header` as JSON under the key `reelbank`."""
+    temporary = path.with_name(f".{path.name}.part")
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(plain, temporary, metadata={HEADER: json.dumps(header, sort_keys=True)})
+    temporary.replace(path)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors, header) of a file that `write_tensors` wrote. Raises TrainingError if it is not one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[HEADER])
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (no mapping)
+    except FileNotFoundError:
+        raise TrainingError(f"{path} is missing: this run has no checkpoint of that kind") from None
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise TrainingError(f"{path} is not a checkpoint of reelbank: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """A trained head with all that is needed to apply it to another store.
+
+    Attributes:
+        labels: class names in the order of the logits, None without a class output.
+        bins: of the target output, None without one.
+        segments: rule of the segments that it reads (`TrainConfig.segments`).
+        estimate: the value that a distribution over the bins stands for (`TrainConfig.estimate`).
+        unit_steps: whether it reads means of steps that were divided by their length (`Features.unit_steps`).
+        sources: for each store of the training: {"spec": its FeatureSpec as JSON, "keys": {key: tap}}.
+    """
+
+    head_name: str
+    options: Mapping[str, Any]
+    shape: HeadShape
+    labels: tuple[str, ...] | None
+    bins: Bins | None
+    pool: str
+    normalization: Normalization
+    sources: tuple[Mapping[str, Any], ...]
+    head: nn.Module
+    segments: str | None = None
+    estimate: str = "argmax"
+    unit_steps: bool = False
+
+    def save(self, path: Path) -> None:
+        """Writes the predictor to `path`."""
+        tensors = {f"head.{name}": value for name, value in self.head.state_dict().items()}
+        for key in self.normalization.mean:
+            tensors[f"normalisation.{key}.mean"] = self.normalization.mean[key]
+            tensors[f"normalisation.{key}.scale"] = self.normalization.scale[key]
+        header = {
+            "format_version": 1,
+            "head": self.head_name,
+            "options": dict(self.options),
+            "shape": self.shape.to_json(),
+            "labels": None if self.labels is None else list(self.labels),
+            "bins": None if self.bins is None else self.bins.to_json(),
+            "pool": self.pool,
+            "segments": self.segments,
+            "estimate": self.estimate,
+            "unit_steps": self.unit_steps,
+            "normalize": self.normalization.kind,
+            "sources": [dict(source) for source in self.sources],
+        }
+        write_tensors(path, tensors, header)
+
+    @classmethod
+    def load(cls, path: Path) -> Predictor:
+        """The predictor in `path`, on the CPU. Raises TrainingError if it is damaged or of another version."""
+        tensors, header = read_tensors(path)
+        if header.get("format_version") != 1:
+            raise TrainingError(f"{path} has format {header.get('format_version')}, this version reads format 1")
+        shape = HeadShape(**header["shape"])
+        head = build_head(header["head"], shape, header["options"])
+        try:
+            head.load_state_dict(_under(tensors, "head."))
+        except RuntimeError as error:
+            raise TrainingError(f"{path}: the weights do not fit head {header['head']!r}: {error}") from error
+        statistics = {
+            kind: {key: tensors[f"normalisation.{key}.{kind}"] for key in shape.taps}
+            if header["normalize"] == "zscore"
+            else {}
+            for kind in ("mean", "scale")
+        }
+        return cls(
+            head_name=header["head"],
+            options=header["options"],
+            shape=shape,
+            labels=None if header["labels"] is None else tuple(header["labels"]),
+            bins=None if header["bins"] is None else Bins.from_json(header["bins"]),
+            pool=header["pool"],
+            segments=header.get("segments"),
+            estimate=header.get("estimate", "argmax"),
+            unit_steps=header.get("unit_steps", False),
+            normalization=Normalization(kind=header["normalize"], **statistics),
+            sources=tuple(header["sources"]),
+            head=head,
+        )
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def save_progress(path: Path, trainer: Trainer) -> None:
+    """Writes where `trainer` stands after whole epochs: weights, best weights, optimiser and schedule."""
+    state = trainer.state
+    tensors = {f"head.{name}": value for name, value in trainer.head.state_dict().items()}
+    tensors |= {f"best.{name}": value for name, value in state.best_weights.items()}
+    for index, entries in trainer.optimizer.state_dict()["state"].items():
+        for name, value in entries.items():
+            if value is not None:
+                tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
+    header = {
+        "epoch": state.epoch,
+        "best_epoch": state.best_epoch,
+        "best_loss": state.best_loss,
+        "last_loss": state.last_loss,
+        "stopped_early": state.stopped_early,
+        "learning_rates": [group["lr"] for group in trainer.optimizer.param_groups],
+        "schedule": None if trainer.schedule is None else _plain_state(trainer.schedule.state_dict()),
+    }
+    write_tensors(path, tensors, header)
+
+
+def saved_epoch(path: Path) -> int:
+    """Epochs done when `save_progress` wrote `path`; 0 if it does not exist."""
+    if not path.exists():
+        return 0
+    return int(read_tensors(path)[1]["epoch"])
+
+
+def _plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a schedule's state; the rest is made again by its constructor."""
+    return {name: value for name, value in state.items() if isinstance(value, int | float | list)}
+
+
+def load_progress(path: Path, trainer: Trainer, config: TrainConfig) -> None:
+    """Puts `trainer` where `save_progress` left another of the same job; `config.epochs` may have grown.
+
+    Raises:
+        TrainingError: the file is damaged, or its weights are not laid out as those of this version.
+    """
+    tensors, header = read_tensors(path)
+    try:
+        trainer.head.load_state_dict(_under(tensors, "head."))
+    except RuntimeError as error:
+        raise TrainingError(
+            f"{path}: the weights do not fit head {config.head!r}, perhaps another version wrote them; train the run "
+            f"again with --overwrite in place of --resume: {error}"
+        ) from error
+    optimizer_state: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under(tensors, "optimizer.").items():
+        index, entry = name.split(".", 1)
+        optimizer_state.setdefault(int(index), {})[entry] = value
+    whole = trainer.optimizer.state_dict()
+    for group, rate in zip(whole["param_groups"], header["learning_rates"], strict=True):
+        group["lr"] = rate
+    trainer.optimizer.load_state_dict({"state": optimizer_state, "param_groups": whole["param_groups"]})
+    if trainer.schedule is not None:
+        trainer.schedule.load_state_dict(header["schedule"])
+    device = trainer.job.device
+    trainer.state = Progression(
+        epoch=header["epoch"],
+        best_epoch=header["best_epoch"],
+        best_loss=header["best_loss"],
+        last_loss=header["last_loss"],
+        stopped_early=header["stopped_early"],
+        finished=header["stopped_early"] or header["epoch"] >= config.epochs,
+        best_weights={name: value.to(device) for name, value in _under(tensors, "best.").items()},
+    )

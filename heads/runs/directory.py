@@ -1,0 +1,197 @@
+"""The files of a run directory: where it lies, how they are written. Their content is described in run.py."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from reelbank.heads.config import TrainConfig
+from reelbank.heads.errors import TrainingError
+from reelbank.heads.examples.prepared import Prepared
+from reelbank.heads.examples.targets import Bins
+from reelbank.heads.judging.evaluation import Predictions
+from reelbank.heads.judging.metrics import point_estimate
+
+# Fields that may differ between a run and its resumption: they change where and how long, not the numbers.
+FREE_FIELDS = (
+    *("run", "overwrite", "resume", "epochs", "device", "threads", "checkpoint_seconds", "report", "store"),
+    *("sweep", "repeats", "stepwise", "sweep_by", "executor", "workers", "markdown", "latex"),
+)
+
+
+def open_directory(config: TrainConfig) -> Path:
+    """Makes the directory of a new run, or finds the one to resume.
+
+    Raises:
+        TrainingError: --run names a directory that is not empty (without --overwrite or --resume), one that holds
+            no run (with them), or a run of another configuration (with --resume).
+    """
+    if config.run is None:
+        return _free_directory(config)
+    directory = config.run
+    is_run = (directory / "config.json").is_file()
+    if config.resume:
+        if not is_run:
+            raise TrainingError(f"--resume: {directory} holds no run (no config.json); leave --resume out to start one")
+        refuse_other_config(directory, config)
+        return directory
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        if not config.overwrite:
+            raise TrainingError(f"--run {directory} exists; pass --resume, --overwrite or another directory")
+        if not is_run:
+            raise TrainingError(f"--overwrite: {directory} holds no run (no config.json), so it is not removed")
+        shutil.rmtree(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _free_directory(config: TrainConfig) -> Path:
+    name = "+".join(path.stem for path in config.store)
+    number = 1
+    while True:
+        directory = Path("runs") / f"{name}-{config.head}-{config.loss}-{number}"
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return directory
+
+
+def refuse_other_config(directory: Path, config: TrainConfig) -> None:
+    """Raises TrainingError if `directory` holds a run of another configuration than `config`, naming the fields."""
+    stored = read_json(directory / "config.json")["config"]
+    asked = config.to_json()
+    # A run of an earlier version lacks newer fields: it was trained with their defaults.
+    defaults = TrainConfig(store=config.store).to_json()
+    names = [name for name in asked if name not in FREE_FIELDS and stored.get(name, defaults[name]) != asked[name]]
+    if names:
+        lines = [f"  {name}: the run has {stored.get(name)!r}, asked {asked[name]!r}" for name in names]
+        raise TrainingError(
+            f"--resume: {directory} was trained with other options:\n" + "\n".join(lines) + "\n"
+            "Ask for the same ones, or start another run."
+        )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a run. Raises TrainingError naming the file if it is missing or damaged."""
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TrainingError(f"{path} is missing: {path.parent} is not a finished run{_runs_below(path)}") from None
+    except ValueError as error:
+        raise TrainingError(f"{path} is not valid JSON: {error}") from error
+    return data
+
+
+def _runs_below(path: Path) -> str:
+    """Which runs lie below the folder of a file that is not there: a sweep or a recipe is asked for one of its runs."""
+    runs = sorted(found.parent for depth in ("*", "*/*", "*/*/*") for found in path.parent.glob(f"{depth}/{path.name}"))
+    return f"; it holds {len(runs)} runs, name one of them, such as {runs[0]}" if runs else ""
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Replaces a JSON file atomically."""
+    temporary = path.with_name(f".{path.name}.part")
+    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+class EpochLog:
+    """metrics.jsonl: one line per epoch, on the disk as soon as it is written."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+
+    def keep(self, epochs: Mapping[int | None, int]) -> None:
+        """Drops the lines after the last checkpoint: {fold: epochs kept}; folds not named lose all."""
+        if not self._path.exists():
+            return
+        kept = []
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:  # the last line of a killed run may be cut
+                continue
+            if entry["epoch"] <= epochs.get(entry["fold"], 0):
+                kept.append(line + "\n")
+        temporary = self._path.with_name(f".{self._path.name}.part")
+        temporary.write_text("".join(kept), encoding="utf-8")
+        temporary.replace(self._path)
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Writes one line."""
+        if self._file is None:
+            self._file = self._path.open("a", encoding="utf-8")
+        self._file.write(json.dumps(entry, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file and makes it durable."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._file = None
+
+
+def write_predictions(path: Path, prepared: Prepared, parts: Iterable[Predictions]) -> None:
+    """predictions.csv of a run: see run.py for the columns."""
+    columns = ["clip_id", "split", "fold", "group", "label", "predicted", "probability", "correct"]
+    if prepared.bins is not None:
+        columns += ["target", "predicted_target", "target_cdf"]
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        for part in parts:
+            writer.writerows(_rows(prepared, part))
+    temporary.replace(path)
+
+
+def mass_below(probabilities: np.ndarray, bins: Bins, value: float) -> float:
+    """How much of a predicted distribution (K,) lies below `value`, its own bin counted half.
+
+    Over many clips evenly spread in [0, 1] where the distributions are right (Dawid 1984, the prequential approach).
+    """
+    place = int(bins.nearest(np.array([value]))[0])
+    return float(probabilities[:place].sum() + 0.5 * probabilities[place])
+
+
+def _rows(prepared: Prepared, part: Predictions) -> Iterable[dict[str, Any]]:
+    table = prepared.table
+    if prepared.bins is not None:
+        values, kind = prepared.bins.values(), prepared.config.estimate
+        predicted = point_estimate(part.probabilities["target"], values, kind)
+    for i, row in enumerate(part.rows.tolist()):
+        entry: dict[str, Any] = {
+            "clip_id": table.clip_ids[row],
+            "split": part.split,
+            "fold": "" if part.folds[i] < 0 else int(part.folds[i]),
+            "group": table.groups[row],
+            "label": table.labels[row],
+            "predicted": "",
+            "probability": "",
+            "correct": "",
+        }
+        if prepared.labels is not None:
+            best = int(part.probabilities["label"][i].argmax())
+            entry["predicted"] = prepared.labels[best]
+            entry["probability"] = f"{part.probabilities['label'][i, best]:.6f}"
+            if part.split != "unknown" and entry["label"]:
+                entry["correct"] = str(int(entry["predicted"] == entry["label"]))
+        if prepared.bins is not None and prepared.target_values is not None:
+            value = prepared.target_values[row]
+            entry["target"] = f"{value:.6g}" if np.isfinite(value) else ""
+            entry["predicted_target"] = f"{predicted[i]:.6g}"
+            if np.isfinite(value):
+                entry["target_cdf"] = f"{mass_below(part.probabilities['target'][i], prepared.bins, value):.6f}"
+        yield entry

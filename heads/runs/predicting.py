@@ -1,0 +1,225 @@
+"""A run applied to a store: the same features in, class and target predictions out."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelbank.heads.errors import TrainingError
+from reelbank.heads.events import Event, Progress
+from reelbank.heads.examples.clips import ClipTable, load_features, load_table, open_sources
+from reelbank.heads.examples.prepared import choose_device
+from reelbank.heads.examples.resident import Resident
+from reelbank.heads.judging.metrics import point_estimate
+from reelbank.heads.models import head_row
+from reelbank.heads.runs.checkpoints import Predictor
+from reelbank.heads.runs.directory import read_json
+from reelbank.heads.training.trainer import cpu_threads, probabilities
+from reelbank.store.errors import SpecMismatch
+from reelbank.store.indexing import parse_segments
+from reelbank.store.spec import FeatureSpec, differences
+
+# Spec fields that may differ: other taps are not read, views after 0 are not used, the path of a weights file is
+# only where it lay (its sha256 is compared).
+_FREE_FIELDS = ("taps", "views", "view_split", "seed", "weights.source", "weights.path")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictResult:
+    """Predictions of the clips of a store, one entry per clip.
+
+    Attributes:
+        clip_ids, splits, labels: str arrays (N,), from the store.
+        predicted, probability: most probable class and its probability (N,); None without a class output.
+        probabilities: {output: float64 (N, K)}.
+        class_names: in the order of `probabilities["label"]`.
+        predicted_target: value of the most probable bin (N,) in target units; None without a target output.
+        left_out: (reason, number of clips) of clips without features.
+        warning: the sentence about random weights; empty for a trained backbone.
+        notes: sentences for a person.
+    """
+
+    clip_ids: np.ndarray
+    splits: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray | None
+    probability: np.ndarray | None
+    probabilities: Mapping[str, np.ndarray]
+    class_names: tuple[str, ...] | None
+    target_name: str | None
+    predicted_target: np.ndarray | None
+    left_out: tuple[tuple[str, int], ...]
+    warning: str
+    notes: tuple[str, ...]
+
+    def accuracy_by_split(self) -> dict[str, float]:
+        """Share of right classes in each split that has labels the head knows."""
+        if self.predicted is None or self.class_names is None:
+            return {}
+        known = np.isin(self.labels, self.class_names)
+        right = self.predicted == self.labels
+        splits = sorted(set(self.splits[known].tolist()))
+        return {split: float(right[known & (self.splits == split)].mean()) for split in splits}
+
+    def to_json(self) -> dict[str, Any]:
+        """What was predicted, without the rows."""
+        return {
+            "num_clips": len(self.clip_ids),
+            "classes": None if self.class_names is None else list(self.class_names),
+            "target_name": self.target_name,
+            "accuracy_by_split": self.accuracy_by_split(),
+            "left_out": [{"reason": reason, "count": count} for reason, count in self.left_out],
+            "warning": self.warning,
+            "notes": list(self.notes),
+        }
+
+    def text(self) -> str:
+        """The same for a terminal."""
+        lines = [self.warning] if self.warning else []
+        lines.append(f"{len(self.clip_ids)} clips predicted.")
+        for split, accuracy in self.accuracy_by_split().items():
+            lines.append(f"accuracy of split {split!r} where the label is a known class: {accuracy:.3f}")
+        return "\n".join([*lines, *self.notes])
+
+    def write_csv(self, path: Path) -> None:
+        """Columns clip_id, split, label, then predicted and probability, then predicted_<target>."""
+        columns: dict[str, list[Any]] = {
+            "clip_id": self.clip_ids.tolist(),
+            "split": self.splits.tolist(),
+            "label": self.labels.tolist(),
+        }
+        if self.predicted is not None and self.probability is not None:
+            columns["predicted"] = self.predicted.tolist()
+            columns["probability"] = [f"{value:.6f}" for value in self.probability]
+        if self.predicted_target is not None:
+            columns[f"predicted_{self.target_name}"] = [f"{value:.6g}" for value in self.predicted_target]
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows(zip(*columns.values(), strict=True))
+
+
+def predict(
+    run: Path | str,
+    store: Path | str | tuple[Path | str, ...],
+    *,
+    split: str | None = None,
+    device: str = "auto",
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> PredictResult:
+    """Applies the head of a finished run to every clip of a store that has features.
+
+    A run with folds has one head per fold: their probabilities are averaged.
+
+    Args:
+        run: run directory.
+        store: the store, or as many as the run was trained on, in the same order.
+        split: only clips of this split.
+
+    Raises:
+        TrainingError: no finished run there, or no clip to predict.
+        SpecMismatch: the store was not made as the run's store was; the fields that differ are listed.
+    """
+    run, paths = Path(run), tuple(Path(p) for p in (store if isinstance(store, tuple) else (store,)))
+    stored = read_json(run / "results.json")
+    config = read_json(run / "config.json")
+    folders = [run / f"fold-{entry['fold']}" for entry in stored["folds"]] or [run]
+    predictors = [Predictor.load(folder / "best.safetensors") for folder in folders]
+    first = predictors[0]
+    if len(paths) != len(first.sources):
+        raise TrainingError(f"{run} was trained on {len(first.sources)} stores together; {len(paths)} were given")
+    taps = tuple(dict.fromkeys(tap for source in first.sources for tap in source["keys"].values()))
+    sources = open_sources(paths, taps)
+    for source, trained in zip(sources, first.sources, strict=True):
+        refuse_other_features(run, source.store.path, source.store.spec, trained)
+    label_column = config["config"]["label"]
+    columns = sources[0].store.column_names
+    table = load_table(sources, label_column=label_column if label_column in columns else "none", join="inner")
+    if split is not None:
+        chosen = np.flatnonzero(table.splits == split)
+        if not len(chosen):
+            raise TrainingError(f"no clip of split {split!r}; there are {', '.join(sorted(set(table.splits)))}")
+        table = table.take(chosen)
+    with cpu_threads(threads):
+        averaged = _averaged(predictors, table, choose_device(device), progress)
+    return _result(first, table, averaged, config["warning"], len(predictors))
+
+
+def refuse_other_features(run: Path, path: Path, found: FeatureSpec, trained: Mapping[str, Any]) -> None:
+    """Raises SpecMismatch if a head trained on `trained` cannot read the features of the store at `path`."""
+    expected = FeatureSpec.from_json(trained["spec"])
+    used = set(trained["keys"].values())
+    differing = {
+        name: values
+        for name, values in differences(expected, found).items()
+        if not any(name == free or name.startswith((f"{free}.", f"{free}[")) for free in _FREE_FIELDS)
+    }
+    for tap in sorted(used):
+        ours, theirs = expected.tap(tap), found.tap(tap)
+        if (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype):
+            differing[f"taps[{tap}]"] = (f"{ours.shape} {ours.dtype}", f"{theirs.shape} {theirs.dtype}")
+    if differing:
+        lines = [f"  {name}: the run {ours!r}, the store {theirs!r}" for name, (ours, theirs) in differing.items()]
+        raise SpecMismatch(
+            f"{run} cannot be applied to {path}, whose features were made differently:\n" + "\n".join(lines) + "\n"
+            "Featurize the clips as the run's store was made, or train another head."
+        )
+
+
+def _averaged(
+    predictors: list[Predictor], table: ClipTable, device: Any, progress: Progress | None
+) -> dict[str, np.ndarray]:
+    """Mean over the predictors of their probabilities, {output: float64 (N, K)}."""
+    first = predictors[0]
+    needs_steps = head_row(first.head_name).needs_steps
+    segments = None if first.segments is None else parse_segments(first.segments)
+    features = load_features(
+        table, needs_steps=needs_steps, pool=first.pool, segments=segments,
+        unit_steps=first.unit_steps, progress=progress,
+    )  # fmt: skip
+    rows = np.arange(len(table))
+    total: dict[str, np.ndarray] = {}
+    for done, predictor in enumerate(predictors, start=1):
+        resident = Resident.load(features, predictor.normalization, device)
+        for name, values in probabilities(predictor.head.to(device), resident, rows).items():
+            total[name] = total.get(name, 0.0) + values / len(predictors)
+        if progress is not None:
+            progress(Event(stage="evaluate", done=done, total=len(predictors)))
+    return total
+
+
+def _result(
+    predictor: Predictor, table: ClipTable, averaged: Mapping[str, np.ndarray], warning: str, num_heads: int
+) -> PredictResult:
+    predicted = probability = values = None
+    if predictor.labels is not None:
+        best = averaged["label"].argmax(axis=1)
+        predicted = np.array(predictor.labels, dtype=str)[best]
+        probability = averaged["label"][np.arange(len(best)), best]
+    if predictor.bins is not None:
+        values = point_estimate(averaged["target"], predictor.bins.values(), predictor.estimate)
+    notes = [f"{count} clips are left out: {reason}." for reason, count in table.left_out]
+    if (table.splits == "train").any():
+        notes.append("If clips of split 'train' trained this head, what it says of them is no test.")
+    if num_heads > 1:
+        notes.append(f"Mean of the heads of {num_heads} folds; clips of the run's own store trained most of them.")
+    return PredictResult(
+        clip_ids=table.clip_ids,
+        splits=table.splits,
+        labels=table.labels,
+        predicted=predicted,
+        probability=probability,
+        probabilities=averaged,
+        class_names=predictor.labels,
+        target_name=None if predictor.bins is None else predictor.bins.target,
+        predicted_target=values,
+        left_out=table.left_out,
+        warning=warning,
+        notes=tuple(notes),
+    )

@@ -1,0 +1,398 @@
+"""A training run: one directory that says what was trained, on what, and how good it is beside trivial guesses.
+
+`train_head(config)` makes it, `reelbank.heads.reports.html.write_run_report(run_dir)` draws it. The files:
+
+`config.json`  (written first)
+    format_version 1 · config: every TrainConfig field · stores: [{path, backbone, weights, weights_are_random,
+    spec, spec_digest, taps: [names used]}] · weights_are_random (any store) · warning ("" or the sentence that every
+    report must show) · labels: [class names, sorted] or null · bins: null or {target, unit, num_bins, low, high,
+    sigma_bins, labels} · num_parameters · counts (as in results.json) · notes [sentences]
+
+`metrics.jsonl`  (one JSON object per epoch, flushed; a resumed run continues it)
+    fold (int, null without --folds) · epoch (from 1) · learning_rate · train_loss · val_loss (null without
+    validation rows) · val_accuracy, val_mae (null where the head has no such output) · seconds · best (bool: so far)
+
+`best.safetensors`, `last.safetensors`  (with --folds K: `fold-0/`, ... `fold-<K-1>/` hold one pair each)
+    best: the predictor. Tensors `head.*`, `normalisation.<tap>.mean|scale` and, in the header under `reelbank`, JSON:
+    head, its options and sizes, labels, bins, pool, normalize, view, store specs. last: what --resume needs.
+
+`predictions.csv`  (one row per evaluated clip; with --folds each clip once, by the model that never saw its group)
+    clip_id, split ("val" | "test" | "unknown"), fold ("" without folds), group, label, predicted, probability,
+    correct ("1" | "0" | ""), and with a target: target, predicted_target (empty where unknown), both in target units
+
+`confusion.json`  (absent without a class output)
+    {split: {labels: [names of rows and columns], counts: [[true x predicted]]}}
+
+`results.json`  (written last: a run without it is not finished)
+    format_version · run (name) · weights_are_random · warning · shuffled_labels (bool)
+    selection: {select_on, criterion, sentence}
+    reported: "test" | "val"   (the split the verdict speaks of; with --folds "test" is the pooled out-of-fold rows)
+    counts: {clips, train, val, test, unknown, classes, groups (null: no group column), left_out: [{reason, count}]}
+            (with --folds train and val are those of fold 0)
+    splits: {split: {num_clips, num_groups,
+                     metrics:   {name: {value, low, high, higher_is_better, unit}},   value null = undefined
+                     baselines: {baseline: {metric: value}}}}
+        class metrics:  accuracy, top5_accuracy, macro_f1 (fractions)
+        target metrics: mae (target unit), mae_bins (bins), spc_values, spc_bins, nll (nats)
+        baselines: majority_class, uniform_random_class; constant_median, class_mean_oracle, uniform_random_bin,
+                   random_training_label, label_marginal
+    folds: [] or [{fold, best_epoch, epochs_run, stopped_early, train, val, test, metrics: {name: value}}]
+    training: {seconds, epochs_run, best_epoch, stopped_early, num_parameters, overfit}  (of fold 0 with --folds)
+    notes: [sentences] · verdict (sentences) · target_name, target_unit (null without target)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelbank.heads.config import TrainConfig
+from reelbank.heads.errors import TrainingError
+from reelbank.heads.events import Event, Progress
+from reelbank.heads.examples.cache import FeatureCache
+from reelbank.heads.examples.prepared import Prepared, describe_sources, prepare
+from reelbank.heads.examples.splits import Partition
+from reelbank.heads.judging.evaluation import (
+    Predictions,
+    confusion,
+    number,
+    plain_metrics,
+    pooled,
+    random_weights_warning,
+    split_results,
+    summary_text,
+    unseen_label_notes,
+    verdict,
+)
+from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progress, saved_epoch
+from reelbank.heads.runs.directory import EpochLog, open_directory, read_json, write_json, write_predictions
+from reelbank.heads.runs.watching import resumable
+from reelbank.heads.training.job import count_parameters, make_job
+from reelbank.heads.training.trainer import EpochRecord, Progression, Trainer, cpu_threads, probabilities
+
+FORMAT_VERSION = 1
+OVERFIT_RATIO = 1.05  # SYSTEMS.md 1.15: the final validation loss exceeds its minimum by more than 5 %
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        directory: where its files lie.
+        results: the content of results.json.
+    """
+
+    directory: Path
+    results: Mapping[str, Any]
+
+    @property
+    def verdict(self) -> str:
+        """What a person should take away, in sentences."""
+        return str(self.results["verdict"])
+
+    @property
+    def warning(self) -> str:
+        """The sentence that must stand wherever a number of this run is shown; empty for trained backbones."""
+        return str(self.results["warning"])
+
+    def metric(self, name: str, split: str | None = None) -> float | None:
+        """Metric `name` of `split` (default: the reported one); None if undefined."""
+        entry = self.results["splits"][split or self.results["reported"]]["metrics"]
+        if name not in entry:
+            raise TrainingError(f"this run has no metric {name!r} there; it has {', '.join(sorted(entry))}")
+        value: float | None = entry[name]["value"]
+        return value
+
+    def text(self) -> str:
+        """The run for a terminal: warnings, numbers beside their baselines, notes, and where the files are."""
+        return summary_text(self.directory, self.results)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """One partition after its training."""
+
+    partition: Partition
+    state: Progression
+    predictions: Mapping[str, Predictions]
+
+
+def train_head(config: TrainConfig, progress: Progress | None = None) -> RunResult:
+    """Trains a head as `config` says and writes a run directory.
+
+    Args:
+        config: what to train; `config.resume` continues a stopped run to the same numbers.
+        progress: called with an Event after every epoch and stage.
+
+    Raises:
+        TrainingError: whatever does not fit, before anything is written where that is possible; a loss that is no
+            longer finite.
+        StoreError: a path that is no store.
+    """
+    if config.is_sweep:
+        raise TrainingError("--sweep and --repeats ask for several trainings: call reelbank.heads.sweep")
+    return train_with(config, FeatureCache(), progress)
+
+
+def train_with(config: TrainConfig, cache: FeatureCache, progress: Progress | None = None) -> RunResult:
+    """`train_head` with features that other trainings share."""
+    with cpu_threads(config.threads):
+        prepared = prepare(config, progress, cache)
+        directory = open_directory(config)
+        start_run(directory, prepared)
+        started = time.perf_counter()
+        with resumable(directory):
+            trained = _train_all(directory, prepared, progress)
+            return finish_run(directory, prepared, trained, time.perf_counter() - started, progress)
+
+
+def finish_run(
+    directory: Path, prepared: Prepared, trained: Sequence[Trained], seconds: float, progress: Progress | None = None
+) -> RunResult:
+    """Judges the trained partitions of a run and writes everything that is written last."""
+    results = _results(directory.name, prepared, trained, seconds)
+    _tell(progress, "evaluate", results["verdict"])
+    splits = _by_split(trained)
+    write_predictions(directory / "predictions.csv", prepared, splits.values())
+    tables = {name: table for name, part in splits.items() if (table := confusion(prepared, part))}
+    if tables:
+        write_json(directory / "confusion.json", tables)
+    write_json(directory / "results.json", results)
+    if prepared.config.report:
+        from reelbank.heads.reports.html import write_run_report
+
+        write_run_report(directory)
+        _tell(progress, "report", f"report in {directory}")
+    return RunResult(directory=directory, results=results)
+
+
+def _tell(progress: Progress | None, stage: str, message: str) -> None:
+    if progress is not None:
+        progress(Event(stage=stage, done=1, total=1, message=message))
+
+
+def start_run(directory: Path, prepared: Prepared) -> None:
+    """config.json, or for a resumed run the check that its data are still the same."""
+    path = directory / "config.json"
+    digest = prepared.data_digest()
+    if prepared.config.resume and read_json(path)["data_digest"] != digest:
+        raise TrainingError(
+            f"--resume: the stores of {directory} have changed (clips, labels or features); start another run"
+        )
+    write_json(
+        path,
+        {
+            "format_version": FORMAT_VERSION,
+            "config": prepared.config.to_json(),
+            "stores": describe_sources(prepared.table),
+            "weights_are_random": prepared.table.weights_are_random,
+            "warning": random_weights_warning(prepared),
+            "labels": None if prepared.labels is None else list(prepared.labels),
+            "bins": None if prepared.bins is None else prepared.bins.to_json(),
+            "num_parameters": count_parameters(prepared),
+            "counts": _counts(prepared),
+            "data_digest": digest,
+            "notes": list(prepared.notes),
+        },
+    )
+
+
+def _counts(prepared: Prepared) -> dict[str, Any]:
+    first = prepared.partitions[0]
+    sizes = {name: len(getattr(first, name)) for name in ("train", "val", "test", "unknown")}
+    if first.fold is not None:
+        for name in ("test", "unknown"):
+            sizes[name] = sum(len(getattr(part, name)) for part in prepared.partitions)
+    groups = set(prepared.table.groups.tolist()) - {""}
+    return {
+        "clips": len(prepared.table),
+        **sizes,
+        "classes": 0 if prepared.labels is None else len(prepared.labels),
+        "groups": len(groups) or None,
+        "left_out": [{"reason": reason, "count": count} for reason, count in prepared.table.left_out],
+    }
+
+
+def fold_folder(directory: Path, partition: Partition) -> Path:
+    """Where the checkpoints of one partition lie."""
+    return directory if partition.fold is None else directory / f"fold-{partition.fold}"
+
+
+def _train_all(directory: Path, prepared: Prepared, progress: Progress | None) -> list[Trained]:
+    config = prepared.config
+    log = EpochLog(directory / "metrics.jsonl")
+    folders = [fold_folder(directory, partition) for partition in prepared.partitions]
+    kept = {
+        partition.fold: saved_epoch(folder / "last.safetensors") if config.resume else 0
+        for partition, folder in zip(prepared.partitions, folders, strict=True)
+    }
+    log.keep(kept)
+    total = config.epochs * len(folders)
+    trained = []
+    try:
+        for done, (partition, folder) in enumerate(zip(prepared.partitions, folders, strict=True)):
+            folder.mkdir(exist_ok=True)
+            trainer = Trainer(make_job(prepared, partition))
+            if kept[partition.fold]:
+                load_progress(folder / "last.safetensors", trainer, config)
+            _train_one(trainer, folder, log, progress, done=done * config.epochs, total=total)
+            trained.append(keep_trained(prepared, partition, trainer, folder))
+            trainer.state.best_weights.clear()
+    finally:
+        log.close()
+    return trained
+
+
+def _train_one(
+    trainer: Trainer, folder: Path, log: EpochLog, progress: Progress | None, *, done: int, total: int
+) -> None:
+    """Epochs with their log lines; a checkpoint every so often and after the last one."""
+    config, fold = trainer.job.config, trainer.job.fold
+    checkpoint = folder / "last.safetensors"
+    moment = saved = time.perf_counter()
+
+    def after_epoch(record: EpochRecord) -> None:
+        nonlocal moment, saved
+        now = time.perf_counter()
+        log.append({"fold": fold, **log_line(record), "seconds": round(now - moment, 4)})
+        moment = now
+        if trainer.state.finished or now - saved >= config.checkpoint_seconds:
+            save_progress(checkpoint, trainer)
+            saved = now
+        if progress is not None:
+            values = {"train_loss": record.train_loss, "val_loss": record.val_loss}
+            progress(Event(stage="train", done=done + record.epoch, total=total, values=values))
+
+    trainer.train(after_epoch)
+
+
+def log_line(record: EpochRecord) -> dict[str, Any]:
+    """The epoch as metrics.jsonl has it, less fold and seconds."""
+    return {
+        "epoch": record.epoch,
+        "learning_rate": record.learning_rate,
+        "train_loss": number(record.train_loss),
+        "val_loss": number(record.val_loss),
+        "val_accuracy": number(record.val_accuracy),
+        "val_mae": number(record.val_mae),
+        "best": record.best,
+    }
+
+
+def keep_trained(prepared: Prepared, partition: Partition, trainer: Trainer, folder: Path) -> Trained:
+    """Writes the predictor that the run keeps and predicts the reported clips, once."""
+    trainer.use_kept_weights()
+    job = trainer.job
+    Predictor(
+        head_name=job.config.head,
+        options=job.options,
+        shape=job.shape,
+        labels=prepared.labels,
+        bins=prepared.bins,
+        pool=job.config.pool,
+        segments=None if (rule := job.config.segment_rule()) is None else rule.text,
+        estimate=job.config.estimate,
+        unit_steps=prepared.features.unit_steps,
+        normalization=job.resident.normalization,
+        sources=tuple({"spec": entry["spec"], "keys": entry["keys"]} for entry in describe_sources(prepared.table)),
+        head=trainer.head,
+    ).save(folder / "best.safetensors")
+    parts = {"val": partition.val, "test": partition.test, "unknown": partition.unknown}
+    if partition.val_is_reported and len(partition.test):
+        del parts["val"]  # it is the test part itself
+    predictions = {}
+    for name, rows in parts.items():
+        if len(rows) or partition.fold is not None:
+            predictions[name] = Predictions(
+                split=name,
+                rows=rows,
+                folds=np.full(len(rows), -1 if partition.fold is None else partition.fold),
+                probabilities=probabilities(trainer.head, job.resident, rows),
+            )
+    return Trained(partition=partition, state=trainer.state, predictions=predictions)
+
+
+def _by_split(trained: Sequence[Trained]) -> dict[str, Predictions]:
+    """The predictions that are reported; with folds pooled over them, and without their validation parts."""
+    if trained[0].partition.fold is None:
+        return dict(trained[0].predictions)
+    splits = {name: pooled(name, [one.predictions[name] for one in trained]) for name in ("test", "unknown")}
+    return {name: part for name, part in splits.items() if len(part.rows)}
+
+
+def _results(name: str, prepared: Prepared, trained: Sequence[Trained], seconds: float) -> dict[str, Any]:
+    config, first = prepared.config, trained[0]
+    with_folds = first.partition.fold is not None
+    predictions = _by_split(trained)
+    known = [np.concatenate([one.partition.train, one.partition.val, one.partition.test]) for one in trained]
+    train = np.unique(np.concatenate(known)) if with_folds else first.partition.train
+    splits = {split: split_results(prepared, part, train) for split, part in predictions.items()}
+    reported = "test" if "test" in splits else "val"
+    notes = [*prepared.notes]
+    for part in predictions.values():
+        notes += unseen_label_notes(prepared, part)
+    if with_folds:
+        notes.append("The baselines know the labels of all folds, which makes them a little stronger than the heads.")
+    return {
+        "format_version": FORMAT_VERSION,
+        "run": name,
+        "weights_are_random": prepared.table.weights_are_random,
+        "warning": random_weights_warning(prepared),
+        "shuffled_labels": config.shuffle_labels,
+        "selection": _selection(prepared, first.partition),
+        "reported": reported,
+        "counts": _counts(prepared),
+        "splits": splits,
+        "folds": [_fold_entry(prepared, one) for one in trained] if with_folds else [],
+        "training": {
+            "seconds": round(seconds, 3),
+            "num_parameters": count_parameters(prepared),
+            **_training_entry(first.state),
+        },
+        "notes": notes,
+        "verdict": verdict(prepared, splits, reported),
+        "target_name": None if prepared.bins is None else prepared.bins.target,
+        "target_unit": None if prepared.bins is None else prepared.bins.unit,
+    }
+
+
+def _selection(prepared: Prepared, partition: Partition) -> dict[str, str]:
+    config = prepared.config
+    kept = "the best epoch's weights" if config.keep == "best" else "the last epoch's weights"
+    if config.select_on == "reported-set":
+        sentence = (
+            f"Selected on the reported set itself (--select-on reported-set), as some papers do: {kept} by the loss "
+            "there, so the numbers are too good for clips that nobody has seen."
+        )
+    elif not len(partition.test):
+        sentence = f"Only validation is reported: {kept} by the loss of the very clips that are reported."
+    else:
+        sentence = f"Selected on validation, test reported once: {kept} by the validation loss."
+    return {"select_on": config.select_on, "criterion": "lowest validation loss", "sentence": sentence}
+
+
+def _training_entry(state: Progression) -> dict[str, Any]:
+    return {
+        "epochs_run": state.epoch,
+        "best_epoch": state.best_epoch,
+        "stopped_early": state.stopped_early,
+        "overfit": bool(state.last_loss > OVERFIT_RATIO * state.best_loss),
+    }
+
+
+def _fold_entry(prepared: Prepared, one: Trained) -> dict[str, Any]:
+    part = one.partition
+    return {
+        "fold": part.fold,
+        **_training_entry(one.state),
+        "train": len(part.train),
+        "val": len(part.val),
+        "test": len(part.test),
+        "metrics": plain_metrics(prepared, one.predictions["test"]),
+    }

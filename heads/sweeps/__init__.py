@@ -1,0 +1,1 @@
+"""Many trainings of one job: the grid, its executors, what validation prefers."""

@@ -1,0 +1,242 @@
+"""A sweep: many trainings of one job, each a run directory, and the one that validation prefers.
+
+`sweep(config)` trains every combination of the values in `config.sweep`, each `config.repeats` times, or, stepwise,
+tunes one field after the other. A member gives the same numbers as its configuration trained alone: to the bit with
+processes, within the tolerance of `reelbank.heads.sweeps.stacked` stacked. The files, beside `members/<name>/` (run
+directories without a report):
+
+`config.json`   (written first) format_version · kind "sweep" · config: every TrainConfig field · data_digest
+`sweep.json`    (written last) see `reelbank.heads.sweeps.report.summarize`
+`sweep.csv`     one row per member: the swept values, seed, status, val_loss, val_accuracy, val_mae, best epoch
+`sweep.png`     the grid
+`.shared-*`     mapped features while it runs
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from reelbank.heads.config import TrainConfig
+from reelbank.heads.errors import TrainingError
+from reelbank.heads.events import Event, Progress
+from reelbank.heads.examples.cache import FeatureCache
+from reelbank.heads.examples.clips import Features
+from reelbank.heads.examples.prepared import Prepared, choose_device, prepare
+from reelbank.heads.runs.directory import open_directory, read_json, refuse_other_config, write_json
+from reelbank.heads.runs.watching import resumable, watched
+from reelbank.heads.sweeps.grid import Axis, Member, combinations, members_of, parse_axes, value_text
+from reelbank.heads.sweeps.member_pool import MEMBER_MODULES, Done, train_in_processes
+from reelbank.heads.sweeps.report import Trial, choose, criterion, draw, summarize, sweep_text, trial_of, write_csv
+from reelbank.heads.sweeps.stacked import train_stacked
+from reelbank.store.processes import import_ahead
+
+FORMAT_VERSION = 1
+
+NO_FEATURES = Features(
+    arrays={}, mask=torch.zeros(0, 0, dtype=torch.bool), means={}, variances={}, num_steps=np.zeros(0, dtype=np.int64)
+)
+
+Executor = Callable[[Sequence[TrainConfig], Path, int, Done], None]
+EXECUTORS: Mapping[str, Executor] = {"processes": train_in_processes, "stacked": train_stacked}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """A finished sweep.
+
+    Attributes:
+        directory: where its files lie.
+        results: the content of sweep.json.
+    """
+
+    directory: Path
+    results: Mapping[str, Any]
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether a member could not be trained; sweep.json says why."""
+        return any(member["status"] == "failed" for member in self.results["members"])
+
+    @property
+    def winner(self) -> Mapping[str, Any]:
+        """{values, members, value, reported}: the combination that validation prefers."""
+        chosen: Mapping[str, Any] = self.results["winner"]
+        return chosen
+
+    def text(self) -> str:
+        """The sweep for a terminal: a table sorted by the selecting metric, the winner, where the files are."""
+        return sweep_text(self.directory, self.results)
+
+
+def sweep(config: TrainConfig, progress: Progress | None = None) -> SweepResult:
+    """Trains the members that `config.sweep` and `config.repeats` ask for and chooses one on validation.
+
+    With `config.resume` finished members are kept and the others go on from their checkpoints; more values, fields of
+    --sweep in the same order and repeats may be asked for than before.
+
+    Args:
+        config: what to train.
+        progress: called with an Event of stage `sweep` after every member.
+
+    Raises:
+        TrainingError: a field that cannot be swept, a value it cannot take, no member that could be trained, and
+            whatever `train_head` raises before it trains.
+    """
+    axes = parse_axes(config)
+    members_of(config, combinations(axes), Path())  # every combination is possible, before anything is written
+    name = config.executor
+    if name == "auto":
+        name = "stacked" if choose_device(config.device).type == "cuda" else "processes"
+    if name == "processes":
+        import_ahead(MEMBER_MODULES)
+    prepared = prepare(replace(config, sweep=(), repeats=1, stepwise=False), progress)
+    directory = open_directory(config)
+    _start(directory, config, prepared)
+    # The executors read the features once more, into memory that members share; here they are not needed.
+    prepared = replace(prepared, features=NO_FEATURES)
+    with resumable(directory), shared_folder(directory) as folder:
+        state = _Sweep(
+            config=config,
+            directory=directory,
+            folder=folder,
+            executor=EXECUTORS[name],
+            progress=progress,
+            has_target=prepared.bins is not None,
+        )
+        steps = state.stepwise(axes) if config.stepwise else state.whole(axes)
+    results = summarize(
+        config, prepared, axes, list(state.trials.values()), steps, run=directory.name, executor=name
+    ) | {"seconds": round(time.perf_counter() - state.started, 3)}
+    write_csv(directory / "sweep.csv", results)
+    (directory / "sweep.png").write_bytes(draw(results, prepared))
+    write_json(directory / "sweep.json", results)
+    if config.report:
+        from reelbank.heads.reports.html import write_run_report
+
+        for member in results["winner"]["members"]:
+            write_run_report(directory / "members" / member)
+    return SweepResult(directory=directory, results=results)
+
+
+def _start(directory: Path, config: TrainConfig, prepared: Prepared) -> None:
+    path, digest = directory / "config.json", prepared.data_digest()
+    if config.resume and read_json(path)["data_digest"] != digest:
+        raise TrainingError(
+            f"--resume: the stores of {directory} have changed (clips, labels or features); start another sweep"
+        )
+    write_json(
+        path,
+        {"format_version": FORMAT_VERSION, "kind": "sweep", "config": config.to_json(), "data_digest": digest},
+    )
+
+
+@contextmanager
+def shared_folder(directory: Path) -> Iterator[Path]:
+    """A folder below `directory` for what processes share; it is removed at the end, or by the next call."""
+    for left in directory.glob(".shared-*"):  # by a sweep that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=".shared-", dir=directory, ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@dataclass(kw_only=True)
+class _Sweep:
+    """A sweep under way; `trials` {member name: what came of it}."""
+
+    config: TrainConfig
+    directory: Path
+    folder: Path
+    executor: Executor
+    progress: Progress | None
+    has_target: bool
+
+    def __post_init__(self) -> None:
+        self.trials: dict[str, Trial] = {}
+        self.started = time.perf_counter()
+
+    def whole(self, axes: Sequence[Axis]) -> list[dict[str, Any]]:
+        """Every combination at once."""
+        members = members_of(self.config, combinations(axes), self.directory)
+        self._train(members, len(members))
+        return []
+
+    def stepwise(self, axes: Sequence[Axis]) -> list[dict[str, Any]]:
+        """One field after the other, each from the winner so far; what was chosen at each step."""
+        point = {axis.field: getattr(self.config, axis.field) for axis in axes}
+        total = sum(len(axis.values) for axis in axes) * self.config.repeats
+        metric, _ = criterion(self.config, axes, has_target=self.has_target)
+        steps = []
+        for axis in axes:
+            members = members_of(self.config, [{**point, axis.field: value} for value in axis.values], self.directory)
+            self._train(members, total)
+            best = choose([self.trials[member.name] for member in members], metric)
+            point[axis.field] = best.values[axis.field]
+            steps.append({"field": axis.field, "chosen": value_text(point[axis.field]), metric: best.mean})
+        return steps
+
+    def _train(self, members: Sequence[Member], total: int) -> None:
+        open_members = []
+        for member in members:
+            if member.name in self.trials:
+                continue
+            if _is_finished(member):
+                self._note(member, None, total)
+            else:
+                open_members.append(member)
+        if not open_members:
+            return
+        configs = [replace(m.config, resume=(_run_of(m) / "config.json").exists()) for m in open_members]
+        # The first to be trained reads the stores here, so that a fault of theirs is an error and no failed member.
+        prepare(configs[0], self.progress, FeatureCache(self.folder))
+        ended: set[Path] = set()
+
+        def done(position: int, error: str | None) -> None:
+            ended.add(_run_of(open_members[position]))
+            self._note(open_members[position], error, total)
+
+        def tell(text: str) -> None:
+            if self.progress is not None:
+                self.progress(Event(stage="sweep", done=len(self.trials), total=max(total, 1), message=text))
+
+        with watched(configs, ended, tell):
+            self.executor(configs, self.folder, self.config.workers, done)
+
+    def _note(self, member: Member, error: str | None, total: int) -> None:
+        trial = trial_of(member, error)
+        self.trials[member.name] = trial
+        if self.progress is not None:
+            count = len(self.trials)
+            outcome = f"failed: {error}" if error else f"val_loss {trial.val_loss:.4g}"
+            self.progress(
+                Event(
+                    stage="sweep",
+                    done=count,
+                    total=max(total, count),
+                    message=f"member {count} of {max(total, count)} ({member.name}) {outcome}",
+                    values={} if error else {"val_loss": trial.val_loss},
+                )
+            )
+
+
+def _run_of(member: Member) -> Path:
+    assert member.config.run is not None
+    return member.config.run
+
+
+def _is_finished(member: Member) -> bool:
+    """Whether an earlier call trained this member; fewer epochs than now asked for are continued."""
+    directory = _run_of(member)
+    if not (directory / "results.json").exists():
+        return False
+    refuse_other_config(directory, member.config)
+    return bool(read_json(directory / "config.json")["config"]["epochs"] == member.config.epochs)

@@ -1,0 +1,137 @@
+"""What one training needs: the features on its device, the labels, the rows; made from what is prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reelbank.heads.config import TrainConfig
+from reelbank.heads.examples.copies import draw_weights
+from reelbank.heads.examples.normalization import fit_normalization
+from reelbank.heads.examples.prepared import Prepared
+from reelbank.heads.examples.resident import Resident
+from reelbank.heads.examples.splits import Partition
+from reelbank.heads.examples.targets import balanced_weights, class_distributions, class_numbers
+from reelbank.heads.models import HeadShape, build_head
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What the clips are labelled with, on the training device.
+
+    Attributes:
+        classes: int64 (N,), -1 where there is no known class; None without a class output.
+        class_weights: float32 (K,) or None.
+        values: float32 (N,) targets, NaN where empty; None without a target output.
+        distributions: float32 (N, K) softened targets (zeros where empty).
+        bin_values: float32 (K,).
+        num_clips: N where training rows are copies of clips: row r has the labels of clip r % N; 0: rows are clips.
+    """
+
+    classes: Tensor | None = None
+    class_weights: Tensor | None = None
+    values: Tensor | None = None
+    distributions: Tensor | None = None
+    bin_values: Tensor | None = None
+    num_clips: int = 0
+    _rows: dict[tuple[int, float], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def class_rows(self, num_classes: int, smoothing: float) -> Tensor:
+        """Row k is the label distribution of class k, float32 (K, K); made once."""
+        assert self.classes is not None
+        key = (num_classes, smoothing)
+        if key not in self._rows:
+            numbers = torch.arange(num_classes, device=self.classes.device)
+            self._rows[key] = class_distributions(numbers, num_classes, smoothing)
+        return self._rows[key]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything one training needs; several jobs may share `resident`."""
+
+    config: TrainConfig
+    shape: HeadShape
+    options: Mapping[str, Any]
+    resident: Resident
+    labels: Labels
+    train: np.ndarray
+    val: np.ndarray
+    fold: int | None
+    device: torch.device
+    draw_weights: np.ndarray | None = None
+
+
+def stream_seed(*path: int) -> int:
+    """A seed for one purpose, from the run's seed and what it is for; streams do not overlap."""
+    return int(np.random.SeedSequence(path).generate_state(1, np.uint64)[0] >> 1)
+
+
+def make_job(prepared: Prepared, partition: Partition) -> Job:
+    """The training of one partition of `prepared`."""
+    kind = prepared.config.normalize
+    normalization = fit_normalization(prepared.features, partition.train, kind)
+    rows = partition.train if prepared.copies is None else prepared.copies.rows(partition.train)
+    resident = prepared.cache.resident(prepared.features, normalization, partition.train, prepared.device)
+    if prepared.copies is not None:
+        resident = prepared.cache.with_copies(
+            resident, prepared.copies, prepared.table, prepared.config, partition.train
+        )
+    names = {"class": prepared.table.labels, "group": prepared.groups}
+    return Job(
+        config=prepared.config,
+        shape=prepared.shape,
+        options=prepared.options,
+        resident=resident,
+        labels=_labels_on_device(prepared, partition),
+        train=rows,
+        val=partition.val,
+        fold=partition.fold,
+        device=prepared.device,
+        draw_weights=draw_weights(names, prepared.config.balance, rows % len(prepared.table)),
+    )
+
+
+def _labels_on_device(prepared: Prepared, partition: Partition) -> Labels:
+    source = _label_source(prepared, partition)
+    entries: dict[str, torch.Tensor] = {}
+    if prepared.labels is not None:
+        numbers = class_numbers(prepared.table.labels[source].tolist(), prepared.labels)
+        entries["classes"] = torch.from_numpy(numbers)
+        if prepared.config.class_weights == "balanced":
+            weights = balanced_weights(numbers[partition.train], len(prepared.labels))
+            entries["class_weights"] = torch.from_numpy(weights)
+    if prepared.bins is not None:
+        assert prepared.target_values is not None
+        values = prepared.target_values[source]
+        known = np.isfinite(values)
+        distributions = np.zeros((len(values), prepared.bins.num_bins), dtype=np.float32)
+        distributions[known] = prepared.bins.distributions(values[known])
+        entries["values"] = torch.from_numpy(values.astype(np.float32))
+        entries["distributions"] = torch.from_numpy(distributions)
+        entries["bin_values"] = torch.from_numpy(prepared.bins.values().astype(np.float32))
+    num_clips = 0 if prepared.copies is None else prepared.copies.num_clips
+    return Labels(num_clips=num_clips, **{name: tensor.to(prepared.device) for name, tensor in entries.items()})
+
+
+def _label_source(prepared: Prepared, partition: Partition) -> np.ndarray:
+    """For each clip the clip whose labels it is trained with: itself, unless labels are shuffled."""
+    source = np.arange(len(prepared.table))
+    if prepared.config.shuffle_labels:
+        random = np.random.default_rng(stream_seed(prepared.config.seed, partition.fold or 0, 1 << 40))
+        source[partition.train] = random.permutation(partition.train)
+        if not partition.val_is_reported:
+            source[partition.val] = random.permutation(partition.val)
+    return source
+
+
+def count_parameters(prepared: Prepared) -> int:
+    """Trained parameters of the head; no memory is taken for them."""
+    with torch.device("meta"):
+        head = build_head(prepared.config.head, prepared.shape, prepared.options)
+    return sum(parameter.numel() for parameter in head.parameters() if parameter.requires_grad)

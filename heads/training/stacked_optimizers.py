@@ -1,0 +1,113 @@
+"""The optimisers of `heads.training.optimization` for a stack of models: one update of (K, P) with K sets of numbers.
+
+Every update is torch's own for that optimiser (its defaults for what TrainConfig does not name), with hyperparameters
+of shape (K, 1). `gradient` may be overwritten. A tensor of state starts at zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reelbank.heads.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """What the members may differ in, float64 (K, 1) each: bias corrections would lose digits in float32."""
+
+    weight_decay: Tensor
+    beta1: Tensor
+    beta2: Tensor
+    eps: Tensor
+    momentum: Tensor
+    alpha: Tensor
+
+    @classmethod
+    def of(cls, configs: Sequence[TrainConfig], device: torch.device) -> Hyperparameters:
+        """Those of `configs`, in their order."""
+
+        def column(values: Sequence[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float64).unsqueeze(1).to(device)
+
+        return cls(
+            weight_decay=column([config.weight_decay for config in configs]),
+            beta1=column([config.betas[0] for config in configs]),
+            beta2=column([config.betas[1] for config in configs]),
+            eps=column([config.eps for config in configs]),
+            momentum=column([config.momentum for config in configs]),
+            alpha=column([config.alpha for config in configs]),
+        )
+
+
+State = Mapping[str, Tensor]
+# (values, gradient, state, hyperparameters, learning rates float64 (K, 1), number of this step from 1)
+Update = Callable[[Tensor, Tensor, State, Hyperparameters, Tensor, int], None]
+
+
+def _moments(gradient: Tensor, state: State, hyper: Hyperparameters) -> None:
+    state["exp_avg"].lerp_(gradient, (1 - hyper.beta1).float())
+    state["exp_avg_sq"].mul_(hyper.beta2.float()).addcmul_(gradient * (1 - hyper.beta2).float(), gradient)
+
+
+def _adam_step(values: Tensor, state: State, hyper: Hyperparameters, rate: Tensor, step: int) -> None:
+    correction1, correction2 = 1 - hyper.beta1**step, 1 - hyper.beta2**step
+    divisor = state["exp_avg_sq"].sqrt().div_(correction2.sqrt().float()).add_(hyper.eps.float())
+    values.sub_(torch.div(state["exp_avg"], divisor).mul_((rate / correction1).float()))
+
+
+def _adam(values: Tensor, gradient: Tensor, state: State, hyper: Hyperparameters, rate: Tensor, step: int) -> None:
+    """Adam with L2 (arXiv 1412.6980)."""
+    gradient.addcmul_(values, hyper.weight_decay.float())
+    _moments(gradient, state, hyper)
+    _adam_step(values, state, hyper, rate, step)
+
+
+def _adamw(values: Tensor, gradient: Tensor, state: State, hyper: Hyperparameters, rate: Tensor, step: int) -> None:
+    """Adam with decoupled decay (arXiv 1711.05101)."""
+    values.mul_((1 - rate * hyper.weight_decay).float())
+    _moments(gradient, state, hyper)
+    _adam_step(values, state, hyper, rate, step)
+
+
+def _radam(values: Tensor, gradient: Tensor, state: State, hyper: Hyperparameters, rate: Tensor, step: int) -> None:
+    """Rectified Adam with L2 (arXiv 1908.03265): no second moment while its variance is unknown (rho <= 5)."""
+    gradient.addcmul_(values, hyper.weight_decay.float())
+    _moments(gradient, state, hyper)
+    correction1, correction2 = 1 - hyper.beta1**step, 1 - hyper.beta2**step
+    rho_end = 2 / (1 - hyper.beta2) - 1
+    rho = rho_end - 2 * step * hyper.beta2**step / correction2
+    ratio = (rho - 4) * (rho - 2) * rho_end / ((rho_end - 4) * (rho_end - 2) * rho)
+    factor = ratio.clamp(min=0).sqrt() * correction2.sqrt()
+    adaptive = factor.float() / state["exp_avg_sq"].sqrt().add_(hyper.eps.float())
+    adaptive = torch.where(rho > 5, adaptive, 1.0)
+    values.sub_(state["exp_avg"] * (rate / correction1).float() * adaptive)
+
+
+def _rmsprop(values: Tensor, gradient: Tensor, state: State, hyper: Hyperparameters, rate: Tensor, step: int) -> None:
+    """RMSprop with L2 and momentum (Hinton, Coursera 2012, lecture 6e), as torch has it."""
+    gradient.addcmul_(values, hyper.weight_decay.float())
+    state["square_avg"].mul_(hyper.alpha.float()).addcmul_(gradient * (1 - hyper.alpha).float(), gradient)
+    divisor = state["square_avg"].sqrt().add_(hyper.eps.float())
+    state["momentum_buffer"].mul_(hyper.momentum.float()).addcdiv_(gradient, divisor)
+    values.sub_(state["momentum_buffer"] * rate.float())
+
+
+def _sgd(values: Tensor, gradient: Tensor, state: State, hyper: Hyperparameters, rate: Tensor, step: int) -> None:
+    """SGD with L2 and heavy-ball momentum."""
+    gradient.addcmul_(values, hyper.weight_decay.float())
+    state["momentum_buffer"].mul_(hyper.momentum.float()).add_(gradient)
+    values.sub_(state["momentum_buffer"] * rate.float())
+
+
+# Optimiser -> (update, the tensors of its state, with torch's names).
+UPDATES: Mapping[str, tuple[Update, tuple[str, ...]]] = {
+    "adam": (_adam, ("exp_avg", "exp_avg_sq")),
+    "adamw": (_adamw, ("exp_avg", "exp_avg_sq")),
+    "radam": (_radam, ("exp_avg", "exp_avg_sq")),
+    "rmsprop": (_rmsprop, ("momentum_buffer", "square_avg")),
+    "sgd": (_sgd, ("momentum_buffer",)),
+}

@@ -1,0 +1,143 @@
+"""The readers behind `reelbank manifest NAME`: one file and one row each.
+
+A reader takes a folder or file and keyword options, and returns a `Manifest`; it writes nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reelbank.manifests.manifest import Manifest, ManifestError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One reader, as the table and its command show it.
+
+    Attributes:
+        target: `module:function`, loaded on first use.
+        summary: one line for the list of commands.
+        layout: what must lie where, for the command's help.
+        options: names of the function's keyword arguments that the command offers; `reelbank.cli` says how each
+            is written on the command line.
+        argument: what the first argument is called.
+    """
+
+    target: str
+    summary: str
+    layout: str
+    options: tuple[str, ...] = ()
+    argument: str = "ROOT"
+
+
+READERS: dict[str, Row] = {
+    "brace": Row(
+        target="reelbank.manifests.datasets.brace:read_brace",
+        summary="BRACE: dance segments with keypoints.",
+        layout=(
+            "BRACE: keypoints ROOT/<year>/<video_id>/<video_id>_<start>-<end>_<movement>.json and the files "
+            "segments.csv, sequences_train.csv, sequences_test.csv. A clip is a segment; no videos are needed."
+        ),
+        options=("splits",),
+    ),
+    "csv": Row(
+        target="reelbank.manifests.datasets.csv_map:read_csv",
+        summary="Any CSV, with its columns mapped.",
+        layout=(
+            "Any CSV, with its columns mapped to ours: --map video=file --map group=scene. Without a column `split` "
+            "every clip is train; with --unknown CLASS those classes are split `unknown`, and the rest is cut 80/20 "
+            "into train and test by whole groups. Semicolons, tabs and decimal commas are read."
+        ),
+        options=("mapping", "root", "unknown", "seed", "target_columns", "allow_group_overlap"),
+        argument="FILE",
+    ),
+    "folder": Row(
+        target="reelbank.manifests.datasets.folder:read_folder",
+        summary="A folder per class.",
+        layout="A folder per class, below train/, val/, test/ or directly.",
+        options=("seed",),
+    ),
+    "gtea61": Row(
+        target="reelbank.manifests.datasets.gtea61:read_gtea61",
+        summary="GTEA61: frame folders, motion maps, warp flow.",
+        layout=(
+            "GTEA61: ROOT/processed_frames2/S?/<action>/<inst>/rgb and mmaps, ROOT/flow_x_processed and "
+            "ROOT/flow_y_processed. User S2 is the test split. The folders do not tell their rate: 15 unless "
+            "--rate-fps says otherwise."
+        ),
+        options=("rate_fps",),
+    ),
+    "hmdb51": Row(
+        target="reelbank.manifests.datasets.hmdb51:read_hmdb51",
+        summary="HMDB51: class folders and official splits.",
+        layout="HMDB51: ROOT/<class>/<file>.avi and its three official splits.",
+        options=("splits", "fold"),
+    ),
+    "intervals": Row(
+        target="reelbank.manifests.datasets.intervals:read_intervals",
+        summary="A CSV of intervals in long videos.",
+        layout=(
+            "A CSV with one line per interval of a long video: a column for the video, one for its start, one for "
+            "its end (or duration), in seconds or as [H:]M:S. Common names (video, start, end, onset, label, "
+            "action ...) are found; --map names others. `group` is the video unless a column says otherwise."
+        ),
+        options=("mapping", "root", "target_columns", "allow_group_overlap"),
+        argument="FILE",
+    ),
+    "kinetics": Row(
+        target="reelbank.manifests.datasets.kinetics:read_kinetics",
+        summary="Kinetics: official CSV, clips by YouTube id.",
+        layout=(
+            "Kinetics: CSV files with label,youtube_id,time_start,time_end,split and clips "
+            "<id>_<start>_<end>.mp4 (six digits each), in ROOT or in folders below it. Listed clips that are not "
+            "there are counted and left out: every copy of the set misses some."
+        ),
+        options=("splits", "allow_group_overlap"),
+    ),
+    "penn": Row(
+        target="reelbank.manifests.datasets.penn:read_penn",
+        summary="Penn Action: frame folders and joints.",
+        layout=(
+            "Penn Action: ROOT/labels/0001.mat and ROOT/frames/0001/000001.jpg; frames may be missing where only "
+            "the joints are wanted. The folders do not tell their rate: 30 unless --rate-fps says otherwise."
+        ),
+        options=("rate_fps",),
+    ),
+    "stanford40": Row(
+        target="reelbank.manifests.datasets.stanford40:read_stanford40",
+        summary="Stanford 40 Actions: still images.",
+        layout="Stanford 40: ROOT/JPEGImages/<action>_NNN.jpg and ROOT/ImageSplits/<action>_{train,test}.txt.",
+        options=("splits",),
+    ),
+    "ucf101": Row(
+        target="reelbank.manifests.datasets.ucf101:read_ucf101",
+        summary="UCF101: class folders and official splits.",
+        layout="UCF101: ROOT/<class>/<file>.avi, classInd.txt, trainlist0X.txt, testlist0X.txt.",
+        options=("splits", "fold"),
+    ),
+    "vid2burn": Row(
+        target="reelbank.manifests.datasets.vid2burn:read_vid2burn",
+        summary="Vid2Burn: calories per clip.",
+        layout=(
+            "Vid2Burn: ROOT/A01/<file>.avi (Diverse) or NTU files (ADL), joined by file stem with the label file "
+            "(CSV, or the authors' pickle). A28 to A33 of Diverse are split `unknown`. The file has no train/test "
+            "cut: known clips are cut 80/20 by source recording."
+        ),
+        options=("labels", "seed"),
+    ),
+}
+
+
+def reader(name: str) -> Callable[..., Manifest]:
+    """The function of one row of `READERS`.
+
+    Raises:
+        ManifestError: no such reader; the known ones are listed.
+    """
+    if name not in READERS:
+        raise ManifestError(f"there is no reader {name!r}; choose one of {', '.join(sorted(READERS))}")
+    module, function = READERS[name].target.split(":")
+    found: Callable[..., Manifest] = getattr(importlib.import_module(module), function)
+    return found

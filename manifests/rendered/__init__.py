@@ -1,0 +1,1 @@
+"""The labelled video set that reelbank renders itself."""

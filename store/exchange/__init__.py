@@ -1,0 +1,1 @@
+"""Stores as HDF5, .npy files and safetensors, out and in."""

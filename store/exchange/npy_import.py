@@ -1,0 +1,128 @@
+"""Folders of .npy files: exports of reelbank, video_features' output, and one (T, D) file per clip.
+
+video_features writes `<stem>_<feature>.npy` beside `<stem>_fps.npy` and `<stem>_timestamps_ms.npy`; HowTo100M's
+features and most others are `<stem>.npy`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelbank.store.errors import StoreError
+from reelbank.store.exchange.import_arrays import DEFAULT_TAP, ArraySource, NpyArray, Times, check_header, chosen_taps
+from reelbank.store.exchange.npy_export import CLIPS_FILE
+from reelbank.store.exchange.quantizing import Channels
+from reelbank.store.exchange.selection import HEADER_FILE
+from reelbank.store.exchange.table import column_from_json
+from reelbank.store.files import read_json
+
+TIMESTAMPS, FPS = "_timestamps_ms", "_fps"
+
+
+def open_folder(path: Path, taps: Sequence[str]) -> ArraySource:
+    """Finds the arrays of a folder, its sub-folders included. Raises StoreError if it holds none."""
+    if (path / HEADER_FILE).is_file():
+        return _open_export(path, taps)
+    files = sorted(file for file in path.rglob("*.npy") if file.is_file())
+    if not files:
+        raise StoreError(f"{path} holds no .npy file")
+    stems = {file.with_suffix("").relative_to(path).as_posix(): file for file in files}
+    timed = [name.removesuffix(TIMESTAMPS) for name in stems if name.endswith(TIMESTAMPS)]
+    return _open_video_features(path, stems, timed, taps) if timed else _open_plain(path, stems, taps)
+
+
+def _open_plain(path: Path, stems: Mapping[str, Path], taps: Sequence[str]) -> ArraySource:
+    if len(taps) > 1:
+        raise StoreError(f"{path} has one array per clip; give one --tap to name it")
+    tap = taps[0] if taps else DEFAULT_TAP
+    arrays = {name: {tap: NpyArray(path=file)} for name, file in stems.items()}
+    return ArraySource(path=path, files=tuple(stems.values()), arrays=arrays, form="a folder of .npy files")
+
+
+def _open_video_features(
+    path: Path, stems: Mapping[str, Path], timed: Sequence[str], taps: Sequence[str]
+) -> ArraySource:
+    arrays: dict[str, dict[str, NpyArray]] = {}
+    owners = set(timed)
+    for name, file in stems.items():
+        if name.endswith(TIMESTAMPS):
+            continue
+        # A stem may hold underscores and so may a feature: the longest stem that has timestamps owns the file.
+        cuts = [i for i, sign in enumerate(name) if sign == "_" and name[:i] in owners]
+        if cuts and (feature := name[cuts[-1] + 1 :]) != FPS[1:]:
+            arrays.setdefault(name[: cuts[-1]], {})[feature] = NpyArray(path=file)
+    found = sorted({feature for own in arrays.values() for feature in own})
+    chosen = chosen_taps(found, taps, path)
+    kept = {name: {tap: own[tap] for tap in chosen if tap in own} for name, own in arrays.items()}
+
+    def times(name: str) -> Times:
+        seconds = np.asarray(np.load(path / f"{name}{TIMESTAMPS}.npy", allow_pickle=False), dtype=np.float64) / 1000
+        rate = path / f"{name}{FPS}.npy"
+        return Times(
+            step_seconds=np.atleast_1d(seconds),
+            rate_fps=float(np.load(rate, allow_pickle=False)) if rate.is_file() else None,
+        )
+
+    return ArraySource(
+        path=path, files=tuple(stems.values()), arrays=kept, form="a folder of video_features", times=times
+    )
+
+
+def _open_export(path: Path, taps: Sequence[str]) -> ArraySource:
+    header = check_header(read_json(path / HEADER_FILE), path)
+    chosen = chosen_taps(header["taps"], taps, path)
+    entries = []
+    try:
+        with (path / CLIPS_FILE).open(encoding="utf-8") as lines:
+            entries = [json.loads(line) for line in lines]
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path / CLIPS_FILE} cannot be read: {error}") from error
+    names = [name for name in (entries[0] if entries else {}) if name.partition("/")[0] in ("manifest", "ledger")]
+    columns = {
+        name: column_from_json(name, [entry[name] for entry in entries], header["target_names"]) for name in names
+    }
+    by_id: dict[str, Mapping[str, Any]] = {entry["manifest/clip_id"]: entry for entry in entries if "files" in entry}
+    arrays = {
+        name: {tap: NpyArray(path=_inside(path, entry["files"][tap])) for tap in chosen}
+        for name, entry in by_id.items()
+    }
+    channels = {
+        tap: Channels(
+            scale=np.load(path / "int8" / f"{tap}.scale.npy", allow_pickle=False),
+            offset=np.load(path / "int8" / f"{tap}.offset.npy", allow_pickle=False),
+            axis=int(axis),
+        )
+        for tap, axis in header["int8_axis"].items()
+    }
+
+    def times(name: str) -> Times:
+        entry = by_id[name]
+        seconds = [np.nan if value is None else value for value in entry["step_seconds"]]
+        return Times(
+            step_seconds=np.array(seconds, dtype=np.float64),
+            frame_index=np.array(entry["frame_index"], dtype=np.int64),
+        )
+
+    return ArraySource(
+        path=path,
+        files=tuple(sorted(file for file in path.rglob("*") if file.is_file())),
+        arrays=arrays,
+        form="an export of reelbank",
+        header=header,
+        columns=columns,
+        channels=channels,
+        times=times,
+    )
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The file `name` of an export; a name that leads out of its folder is refused."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise StoreError(f"{folder / CLIPS_FILE} names {name!r}, which is not in that folder")
+    return path
