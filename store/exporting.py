@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from reelbank.store.agreement import Agreement
 from reelbank.store.errors import StoreError
-from reelbank.store.exchange import FORMAT_NAME, FORMAT_VERSION, RESERVED_TAPS, clip_columns, file_name, listed_rows
+from reelbank.store.exchange import (
+    FORMAT_NAME,
+    FORMAT_VERSION,
+    RESERVED_TAPS,
+    clip_columns,
+    file_name,
+    listed_rows,
+    unknown_notes,
+)
 from reelbank.store.exchange_options import ExportConfig
 from reelbank.store.layout import DONE
 from reelbank.store.quantizing import Channels, fit_channels
@@ -115,6 +123,7 @@ class ExportResult:
         num_clips: clips with features; `num_listed` counts those that failed too.
         left_out: {reason: clips} that are not in the export at all.
         losses: {tap: {cosine_min, cosine_median, max_abs, num_steps}} of int8.
+        notes: which arrays of a later version are left out.
     """
 
     path: str
@@ -123,6 +132,7 @@ class ExportResult:
     num_bytes: int
     left_out: dict[str, int]
     losses: dict[str, dict[str, float]]
+    notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The facts as JSON types."""
@@ -134,6 +144,7 @@ class ExportResult:
         if without := self.num_listed - self.num_clips:
             lines.append(f"  without features: {without}, listed with their reason")
         lines += [f"  left out: {count} x {reason}" for reason, count in self.left_out.items()]
+        lines += [f"  {note}" for note in self.notes]
         for tap, loss in self.losses.items():
             lines.append(
                 f"  int8 of tap {tap}: cosine with what is stored {loss['cosine_min']:.6f} at least, "
@@ -195,6 +206,7 @@ def export(
         num_bytes=sum(p.stat().st_size for p in (out.rglob("*") if folder else [out]) if p.is_file()),
         left_out=left_out,
         losses={name: loss.to_json() for name, loss in selection.losses.items()},
+        notes=unknown_notes(opened),
     )
 
 
