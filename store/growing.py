@@ -50,7 +50,8 @@ def essential_arrays(root: Mapping[str, Any], definitions: Mapping[str, Definiti
 def refuse_incomplete(path: Path, root: Mapping[str, Any], definitions: Mapping[str, Definition]) -> None:
     """Raises StoreError naming an essential array that the store has not: a writer would bury what is left."""
     for name in essential_arrays(root, definitions):
-        if not is_there(path / name):
+        folder, _, own = name.partition("/")
+        if not is_there(path / name) or (folder == "manifest" and own not in root["columns"]):
             raise layout.not_there(path / name)
 
 

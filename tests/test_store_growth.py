@@ -253,6 +253,15 @@ def test_an_absent_essential_array_is_named(path: Path, tmp_path: Path, name: st
         diff(path, shutil.copytree(path, tmp_path / "other.zarr"))
 
 
+@pytest.mark.parametrize("name", [name for name, kind in COLUMNS.items() if kind.essential])
+def test_an_essential_column_that_is_not_listed_is_named(path: Path, name: str) -> None:
+    """Or a writer would take every clip for a new one."""
+    edit(path, columns={column: array for column, array in root_of(path)["columns"].items() if column != name})
+    for use in (lambda: StoreWriter(path, Store(path).spec), lambda: Store(path).column(name)):
+        with pytest.raises(StoreError, match=rf"manifest/{name} is not there"):
+            use()
+
+
 @pytest.mark.parametrize("name", layout.ESSENTIAL_ATTRIBUTES)
 def test_an_absent_essential_attribute_is_named(path: Path, name: str) -> None:
     layout.write_root(path, {key: value for key, value in root_of(path).items() if key != name})
