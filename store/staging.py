@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -179,8 +179,9 @@ def staged_rows(store: Path) -> dict[int, Outcome]:
 
 
 def load_outcome(folder: Path) -> Outcome:
-    """The outcome that `finish` or `stage_failure` wrote."""
-    data = read_json(folder / RECORD)
+    """The outcome that `finish` or `stage_failure` wrote; what a later version added to it is left out."""
+    known = {field.name for field in fields(Outcome)}
+    data = {name: value for name, value in read_json(folder / RECORD).items() if name in known}
     checksums = data["checksums"]
     return Outcome(
         **{

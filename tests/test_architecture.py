@@ -29,7 +29,7 @@ ROOMS = {
     "manifests": ("manifest", "validation", "finding", "reading", "datasets", "rendered"),
     "store": (
         *("errors", "agreement", "cores", "options", "processes", "files", "indexing", "spec", "layout", "shards"),
-        *("building", "ledger", "staging", "reader", "writer"),
+        *("growing", "building", "ledger", "staging", "reader", "writer"),
         *("comparing", "description", "exchange", "merging", "testing", "verification"),
     ),
 }
