@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from reelbank.store.exchange.table import (
     file_name,
     listed_rows,
 )
+from reelbank.store.files import appearing
 from reelbank.store.layout import DONE
 from reelbank.store.reader import Store
 from reelbank.store.spec import TapSpec
@@ -101,16 +101,10 @@ def export(
         losses={name: Agreement() for name in channels},
         tell=lambda count: tell(count, (passes - 1) * done),
     )
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    _remove(part)
     out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        _write(selection, part, config)
-        if out.exists():
-            _remove(out)
-        part.replace(out)
-    finally:
-        _remove(part)
+    with appearing(out) as partial:
+        _write(selection, partial, config)
+        _remove(out)
     return ExportResult(
         path=str(out),
         num_clips=done,
