@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,13 @@ import numpy as np
 from reelbank.store.layout import FAILED
 from reelbank.store.reader import Store
 
-RANDOM_WEIGHTS_WARNING = (
-    "The weights of the backbone are RANDOM: nothing computed from this store says anything about the published model."
-)
+
+def random_weights_warning(backbones: Iterable[str]) -> str:
+    """What every message, file, page and picture about features of untrained `backbones` says; '' for none."""
+    names = ", ".join(sorted(set(backbones)))
+    return (
+        names and f"RANDOM WEIGHTS: {names} was never trained; numbers from it say nothing about the published model."
+    )
 
 
 MAX_LISTED = 20
@@ -91,7 +96,7 @@ class Description:
         if self.unknown:
             lines.append(f"  unknown   {', '.join(self.unknown)}: of a later version, kept as they are")
         if self.weights_are_random:
-            lines.append(RANDOM_WEIGHTS_WARNING)
+            lines.append(random_weights_warning([self.spec["backbone"]]))
         return "\n".join(lines)
 
 

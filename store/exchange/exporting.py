@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from reelbank.store.exchange.options import ExportConfig
 from reelbank.store.exchange.quantizing import Channels, fit_channels
 from reelbank.store.exchange.selection import HEADER_FILE, FileNames, Selection
 from reelbank.store.exchange.table import RESERVED_TAPS, file_name, listed_rows, unknown_notes
+from reelbank.store.files import appearing
 from reelbank.store.layout import DONE
 from reelbank.store.reader import Store
 from reelbank.store.spec import TapSpec
@@ -100,16 +100,10 @@ def export(
         losses={name: Agreement() for name in channels},
         tell=lambda count: tell(count, (passes - 1) * done),
     )
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    _remove(part)
     out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        _write(selection, part, config)
-        if out.exists():
-            _remove(out)
-        part.replace(out)
-    finally:
-        _remove(part)
+    with appearing(out) as partial:
+        _write(selection, partial, config)
+        _remove(out)
     return ExportResult(
         path=str(out),
         num_clips=done,
