@@ -10,9 +10,9 @@ Three things tell, and only the last needs a decoder:
    flags a picture that lacks data, H.264's nearly always, those of other codecs do.
 
 Not seen, because nothing in the file tells: a cut between two pictures, or in the tables and padding between
-them. It is a shorter recording. Pictures that are shown late are decoded early, so the last times of such a piece
-may have a hole; so have those of every piece that `ffmpeg -t ... -c copy` makes, and these are no cut files.
-Not seen either: a picture that lacks its last few bytes and ends at the same place with all the bytes tried (1 of
+them. It is a shorter recording. Pictures that are shown late are decoded early, so the last times of such a file
+may have a hole; so may those of a piece that was copied out packet by packet, and it is no cut file.
+Not seen either: a picture that lacks its last few bytes and ends at the same place with all the bytes tried (2 of
 2,483 HEVC pictures that lacked 1 to 15 bytes and were changed by that), and the second of two fields that are
 pictures of their own.
 

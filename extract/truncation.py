@@ -97,12 +97,14 @@ def _vint(file: BinaryIO) -> int | None:
 
 
 def _fragments_end(file: BinaryIO, size: int) -> int:
-    """End of the last top-level box of a fragmented file, else 0."""
+    """End of the last top-level box of a fragmented file, or of its header where that is cut; else 0."""
     offset, fragmented = 0, False
-    while offset + 8 <= size:
+    while offset < size:
         file.seek(offset)
         head = file.read(16)
         length = int.from_bytes(head[:4], "big")
+        if len(head) < 8 or (length == 1 and len(head) < 16):
+            return size + 1 if fragmented else 0
         if length == 1:
             length = int.from_bytes(head[8:16], "big")
         fragmented = fragmented or head[4:8] == b"moof"
