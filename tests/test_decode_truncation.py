@@ -7,6 +7,7 @@ at places that are looked up in the file: in a packet, in a picture, between two
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ CUT = (
     "vp9",
 )
 TRANSPORT = ("h264-m2ts", "h264-ts", "h264-ts-sound", "hevc-ts", "mpeg2-ts")
+PADDING_PID = 0x1FFF
 
 
 @pytest.fixture(scope="session")
@@ -86,6 +88,8 @@ def test_cut_file_is_broken_or_whole_and_keeps_exact_frames(name: str, clip_fold
     cuts |= {rng.randrange(place.start + 1, place.stop) for place in [*rng.sample(places, 3), places[-1]]}
     cuts |= {rng.randrange(1, places[1].start), places[-1].stop - 1, len(data) - 1}
     cuts |= {rng.randrange(1, len(data)) for _ in range(3)}
+    for box in rng.choices(list(re.finditer(b"moof", data)), k=2) if name == "h264-fragmented" else ():
+        cuts |= {box.start() - 3, box.start(), box.end() + 8}
     num_usable = 0
     for at in sorted(cuts):
         if data[at + 4 : at + 8] == b"moof":
@@ -134,7 +138,7 @@ def transport_packets(path: Path) -> Iterator[TransportPacket]:
 
 def going_on_at(packets: list[TransportPacket], number: int) -> set[int]:
     """PIDs whose payload has begun before a packet and goes on in it or behind it."""
-    behind = {packet.pid: packet for packet in reversed(packets[number:])}
+    behind = {packet.pid: packet for packet in reversed(packets[number:]) if packet.pid != PADDING_PID}
     return {packet.pid for packet in packets[:number] if packet.pid in behind and not behind[packet.pid].begins}
 
 
@@ -184,7 +188,7 @@ def test_transport_stream_cut_in_a_payload_is_broken_or_lost_nothing(
             assert going_on_at(packets, number) == {pid}, f"the sound that packet {number} cuts is not missed"
             num_begun = sum(packet.begins for packet in packets[:number] if packet.pid == pid)
             assert scan.num_frames == num_begun, f"the picture that packet {number} cuts is silently missing"
-    assert num_broken >= 3
+    assert num_broken
 
 
 @pytest.mark.parametrize("name", TRANSPORT)
