@@ -21,11 +21,12 @@ import zarr
 from reelbank import cli
 from reelbank.docs import click_pages
 from reelbank.docs.docstrings import attributes, escaped, summary, table
-from reelbank.heads import run as run_files
-from reelbank.heads.losses import LOSSES
-from reelbank.heads.metrics import METRICS
+from reelbank.extract.inputs.keypoints import ALIASES, LAYOUTS, SLOTS, UNUSED
+from reelbank.heads.judging.metrics import METRICS
 from reelbank.heads.models import HEADS
 from reelbank.heads.recipes import RECIPES, detail_text
+from reelbank.heads.runs import run as run_files
+from reelbank.heads.training.losses import LOSSES
 from reelbank.manifests.manifest import GUARDED_SPLITS, IMAGE_SUFFIXES, PATH_COLUMNS, VIDEO_SUFFIXES, Clip
 from reelbank.store import layout
 from reelbank.store.spec import FeatureSpec, TapSpec
@@ -60,6 +61,11 @@ def manifest() -> str:
             f"No group may be on two of these splits: {_coded(GUARDED_SPLITS)}.",
             f"A file is a video if its name ends in {_coded(sorted(VIDEO_SUFFIXES))}, a still image if it ends in "
             f"{_coded(sorted(IMAGE_SUFFIXES))}.",
+            "## Layouts of annotated poses",
+            f"Every layout becomes the {len(SLOTS)} slots {_coded(SLOTS)}.",
+            f"{_coded(UNUSED)} have no slot. {', '.join(f'`{a}` stands for `{b}`' for a, b in ALIASES.items())}. "
+            "The points of a layout in their order:",
+            table(("layout", "points"), [(f"`{name}`", _coded(points)) for name, points in sorted(LAYOUTS.items())]),
         ]
     )
 

@@ -16,7 +16,8 @@ import pytest
 from click.testing import CliRunner
 from docs_pages import PROGRAMS, ROOT, Block, Page
 
-from reelbank import cli, extract, heads
+from reelbank import cli, extract, heads, manifests
+from reelbank.manifests.rendered import synth
 from reelbank.store.testing import make_manifest, write_store
 
 PAGES = {str(path.relative_to(ROOT)): path for path in docs_pages.paths()}
@@ -174,7 +175,8 @@ def test_every_command_is_shown_by_a_page() -> None:
 
 
 def rendered_set(folder: Path, synth_set: Path) -> None:
-    shutil.copytree(synth_set, folder, copy_function=shutil.copy2, dirs_exist_ok=True)
+    """Enough subjects that the clips of `train` alone can be cut into training and validation."""
+    synth.render(folder, clips=48, seed=3)
 
 
 def class_folders(folder: Path, synth_set: Path) -> None:
@@ -219,8 +221,6 @@ def stores(folder: Path, synth_set: Path) -> None:
     (folder / "s3d").mkdir()
     for clip, array in zip(clips, arrays, strict=True):
         np.save(folder / "s3d" / f"{clip['clip_id']}.npy", array)
-    from reelbank import manifests
-
     manifests.write(make_manifest(folder, clips), folder / "manifest.csv")
 
 
