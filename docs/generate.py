@@ -14,9 +14,11 @@ import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 
 from reelbank import cli
 from reelbank.docs import click_pages
@@ -96,6 +98,7 @@ def store_format() -> str:
 
 def _arrays() -> str:
     """Every array of a small store, written by the real writer."""
+    features: dict[str, list[NDArray[Any] | None]]
     features = {"cls": [np.zeros((4, 6), np.float16)] * 2, "layer3": [np.zeros((4, 3, 2, 2), np.float16)] * 2}
     clips = [{"clip_id": name, "label": "walk", "group": name, "kcal": 100.0} for name in ("a17", "a18")]
     with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +108,7 @@ def _arrays() -> str:
     rows = []
     for name, array in sorted(found.items()):
         if isinstance(array, zarr.Array) and array.ndim:
-            axes = ", ".join(str(axis) for axis in array.metadata.dimension_names or ())
+            axes = ", ".join(str(axis) for axis in getattr(array.metadata, "dimension_names", None) or ())
             shape = " x ".join(map(str, array.shape))
             dtype = "str" if "String" in str(array.dtype) else str(array.dtype)
             rows.append((f"`{name}`", f"`{dtype}`", shape, escaped(axes)))
@@ -119,7 +122,9 @@ def run_directory() -> str:
     for paragraph in paragraphs:
         first, _, rest = paragraph.partition("\n")
         if first.startswith("`") and rest.startswith(" "):
-            parts.append(f"## {escaped(' '.join(first.split()))}\n\n```text\n{inspect.cleandoc(rest)}\n```")
+            names, _, note = first.partition("  (")
+            said = f"{note[:1].upper()}{note.rstrip().removesuffix(')')[1:]}."
+            parts += [f"## {names.strip()}", escaped(said), f"```text\n{inspect.cleandoc(rest)}\n```"]
         else:
             parts.append(escaped(" ".join(paragraph.split())))
     return "\n\n".join(parts)

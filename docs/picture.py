@@ -10,6 +10,7 @@ import argparse
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib as mpl
@@ -72,7 +73,8 @@ def scatter(axes: Axes, coordinates: Path) -> str:
     colours = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined]
     for number, label in enumerate(classes):
         chosen = [(float(point["x"]), float(point["y"])) for point in points if point["label"] == label]
-        axes.scatter(*zip(*chosen, strict=True), s=26, color=colours[number % len(colours)], linewidths=0)
+        x, y = np.array(chosen).T
+        axes.scatter(x, y, s=26, color=colours[number % len(colours)], linewidths=0)
     axes.margins(0.08)
     return f"t-SNE, {len(classes)} classes"
 
@@ -84,7 +86,7 @@ def main() -> None:
     store = reelbank.store.open(folder / "flow.zarr")
     labels = [str(label) for label in store.column("label")]
     figure = plt.figure(figsize=SIZE_INCHES, facecolor="white")
-    panels = [
+    panels: list[tuple[str, Callable[[Axes], str]]] = [
         ("manifest", lambda axes: frames(axes, store, labels)),
         ("featurize", lambda axes: features(axes, store, labels)),
         ("train-head", lambda axes: confusion(axes, folder / "runs" / "demo")),

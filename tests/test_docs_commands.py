@@ -116,7 +116,7 @@ def test_targets_and_scripts_that_are_shown_are_there() -> None:
     for words in shown:
         if words[0] == "make" and len(words) > 1:
             assert words[1] in targets, " ".join(words)
-        if words[0] == "python" and words[1].endswith(".py"):
+        if words[0] == "python" and len(words) > 1 and words[1].endswith(".py"):
             assert (ROOT / words[1]).is_file(), " ".join(words)
 
 
