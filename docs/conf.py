@@ -3,7 +3,8 @@
 project = "reelbank"
 html_title = "reelbank"
 extensions = ["myst_parser"]
-exclude_patterns = ["example"]
+# Packages that show how to extend reelbank are no pages.
+exclude_patterns = ["example*"]
 
 # Definition lists, for the options of the commands. Headings down to the third level have anchors.
 myst_enable_extensions = ["deflist"]
