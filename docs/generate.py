@@ -22,15 +22,18 @@ from numpy.typing import NDArray
 
 from reelbank import cli
 from reelbank.docs import click_pages
+from reelbank.docs.click_pages import Program
 from reelbank.docs.docstrings import attributes, escaped, summary, table
 from reelbank.extract.inputs.keypoints import ALIASES, LAYOUTS, SLOTS, UNUSED
 from reelbank.heads.judging.metrics import METRICS
 from reelbank.heads.models import HEADS
 from reelbank.heads.recipes import RECIPES, detail_text
+from reelbank.heads.request import CONFIGS
 from reelbank.heads.runs import run as run_files
 from reelbank.heads.training.losses import LOSSES
 from reelbank.manifests.manifest import GUARDED_SPLITS, IMAGE_SUFFIXES, PATH_COLUMNS, VIDEO_SUFFIXES, Clip
 from reelbank.store import layout
+from reelbank.store.options import options
 from reelbank.store.spec import FeatureSpec, TapSpec
 from reelbank.store.testing import write_store
 
@@ -47,7 +50,12 @@ def commands() -> str:
     settings.read(ROOT / "setup.cfg", encoding="utf-8")
     lines = settings["options.entry_points"]["console_scripts"].split("\n")
     scripts = frozenset(line.partition("=")[0].strip() for line in lines if line.strip()) - {PROGRAM}
-    return click_pages.page(cli.main, PROGRAM, scripts)
+    parts: dict[str, tuple[str, str]] = {}
+    for config in CONFIGS:
+        for name, option in options(config).items():
+            title = option.part.__name__.removesuffix("Config").lower()
+            parts.setdefault(name, (title, summary(option.part)))
+    return click_pages.page(cli.main, Program(name=PROGRAM, scripts=scripts, parts={"train-head": parts}))
 
 
 def manifest() -> str:

@@ -38,7 +38,8 @@ def sections(text: str) -> dict[str, str]:
 def test_every_command_has_a_section_with_every_option_of_its_help(line: str, parts: dict[str, str]) -> None:
     text = CliRunner().invoke(cli.main, [*line.split(), "--help"], terminal_width=200).output
     offered = set(re.findall(r"^ {2}(?:-\w, )?(--[a-z-]+)", text, re.MULTILINE)) - {"--help"}
-    section = sections(parts["commands"])[line]
+    found = sections(parts["commands"])
+    section = "\n".join(text for heading, text in found.items() if heading.partition(": ")[0] == line)
     described = dict(re.findall(r"^`([^`]*)`\n: (.+)$", section, re.MULTILINE))
     assert {names.split()[0].split("/")[0] for names in described} == offered
     assert [names for names, sentence in described.items() if len(sentence) < 5] == []
@@ -51,10 +52,32 @@ def test_option_without_help_or_default_is_shown_as_it_is() -> None:
     def cut() -> None:
         """Cut <it>."""
 
-    page = click_pages.page(click.Group(commands={"cut": cut}), "tool", frozenset())
+    page = click_pages.page(click.Group(commands={"cut": cut}), click_pages.Program(name="tool"))
     assert "| [`tool cut`](#cut) | Cut \\<it\\>. |" in page
     assert "`--size INTEGER`\n: how \\*big\\*. May be repeated. Default: `3`." in page
     assert "`--name TEXT`\n: Must be given." in page
+
+
+def test_options_of_parts_stand_under_their_part() -> None:
+    @click.command()
+    @click.option("--size", help="a")
+    @click.option("--name", help="b")
+    @click.option("--depth", help="c")
+    def cut() -> None:
+        """Cut."""
+
+    parts = {"cut": {"size": ("form", "How big."), "depth": ("form", "How big.")}}
+    page = click_pages.page(
+        click.Group(commands={"cut": cut}), click_pages.Program(name="tool", scripts=frozenset({"cut"}), parts=parts)
+    )
+    assert re.findall(r"^(?:#.*|`--\S+)", page, re.MULTILINE) == [
+        "## cut",
+        "`--name",
+        "### cut: form",
+        "`--size",
+        "`--depth",
+    ]
+    assert "The same as `tool cut`." in page
 
 
 def test_reference_names_what_the_tables_hold(parts: dict[str, str]) -> None:
