@@ -12,7 +12,7 @@ import importlib
 import inspect
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,6 @@ def manifest() -> str:
 
 def store_format() -> str:
     """What the format's own module says, the arrays of a store that is made here, and the fields of its spec."""
-    ledger = [(f"`clips/{name}`", f"`{dtype}`", _shown(fill)) for name, (dtype, fill) in layout.LEDGER.items()]
     return "\n\n".join(
         [
             escaped(inspect.getdoc(layout) or ""),
@@ -91,9 +90,14 @@ def store_format() -> str:
             "Two clips of four steps, one vector tap `cls` of six numbers and one map `layer3`:",
             _arrays(),
             "## The ledger: what is known of each clip",
-            "One value per clip; units stand in the names. `status` is 0 missing, 1 done, 2 failed.",
-            table(("array", "dtype", "where unknown"), ledger),
-            f"The columns of `clips/frame_box` are {_coded(layout.FRAME_BOX)}.",
+            "Units stand in the names. What needs an essential array that is absent fails; a writer refuses such a store.",
+            _clip_arrays("clips", layout.LEDGER),
+            "## The columns of the manifest",
+            "Beside them stand the targets, NaN where absent, and every other column as text.",
+            _clip_arrays("manifest", layout.COLUMNS),
+            "## The attributes of the root",
+            f"Essential: {_coded(layout.ESSENTIAL_ATTRIBUTES)}. "
+            f"May be absent: {_coded(list(layout.OTHER_ATTRIBUTES))}.",
             "## The spec: what changes the numbers",
             summary(FeatureSpec),
             _attributes(FeatureSpec),
@@ -102,6 +106,20 @@ def store_format() -> str:
             _attributes(TapSpec),
         ]
     )
+
+
+def _clip_arrays(folder: str, arrays: Mapping[str, layout.ClipArray]) -> str:
+    rows = [
+        (
+            f"`{folder}/{name}`",
+            f"`{array.dtype}`",
+            escaped(array.about),
+            _shown(array.fill),
+            "yes" if array.essential else "",
+        )
+        for name, array in arrays.items()
+    ]
+    return table(("array", "dtype", "says", "where unknown", "essential"), rows)
 
 
 def _arrays() -> str:
@@ -209,7 +227,7 @@ def _attributes(cls: type) -> str:
     return table(("field", "meaning"), [(f"`{name}`", escaped(text)) for name, text in attributes(cls).items()])
 
 
-def _coded(words: tuple[str, ...] | list[str]) -> str:
+def _coded(words: Sequence[str]) -> str:
     return ", ".join(f"`{word}`" for word in words)
 
 
