@@ -90,7 +90,7 @@ def store_format() -> str:
             "Two clips of four steps, one vector tap `cls` of six numbers and one map `layer3`:",
             _arrays(),
             "## The ledger: what is known of each clip",
-            "Units stand in the names. What needs an essential array that is absent fails; a writer refuses such a store.",
+            "What needs an essential array that is absent fails; a writer refuses such a store.",
             _clip_arrays("clips", layout.LEDGER),
             "## The columns of the manifest",
             "Beside them stand the targets, NaN where absent, and every other column as text.",
