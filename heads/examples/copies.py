@@ -122,7 +122,7 @@ def read_features(
     unit_steps: bool,
     progress: Progress | None = None,
 ) -> Features:
-    """The features of `table` as `config` reads them, those of other views behind. Raises what `load_features` raises."""
+    """The features of `table` as `config` reads them, those of other views behind. Raises as `load_features` does."""
     base = load_features(
         table,
         needs_steps=needs_steps,
