@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import copy
+import gc
 import importlib.abc
 import importlib.util
+import io
 import json
 import os
 import random
@@ -22,6 +25,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -303,6 +307,23 @@ class _Changed(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
         return self._text.encode()
 
 
+PYTEST = ("-x", "-q", "--tb=line", "--assert=plain", "-p", "no:cacheprovider")
+
+
+def _warm_up(folder: Path) -> None:
+    """Loads what every run needs, so that a fork has it: a run of no tests loads the inside of pytest."""
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # looking for plugins takes longer than most tests
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in WARM:
+            importlib.import_module(name)
+    import pytest
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main([*PYTEST, str(folder)])
+    gc.freeze()
+
+
 def _run_tests(mutant: Mutant | None, guards: str, log: Path) -> None:
     """In a forked process: the exit status is pytest's."""
     os.setpgid(0, 0)
@@ -317,7 +338,7 @@ def _run_tests(mutant: Mutant | None, guards: str, log: Path) -> None:
     hypothesis.settings.register_profile("mutate", deadline=None, database=None, derandomize=True)
     hypothesis.settings.load_profile("mutate")
     files = [str(ROOT / "tests" / f"{name}.py") for name in guards.split()]
-    os._exit(int(pytest.main(["-x", "-q", "--tb=line", "-p", "no:cacheprovider", "-p", "no:xdist", *files])))
+    os._exit(int(pytest.main([*PYTEST, *files])))
 
 
 def _outcome(mutant: Mutant | None, guards: str, timeout: float, folder: Path) -> tuple[str, float]:
@@ -326,7 +347,11 @@ def _outcome(mutant: Mutant | None, guards: str, timeout: float, folder: Path) -
     log.unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
-        _run_tests(mutant, guards, log)
+        try:
+            _run_tests(mutant, guards, log)
+        finally:  # whatever happened, this process is not the one that goes on
+            traceback.print_exc()
+            os._exit(99)
     while time.perf_counter() - started < timeout:
         found, status = os.waitpid(child, os.WNOHANG)
         if found:
@@ -361,15 +386,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--json", type=Path, default=None, help="write every mutant and its outcome here")
     options = parser.parse_args(arguments)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name in WARM:
-            importlib.import_module(name)
     sys.path.insert(0, str(ROOT / "tests"))
     os.chdir(ROOT)
     asked = [name.partition(":")[::2] for name in options.files] or [(name, "") for name in GUARDS]
     with tempfile.TemporaryDirectory(prefix="mutate-") as name:
         folder, todo, timeouts = Path(name), [], {}
+        _warm_up(folder)
         for path, line in asked:
             outcome, seconds = _outcome(None, GUARDS[path], 600.0, folder)
             if outcome != "survived":

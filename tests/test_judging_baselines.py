@@ -9,10 +9,17 @@ import numpy as np
 import pytest
 from planted import BINS, clips, partition, predictions, prepared, sure_of
 
-from reelbank.heads.judging import baselines
+from reelbank.heads.judging import baselines, intervals
 from reelbank.heads.judging.evaluation import split_results
 
 CLASSES = ("a", "b", "c")
+
+
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No bound is looked at here, and drawing is what takes the time."""
+    monkeypatch.setattr(intervals, "RESAMPLES", 4)
+    monkeypatch.setattr(intervals, "WHOLE_RESAMPLES", 4)
 
 
 def test_majority_is_the_first_of_the_most_frequent_training_classes() -> None:
