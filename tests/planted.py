@@ -12,7 +12,7 @@ import torch
 
 from reelbank.heads import TrainConfig
 from reelbank.heads.examples.cache import FeatureCache
-from reelbank.heads.examples.clips import ClipTable
+from reelbank.heads.examples.clips import ClipTable, Features
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.splits import Partition, effective_groups
 from reelbank.heads.examples.targets import Bins
@@ -62,11 +62,17 @@ def prepared(
     notes: tuple[str, ...] = (),
     **options: Any,
 ) -> Prepared:
-    """What judging needs to know of a run, with nothing to train on."""
+    """What judging needs to know of a run; its features are zeros."""
     return Prepared(
         config=config(**options),
         table=table,
-        features=None,  # type: ignore[arg-type]
+        features=Features(
+            arrays={"cls": torch.zeros(len(table), 1, 4)},
+            mask=torch.ones(len(table), 1, dtype=torch.bool),
+            means={"cls": np.zeros((len(table), 4))},
+            variances={"cls": np.zeros((len(table), 4))},
+            num_steps=np.ones(len(table), dtype=np.int64),
+        ),
         groups=effective_groups(table.groups.tolist(), table.clip_ids.tolist()),
         partitions=partitions,
         labels=classes,
