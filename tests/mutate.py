@@ -35,7 +35,7 @@ from types import FrameType, ModuleType
 ROOT = Path(__file__).parents[1]
 WARM = (
     "numpy torch scipy.stats sklearn.metrics sklearn.linear_model sklearn.neighbors sklearn.cluster av zarr safetensors.torch "
-    "pytest hypothesis PIL.Image rich.console rich.table matplotlib.figure"
+    "torch._dynamo pytest hypothesis PIL.Image rich.console rich.table matplotlib.figure"
 ).split()
 
 _JUDGING = "test_judging_verdicts test_judging_metrics test_judging_intervals test_heads_metrics test_judging_results"

@@ -145,7 +145,7 @@ def planted_store(
             "group": f"s{group}",
             "kcal": 250.0 + 150 * kind + 30 * float(random.normal()),
         }
-        rows.append({key: value for key, value in {**row, **(more or {}).get(i, {})}.items() if value is not None})
+        rows.append({**row, **(more or {}).get(i, {})})
         steps = random.normal(size=(2 + i % 3, 6))
         steps[:, kind] += signal
         features.append(steps.astype(np.float16))
