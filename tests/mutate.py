@@ -105,6 +105,7 @@ for _pair in _PAIRS.split("|"):
     SWAPS.setdefault(_one, set()).add(_other)
     SWAPS.setdefault(_other, set()).add(_one)
 NUMPY_NAMES = set("min max any all argmin argmax floor ceil zeros ones median mean std sum isfinite isnan".split())
+SYMMETRIC = set("min max minimum maximum isclose gcd intersect1d union1d".split())
 UNWRAPPED = set("abs sort sorted unique round floor ceil sqrt nan_to_num unique_consecutive set list reversed".split())
 
 
@@ -251,7 +252,7 @@ def _call_changes(node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
         yield "call dropped", node.args[0]
     for place in range(len(node.keywords)):
         yield "keyword", ast.Call(node.func, node.args, [*node.keywords[:place], *node.keywords[place + 1 :]])
-    if len(node.args) > 1 and not any(isinstance(arg, ast.Starred) for arg in node.args[:2]):
+    if len(node.args) > 1 and name not in SYMMETRIC and not any(isinstance(arg, ast.Starred) for arg in node.args[:2]):
         yield "arguments", ast.Call(node.func, [node.args[1], node.args[0], *node.args[2:]], node.keywords)
     if name == "sorted" and not any(keyword.arg == "reverse" for keyword in node.keywords):
         backwards = ast.keyword("reverse", ast.Constant(True))
