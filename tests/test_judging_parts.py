@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import clips, partition, prepared
 
@@ -150,6 +150,7 @@ def test_no_fold_is_left_empty_however_uneven_the_groups(seed: int) -> None:
         assert len(np.unique(assign_folds(labels, groups, folds, seed))) == folds
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 10_000), st.integers(2, 6), st.booleans())
 def test_every_clip_is_tested_once_and_never_beside_its_group(seed: int, folds: int, reported: bool) -> None:
     random = np.random.default_rng(seed)
