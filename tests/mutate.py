@@ -30,25 +30,25 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
 WARM = (
-    "numpy torch scipy.stats sklearn.metrics sklearn.linear_model sklearn.neighbors sklearn.cluster av zarr safetensors.torch "
-    "torch._dynamo pytest hypothesis PIL.Image rich.console rich.table matplotlib.figure"
-).split()
+    "numpy torch torch._dynamo scipy.stats sklearn.metrics sklearn.linear_model sklearn.neighbors sklearn.cluster av "
+    "zarr safetensors.torch pytest hypothesis PIL.Image rich.console rich.table matplotlib.figure"
+)
 
-_JUDGING = "test_judging_verdicts test_judging_metrics test_judging_intervals test_heads_metrics test_judging_results"
+_JUDGING = "test_judging_metrics test_judging_intervals test_judging_verdicts test_judging_results test_heads_metrics"
 _RUNS = "test_runs_judged test_judging_results test_judging_golden"
 _SWEEPS = "test_sweeps_choice test_sweeps_stepwise"
-_VIDEO = "test_inputs_sampling_plan test_decode_sampling test_decode_frames test_decode_truncation"
+_VIDEO = "test_inputs_sampling_plan test_decode_frames test_decode_truncation"
 
 # The files whose errors would flatter, and the tests that stand guard over each, quickest first.
 GUARDS: dict[str, str] = {
     "heads/judging/metrics.py": _JUDGING,
     "heads/judging/baselines.py": "test_judging_baselines " + _JUDGING,
-    "heads/judging/intervals.py": _JUDGING,
-    "heads/judging/evaluation.py": "test_judging_baselines " + _JUDGING,
+    "heads/judging/intervals.py": "test_judging_intervals " + _JUDGING,
+    "heads/judging/evaluation.py": "test_judging_verdicts test_judging_results test_judging_baselines",
     "heads/runs/run.py": _RUNS,
     "heads/runs/directory.py": _RUNS + " test_heads_run",
     "heads/runs/checkpoints.py": _RUNS + " test_heads_run",
@@ -59,7 +59,7 @@ GUARDS: dict[str, str] = {
     "heads/training/trainer.py": "test_runs_epochs test_judging_golden",
     "heads/examples/splits.py": "test_judging_parts test_heads_splits",
     "heads/examples/normalization.py": "test_judging_parts test_heads_protocol",
-    "heads/examples/targets.py": "test_judging_targets test_heads_targets",
+    "heads/examples/targets.py": "test_heads_targets test_judging_metrics",
     "heads/probes/neighbours.py": "test_judging_probes test_probe_neighbours",
     "heads/probes/cluster_reading.py": "test_judging_probes test_probe_kmeans",
     "heads/recipes/judging.py": "test_judging_recipes",
@@ -69,44 +69,35 @@ GUARDS: dict[str, str] = {
     "extract/video/decode.py": _VIDEO,
 }
 
-COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
-    ast.Lt: (ast.LtE, ast.Gt),
-    ast.LtE: (ast.Lt, ast.GtE),
-    ast.Gt: (ast.GtE, ast.Lt),
-    ast.GtE: (ast.Gt, ast.LtE),
-    ast.Eq: (ast.NotEq,),
-    ast.NotEq: (ast.Eq,),
-    ast.Is: (ast.IsNot,),
-    ast.IsNot: (ast.Is,),
-    ast.In: (ast.NotIn,),
-    ast.NotIn: (ast.In,),
-}
-ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
-    ast.Add: ast.Sub,
-    ast.Sub: ast.Add,
-    ast.Mult: ast.Div,
-    ast.Div: ast.Mult,
-    ast.FloorDiv: ast.Mult,
-    ast.Mod: ast.FloorDiv,
-    ast.Pow: ast.Mult,
-    ast.BitAnd: ast.BitOr,
-    ast.BitOr: ast.BitAnd,
-    ast.MatMult: ast.Mult,
-}
-_PAIRS = (
-    "min max|any all|argmin argmax|floor ceil|zeros ones|low high|train test|val test|left right|truth predicted|"
-    "best_epoch epochs_run|last_loss best_loss|first last|start end|start stop|best last|isfinite isnan|minimum maximum|"
-    "val_loss val_mae|val_accuracy val_loss|fitted judged|queries donors|unknown test|validation reported-set|"
-    "median mean|mean max|std mean|sum max|intersect1d union1d|pts dts|fitted choosing|quantile percentile"
+_COMPARISONS = (
+    "Lt LtE|Lt Gt|LtE Lt|LtE GtE|Gt GtE|Gt Lt|GtE Gt|GtE LtE|Eq NotEq|NotEq Eq|Is IsNot|IsNot Is|In NotIn|NotIn In"
 )
-SWAPS: dict[str, set[str]] = {}
-for _pair in _PAIRS.split("|"):
-    _one, _other = _pair.split()
-    SWAPS.setdefault(_one, set()).add(_other)
-    SWAPS.setdefault(_other, set()).add(_one)
-NUMPY_NAMES = set("min max any all argmin argmax floor ceil zeros ones median mean std sum isfinite isnan".split())
-SYMMETRIC = set("min max minimum maximum isclose gcd intersect1d union1d".split())
-UNWRAPPED = set("abs sort sorted unique round floor ceil sqrt nan_to_num unique_consecutive set list reversed".split())
+_ARITHMETIC = (
+    "Add Sub|Sub Add|Mult Div|Div Mult|FloorDiv Mult|Mod FloorDiv|Pow Mult|BitAnd BitOr|BitOr BitAnd|MatMult Mult"
+)
+_NAMES = (
+    "min max|any all|argmin argmax|floor ceil|zeros ones|low high|train test|val test|left right|truth predicted|"
+    "best_epoch epochs_run|last_loss best_loss|first last|start end|start stop|best last|isfinite isnan|"
+    "minimum maximum|val_loss val_mae|val_accuracy val_loss|fitted judged|queries donors|unknown test|"
+    "validation reported-set|median mean|mean max|std mean|sum max|intersect1d union1d|pts dts|fitted choosing|"
+    "quantile percentile"
+)
+
+
+def _table(pairs: str) -> dict[str, list[str]]:
+    """{name: what stands in its place} of "A B|A C|..."."""
+    table: dict[str, list[str]] = {}
+    for name, other in (pair.split() for pair in pairs.split("|")):
+        table.setdefault(name, []).append(other)
+    return table
+
+
+COMPARISONS, ARITHMETIC = _table(_COMPARISONS), _table(_ARITHMETIC)
+SWAPS = _table(_NAMES + "|" + "|".join(" ".join(pair.split()[::-1]) for pair in _NAMES.split("|")))
+# Names that exist wherever numpy does; calls whose arguments may change places; calls that are tried without the call.
+NUMPY_NAMES = "min max any all argmin argmax floor ceil zeros ones median mean std sum isfinite isnan"
+SYMMETRIC = "min max minimum maximum isclose intersect1d union1d correlation macro_f1 whole"
+UNWRAPPED = "abs sort sorted unique round floor ceil sqrt set list reversed"
 
 
 @dataclass(frozen=True)
@@ -126,7 +117,7 @@ def mutants_of(path: str) -> list[Mutant]:
     source = (ROOT / path).read_text("utf-8")
     tree = ast.parse(source)
     names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
-    names |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)} | NUMPY_NAMES
+    names |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)} | set(NUMPY_NAMES.split())
     names |= {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
     names |= {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
     starts = [0]
@@ -207,11 +198,11 @@ def _changes(node: ast.AST, parent: ast.AST, names: set[str]) -> Iterator[tuple[
     match node:
         case ast.Compare():
             for place, op in enumerate(node.ops):
-                for other in COMPARISONS[type(op)]:
-                    ops = [*node.ops[:place], other(), *node.ops[place + 1 :]]
+                for other in COMPARISONS[type(op).__name__]:
+                    ops = [*node.ops[:place], getattr(ast, other)(), *node.ops[place + 1 :]]
                     yield "comparison", ast.Compare(node.left, ops, node.comparators)
-        case ast.BinOp() if type(node.op) in ARITHMETIC:
-            yield "arithmetic", ast.BinOp(node.left, ARITHMETIC[type(node.op)](), node.right)
+        case ast.BinOp():
+            yield from (("arithmetic", ast.BinOp(node.left, op, node.right)) for op in _other_operators(node.op))
         case ast.UnaryOp(op=ast.Not() | ast.USub() | ast.Invert()):
             if not isinstance(node.operand, ast.Constant):
                 yield "unary", node.operand
@@ -225,10 +216,10 @@ def _changes(node: ast.AST, parent: ast.AST, names: set[str]) -> Iterator[tuple[
         case ast.Constant():
             yield from (("constant", ast.Constant(new)) for new in _other_constants(node.value, parent, names))
         case ast.Name(ctx=ast.Load()):
-            yield from (("name", ast.Name(new, ast.Load())) for new in sorted(SWAPS.get(node.id, set()) & names))
+            yield from (("name", ast.Name(new, ast.Load())) for new in SWAPS.get(node.id, []) if new in names)
         case ast.Attribute(ctx=ast.Load()):
-            for new in sorted(SWAPS.get(node.attr, set()) & names):
-                yield "name", ast.Attribute(node.value, new, ast.Load())
+            others = [new for new in SWAPS.get(node.attr, []) if new in names]
+            yield from (("name", ast.Attribute(node.value, new, ast.Load())) for new in others)
         case ast.Call():
             yield from _call_changes(node)
         case ast.Subscript(slice=ast.Slice() as cut):
@@ -248,15 +239,20 @@ def _changes(node: ast.AST, parent: ast.AST, names: set[str]) -> Iterator[tuple[
 
 def _call_changes(node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
     name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-    if name in UNWRAPPED and len(node.args) == 1 and not node.keywords:
+    if name in UNWRAPPED.split() and len(node.args) == 1 and not node.keywords:
         yield "call dropped", node.args[0]
     for place in range(len(node.keywords)):
         yield "keyword", ast.Call(node.func, node.args, [*node.keywords[:place], *node.keywords[place + 1 :]])
-    if len(node.args) > 1 and name not in SYMMETRIC and not any(isinstance(arg, ast.Starred) for arg in node.args[:2]):
+    first = node.args[:2]
+    if len(first) == 2 and name not in SYMMETRIC.split() and not any(isinstance(arg, ast.Starred) for arg in first):
         yield "arguments", ast.Call(node.func, [node.args[1], node.args[0], *node.args[2:]], node.keywords)
     if name == "sorted" and not any(keyword.arg == "reverse" for keyword in node.keywords):
         backwards = ast.keyword("reverse", ast.Constant(True))
         yield "order", ast.Call(node.func, node.args, [*node.keywords, backwards])
+
+
+def _other_operators(op: ast.operator) -> list[ast.operator]:
+    return [getattr(ast, other)() for other in ARITHMETIC.get(type(op).__name__, [])]
 
 
 def _other_constants(value: object, parent: ast.AST, names: set[str]) -> list[object]:
@@ -268,7 +264,7 @@ def _other_constants(value: object, parent: ast.AST, names: set[str]) -> list[ob
         case float():
             return [value * 2, value / 2] if value else [1.0]
         case str() if value in SWAPS:
-            return sorted(SWAPS[value] & names)
+            return [new for new in SWAPS[value] if new in names]
         case str() if value and isinstance(parent, ast.Compare | ast.Subscript):
             return [f"{value}X"]
     return []
@@ -276,8 +272,8 @@ def _other_constants(value: object, parent: ast.AST, names: set[str]) -> list[ob
 
 def _statement_changes(node: ast.stmt) -> Iterator[tuple[str, ast.AST]]:
     match node:
-        case ast.AugAssign() if type(node.op) in ARITHMETIC:
-            yield "arithmetic", ast.AugAssign(node.target, ARITHMETIC[type(node.op)](), node.value)
+        case ast.AugAssign():
+            yield from (("arithmetic", ast.AugAssign(node.target, op, node.value)) for op in _other_operators(node.op))
             yield "deleted", ast.Pass()
         case ast.Return(value=ast.expr() as value) if not isinstance(value, ast.Constant):
             yield "returned", ast.Return(ast.Constant(None))
@@ -316,7 +312,7 @@ def _warm_up(folder: Path) -> None:
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # looking for plugins takes longer than most tests
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in WARM:
+        for name in WARM.split():
             importlib.import_module(name)
     import pytest
 
@@ -374,7 +370,9 @@ def _worker(share: Sequence[Mutant], timeouts: dict[str, float], folder: Path, r
             file.write(json.dumps(entry) + "\n")
             file.flush()
             if outcome == "survived":
-                print(f"{mutant.path}:{mutant.line} [{mutant.kind}]\n  - {mutant.before}\n  + {mutant.after}", flush=True)
+                print(
+                    f"{mutant.path}:{mutant.line} [{mutant.kind}]\n  - {mutant.before}\n  + {mutant.after}", flush=True
+                )
     os._exit(0)
 
 

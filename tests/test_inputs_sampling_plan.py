@@ -117,7 +117,9 @@ def _stream(**more: Any) -> Any:
 def test_rate_is_that_of_the_container_or_the_mean_of_the_times() -> None:
     times = np.array([0.0, 0.1, 0.2, 0.3])
     assert plan._rate("a", _stream(), times) == 25
-    assert plan._rate("a", _stream(average_rate=None, guessed_rate=Fraction(30000, 1001)), times) == Fraction(30000, 1001)
+    assert plan._rate("a", _stream(average_rate=None, guessed_rate=Fraction(30000, 1001)), times) == Fraction(
+        30000, 1001
+    )
     bare = _stream(average_rate=None)
     assert plan._rate("a", bare, times) == 10
     assert plan._rate("a", bare, np.array([0.0])) == 1
@@ -134,7 +136,12 @@ def test_counted_times_are_the_timestamps_where_they_ascend() -> None:
     untold = plan._counted_times("a", container, _stream(), [500, 540, 600], SimpleNamespace(duration=None))
     assert untold[2] == pytest.approx(0.04)
     avi = SimpleNamespace(format=SimpleNamespace(name="avi"))
-    for box, pts in ((container, [500, 600, 540]), (container, [500, 500, 540]), (container, [500, None, 540]), (avi, [500, 540, 600])):
+    for box, pts in (
+        (container, [500, 600, 540]),
+        (container, [500, 500, 540]),
+        (container, [500, None, 540]),
+        (avi, [500, 540, 600]),
+    ):
         times, rate, length = plan._counted_times("a", box, _stream(), pts, last)
         assert times.tolist() == pytest.approx([0.0, 0.04, 0.08])
         assert (rate, length) == (25, pytest.approx(0.04))

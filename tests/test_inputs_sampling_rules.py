@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from fractions import Fraction
 from typing import Any
@@ -62,7 +63,7 @@ def test_uniform_is_the_floor_of_even_places_from_the_first_to_the_last(steps: i
 def test_consecutive_frames_follow_each_other_and_loop(steps: int, frames: int) -> None:
     for start in ("zero", "centre", "random"):
         found = _choose(f"consecutive:{steps}:{start}", frames)
-        assert all(b == (a + 1) % frames for a, b in zip(found, found[1:], strict=False))
+        assert all(b == (a + 1) % frames for a, b in itertools.pairwise(found))
         assert start != "zero" or found[0] == 0
         assert start != "centre" or found[0] == max(frames - steps, 0) // 2
         if steps <= frames:
@@ -80,8 +81,9 @@ def test_random_start_is_the_scaled_hash_of_seed_and_clip() -> None:
 
 
 def test_random_start_reaches_both_ends() -> None:
-    starts = {_choose("consecutive:4", 6, clip_id=f"c{i}")[0] for i in range(60)}
-    assert starts == {0, 1, 2}
+    for frames in (4, 5, 6):
+        starts = {_choose("consecutive:4", frames, clip_id=f"c{i}")[0] for i in range(60)}
+        assert starts == set(range(frames - 3))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +133,9 @@ def test_fps_rounds_the_number_of_steps(frames: int, rate: str, steps: int) -> N
 def test_fps_takes_the_nearest_frame_and_of_two_the_earlier(gaps: list[int], rate: int, shift: int) -> None:
     """Times in whole milliseconds, so that ties are ties."""
     millis = np.cumsum([shift, *gaps])
-    found = choose(Fps(rate_fps=rate), millis / 1000, millis[-1] / 1000, clip_id="a", seed=0, start_seconds=shift / 1000)
+    found = choose(
+        Fps(rate_fps=rate), millis / 1000, millis[-1] / 1000, clip_id="a", seed=0, start_seconds=shift / 1000
+    )
     steps = max(round(millis[-1] / 1000 * rate), 1)
     assert len(found.frame_index) == steps
     for k, index in enumerate(found.frame_index.tolist()):
@@ -159,7 +163,9 @@ def test_duration_decides_the_steps_of_fps_alone() -> None:
 
 
 @pytest.mark.parametrize("frames", [1, 4, 5, 6])
-@pytest.mark.parametrize("text", ["uniform:5", "uniform:5:open", "consecutive:5:zero", "consecutive:5:random", "random:5"])
+@pytest.mark.parametrize(
+    "text", ["uniform:5", "uniform:5:open", "consecutive:5:zero", "consecutive:5:random", "random:5"]
+)
 def test_short_clips_by_rule(text: str, frames: int) -> None:
     repeated = _choose(text, frames)
     assert len(repeated) == 5
@@ -197,8 +203,13 @@ def test_fixed_steps_of_every_rule() -> None:
         for text in ("uniform:4", "consecutive:5", "random:6", "position:0,1,0.5", "every:2", "all", "fps:3")
     }
     assert found == {
-        **{"uniform:4": 4, "consecutive:5": 5, "random:6": 6, "position:0,1,0.5": 3},
-        **{"every:2": None, "all": None, "fps:3": None},
+        "uniform:4": 4,
+        "consecutive:5": 5,
+        "random:6": 6,
+        "position:0,1,0.5": 3,
+        "every:2": None,
+        "all": None,
+        "fps:3": None,
     }
 
 
@@ -237,12 +248,10 @@ def test_neighbouring_intervals_share_no_frame_and_lose_none() -> None:
     times = np.sort(random.integers(0, 500, size=80)) / 100
     times = np.unique(times)
     cuts = [0.0, *np.sort(random.choice(times[3:-3], 3, replace=False)).tolist(), 99.0]
-    found = [
-        clip_frames(times, 5.1, clip_id="a", start_seconds=a, end_seconds=b) for a, b in zip(cuts, cuts[1:], strict=False)
-    ]
+    found = [clip_frames(times, 5.1, clip_id="a", start_seconds=a, end_seconds=b) for a, b in itertools.pairwise(cuts)]
     assert found[0][0] == 0
     assert found[-1][1] == len(times)
-    assert all(one[1] == other[0] for one, other in zip(found, found[1:], strict=False))
+    assert all(one[1] == other[0] for one, other in itertools.pairwise(found))
     for (first, stop), a, b in zip(found, cuts, cuts[1:], strict=False):
         assert [i for i, t in enumerate(times) if a <= t < b] == list(range(first, stop))
 
@@ -267,25 +276,31 @@ def test_past_end_error_allows_one_mean_frame_time() -> None:
             _frames(None, end, "error")
         assert _frames(0.8, end, "repeat") == _frames(0.8, end, "pad") == (8, 10)
     assert _frames(0.2, None, "error") == (2, 10)  # an open end is the end of the video
+    one = {"clip_id": "a", "past_end": "error"}  # a still of half a second: its frame time is that
+    assert clip_frames(np.zeros(1), 0.5, end_seconds=1.0, **one) == (0, 1)
+    with pytest.raises(ValueError, match=r"is past the video's 0\.5 s"):
+        clip_frames(np.zeros(1), 0.5, end_seconds=1.01, **one)
+    with pytest.raises(ValueError, match="no frame starts in"):
+        clip_frames(np.zeros(0), 0.0, clip_id="a")
 
 
 # --- the text forms
 
 
 def test_texts_are_canonical() -> None:
-    texts = {
-        Uniform(num_steps=8): "uniform:8",
-        Uniform(num_steps=8, open=True): "uniform:8:open",
-        Consecutive(num_steps=4): "consecutive:4:random",
-        Consecutive(num_steps=4, start="zero"): "consecutive:4:zero",
-        Position(positions=(0.0, 0.25, 1.0)): "position:0,0.25,1",
-        Random(num_steps=3): "random:3",
-        Every(stride_frames=2): "every:2",
-        All(): "all",
-        Fps(rate_fps=2.0): "fps:2",
-        Fps(rate_fps=29.97): "fps:29.97",
-    }
-    for rule, text in texts.items():
+    texts = [
+        (Uniform(num_steps=8), "uniform:8"),
+        (Uniform(num_steps=8, open=True), "uniform:8:open"),
+        (Consecutive(num_steps=4), "consecutive:4:random"),
+        (Consecutive(num_steps=4, start="zero"), "consecutive:4:zero"),
+        (Position(positions=(0.0, 0.25, 1.0)), "position:0,0.25,1"),
+        (Random(num_steps=3), "random:3"),
+        (Every(stride_frames=2), "every:2"),
+        (All(), "all"),
+        (Fps(rate_fps=2.0), "fps:2"),
+        (Fps(rate_fps=29.97), "fps:29.97"),
+    ]
+    for rule, text in texts:
         assert str(rule) == text
         assert parse(text) == parse(f" {text} ") == rule
     assert parse("consecutive:4") == Consecutive(num_steps=4, start="random")

@@ -37,6 +37,7 @@ def test_majority_top_five_are_the_five_most_frequent() -> None:
     assert found["accuracy"] == pytest.approx(1 / 7)
     assert baselines.majority_class(train, np.array([0, 1]), 7)["top5_accuracy"] == 0.0
     assert baselines.majority_class(train, np.array([2, 3]), 7)["top5_accuracy"] == 1.0
+    assert baselines.majority_class(np.array([0]), np.array([2]), 3)["top5_accuracy"] == 1.0  # 3 classes are 5 at most
 
 
 def test_majority_macro_f1_by_hand() -> None:
@@ -95,7 +96,7 @@ ORACLES = {"class_mean_oracle"}
 def _guesses(labels: list[str], values: list[float], train: list[int] = TRAIN) -> dict[str, Any]:
     table = clips(labels, values=values)
     one = prepared(table, classes=CLASSES, bins=BINS)
-    part = predictions(TEST, label=sure_of([0, 1, 2, 0], 3), target=sure_of([1, 2, 3, 4], 11))
+    part = predictions(TEST, label=sure_of([0, 1, 2, 0], 3), target=sure_of([1, 9, 3, 4], 11))
     return split_results(one, part, np.array(train))["baselines"]  # type: ignore[no-any-return]
 
 
@@ -133,7 +134,9 @@ def test_no_baseline_changes_its_guess_with_a_test_label(clip: int) -> None:
     q = BINS.distributions(train).mean(axis=0).clip(1e-15, 1 - 1e-15)
     p = BINS.distributions(np.array([0.0, truth[clip]]))
     cost = -(p * np.log(q) + (1 - p) * np.log(1 - q)).sum(axis=1)
-    assert after["label_marginal"]["nll"] - before["label_marginal"]["nll"] == pytest.approx(share * (cost[0] - cost[1]))
+    assert after["label_marginal"]["nll"] - before["label_marginal"]["nll"] == pytest.approx(
+        share * (cost[0] - cost[1])
+    )
 
 
 @pytest.mark.parametrize("clip", TRAIN)
@@ -166,6 +169,11 @@ def test_a_baseline_sees_the_rows_it_is_given_and_no_other() -> None:
     found = _guesses(LABELS, VALUES, train=[3, 4])
     assert found["constant_median"]["mae"] == pytest.approx(np.abs(np.array(VALUES)[TEST] - 7.0).mean())
     assert found["majority_class"]["accuracy"] == 0.25
+
+
+def test_a_random_class_is_never_one_that_training_did_not_see() -> None:
+    labels = [*LABELS[:5], "new", *LABELS[6:]]
+    assert _guesses(labels, VALUES)["uniform_random_class"]["accuracy"] == pytest.approx(0.75 / 3)
 
 
 def test_oracle_is_left_out_where_a_judged_clip_has_no_label() -> None:

@@ -1,4 +1,4 @@
-"""Whole trainings whose reported numbers are worked out again from predictions.csv and the manifest, with numpy alone."""
+"""Whole trainings: their reported numbers worked out again from predictions.csv and the manifest with numpy."""
 
 from __future__ import annotations
 
@@ -182,7 +182,9 @@ def test_store_without_test_reports_validation_and_says_so(tmp_path: Path) -> No
     assert set(results["splits"]) == {"val"}
     assert results["selection"]["sentence"].startswith("Only validation is reported: the best epoch's weights")
     assert results["verdict"].startswith("val accuracy")
-    _check_split(store, _rows(tmp_path / "run"), results["splits"]["val"], np.flatnonzero(_column(store, "split") == "train"))
+    _check_split(
+        store, _rows(tmp_path / "run"), results["splits"]["val"], np.flatnonzero(_column(store, "split") == "train")
+    )
 
 
 def test_selection_on_the_reported_set_reports_it_once(store: Path, tmp_path: Path) -> None:
@@ -208,5 +210,7 @@ def test_folds_with_a_clip_that_no_fold_trains_on_are_judged(tmp_path: Path) -> 
     kcal = _column(bare, "kcal").astype(float)
     assert np.isnan(kcal).sum() == 1
     finite = kcal[np.isfinite(kcal)]
-    assert entry["baselines"]["constant_median"]["mae"] == pytest.approx(np.abs(finite - np.median(finite)).mean(), abs=1e-3)
+    assert entry["baselines"]["constant_median"]["mae"] == pytest.approx(
+        np.abs(finite - np.median(finite)).mean(), abs=1e-3
+    )
     assert "1 clips of 'test' have no target; its metrics leave them out." in results["notes"]

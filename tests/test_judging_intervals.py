@@ -10,7 +10,7 @@ from scipy.stats import rankdata, spearmanr
 
 from reelbank.heads.judging import intervals
 from reelbank.heads.judging.intervals import LEVEL, RESAMPLES, WHOLE_RESAMPLES, group_numbers, interval, mean_interval
-from reelbank.heads.judging.metrics import ClassScores, TargetScores
+from reelbank.heads.judging.metrics import METRICS, ClassScores, Metric, TargetScores
 
 
 def _right(right: np.ndarray) -> ClassScores:
@@ -81,6 +81,24 @@ def test_undefined_clips_count_nowhere() -> None:
     value, low, high = mean_interval(per_clip, groups, seed=2)
     assert value == pytest.approx(23 / 6)
     assert (low, high) == pytest.approx(_by_hand(per_clip, groups, 2))
+
+
+def test_groups_without_a_defined_clip_are_drawn_and_give_nothing() -> None:
+    """Also where they are the last ones, and where a resample has no other."""
+    per_clip, groups = np.array([1.0, 3.0, np.nan, np.nan]), np.arange(4)
+    _, low, high = mean_interval(per_clip, groups, seed=2)
+    assert (low, high) == pytest.approx(_by_hand(per_clip, groups, 2))
+    assert (low, high) == (1.0, 3.0)
+
+
+@pytest.mark.parametrize(("defined", "finite"), [(250, True), (249, False), (0, False)])
+def test_half_of_the_resamples_must_be_defined(defined: int, finite: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = iter([0.5, *[1.0] * defined, *[math.nan] * 999])
+    metric = Metric(higher_is_better=True, unit="fraction", whole=lambda truth, predicted: next(calls))
+    monkeypatch.setitem(METRICS, "macro_f1", metric)  # type: ignore[arg-type]
+    value, low, high = interval("macro_f1", _right(np.ones(4, dtype=bool)), np.arange(4), seed=0)
+    assert value == 0.5
+    assert (math.isfinite(low), math.isfinite(high)) == (finite, finite)
 
 
 def test_mean_interval_is_that_of_the_metric() -> None:
@@ -178,7 +196,10 @@ def test_interval_is_undefined_where_most_resamples_are() -> None:
 
     assert of(4)[1:] == (1.0, 1.0)
     constant = TargetScores(
-        probabilities=np.eye(2)[[0, 0, 0, 0, 1]], bin_values=np.arange(2.0), truth=np.arange(5.0), labels=np.eye(5)[:, :2]
+        probabilities=np.eye(2)[[0, 0, 0, 0, 1]],
+        bin_values=np.arange(2.0),
+        truth=np.arange(5.0),
+        labels=np.eye(5)[:, :2],
     )
     # the one clip that is predicted otherwise is in most resamples: 1 - (4/5)^5 = 0.67
     assert all(math.isfinite(bound) for bound in interval("spc_values", constant, np.arange(5), seed=0))

@@ -83,7 +83,8 @@ def test_validation_is_cut_from_training_clips_where_there_is_none() -> None:
     assert part.test.tolist() == [20, 21]
     assert not part.val_is_reported
     assert part.notes == (
-        "The store has no split 'val': 4 of 20 training clips, in whole groups, were held out to choose the best epoch.",
+        "The store has no split 'val': 4 of 20 training clips, in whole groups, were held out to choose the best "
+        "epoch.",
     )
 
 
@@ -160,7 +161,9 @@ def test_every_clip_is_tested_once_and_never_beside_its_group(seed: int, folds: 
     split_of = np.array(["train", "val", "test", "unknown", "odd"])[random.integers(5, size=num_groups)]
     split_of[: 2 * folds + 2] = "train"
     splits, groups = split_of[group], np.array([f"g:{i}" for i in group])
-    parts = _make(splits, labels, groups, folds=folds, select_on="reported-set" if reported else "validation", seed=seed)
+    parts = _make(
+        splits, labels, groups, folds=folds, select_on="reported-set" if reported else "validation", seed=seed
+    )
     known, unknown = np.flatnonzero(np.isin(splits, KNOWN_SPLITS)), np.flatnonzero(splits == "unknown")
     assert [part.fold for part in parts] == list(range(folds))
     assert sorted(np.concatenate([part.test for part in parts]).tolist()) == known.tolist()
@@ -380,6 +383,8 @@ def test_shuffled_labels_are_permuted_within_their_part_and_tests_keep_theirs() 
     assert numbers[20:26].tolist() != plain[20:26].tolist()
     assert numbers[26:].tolist() == plain[26:].tolist()
     reported = partition(range(20), range(20, num), range(20, num), val_is_reported=True)
-    kept = make_job(prepared(clips(labels), classes=tuple(sorted(labels)), partitions=(reported,), shuffle_labels=True), reported)
+    kept = make_job(
+        prepared(clips(labels), classes=tuple(sorted(labels)), partitions=(reported,), shuffle_labels=True), reported
+    )
     assert kept.labels.classes is not None
     assert kept.labels.classes[20:].tolist() == plain[20:].tolist()  # a reported part is judged by its own labels

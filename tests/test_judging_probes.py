@@ -126,7 +126,9 @@ def test_votes_by_hand() -> None:
 
 def test_a_majority_is_never_outweighed_by_similarity() -> None:
     donors = np.array([[1.0, 0.0], *[[0.05, -1.0]] * 2])
-    votes = knn_votes(np.array([[1.0, 0.0]]), donors, np.array([0, 1, 1]), np.array([9]), np.arange(3), k=3, num_classes=2)
+    votes = knn_votes(
+        np.array([[1.0, 0.0]]), donors, np.array([0, 1, 1]), np.array([9]), np.arange(3), k=3, num_classes=2
+    )
     assert votes.argmax() == 1
 
 
@@ -145,7 +147,9 @@ def test_no_donor_of_the_own_group_votes_in_any_block(monkeypatch: pytest.Monkey
     whole = knn_votes(vectors, vectors, classes, groups, groups, k=1, num_classes=2)
     nearest = nearest_donor(vectors, vectors, groups, groups)
     monkeypatch.setattr(neighbours, "_BLOCK_ELEMENTS", 60)  # three queries at a time
-    np.testing.assert_allclose(knn_votes(vectors, vectors, classes, groups, groups, k=1, num_classes=2), whole, rtol=1e-6)
+    np.testing.assert_allclose(
+        knn_votes(vectors, vectors, classes, groups, groups, k=1, num_classes=2), whole, rtol=1e-6
+    )
     assert nearest_donor(vectors, vectors, groups, groups).tolist() == nearest.tolist()
     distance = ((vectors[:, None] - vectors) ** 2).sum(axis=2)
     distance[groups[:, None] == groups] = np.inf
@@ -161,7 +165,9 @@ def test_query_without_a_donor_has_no_vote_and_no_neighbour() -> None:
     assert knn_votes(one, one, np.array([0]), group, group, k=1, num_classes=2).tolist() == [[0.0, 0.0]]
     assert nearest_donor(one, one, group, group).tolist() == [-1]
     assert nearest_donor(one, one[:0], group, group[:0]).tolist() == [-1]
-    both = knn_votes(one, np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0, 1]), group, np.array([3, 4]), k=2, num_classes=2)
+    both = knn_votes(
+        one, np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0, 1]), group, np.array([3, 4]), k=2, num_classes=2
+    )
     assert np.floor(both).tolist() == [[0.0, 1.0]]  # the own group's similarity of 1 does not count
 
 
@@ -189,12 +195,20 @@ def test_knn_reports_what_it_did() -> None:
     )  # fmt: skip
     truth = protocol.judged % 3
     assert found["metrics"]["accuracy"]["value"] == pytest.approx((votes.argmax(axis=1) == truth).mean())
-    assert (found["k"], found["k_asked"], found["reported"], found["num_rows"], found["num_groups"]) == (3, 3, "test", 12, 4)
+    assert (found["k"], found["k_asked"], found["reported"], found["num_rows"], found["num_groups"]) == (
+        3,
+        3,
+        "test",
+        12,
+        4,
+    )
     assert knn(rows, protocol, 99)["k"] == 24
 
 
 def test_judgement_counts_by_group_and_knows_the_fitted_labels_alone() -> None:
-    rows = _rows(np.eye(6), ["a", "a", "b", "b", "b", "c"], ["train"] * 3 + ["test"] * 3, groups=[*"uvw", "x", "x", "y"])
+    rows = _rows(
+        np.eye(6), ["a", "a", "b", "b", "b", "c"], ["train"] * 3 + ["test"] * 3, groups=[*"uvw", "x", "x", "y"]
+    )
     protocol = make_protocol(rows)
     numbers = np.array([0, 0, 1, 1, 1, 2])
     scores = np.eye(3)[[1, 0, 2]]
@@ -230,7 +244,9 @@ def test_linear_equals_scikit_learn_at_the_strength_that_validation_prefers() ->
     numbers = np.arange(48) % 3
     accuracies = []
     for strength in LINEAR_STRENGTHS:
-        model = LogisticRegression(C=strength, max_iter=1000).fit(rows.vectors[protocol.fitted], numbers[protocol.fitted])
+        model = LogisticRegression(C=strength, max_iter=1000).fit(
+            rows.vectors[protocol.fitted], numbers[protocol.fitted]
+        )
         accuracies.append(model.score(rows.vectors[protocol.choosing], numbers[protocol.choosing]))
     found = linear(rows, protocol)
     best = LINEAR_STRENGTHS[int(np.argmax(accuracies))]
@@ -416,7 +432,9 @@ def test_agreement_by_hand() -> None:
     mixed = read_labels(np.array([0, 0, 0, 1]), labels)["value"]
     assert mixed["purity"] == 0.75
     assert 0 < mixed["nmi"] < 1
-    assert cluster_purities(np.array([0, 0, 0, 2]), labels, 4)[:3].tolist() == pytest.approx([2 / 3, NAN, 1.0], nan_ok=True)
+    assert cluster_purities(np.array([0, 0, 0, 2]), labels, 4)[:3].tolist() == pytest.approx(
+        [2 / 3, NAN, 1.0], nan_ok=True
+    )
 
 
 def test_shuffled_labels_say_what_chance_gives() -> None:

@@ -43,6 +43,8 @@ def test_folds_are_pooled_in_the_order_of_the_clips() -> None:
     assert found.rows.tolist() == [0, 1, 3, 4]
     assert found.folds.tolist() == [2, 0, 2, 0]
     assert found.probabilities["label"].tolist() == [[1.0, 0.0], [0.1, 0.9], [0.3, 0.7], [0.4, 0.6]]
+    alone = pooled("test", parts[:2])
+    assert (alone.rows.tolist(), list(alone.probabilities)) == ([1, 4], ["label"])
     nothing = pooled("unknown", parts[1:2])
     assert (nothing.split, len(nothing.rows), nothing.probabilities) == ("unknown", 0, {})
 
@@ -97,6 +99,9 @@ def test_split_entry_counts_clips_and_groups_and_carries_units_and_directions() 
     assert metrics["mae"]["unit"] == ""  # of `speed` nobody has said the unit
     assert metrics["spc_values"]["value"] is None  # one value for every clip
     assert metrics["spc_values"]["low"] is metrics["spc_values"]["high"] is None
+    bare = prepared(clips(labels, values=[*[1.0] * 6, NAN]), classes=CLASSES, bins=BINS)
+    without = split_results(bare, predictions([6], label=sure_of([1], 3), target=sure_of([4], 11)), TRAIN)
+    assert set(without["metrics"]) == {"accuracy", "top5_accuracy", "macro_f1"}
     kcal = prepared(
         clips(["a", "b"], values=None), classes=CLASSES, bins=None
     )  # no target at all: neither metrics nor baselines of it
@@ -141,7 +146,9 @@ def test_interval_of_an_entry_is_drawn_over_its_own_groups_with_the_seed_of_the_
 def test_clips_without_a_group_are_drawn_one_by_one() -> None:
     right = [True, True, False, True, False, True]
     labels, places = ["a"] * 6, [0 if ok else 1 for ok in right]
-    alone = split_results(prepared(clips(labels), classes=CLASSES), predictions(range(6), label=sure_of(places, 3)), TRAIN)
+    alone = split_results(
+        prepared(clips(labels), classes=CLASSES), predictions(range(6), label=sure_of(places, 3)), TRAIN
+    )
     together = prepared(clips(labels, groups=["g"] * 6), classes=CLASSES)
     one_group = split_results(together, predictions(range(6), label=sure_of(places, 3)), TRAIN)
     assert alone["num_groups"] == 6
@@ -165,9 +172,10 @@ def test_unknown_split_has_target_metrics_and_no_class_baseline() -> None:
 
 
 def test_confusion_has_the_truth_in_its_rows_and_unseen_classes_last() -> None:
-    one = prepared(clips(["b", "a", "zoo", "", "new", "b"]), classes=CLASSES)
-    table = confusion(one, predictions(range(6), label=sure_of([2, 0, 1, 1, 0, 2], 3)))
+    one = prepared(clips(["b", "a", "zoo", "", "new", "b", "new"]), classes=CLASSES)
+    table = confusion(one, predictions(range(7), label=sure_of([2, 0, 1, 1, 0, 2, 0], 3)))
     assert table == {
         "labels": ["a", "b", "c", "new", "zoo"],
-        "counts": [[1, 0, 0, 0, 0], [0, 0, 2, 0, 0], [0, 0, 0, 0, 0], [1, 0, 0, 0, 0], [0, 1, 0, 0, 0]],
+        "counts": [[1, 0, 0, 0, 0], [0, 0, 2, 0, 0], [0, 0, 0, 0, 0], [2, 0, 0, 0, 0], [0, 1, 0, 0, 0]],
     }
+    assert isinstance(table["counts"][0][0], int)

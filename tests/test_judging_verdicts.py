@@ -205,13 +205,14 @@ CLASSES = ("a", "b")
 
 
 def test_notes_count_clips_that_metrics_treat_specially() -> None:
-    table = clips(["a", "new", "", "b", "new"], values=[1.0, float("nan"), 11.0, -1.0, 10.0])
+    nan = float("nan")
+    table = clips(["a", "new", "", "b", "new", ""], values=[1.0, nan, 11.0, -1.0, 10.0, nan])
     one = prepared(table, classes=CLASSES, bins=BINS)
-    part = predictions(range(5), label=sure_of([0] * 5, 2), target=sure_of([0] * 5, 11))
+    part = predictions(range(6), label=sure_of([0] * 6, 2), target=sure_of([0] * 6, 11))
     assert unseen_label_notes(one, part) == [
         "2 clips of 'test' have a label that training never saw; they count as wrong.",
-        "1 clips of 'test' have no label; class metrics leave them out.",
-        "1 clips of 'test' have no target; its metrics leave them out.",
+        "2 clips of 'test' have no label; class metrics leave them out.",
+        "2 clips of 'test' have no target; its metrics leave them out.",
         "2 clips of 'test' have a target outside 0 to 10; no bin can predict them exactly.",
     ]
 

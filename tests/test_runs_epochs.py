@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,17 @@ from reelbank.heads import TrainingError
 from reelbank.heads.runs.checkpoints import load_progress, save_progress, saved_epoch
 from reelbank.heads.training.job import Job, make_job
 from reelbank.heads.training.losses import LOSSES
-from reelbank.heads.training.trainer import EpochRecord, Progression, Trainer, loss_terms, total_loss, validation_numbers
+from reelbank.heads.training.trainer import (
+    EpochRecord,
+    Progression,
+    Trainer,
+    cpu_threads,
+    loss_terms,
+    seeded,
+    total_loss,
+    total_loss_with_gradient,
+    validation_numbers,
+)
 
 NAN = float("nan")
 LABELS = ["a", "b", "a", "b", "a", "b", "a", "b"]
@@ -222,6 +233,79 @@ def test_loss_of_both_outputs_is_one_term_each(options: dict[str, Any], expected
     alone = _job(loss="jsd")
     (term,) = loss_terms(alone.config, alone.labels, {"label": torch.zeros(1, 2)}, torch.tensor([0]), complete=True)
     assert term.loss == "jsd"
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_total_loss_is_the_sum_of_both_outputs_and_its_gradient_that_of_autograd(reduction: str) -> None:
+    job = _job(values=[float(i) for i in range(8)], reduction=reduction, loss="kld")
+    torch.manual_seed(0)
+    logits = {"label": torch.randn(3, 2, requires_grad=True), "target": torch.randn(3, 11, requires_grad=True)}
+    index = torch.tensor([3, 0, 2])
+    loss = total_loss(job.config, job.labels, logits, index, complete=True)
+    assert job.labels.distributions is not None
+    p = job.labels.distributions[index]
+    classes = torch.nn.functional.cross_entropy(logits["label"], torch.tensor([1, 0, 0]))
+    divergence = (p * (p.log() - logits["target"].log_softmax(dim=1))).sum(dim=1).mean()
+    expected = classes + divergence / (11 if reduction == "mean" else 1)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    loss.backward()  # type: ignore[no-untyped-call]
+    plain = {name: values.detach() for name, values in logits.items()}
+    again, gradients = total_loss_with_gradient(job.config, job.labels, plain, index)
+    assert again.item() == pytest.approx(loss.item(), rel=1e-6)
+    assert list(gradients) == ["label", "target"]
+    for name, values in logits.items():
+        assert values.grad is not None
+        torch.testing.assert_close(gradients[name], values.grad)
+
+
+def test_copies_of_a_clip_have_the_labels_of_that_clip() -> None:
+    """Row r is a copy of clip r % N: the labels of copies are no others."""
+    job = _job(values=[float(i) for i in range(8)])
+    labels = replace(job.labels, num_clips=8)
+    logits = {"label": torch.zeros(3, 2), "target": torch.zeros(3, 11)}
+    found = loss_terms(job.config, labels, logits, torch.tensor([1, 9, 18]), complete=True)
+    plain = loss_terms(job.config, job.labels, logits, torch.tensor([1, 1, 2]), complete=True)
+    for one, other in zip(found, plain, strict=True):
+        assert torch.equal(one.p, other.p)
+
+
+# --- what a training starts from
+
+
+def test_first_weights_and_draws_depend_on_seed_and_fold_alone() -> None:
+    def of(fold: int | None, **options: Any) -> tuple[Trainer, list[float]]:
+        job = replace(_job(head="mlp", **options), fold=fold)
+        torch.rand(5)  # the caller's random state must not matter
+        trainer = Trainer(job)
+        return trainer, torch.cat([value.flatten() for value in trainer.head.parameters()]).tolist()
+
+    trainers = [of(None), of(0), of(1), of(None, seed=1)]
+    assert of(None)[1] == trainers[0][1]
+    assert len({tuple(weights) for _, weights in trainers}) == 4
+    assert len({trainer.seed_of(epoch) for trainer, _ in trainers for epoch in (1, 2, 3)}) == 12
+
+
+def test_head_that_looks_at_vectors_first_sees_those_of_training_clips_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    job = _job(head="additive")
+    monkeypatch.setattr(type(Trainer(job).head), "fit", lambda head, vectors: seen.append(vectors))
+    rows = torch.arange(8.0)[:, None, None].expand(8, 1, 4)
+    Trainer(replace(job, resident=replace(job.resident, arrays={"cls": rows})))
+    assert seen[-1][:, 0].tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_threads_and_random_state_are_given_back() -> None:
+    before, state = torch.get_num_threads(), torch.random.get_rng_state()
+    with cpu_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+    with pytest.raises(RuntimeError, match="inside"), cpu_threads(before + 1):
+        raise RuntimeError("inside")
+    assert torch.get_num_threads() == before
+    with seeded(3, torch.device("cpu")):
+        first = torch.rand(2)
+    with seeded(3, torch.device("cpu")):
+        assert torch.equal(torch.rand(2), first)
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 # --- where a training stands

@@ -49,7 +49,9 @@ def _guess(rows: Sequence[int], split: str, fold: int | None = None) -> Any:
     )
 
 
-def _trained(parts: Any = WHOLE, state: Progression | None = None, splits: Sequence[str] = ("val", "test", "unknown")) -> Trained:
+def _trained(
+    parts: Any = WHOLE, state: Progression | None = None, splits: Sequence[str] = ("val", "test", "unknown")
+) -> Trained:
     found = {name: _guess(getattr(parts, name).tolist(), name, parts.fold) for name in splits}
     return Trained(partition=parts, state=state or Progression(epoch=9, best_epoch=4), predictions=found)
 
@@ -92,7 +94,9 @@ def test_labels_outside_training_move_no_baseline(held_back: str, tmp_path: Path
     values[first], labels[first] = 10.0, "c"
     table = clips(labels, splits=SPLITS, values=values, groups=[f"g{i // 2}" for i in range(14)])
     changed = prepared(table, classes=CLASSES, bins=BINS, partitions=(WHOLE,))
-    before, after = (_guesses_elsewhere(tmp_path / name, case, held_back) for name, case in (("a", _case()), ("b", changed)))
+    before, after = (
+        _guesses_elsewhere(tmp_path / name, case, held_back) for name, case in (("a", _case()), ("b", changed))
+    )
     assert before == after
 
 
@@ -122,7 +126,9 @@ def test_selection_says_what_chose(how: str, keep: str, kept: str, tmp_path: Pat
     }[how]
     splits = {"validation": ("val", "test"), "only validation": ("val",), "reported": ("test", "unknown")}[how]
     select_on = "reported-set" if how == "reported" else "validation"
-    results = _finish(tmp_path, _case(keep=keep, select_on=select_on, partitions=(parts,)), [_trained(parts, splits=splits)])
+    results = _finish(
+        tmp_path, _case(keep=keep, select_on=select_on, partitions=(parts,)), [_trained(parts, splits=splits)]
+    )
     assert results["selection"] == {
         "select_on": select_on,
         "criterion": "lowest validation loss",
@@ -163,7 +169,9 @@ def _folds() -> tuple[list[Trained], Prepared]:
     ]
     trained = []
     for part in parts:
-        one = _trained(part, Progression(epoch=9 + part.fold, best_epoch=4 + part.fold, best_loss=1.0, last_loss=1.02 + part.fold))
+        one = _trained(
+            part, Progression(epoch=9 + part.fold, best_epoch=4 + part.fold, best_loss=1.0, last_loss=1.02 + part.fold)
+        )
         for split, found in one.predictions.items():
             # fold f always predicts class f, and speed f
             num = len(found.rows)
@@ -201,7 +209,10 @@ def test_baselines_of_folds_know_every_known_clip_and_no_unknown_one(tmp_path: P
         assert found == pytest.approx(np.abs(np.array(VALUES)[rows] - np.median(known)).mean())
     # b is the most frequent of the twelve (5 of 12); a of any single training part
     assert results["splits"]["test"]["baselines"]["majority_class"]["accuracy"] == pytest.approx(5 / 12)
-    assert "The baselines know the labels of all folds, which makes them a little stronger than the heads." in results["notes"]
+    assert (
+        "The baselines know the labels of all folds, which makes them a little stronger than the heads."
+        in results["notes"]
+    )
 
 
 def test_folds_are_entries_with_their_own_epochs_and_numbers(tmp_path: Path) -> None:
@@ -218,14 +229,22 @@ def test_folds_are_entries_with_their_own_epochs_and_numbers(tmp_path: Path) -> 
     assert results["training"]["best_epoch"] == 4
     counts = results["counts"]
     assert {name: counts[name] for name in ("train", "val", "test", "unknown", "clips", "classes", "groups")} == {
-        **{"train": 4, "val": 4, "test": 12, "unknown": 2, "clips": 14, "classes": 3, "groups": 7},
+        "train": 4,
+        "val": 4,
+        "test": 12,
+        "unknown": 2,
+        "clips": 14,
+        "classes": 3,
+        "groups": 7,
     }
 
 
 def test_folds_without_unknown_clips_report_no_unknown_split(tmp_path: Path) -> None:
     trained, case = _folds()
     for one in trained:
-        one.predictions["unknown"] = predictions([], split="unknown", folds=[], label=np.empty((0, 3)), target=np.empty((0, 11)))  # type: ignore[index]
+        one.predictions["unknown"] = predictions(
+            [], split="unknown", folds=[], label=np.empty((0, 3)), target=np.empty((0, 11))
+        )  # type: ignore[index]
     assert set(_finish(tmp_path, case, trained)["splits"]) == {"test"}
 
 
@@ -245,7 +264,14 @@ def test_results_carry_the_notes_of_every_reported_part(tmp_path: Path) -> None:
         "classes alone.",
     ]
     assert results["counts"] == {
-        **{"clips": 14, "train": 6, "val": 2, "test": 4, "unknown": 2, "classes": 3, "groups": None, "left_out": []},
+        "clips": 14,
+        "train": 6,
+        "val": 2,
+        "test": 4,
+        "unknown": 2,
+        "classes": 3,
+        "groups": None,
+        "left_out": [],
     }
     tables = json.loads((tmp_path / "confusion.json").read_text())
     assert set(tables) == {"val", "test"}
@@ -333,8 +359,13 @@ def test_mass_below_is_uniform_where_the_distributions_are_right() -> None:
 
 
 def test_metric_is_of_the_reported_split_unless_another_is_asked(tmp_path: Path) -> None:
-    entry = {"val": {"metrics": {"mae": {"value": 1.0}}}, "test": {"metrics": {"mae": {"value": 2.0}, "nll": {"value": None}}}}
-    result = RunResult(directory=tmp_path, results={"splits": entry, "reported": "test", "verdict": "V", "warning": "W"})
+    entry = {
+        "val": {"metrics": {"mae": {"value": 1.0}}},
+        "test": {"metrics": {"mae": {"value": 2.0}, "nll": {"value": None}}},
+    }
+    result = RunResult(
+        directory=tmp_path, results={"splits": entry, "reported": "test", "verdict": "V", "warning": "W"}
+    )
     assert (result.metric("mae"), result.metric("mae", "val"), result.metric("nll")) == (2.0, 1.0, None)
     assert (result.verdict, result.warning) == ("V", "W")
     with pytest.raises(TrainingError, match=r"no metric 'f1' there; it has mae, nll"):

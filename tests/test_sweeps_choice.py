@@ -122,7 +122,11 @@ def test_no_member_to_choose_is_an_error_with_the_first_reason() -> None:
 
 def test_criterion_is_the_loss_unless_the_sweep_changes_it() -> None:
     def of(field: str, has_target: bool, sweep_by: str = "auto") -> tuple[str, str]:
-        return criterion(config(sweep_by=sweep_by), [Axis(field="lr", values=(1.0,)), Axis(field=field, values=())], has_target=has_target)
+        return criterion(
+            config(sweep_by=sweep_by),
+            [Axis(field="lr", values=(1.0,)), Axis(field=field, values=())],
+            has_target=has_target,
+        )
 
     for has_target in (False, True):
         assert of("head", has_target) == ("val_loss", "the loss that training lowers")
@@ -131,17 +135,18 @@ def test_criterion_is_the_loss_unless_the_sweep_changes_it() -> None:
         why = f"losses of different {field} cannot be compared"
         assert of(field, True) == ("val_mae", why)
         assert of(field, False) == ("val_accuracy", why)
-    assert criterion(config(), [Axis(field="sigma", values=()), Axis(field="bins", values=())], has_target=True)[1] == (
-        "losses of different bins, sigma cannot be compared"
+    several = [Axis(field=field, values=()) for field in ("sigma", "loss", "lr", "reduction", "bins", "range")]
+    assert criterion(config(), several, has_target=True)[1] == (
+        "losses of different bins, loss, range, reduction, sigma cannot be compared"
     )
     assert criterion(config(), [Axis(field="sigma", values=())])[0] == "val_accuracy"
 
 
 def test_fields_that_change_the_loss_are_known() -> None:
-    assert LOSS_FIELDS == {
+    assert {
         *("loss", "class_loss", "bins", "range", "sigma", "target_labels", "reduction", "class_weights"),
         "label_smoothing",
-    }
+    } == LOSS_FIELDS
 
 
 # --- what a member is credited with
@@ -173,14 +178,16 @@ def test_member_has_the_numbers_of_the_epoch_that_it_keeps(keep: str, loss: floa
 
 def test_member_with_folds_has_the_mean_over_all_of_them(tmp_path: Path) -> None:
     member = _member(1, folder=tmp_path)
-    folds = [{"fold": 0, "best_epoch": 1, "epochs_run": 2}, {"fold": 1, "best_epoch": 2, "epochs_run": 2}]
+    folds = [{"fold": f, "best_epoch": best, "epochs_run": run} for f, best, run in ((0, 1, 2), (1, 2, 3), (2, 1, 4))]
     lines = [
         *(_line(1, 1.0, 0, val_accuracy=0.5), _line(2, 9.0, 0, val_accuracy=0.9)),
         *(_line(1, 8.0, 1, val_accuracy=0.1), _line(2, 4.0, 1, val_accuracy=0.7)),
+        *(_line(1, 1.0, 2, val_accuracy=0.9), _line(2, 5.0, 2, val_accuracy=0.2)),
     ]
-    _write_run(tmp_path / "members" / member.name, lines, {"folds": folds, "training": {"seconds": 2.0, "best_epoch": 1}})
+    training = {"seconds": 2.0, "best_epoch": 9, "epochs_run": 9}
+    _write_run(tmp_path / "members" / member.name, lines, {"folds": folds, "training": training})
     trial = trial_of(member, None)
-    assert (trial.val_loss, trial.val_accuracy, trial.val_mae) == (2.5, pytest.approx(0.6), 25.0)
+    assert (trial.val_loss, trial.val_accuracy, trial.val_mae) == (2.0, pytest.approx(0.7), 20.0)
     assert (trial.best_epoch, trial.epochs_run) == (1, 2)
 
 
@@ -198,6 +205,7 @@ def test_failed_member_has_its_reason_and_no_number(tmp_path: Path) -> None:
     trial = trial_of(_member(1, folder=tmp_path), "no memory")
     assert trial.error == "no memory"
     assert all(math.isnan(value) for value in (trial.val_loss, trial.val_accuracy, trial.val_mae))
+    assert (trial.best_epoch, trial.epochs_run, trial.seconds) == (0, 0, 0.0)
 
 
 # --- what sweep.json says
@@ -209,15 +217,24 @@ def _finished(folder: Path, reported: str, mae: float | None, accuracy: float = 
     return {"reported": reported, "splits": {"val": other, "unknown": other, reported: entry}}
 
 
-def _summary(folder: Path, *, reported: str = "test", tests: Sequence[float | None] = (7.0, 9.0), **options: Any) -> Any:
+def _summary(
+    folder: Path, *, reported: str = "test", tests: Sequence[float | None] = (7.0, 9.0), **options: Any
+) -> Any:
     """Four members: lr 1 wins on validation (2.0 on average against 3.0) and is worse on test."""
     asked = config(sweep=("lr=1,2",), repeats=2, **options)
     axes = parse_axes(asked)
     trials = []
-    for lr, seed, loss, mae in ((1.0, 0, 1.0, tests[0]), (1.0, 1, 3.0, tests[1]), (2.0, 0, 2.9, 1.0), (2.0, 1, 3.1, 1.0)):
+    for lr, seed, loss, mae in (
+        (1.0, 0, 1.0, tests[0]),
+        (1.0, 1, 3.0, tests[1]),
+        (2.0, 0, 2.9, 1.0),
+        (2.0, 1, 3.1, 1.0),
+    ):
         member = _member(lr, seed, folder)
         _write_run(folder / "members" / member.name, [], _finished(folder, reported, mae, accuracy=loss / 10))
-        trials.append(Trial(member=member, error=None, val_loss=loss, val_mae=NAN, best_epoch=3, epochs_run=5, seconds=1.0))
+        trials.append(
+            Trial(member=member, error=None, val_loss=loss, val_mae=NAN, best_epoch=3, epochs_run=5, seconds=1.0)
+        )
     parts = (partition([0], [1], [2]),)
     case = prepared(clips(["a", "b", "a"], values=[1.0, 2.0, 3.0]), classes=("a", "b"), bins=BINS, partitions=parts)
     return summarize(asked, case, axes, trials, [], run="sweep", executor="processes")
@@ -248,10 +265,53 @@ def test_only_the_winner_is_reported_on_test_with_mean_and_deviation(tmp_path: P
     assert found["combinations"][0]["deviation"] == pytest.approx(math.sqrt(2))
     assert "1.0" not in json.dumps(found["combinations"][1])  # no test number of a loser
     assert found["notes"] == []
-    assert (found["repeats"], found["executor"], found["run"], found["fields"]) == (2, "processes", "sweep", {"lr": ["1", "2"]})
+    assert (found["repeats"], found["executor"], found["run"], found["fields"]) == (
+        2,
+        "processes",
+        "sweep",
+        {"lr": ["1", "2"]},
+    )
     assert [member["name"] for member in found["members"]][:2] == found["winner"]["members"]
     assert {member["status"] for member in found["members"]} == {"done"}
-    assert found["members"][0]["val_mae"] is None
+    assert found["members"][0] == {
+        "name": "lr=1,seed=0",
+        "values": {"lr": "1"},
+        "seed": 0,
+        "status": "done",
+        "error": "",
+        "val_loss": 1.0,
+        "val_accuracy": None,
+        "val_mae": None,
+        "best_epoch": 3,
+        "epochs_run": 5,
+        "seconds": 1.0,
+    }
+
+
+def test_winner_is_reported_by_its_mean_over_seeds(tmp_path: Path) -> None:
+    asked, trials = config(sweep=("lr=1,2",), repeats=3), []
+    for seed, mae in ((0, 1.0), (1, 2.0), (2, 9.0)):
+        member = _member(1, seed, tmp_path)
+        _write_run(tmp_path / "members" / member.name, [], _finished(tmp_path, "test", mae))
+        trials.append(Trial(member=member, error=None, val_loss=1.0))
+    case = prepared(clips(["a", "b"]), classes=("a", "b"))
+    found = summarize(asked, case, parse_axes(asked), trials, [], run="r", executor="stacked")
+    assert found["winner"]["metrics"]["mae"] == {"mean": 4.0, "deviation": pytest.approx(math.sqrt(19)), "count": 3}
+
+
+@pytest.mark.parametrize(("bins", "metric"), [(BINS, "val_mae"), (None, "val_accuracy")])
+def test_sweep_over_losses_is_judged_by_what_the_run_predicts(bins: Any, metric: str, tmp_path: Path) -> None:
+    asked, trials = config(sweep=("loss=ce,jsd",)), []
+    for loss, value in (("ce", 0.2), ("jsd", 0.4)):
+        run = tmp_path / loss
+        _write_run(run, [], _finished(tmp_path, "test", 1.0))
+        member = Member(name=loss, values={"loss": loss}, seed=0, config=config(loss=loss, run=run))
+        trials.append(Trial(member=member, error=None, val_loss=value, val_accuracy=value, val_mae=value))
+    case = prepared(clips(["a", "b"], values=[1.0, 2.0]), classes=("a", "b"), bins=bins)
+    found = summarize(asked, case, parse_axes(asked), trials, [], run="r", executor="stacked")
+    assert found["selection"]["metric"] == metric
+    assert found["selection"]["higher_is_better"] == (metric == "val_accuracy")
+    assert found["winner"]["values"] == {"loss": "ce" if metric == "val_mae" else "jsd"}
 
 
 def test_undefined_numbers_of_the_winner_are_left_out_of_its_mean(tmp_path: Path) -> None:
@@ -273,13 +333,18 @@ def test_failures_are_counted_and_named(tmp_path: Path) -> None:
     asked = config(sweep=("lr=1,2",), optimizer="sgd")
     member = _member(1, folder=tmp_path)
     _write_run(tmp_path / "members" / member.name, [], _finished(tmp_path, "test", 4.0))
-    trials = [_trial(2, NAN, error="it burnt"), Trial(member=member, error=None, val_loss=1.0, val_accuracy=0.25)]
+    done = Trial(member=member, error=None, val_loss=1.0, val_accuracy=0.25)
+    trials = [_trial(2, NAN, error="it burnt"), done, _trial(2, NAN, seed=1, error="again")]
     case = prepared(clips(["a", "b"]), classes=("a", "b"))
     found = summarize(asked, case, parse_axes(asked), trials, [{"field": "lr"}], run="r", executor="stacked")
-    assert found["notes"] == ["1 of 2 members could not be trained; sweep.json says why."]
-    assert [one["failed"] for one in found["combinations"]] == [0, 1]
+    assert found["notes"] == ["2 of 3 members could not be trained; sweep.json says why."]
+    assert [one["failed"] for one in found["combinations"]] == [0, 2]
     assert found["combinations"][1]["mean"] is None
-    assert [(member["status"], member["error"]) for member in found["members"]] == [("done", ""), ("failed", "it burnt")]
+    assert [(member["status"], member["error"]) for member in found["members"]] == [
+        ("done", ""),
+        ("failed", "it burnt"),
+        ("failed", "again"),
+    ]
     assert found["steps"] == [{"field": "lr"}]
     assert found["selection"]["sentence"].startswith("The winner has the best val_loss (one seed;")
     write_csv(tmp_path / "sweep.csv", found)
@@ -292,7 +357,14 @@ def test_failures_are_counted_and_named(tmp_path: Path) -> None:
     assert [(row["lr"], row["val_loss"], row["val_accuracy"], row["error"]) for row in rows] == [
         ("1", "1.0", "0.25", ""),
         ("2", "", "", "it burnt"),
+        ("2", "", "", "again"),
     ]
+    text = sweep_text(tmp_path, found)
+    row = next(line for line in text.split("\n") if line.startswith("│ 2"))
+    assert [cell.strip() for cell in row.strip("│").split("│")] == ["2", "", "", "2", "2"]
+    assert "\n2 of 3 members could not be trained; sweep.json says why.\n" in text
+    alone = {**found, "winner": {**found["winner"], "values": {}}}
+    assert "Winner: the one configuration\n" in sweep_text(tmp_path, alone)
 
 
 def test_text_shows_the_ranking_and_the_winner(tmp_path: Path) -> None:
@@ -308,6 +380,7 @@ def test_text_shows_the_ranking_and_the_winner(tmp_path: Path) -> None:
         "  test accuracy      0.2 +- 0.1414 over 2 seeds",
         "  test mae           8 +- 1.414 over 2 seeds",
     ]
+    assert after[6] == f"Sweep: {tmp_path / 'sweep.json'}, {tmp_path / 'sweep.csv'}, {tmp_path / 'sweep.png'}"
     assert after[4:6] == [f"Runs of the winner: {tmp_path / 'members' / f'lr=1,seed={seed}'}" for seed in (0, 1)]
 
 

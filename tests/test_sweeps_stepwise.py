@@ -30,7 +30,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def _told(monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]], told: Told) -> None:
     """Members get the validation numbers of `told`({lr, weight_decay, batch, seed}); None: the member fails."""
 
-    def execute(configs: Sequence[TrainConfig], folder: Path, workers: int, done: Callable[[int, str | None], None]) -> None:
+    def execute(
+        configs: Sequence[TrainConfig], folder: Path, workers: int, done: Callable[[int, str | None], None]
+    ) -> None:
         for position, one in enumerate(configs):
             asked = one.to_json()
             point = {name: asked[name] for name in ("lr", "weight_decay", "batch", "seed", "sigma")}
@@ -91,7 +93,7 @@ def test_each_step_starts_from_the_winner_so_far(
 def test_a_step_is_decided_among_its_own_members(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
 ) -> None:
-    """The second step may only make things worse: its best is kept all the same, and the whole winner is an earlier one."""
+    """A second step that only makes things worse keeps its best all the same; the winner is then an earlier one."""
 
     def told(point: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"val_loss": 1.0 if point["weight_decay"] == 0.25 else 2.0 + point["weight_decay"]}
