@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from reelbank.heads import TrainConfig
+from reelbank.heads import SweepConfig, TrainConfig
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.clips import ClipTable, Features
 from reelbank.heads.examples.prepared import Prepared
@@ -24,7 +24,12 @@ BINS = Bins(target="speed", num_bins=11, low=0.0, high=10.0, sigma_bins=1.0)
 
 def config(**options: Any) -> TrainConfig:
     """What a test asks of a training; the only place of these tests that knows how it is written."""
-    return TrainConfig(**{"store": (Path("s.zarr"),), "report": False, "device": "cpu", **options})
+    return TrainConfig.of(**{"store": (Path("s.zarr"),), "report": False, "device": "cpu", **options})
+
+
+def sweep_config(**options: Any) -> SweepConfig:
+    """What a test asks of a sweep."""
+    return SweepConfig.of(**{"store": (Path("s.zarr"),), "report": False, "device": "cpu", **options})
 
 
 def clips(

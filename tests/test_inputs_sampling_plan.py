@@ -209,7 +209,7 @@ def test_broken_file_keeps_the_frames_before_the_break(tmp_path: Path, monkeypat
     monkeypatch.setattr(plan, "missing_bytes", lambda path: 7)
     short = _planned(_walk([0, 1, 2]), tmp_path)
     assert short is not None
-    assert short.broken == "the file ends 7 bytes early"
+    assert short.broken == "the file ends at least 7 bytes early"
     with pytest.raises(DecodeError, match="no whole frame: packet 1 is cut off"):
         _planned(_walk([5], dts=[0], broken="packet 1 is cut off"), tmp_path)
     with pytest.raises(DecodeError, match="video stream 0 has no frame: packet 0 is cut off"):

@@ -32,6 +32,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return planted_store(tmp_path_factory.mktemp("store") / "s.zarr")
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return planted_store(tmp_path_factory.mktemp("small") / "s.zarr", num=48)
+
+
 def _train(store: Path, run: Path, **options: Any) -> dict[str, Any]:
     train_head(config(store=(store,), run=run, **{**OPTIONS, **options}))
     return json.loads((run / "results.json").read_text())  # type: ignore[no-any-return]
@@ -150,16 +155,16 @@ def test_folds_judge_every_clip_by_a_model_that_never_saw_its_group(store: Path,
 
 
 def _changed(folder: Path, clip: int, **fields: Any) -> Path:
-    return planted_store(folder / "s.zarr", more={clip: fields})
+    return planted_store(folder / "s.zarr", num=48, more={clip: fields})
 
 
 # clips of group 0-2 train, 3 val, 4 test, 5 unknown (4 clips each)
 @pytest.mark.parametrize(("clip", "split"), [(13, "val"), (16, "test"), (20, "unknown")])
-def test_labels_outside_training_change_no_weight(clip: int, split: str, store: Path, tmp_path: Path) -> None:
-    assert _column(store, "split")[clip] == split
-    other = "class 0" if _column(store, "label")[clip] != "class 0" else "class 1"
+def test_labels_outside_training_change_no_weight(clip: int, split: str, small: Path, tmp_path: Path) -> None:
+    assert _column(small, "split")[clip] == split
+    other = "class 0" if _column(small, "label")[clip] != "class 0" else "class 1"
     changed = _changed(tmp_path, clip, label=other, kcal=990.0)
-    _train(store, tmp_path / "a", epochs=1)
+    _train(small, tmp_path / "a", epochs=1)
     _train(changed, tmp_path / "b", epochs=1)
     for a, b in zip(_rows(tmp_path / "a"), _rows(tmp_path / "b"), strict=True):
         assert (a["predicted"], a["probability"], a["predicted_target"]) == (
@@ -168,8 +173,8 @@ def test_labels_outside_training_change_no_weight(clip: int, split: str, store: 
         assert (a["label"] == b["label"]) == (a["clip_id"] != f"c{clip:03d}")
 
 
-def test_labels_of_training_clips_do_change_the_weights(store: Path, tmp_path: Path) -> None:
-    _train(store, tmp_path / "a", epochs=1)
+def test_labels_of_training_clips_do_change_the_weights(small: Path, tmp_path: Path) -> None:
+    _train(small, tmp_path / "a", epochs=1)
     _train(_changed(tmp_path, 1, label="class 0", kcal=990.0), tmp_path / "b", epochs=1)
     probabilities = [[row["probability"] for row in _rows(tmp_path / name)] for name in ("a", "b")]
     assert probabilities[0] != probabilities[1]

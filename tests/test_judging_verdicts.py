@@ -133,10 +133,7 @@ def test_numbers_have_three_decimals_below_ten(value: float, shown: str) -> None
 def test_control_and_random_weights_come_before_any_number() -> None:
     entry = _entry(0.9, 0.8, 1.0, 0.5)
     table = clips(["a"], random_backbones=("toy", "real", "able"))
-    warning = (
-        "RANDOM WEIGHTS: able, toy was never trained. This run shows that the pipeline works; its numbers say "
-        "nothing about the backbone."
-    )
+    warning = "RANDOM WEIGHTS: able, toy was never trained; numbers from it say nothing about the published model."
     control = "CONTROL: the training labels were shuffled; nothing above a baseline is to be expected."
     assert random_weights_warning(prepared(table)) == warning
     assert random_weights_warning(prepared(clips(["a"], random_backbones=("real",)))) == ""

@@ -198,21 +198,25 @@ def test_clips_without_a_label_have_no_part_in_the_validation_loss() -> None:
     job = _job([*LABELS[:5], "", "new", "b"])
     index = torch.tensor([4, 5, 6])
     logits = {"label": _logits([[2.0, 0.0], [9.0, 0.0], [0.0, 9.0]])}
-    loss = total_loss(job.config, job.labels, logits, index, complete=False)
+    loss = total_loss(job.config.objective, job.labels, logits, index, complete=False)
     assert loss.item() == pytest.approx(LOSSES["ce"](logits["label"][:1], torch.tensor([[1.0, 0.0]])).item())
-    (term,) = loss_terms(job.config, job.labels, logits, index, complete=False)
+    (term,) = loss_terms(job.config.objective, job.labels, logits, index, complete=False)
     assert term.weights is not None
     assert term.weights.tolist() == [1.0, 0.0, 0.0]
-    (training,) = loss_terms(job.config, job.labels, {"label": logits["label"][:2]}, index[:1], complete=True)
+    (training,) = loss_terms(job.config.objective, job.labels, {"label": logits["label"][:2]}, index[:1], complete=True)
     assert training.weights is None
 
 
 def test_balanced_class_weights_are_of_the_training_part() -> None:
     job = _job(["a", "a", "a", "b", "b", "b", "b", "b"], class_weights="balanced")
-    (term,) = loss_terms(job.config, job.labels, {"label": torch.zeros(2, 2)}, torch.tensor([0, 3]), complete=True)
+    (term,) = loss_terms(
+        job.config.objective, job.labels, {"label": torch.zeros(2, 2)}, torch.tensor([0, 3]), complete=True
+    )
     assert term.weights is not None
     assert term.weights.tolist() == pytest.approx([4 / 6, 4 / 2])
-    (judged,) = loss_terms(job.config, job.labels, {"label": torch.zeros(1, 2)}, torch.tensor([4]), complete=False)
+    (judged,) = loss_terms(
+        job.config.objective, job.labels, {"label": torch.zeros(1, 2)}, torch.tensor([4]), complete=False
+    )
     assert judged.weights is not None
     assert judged.weights.tolist() == pytest.approx([2.0])
 
@@ -228,10 +232,12 @@ def test_balanced_class_weights_are_of_the_training_part() -> None:
 def test_loss_of_both_outputs_is_one_term_each(options: dict[str, Any], expected: list[tuple[str, str, str]]) -> None:
     job = _job(values=[float(i) for i in range(8)], **options)
     logits = {"label": torch.zeros(2, 2), "target": torch.zeros(2, 11)}
-    terms = loss_terms(job.config, job.labels, logits, torch.tensor([0, 1]), complete=True)
+    terms = loss_terms(job.config.objective, job.labels, logits, torch.tensor([0, 1]), complete=True)
     assert [(term.output, term.loss, term.reduction) for term in terms] == expected
     alone = _job(loss="jsd")
-    (term,) = loss_terms(alone.config, alone.labels, {"label": torch.zeros(1, 2)}, torch.tensor([0]), complete=True)
+    (term,) = loss_terms(
+        alone.config.objective, alone.labels, {"label": torch.zeros(1, 2)}, torch.tensor([0]), complete=True
+    )
     assert term.loss == "jsd"
 
 
@@ -241,7 +247,7 @@ def test_total_loss_is_the_sum_of_both_outputs_and_its_gradient_that_of_autograd
     torch.manual_seed(0)
     logits = {"label": torch.randn(3, 2, requires_grad=True), "target": torch.randn(3, 11, requires_grad=True)}
     index = torch.tensor([3, 0, 2])
-    loss = total_loss(job.config, job.labels, logits, index, complete=True)
+    loss = total_loss(job.config.objective, job.labels, logits, index, complete=True)
     assert job.labels.distributions is not None
     p = job.labels.distributions[index]
     classes = torch.nn.functional.cross_entropy(logits["label"], torch.tensor([1, 0, 0]))
@@ -250,7 +256,7 @@ def test_total_loss_is_the_sum_of_both_outputs_and_its_gradient_that_of_autograd
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     loss.backward()  # type: ignore[no-untyped-call]
     plain = {name: values.detach() for name, values in logits.items()}
-    again, gradients = total_loss_with_gradient(job.config, job.labels, plain, index)
+    again, gradients = total_loss_with_gradient(job.config.objective, job.labels, plain, index)
     assert again.item() == pytest.approx(loss.item(), rel=1e-6)
     assert list(gradients) == ["label", "target"]
     for name, values in logits.items():
@@ -263,8 +269,8 @@ def test_copies_of_a_clip_have_the_labels_of_that_clip() -> None:
     job = _job(values=[float(i) for i in range(8)])
     labels = replace(job.labels, num_clips=8)
     logits = {"label": torch.zeros(3, 2), "target": torch.zeros(3, 11)}
-    found = loss_terms(job.config, labels, logits, torch.tensor([1, 9, 18]), complete=True)
-    plain = loss_terms(job.config, job.labels, logits, torch.tensor([1, 1, 2]), complete=True)
+    found = loss_terms(job.config.objective, labels, logits, torch.tensor([1, 9, 18]), complete=True)
+    plain = loss_terms(job.config.objective, job.labels, logits, torch.tensor([1, 1, 2]), complete=True)
     for one, other in zip(found, plain, strict=True):
         assert torch.equal(one.p, other.p)
 
@@ -319,7 +325,7 @@ def test_progress_is_read_back_as_it_was_written(tmp_path: Any) -> None:
     assert saved_epoch(path) == 4
     job = _job(early_stop_epochs=2)
     again = Trainer(job)
-    load_progress(path, again, job.config)
+    load_progress(path, again)
     state = again.state
     assert (state.epoch, state.best_epoch, state.best_loss, state.last_loss) == (4, 2, 1.0, 4.0)
     assert state.stopped_early
@@ -335,5 +341,5 @@ def test_more_epochs_may_be_asked_for_than_were_done(epochs: int, finished: bool
     save_progress(tmp_path / "last.safetensors", trainer)
     job = _job(epochs=epochs)
     again = Trainer(job)
-    load_progress(tmp_path / "last.safetensors", again, job.config)
+    load_progress(tmp_path / "last.safetensors", again)
     assert (again.state.finished, again.state.stopped_early) == (finished, False)

@@ -16,7 +16,8 @@ from reelbank.heads import TrainingError
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging import intervals
 from reelbank.heads.runs.directory import EpochLog, mass_below, write_predictions
-from reelbank.heads.runs.run import RunResult, Trained, finish_run
+from reelbank.heads.runs.results import Trained
+from reelbank.heads.runs.run import RunResult, finish_run
 from reelbank.heads.training.trainer import Progression
 
 CLASSES = ("a", "b", "c")

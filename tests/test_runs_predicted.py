@@ -17,7 +17,7 @@ from reelbank.heads import TrainingError, predict, train_head
 from reelbank.heads.examples.normalization import Normalization
 from reelbank.heads.models import HeadShape, build_head
 from reelbank.heads.runs.checkpoints import Predictor, read_tensors, write_tensors
-from reelbank.heads.runs.directory import open_directory, read_json, refuse_other_config, write_json
+from reelbank.heads.runs.directory import name_of_run, open_directory, read_json, refuse_other_config, write_json
 from reelbank.heads.runs.predicting import PredictResult, refuse_other_features
 from reelbank.store import SpecMismatch
 
@@ -266,28 +266,32 @@ def test_another_configuration_is_refused_field_by_field(tmp_path: Path) -> None
         refuse_other_config(run, config(run=run, estimate="median"))
 
 
+def _open(asked: Any) -> Path:
+    return open_directory(asked.run, name_of_run(asked), asked)
+
+
 def test_nothing_is_overwritten_unless_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
-    assert open_directory(config(run=run)) == run
-    assert open_directory(config(run=run)) == run  # it is empty
+    assert _open(config(run=run)) == run
+    assert _open(config(run=run)) == run  # it is empty
     (run / "mine.txt").write_text("x")
     with pytest.raises(TrainingError, match="exists; pass --resume, --overwrite or another directory"):
-        open_directory(config(run=run))
+        _open(config(run=run))
     for flag in ("overwrite", "resume"):
         with pytest.raises(TrainingError, match="holds no run"):
-            open_directory(config(run=run, **{flag: True}))
+            _open(config(run=run, **{flag: True}))
     assert (run / "mine.txt").exists()
     write_json(run / "config.json", {"config": config(run=run).to_json()})
-    assert open_directory(config(run=run, resume=True)) == run
+    assert _open(config(run=run, resume=True)) == run
     assert (run / "mine.txt").exists()
     with pytest.raises(TrainingError, match="trained with other options"):
-        open_directory(config(run=run, resume=True, batch=3))
-    assert open_directory(config(run=run, overwrite=True)) == run
+        _open(config(run=run, resume=True, batch=3))
+    assert _open(config(run=run, overwrite=True)) == run
     assert list(run.iterdir()) == []
     (tmp_path / "file").write_text("x")
     with pytest.raises(TrainingError, match="exists; pass"):
-        open_directory(config(run=tmp_path / "file"))
+        _open(config(run=tmp_path / "file"))
     monkeypatch.chdir(tmp_path)
     two = (Path("a.zarr"), Path("b.zarr"))
-    names = [open_directory(config(store=two)).as_posix() for _ in range(2)]
+    names = [_open(config(store=two)).as_posix() for _ in range(2)]
     assert names == ["runs/a+b-mlp-ce-1", "runs/a+b-mlp-ce-2"]

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planted import BINS, clips, config, partition, prepared
+from planted import BINS, clips, config, partition, prepared, sweep_config
 
 from reelbank.heads import TrainingError
-from reelbank.heads.sweeps.grid import LOSS_FIELDS, Axis, Member, combinations, members_of, parse_axes
+from reelbank.heads.sweeps.grid import SWEEPABLE_FIELDS, Axis, Member, combinations, members_of, parse_axes
 from reelbank.heads.sweeps.report import (
     HIGHER_IS_BETTER,
     Combination,
@@ -29,6 +29,10 @@ from reelbank.heads.sweeps.report import (
 )
 
 NAN = float("nan")
+LOSS_FIELDS = (
+    *("loss", "class_loss", "bins", "range", "sigma", "target_labels", "reduction", "class_weights"),
+    "label_smoothing",
+)
 
 
 def _member(lr: float, seed: int = 0, folder: Path | None = None, **options: Any) -> Member:
@@ -123,7 +127,7 @@ def test_no_member_to_choose_is_an_error_with_the_first_reason() -> None:
 def test_criterion_is_the_loss_unless_the_sweep_changes_it() -> None:
     def of(field: str, has_target: bool, sweep_by: str = "auto") -> tuple[str, str]:
         return criterion(
-            config(sweep_by=sweep_by),
+            sweep_by,
             [Axis(field="lr", values=(1.0,)), Axis(field=field, values=())],
             has_target=has_target,
         )
@@ -135,18 +139,13 @@ def test_criterion_is_the_loss_unless_the_sweep_changes_it() -> None:
         why = f"losses of different {field} cannot be compared"
         assert of(field, True) == ("val_mae", why)
         assert of(field, False) == ("val_accuracy", why)
+    for field in set(SWEEPABLE_FIELDS) - set(LOSS_FIELDS):
+        assert of(field, True)[0] == "val_loss", field
     several = [Axis(field=field, values=()) for field in ("sigma", "loss", "lr", "reduction", "bins", "range")]
-    assert criterion(config(), several, has_target=True)[1] == (
+    assert criterion("auto", several, has_target=True)[1] == (
         "losses of different bins, loss, range, reduction, sigma cannot be compared"
     )
-    assert criterion(config(), [Axis(field="sigma", values=())])[0] == "val_accuracy"
-
-
-def test_fields_that_change_the_loss_are_known() -> None:
-    assert {
-        *("loss", "class_loss", "bins", "range", "sigma", "target_labels", "reduction", "class_weights"),
-        "label_smoothing",
-    } == LOSS_FIELDS
+    assert criterion("auto", [Axis(field="sigma", values=())])[0] == "val_accuracy"
 
 
 # --- what a member is credited with
@@ -221,8 +220,8 @@ def _summary(
     folder: Path, *, reported: str = "test", tests: Sequence[float | None] = (7.0, 9.0), **options: Any
 ) -> Any:
     """Four members: lr 1 wins on validation (2.0 on average against 3.0) and is worse on test."""
-    asked = config(sweep=("lr=1,2",), repeats=2, **options)
-    axes = parse_axes(asked)
+    asked = sweep_config(sweep=("lr=1,2",), repeats=2, **options)
+    axes = parse_axes(asked.sweep)
     trials = []
     for lr, seed, loss, mae in (
         (1.0, 0, 1.0, tests[0]),
@@ -289,26 +288,26 @@ def test_only_the_winner_is_reported_on_test_with_mean_and_deviation(tmp_path: P
 
 
 def test_winner_is_reported_by_its_mean_over_seeds(tmp_path: Path) -> None:
-    asked, trials = config(sweep=("lr=1,2",), repeats=3), []
+    asked, trials = sweep_config(sweep=("lr=1,2",), repeats=3), []
     for seed, mae in ((0, 1.0), (1, 2.0), (2, 9.0)):
         member = _member(1, seed, tmp_path)
         _write_run(tmp_path / "members" / member.name, [], _finished(tmp_path, "test", mae))
         trials.append(Trial(member=member, error=None, val_loss=1.0))
     case = prepared(clips(["a", "b"]), classes=("a", "b"))
-    found = summarize(asked, case, parse_axes(asked), trials, [], run="r", executor="stacked")
+    found = summarize(asked, case, parse_axes(asked.sweep), trials, [], run="r", executor="stacked")
     assert found["winner"]["metrics"]["mae"] == {"mean": 4.0, "deviation": pytest.approx(math.sqrt(19)), "count": 3}
 
 
 @pytest.mark.parametrize(("bins", "metric"), [(BINS, "val_mae"), (None, "val_accuracy")])
 def test_sweep_over_losses_is_judged_by_what_the_run_predicts(bins: Any, metric: str, tmp_path: Path) -> None:
-    asked, trials = config(sweep=("loss=ce,jsd",)), []
+    asked, trials = sweep_config(sweep=("loss=ce,jsd",)), []
     for loss, value in (("ce", 0.2), ("jsd", 0.4)):
         run = tmp_path / loss
         _write_run(run, [], _finished(tmp_path, "test", 1.0))
         member = Member(name=loss, values={"loss": loss}, seed=0, config=config(loss=loss, run=run))
         trials.append(Trial(member=member, error=None, val_loss=value, val_accuracy=value, val_mae=value))
     case = prepared(clips(["a", "b"], values=[1.0, 2.0]), classes=("a", "b"), bins=bins)
-    found = summarize(asked, case, parse_axes(asked), trials, [], run="r", executor="stacked")
+    found = summarize(asked, case, parse_axes(asked.sweep), trials, [], run="r", executor="stacked")
     assert found["selection"]["metric"] == metric
     assert found["selection"]["higher_is_better"] == (metric == "val_accuracy")
     assert found["winner"]["values"] == {"loss": "ce" if metric == "val_mae" else "jsd"}
@@ -330,13 +329,13 @@ def test_sentence_says_where_the_winner_was_chosen(tmp_path: Path) -> None:
 
 
 def test_failures_are_counted_and_named(tmp_path: Path) -> None:
-    asked = config(sweep=("lr=1,2",), optimizer="sgd")
+    asked = sweep_config(sweep=("lr=1,2",), optimizer="sgd")
     member = _member(1, folder=tmp_path)
     _write_run(tmp_path / "members" / member.name, [], _finished(tmp_path, "test", 4.0))
     done = Trial(member=member, error=None, val_loss=1.0, val_accuracy=0.25)
     trials = [_trial(2, NAN, error="it burnt"), done, _trial(2, NAN, seed=1, error="again")]
     case = prepared(clips(["a", "b"]), classes=("a", "b"))
-    found = summarize(asked, case, parse_axes(asked), trials, [{"field": "lr"}], run="r", executor="stacked")
+    found = summarize(asked, case, parse_axes(asked.sweep), trials, [{"field": "lr"}], run="r", executor="stacked")
     assert found["notes"] == ["2 of 3 members could not be trained; sweep.json says why."]
     assert [one["failed"] for one in found["combinations"]] == [0, 2]
     assert found["combinations"][1]["mean"] is None
@@ -388,8 +387,8 @@ def test_text_shows_the_ranking_and_the_winner(tmp_path: Path) -> None:
 
 
 def test_grid_has_every_combination_with_every_seed(tmp_path: Path) -> None:
-    asked = config(sweep=("lr=1,2", "batch=4,8,16"), repeats=3, seed=5, resume=False)
-    points = combinations(parse_axes(asked))
+    asked = sweep_config(sweep=("lr=1,2", "batch=4,8,16"), repeats=3, seed=5, resume=False)
+    points = combinations(parse_axes(asked.sweep))
     assert points == [{"lr": lr, "batch": batch} for lr in (1.0, 2.0) for batch in (4, 8, 16)]
     members = members_of(asked, points, tmp_path)
     assert len(members) == len({member.name for member in members}) == 18

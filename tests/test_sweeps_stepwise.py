@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted import config, planted_store
+from planted import planted_store, sweep_config
 
 from reelbank.heads import TrainConfig, TrainingError, sweep
 from reelbank.heads.sweeps import sweep as sweep_module
@@ -58,7 +58,7 @@ def _told(monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]], told: 
 
 
 def _sweep(store: Path, run: Path, **options: Any) -> Any:
-    return sweep(config(store=(store,), run=run, executor="processes", **options)).results
+    return sweep(sweep_config(store=(store,), run=run, executor="processes", **options)).results
 
 
 AXES = ("lr=0.1,0.2,0.3", "weight_decay=0.5,0.6", "batch=4,8")
