@@ -17,6 +17,8 @@ import reelbank.store
 from reelbank.heads import predict, train_head
 from reelbank.heads.examples.prepared import prepare
 from reelbank.heads.judging import intervals
+from reelbank.heads.judging.evaluation import summary_text
+from reelbank.heads.runs.run import RunResult
 
 OPTIONS: dict[str, Any] = {"head": "linear", "epochs": 8, "bins": 21, "batch": 8, "lr": 0.05, "early_stop_epochs": 0}
 
@@ -101,6 +103,9 @@ def test_every_reported_number_follows_from_the_predictions(store: Path, tmp_pat
         assert len(own) == (splits == split).sum()
         _check_split(store, own, results["splits"][split], np.flatnonzero(splits == "train"))
     assert len(rows) == (splits != "train").sum()  # no training clip is ever reported
+    text = RunResult(directory=tmp_path / "run", results=results).text()
+    assert text == summary_text(tmp_path / "run", results)
+    assert text.startswith(results["verdict"])
 
 
 def test_kept_epoch_is_the_one_with_the_lowest_validation_loss(store: Path, tmp_path: Path) -> None:

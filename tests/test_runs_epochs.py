@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from reelbank.heads.training.trainer import (
     Trainer,
     cpu_threads,
     loss_terms,
+    probabilities,
     seeded,
     total_loss,
     total_loss_with_gradient,
@@ -273,6 +275,57 @@ def test_copies_of_a_clip_have_the_labels_of_that_clip() -> None:
     plain = loss_terms(job.config.objective, job.labels, logits, torch.tensor([1, 1, 2]), complete=True)
     for one, other in zip(found, plain, strict=True):
         assert torch.equal(one.p, other.p)
+
+
+# --- one epoch
+
+
+def _with_features(job: Job) -> Job:
+    values = torch.from_numpy(np.random.default_rng(0).normal(size=(8, 1, 4)).astype(np.float32))
+    return replace(job, resident=replace(job.resident, arrays={"cls": values}))
+
+
+@pytest.mark.parametrize("head", ["linear", "attentive"])
+def test_an_epoch_is_plain_descent_on_the_training_clips(head: str) -> None:
+    """Three clips in batches of two: the loss is the mean over clips, each batch one step from its own gradient."""
+    job = _job(head=head, optimizer="sgd", momentum=0.0, weight_decay=0.0, lr=0.5, batch=2)
+    trainer = Trainer(replace(_with_features(job), train=np.array([0, 1, 3])))
+    plain = deepcopy(trainer.head).train()
+    with seeded(trainer.seed_of(1), torch.device("cpu")):
+        order = trainer.draw_order()
+    truth, losses = torch.tensor([0, 1, 0, 1, 0, 1, 0, 1]), []
+    for part in order.split(2):
+        logits = plain(*trainer.job.resident.inputs(plain, part))["label"]
+        loss = torch.nn.functional.cross_entropy(logits, truth[part], reduction="sum")
+        plain.zero_grad()
+        (loss / len(part)).backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.item())
+        with torch.no_grad():
+            for value in plain.parameters():
+                value -= 0.5 * value.grad  # type: ignore[operator]
+    record = trainer.run_epoch()
+    assert record.train_loss == pytest.approx(sum(losses) / 3, rel=1e-5)
+    for ours, theirs in zip(trainer.head.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.detach(), theirs.detach())
+    val = torch.tensor([4, 5, 6])
+    judged = plain.eval()(*trainer.job.resident.inputs(plain, val))["label"]
+    assert record.val_loss == pytest.approx(torch.nn.functional.cross_entropy(judged, truth[val]).item(), rel=1e-5)
+    assert record.val_accuracy == pytest.approx((judged.argmax(dim=1) == truth[val]).float().mean().item())
+
+
+def test_dropout_is_on_while_training_and_off_while_judging() -> None:
+    modes: list[tuple[bool, int]] = []
+    trainer = Trainer(_with_features(_job(head="attentive", batch=2)))
+    trainer.head.register_forward_pre_hook(lambda head, given: modes.append((head.training, len(given[1]))))
+    for _ in range(2):
+        trainer.run_epoch()
+    assert modes == [(True, 2), (True, 2), (False, 3)] * 2
+    trainer.head.train()
+    found = probabilities(trainer.head, trainer.job.resident, np.array([7, 4]))
+    assert modes[-1] == (False, 2)
+    assert found["label"].sum(axis=1).tolist() == pytest.approx([1.0, 1.0])
+    none = probabilities(trainer.head, trainer.job.resident, np.array([], dtype=np.int64))
+    assert all(len(values) == 0 for values in none.values())
 
 
 # --- what a training starts from
