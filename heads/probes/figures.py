@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from reelbank.heads.reports.drawing import Heading
 
 PICTURES = {
-    "tsne-class.png": "t-SNE coloured by class",
+    "tsne-class.png": "t-SNE coloured by class; the number of a class stands at the median of its points",
     "tsne-target.png": "t-SNE coloured by the target",
     "kmeans-clusters.png": "Size and purity of the k-means clusters",
     "knn-confusion.png": "Confusion matrix of the nearest neighbours",
@@ -48,7 +48,7 @@ def draw(
     if embedding is not None:
         points = embedding.coordinates
         figures["tsne-class.png"] = pictures.scatter_by_class(
-            points, shown_labels, splits, title="t-SNE by class", heading=heading
+            points, shown_labels, splits, title="t-SNE by class", heading=heading, numbered=True
         )
         if rows.target is not None and np.isfinite(rows.target).any():
             figures["tsne-target.png"] = pictures.scatter_by_value(

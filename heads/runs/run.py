@@ -20,6 +20,9 @@
     clip_id, split ("val" | "test" | "unknown"), fold ("" without folds), group, label, predicted, probability,
     correct ("1" | "0" | ""), and with a target: target, predicted_target (empty where unknown), both in target units
 
+`predictions-best-epoch.csv`  (with --keep last only)
+    the same columns, predicted with the weights of the best epoch, which this run does not keep
+
 `confusion.json`  (absent without a class output)
     {split: {labels: [names of rows and columns], counts: [[true x predicted]]}}
 
@@ -36,7 +39,8 @@
         target metrics: mae (target unit), mae_bins (bins), spc_values, spc_bins, nll (nats)
         baselines: majority_class, uniform_random_class; constant_median, class_mean_oracle, uniform_random_bin,
                    random_training_label, label_marginal
-    folds: [] or [{fold, best_epoch, epochs_run, stopped_early, train, val, test, metrics: {name: value}}]
+    folds: [] or [{fold, best_epoch, epochs_run, stopped_early, overfit, train, val, test, metrics: {name: value}}]
+    at_best_epoch: null or, with --keep last, {splits, folds: [{fold, metrics}]} as above, of the best epoch's weights
     training: {seconds, epochs_run, best_epoch, stopped_early, num_parameters, overfit}  (of fold 0 with --folds)
     notes: [sentences] · verdict (sentences) · target_name, target_unit (null without target)
 """
@@ -61,22 +65,15 @@ from reelbank.heads.judging.evaluation import (
     Predictions,
     confusion,
     number,
-    plain_metrics,
-    pooled,
     random_weights_warning,
-    split_results,
     summary_text,
-    unseen_label_notes,
-    verdict,
 )
 from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progress, saved_epoch
 from reelbank.heads.runs.directory import EpochLog, open_directory, read_json, write_json, write_predictions
+from reelbank.heads.runs.results import FORMAT_VERSION, Trained, at_best_epoch, by_split, counts_of, results_of
 from reelbank.heads.runs.watching import resumable
 from reelbank.heads.training.job import count_parameters, make_job
-from reelbank.heads.training.trainer import EpochRecord, Progression, Trainer, cpu_threads, probabilities
-
-FORMAT_VERSION = 1
-OVERFIT_RATIO = 1.05  # SYSTEMS.md 1.15: the final validation loss exceeds its minimum by more than 5 %
+from reelbank.heads.training.trainer import EpochRecord, Trainer, cpu_threads, probabilities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,15 +111,6 @@ class RunResult:
         return summary_text(self.directory, self.results)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """One partition after its training."""
-
-    partition: Partition
-    state: Progression
-    predictions: Mapping[str, Predictions]
-
-
 def train_head(config: TrainConfig, progress: Progress | None = None) -> RunResult:
     """Trains a head as `config` says and writes a run directory.
 
@@ -156,10 +144,12 @@ def finish_run(
     directory: Path, prepared: Prepared, trained: Sequence[Trained], seconds: float, progress: Progress | None = None
 ) -> RunResult:
     """Judges the trained partitions of a run and writes everything that is written last."""
-    results = _results(directory.name, prepared, trained, seconds)
+    results = results_of(directory.name, prepared, trained, seconds)
     _tell(progress, "evaluate", results["verdict"])
-    splits = _by_split(trained)
+    splits = by_split([(one.partition, one.predictions) for one in trained])
     write_predictions(directory / "predictions.csv", prepared, splits.values())
+    if best := at_best_epoch(trained):
+        write_predictions(directory / "predictions-best-epoch.csv", prepared, best.values())
     tables = {name: table for name, part in splits.items() if (table := confusion(prepared, part))}
     if tables:
         write_json(directory / "confusion.json", tables)
@@ -196,27 +186,11 @@ def start_run(directory: Path, prepared: Prepared) -> None:
             "labels": None if prepared.labels is None else list(prepared.labels),
             "bins": None if prepared.bins is None else prepared.bins.to_json(),
             "num_parameters": count_parameters(prepared),
-            "counts": _counts(prepared),
+            "counts": counts_of(prepared),
             "data_digest": digest,
             "notes": list(prepared.notes),
         },
     )
-
-
-def _counts(prepared: Prepared) -> dict[str, Any]:
-    first = prepared.partitions[0]
-    sizes = {name: len(getattr(first, name)) for name in ("train", "val", "test", "unknown")}
-    if first.fold is not None:
-        for name in ("test", "unknown"):
-            sizes[name] = sum(len(getattr(part, name)) for part in prepared.partitions)
-    groups = set(prepared.table.groups.tolist()) - {""}
-    return {
-        "clips": len(prepared.table),
-        **sizes,
-        "classes": 0 if prepared.labels is None else len(prepared.labels),
-        "groups": len(groups) or None,
-        "left_out": [{"reason": reason, "count": count} for reason, count in prepared.table.left_out],
-    }
 
 
 def fold_folder(directory: Path, partition: Partition) -> Path:
@@ -306,93 +280,25 @@ def keep_trained(prepared: Prepared, partition: Partition, trainer: Trainer, fol
     parts = {"val": partition.val, "test": partition.test, "unknown": partition.unknown}
     if partition.val_is_reported and len(partition.test):
         del parts["val"]  # it is the test part itself
-    predictions = {}
-    for name, rows in parts.items():
-        if len(rows) or partition.fold is not None:
-            predictions[name] = Predictions(
-                split=name,
-                rows=rows,
-                folds=np.full(len(rows), -1 if partition.fold is None else partition.fold),
-                probabilities=probabilities(trainer.head, job.resident, rows),
-            )
-    return Trained(partition=partition, state=trainer.state, predictions=predictions)
+    predictions = _predictions(trainer, partition, parts)
+    best = None
+    if job.config.keep == "last":  # last of all: the head keeps these weights
+        best = predictions
+        if trainer.state.best_epoch != trainer.state.epoch:
+            trainer.head.load_state_dict(trainer.state.best_weights)
+            best = _predictions(trainer, partition, parts)
+    return Trained(partition=partition, state=trainer.state, predictions=predictions, at_best_epoch=best)
 
 
-def _by_split(trained: Sequence[Trained]) -> dict[str, Predictions]:
-    """The predictions that are reported; with folds pooled over them, and without their validation parts."""
-    if trained[0].partition.fold is None:
-        return dict(trained[0].predictions)
-    splits = {name: pooled(name, [one.predictions[name] for one in trained]) for name in ("test", "unknown")}
-    return {name: part for name, part in splits.items() if len(part.rows)}
-
-
-def _results(name: str, prepared: Prepared, trained: Sequence[Trained], seconds: float) -> dict[str, Any]:
-    config, first = prepared.config, trained[0]
-    with_folds = first.partition.fold is not None
-    predictions = _by_split(trained)
-    known = [np.concatenate([one.partition.train, one.partition.val, one.partition.test]) for one in trained]
-    train = np.unique(np.concatenate(known)) if with_folds else first.partition.train
-    splits = {split: split_results(prepared, part, train) for split, part in predictions.items()}
-    reported = "test" if "test" in splits else "val"
-    notes = [*prepared.notes]
-    for part in predictions.values():
-        notes += unseen_label_notes(prepared, part)
-    if with_folds:
-        notes.append("The baselines know the labels of all folds, which makes them a little stronger than the heads.")
+def _predictions(trainer: Trainer, partition: Partition, parts: Mapping[str, np.ndarray]) -> dict[str, Predictions]:
+    """What the head as it is says of the clips of each part."""
     return {
-        "format_version": FORMAT_VERSION,
-        "run": name,
-        "weights_are_random": prepared.table.weights_are_random,
-        "warning": random_weights_warning(prepared),
-        "shuffled_labels": config.shuffle_labels,
-        "selection": _selection(prepared, first.partition),
-        "reported": reported,
-        "counts": _counts(prepared),
-        "splits": splits,
-        "folds": [_fold_entry(prepared, one) for one in trained] if with_folds else [],
-        "training": {
-            "seconds": round(seconds, 3),
-            "num_parameters": count_parameters(prepared),
-            **_training_entry(first.state),
-        },
-        "notes": notes,
-        "verdict": verdict(prepared, splits, reported),
-        "target_name": None if prepared.bins is None else prepared.bins.target,
-        "target_unit": None if prepared.bins is None else prepared.bins.unit,
-    }
-
-
-def _selection(prepared: Prepared, partition: Partition) -> dict[str, str]:
-    config = prepared.config
-    kept = "the best epoch's weights" if config.keep == "best" else "the last epoch's weights"
-    if config.select_on == "reported-set":
-        sentence = (
-            f"Selected on the reported set itself (--select-on reported-set), as some papers do: {kept} by the loss "
-            "there, so the numbers are too good for clips that nobody has seen."
+        name: Predictions(
+            split=name,
+            rows=rows,
+            folds=np.full(len(rows), -1 if partition.fold is None else partition.fold),
+            probabilities=probabilities(trainer.head, trainer.job.resident, rows),
         )
-    elif not len(partition.test):
-        sentence = f"Only validation is reported: {kept} by the loss of the very clips that are reported."
-    else:
-        sentence = f"Selected on validation, test reported once: {kept} by the validation loss."
-    return {"select_on": config.select_on, "criterion": "lowest validation loss", "sentence": sentence}
-
-
-def _training_entry(state: Progression) -> dict[str, Any]:
-    return {
-        "epochs_run": state.epoch,
-        "best_epoch": state.best_epoch,
-        "stopped_early": state.stopped_early,
-        "overfit": bool(state.last_loss > OVERFIT_RATIO * state.best_loss),
-    }
-
-
-def _fold_entry(prepared: Prepared, one: Trained) -> dict[str, Any]:
-    part = one.partition
-    return {
-        "fold": part.fold,
-        **_training_entry(one.state),
-        "train": len(part.train),
-        "val": len(part.val),
-        "test": len(part.test),
-        "metrics": plain_metrics(prepared, one.predictions["test"]),
+        for name, rows in parts.items()
+        if len(rows) or partition.fold is not None
     }

@@ -28,7 +28,8 @@ from reelbank.heads.examples.prepared import Prepared, prepare
 from reelbank.heads.examples.splits import Partition
 from reelbank.heads.runs.checkpoints import save_progress
 from reelbank.heads.runs.directory import EpochLog, open_directory
-from reelbank.heads.runs.run import Trained, finish_run, fold_folder, keep_trained, log_line, start_run
+from reelbank.heads.runs.results import Trained
+from reelbank.heads.runs.run import finish_run, fold_folder, keep_trained, log_line, start_run
 from reelbank.heads.sweeps.member_pool import Done, train_member
 from reelbank.heads.training.job import Job, make_job
 from reelbank.heads.training.optimization import learning_rate
