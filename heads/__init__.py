@@ -6,12 +6,21 @@ from importlib import import_module
 from typing import Any
 
 _PUBLIC = {
+    "DataConfig": "reelbank.heads.config",
     "Event": "reelbank.heads.events",
+    "FeaturesConfig": "reelbank.heads.config",
+    "HeadConfig": "reelbank.heads.config",
+    "MembersConfig": "reelbank.heads.sweeps.config",
+    "ObjectiveConfig": "reelbank.heads.config",
+    "OptimizerConfig": "reelbank.heads.config",
     "PredictResult": "reelbank.heads.runs.predicting",
     "ProbeConfig": "reelbank.heads.probes.probe",
     "ProbeResult": "reelbank.heads.probes.probe",
+    "RecipeConfig": "reelbank.heads.recipes.config",
     "RecipeResult": "reelbank.heads.recipes.run",
+    "RunConfig": "reelbank.heads.config",
     "RunResult": "reelbank.heads.runs.run",
+    "SweepConfig": "reelbank.heads.sweeps.config",
     "SweepResult": "reelbank.heads.sweeps.sweep",
     "TrainConfig": "reelbank.heads.config",
     "TrainingError": "reelbank.heads.errors",

@@ -24,7 +24,7 @@ ROOMS = {
     "extract": ("errors", "video", "weights", "inputs", "backbones", "config", "run", "doctor"),
     "heads": (
         *("errors", "events", "reports", "augmentation", "models", "config", "examples"),
-        *("training", "judging", "runs", "probes", "sweeps", "recipes"),
+        *("training", "judging", "runs", "probes", "sweeps", "recipes", "request"),
     ),
     "manifests": ("manifest", "validation", "finding", "reading", "datasets", "rendered"),
     "store": (

@@ -10,7 +10,7 @@ from reelbank.extract.weights import torchvision_shim
 
 def test_torchvision_and_timm_import_after_ensure_without_warnings() -> None:
     code = (
-        "from reelbank.extract import torchvision_shim as s; s.ensure(); s.ensure();"
+        "from reelbank.extract.weights import torchvision_shim as s; s.ensure(); s.ensure();"
         "import timm, torch, torchvision; assert len(s._LIBRARIES) <= 1;"
         "torch.ops.torchvision.nms; torchvision.models.resnet18(weights=None)"
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from reelbank.heads.reports import figures
+from reelbank.heads.reports import figures as pictures
 from reelbank.heads.reports.figures import Heading
 
 if TYPE_CHECKING:
@@ -37,22 +37,22 @@ def _all(heading: Heading) -> dict[str, Callable[[], Figure]]:
     ]
     pair = values, values * 0.5
     return {
-        "scatter_by_class": lambda: figures.scatter_by_class(points, labels, splits, title="t", heading=heading),
-        "scatter_by_value": lambda: figures.scatter_by_value(
+        "scatter_by_class": lambda: pictures.scatter_by_class(points, labels, splits, title="t", heading=heading),
+        "scatter_by_value": lambda: pictures.scatter_by_value(
             points, values, splits, value_name="kcal", title="t", heading=heading
         ),
-        "cluster_sizes": lambda: figures.cluster_sizes(
+        "cluster_sizes": lambda: pictures.cluster_sizes(
             np.array([5, 0, 9]), np.array([0.5, np.nan, 1.0]), majority_share=0.4, heading=heading
         ),
-        "confusion_matrix": lambda: figures.confusion_matrix(
+        "confusion_matrix": lambda: pictures.confusion_matrix(
             np.arange(49).reshape(7, 7), AWKWARD, title="t", heading=heading
         ),
-        "learning_curves": lambda: figures.learning_curves(epochs, heading=heading),
-        "predicted_vs_true": lambda: figures.predicted_vs_true(
+        "learning_curves": lambda: pictures.learning_curves(epochs, heading=heading),
+        "predicted_vs_true": lambda: pictures.predicted_vs_true(
             {"test": pair, "unknown": (values[:2], values[:2])}, target_name="$k", unit="kcal/h", heading=heading
         ),
-        "class_counts": lambda: figures.class_counts(labels, splits, heading=heading),
-        "target_distribution": lambda: figures.target_distribution(values, splits, name="kcal", heading=heading),
+        "class_counts": lambda: pictures.class_counts(labels, splits, heading=heading),
+        "target_distribution": lambda: pictures.target_distribution(values, splits, name="kcal", heading=heading),
     }
 
 
@@ -73,7 +73,7 @@ def test_figure_is_drawn_and_says_random_weights(name: str) -> None:
     texts = [str(part) for part in (figure.get_suptitle(), figure.get_supxlabel())]
     assert "toy.zarr" in texts[0] and "n = 150 clips" in texts[0]
     assert texts[1] == WARNING
-    pixels = _pixels(figures.png(figure))
+    pixels = _pixels(pictures.png(figure))
     assert (pixels.std(axis=2) > 20).mean() > 0.001
     assert (pixels[[0, -1]] == 255).all() and (pixels[:, [0, -1]] == 255).all()  # nothing is cut at the border
     red = (abs(pixels - np.array([176, 0, 32])).sum(axis=2) < 12).sum()
@@ -81,14 +81,14 @@ def test_figure_is_drawn_and_says_random_weights(name: str) -> None:
 
 
 def test_set_matches_the_public_figures() -> None:
-    assert {*NAMES, "Heading", "png"} == set(figures.__all__)
+    assert {*NAMES, "Heading", "png"} == set(pictures.__all__)
 
 
 @pytest.mark.parametrize("num_classes", [1, 8, 60, 90])
 def test_legend_of_many_classes_stays_inside_the_picture(num_classes: int) -> None:
     points, labels, splits = _points(num_classes)
-    figure = figures.scatter_by_class(points, labels, splits, title="t", heading=Heading(source="s", count="n"))
-    figures.png(figure)
+    figure = pictures.scatter_by_class(points, labels, splits, title="t", heading=Heading(source="s", count="n"))
+    pictures.png(figure)
     (legend,) = figure.legends
     box = legend.get_window_extent()
     width, height = figure.bbox.width, figure.bbox.height
@@ -100,9 +100,9 @@ def test_legend_of_many_classes_stays_inside_the_picture(num_classes: int) -> No
 
 def test_same_figure_gives_the_same_bytes() -> None:
     heading = Heading(source="s", count="n")
-    assert figures.png(_all(heading)["class_counts"]()) == figures.png(_all(heading)["class_counts"]())
+    assert pictures.png(_all(heading)["class_counts"]()) == pictures.png(_all(heading)["class_counts"]())
 
 
 def test_empty_learning_curve_and_single_epoch_are_drawn() -> None:
     rows = [{"fold": None, "epoch": 1, "train_loss": 1.0, "val_loss": None, "val_accuracy": None, "best": True}]
-    assert figures.png(figures.learning_curves(rows, heading=Heading(source="s", count="n")))
+    assert pictures.png(pictures.learning_curves(rows, heading=Heading(source="s", count="n")))

@@ -82,7 +82,7 @@ def target_scores(prepared: Prepared, predictions: Predictions) -> tuple[TargetS
         bin_values=prepared.bins.values(),
         truth=values[known],
         labels=prepared.bins.distributions(values[known]),
-        estimate=prepared.config.estimate,
+        estimate=prepared.config.head.estimate,
     )
     return scores, predictions.rows[known]
 
@@ -220,7 +220,7 @@ def unseen_label_notes(prepared: Prepared, predictions: Predictions) -> list[str
 def verdict(prepared: Prepared, splits: Mapping[str, Mapping[str, Any]], reported: str) -> str:
     """Plain sentences: does the head beat the trivial guess, on the reported split and on `unknown`?"""
     sentences = [random_weights_warning(prepared)]
-    if prepared.config.shuffle_labels:
+    if prepared.config.data.shuffle_labels:
         sentences.append("CONTROL: the training labels were shuffled; nothing above a baseline is to be expected.")
     for split in dict.fromkeys([reported, "unknown"]):
         for metric, baseline in HEADLINES.values():

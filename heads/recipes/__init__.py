@@ -10,7 +10,6 @@ A new study is a file (or a folder) of rows and one row in `STUDIES`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
@@ -18,6 +17,7 @@ from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.recipes import calories
 from reelbank.heads.recipes.recipe import Published, Recipe, Row, Step
+from reelbank.store.options import options as options_of_config
 
 __all__ = [
     "RECIPES",
@@ -65,7 +65,7 @@ def listing_text() -> str:
 def refuse_decided(name: str, asked: Iterable[str]) -> None:
     """Raises TrainingError if one of the TrainConfig fields `asked` is decided by the recipe itself, naming flags."""
     decided = recipe(name).fields.intersection(asked)
-    flags = [item.metadata["flag"] for item in fields(TrainConfig) if item.name in decided]
+    flags = [one.flag for field, one in options_of_config(TrainConfig).items() if field in decided]
     if flags:
         raise TrainingError(
             f"--recipe {name} decides {', '.join(flags)} itself; leave it out, or train without --recipe"
@@ -105,7 +105,7 @@ def detail_text(name: str) -> str:
 
 
 def _epochs(options: Mapping[str, Any], chosen: Recipe) -> int:
-    return int({"epochs": TrainConfig.epochs, **chosen.options, **options}["epochs"])
+    return int({"epochs": options_of_config(TrainConfig)["epochs"].default, **chosen.options, **options}["epochs"])
 
 
 def _options_text(options: Mapping[str, Any]) -> str:

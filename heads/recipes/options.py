@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.splits import KNOWN_SPLITS
 from reelbank.heads.recipes import refuse_decided
+from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.recipes.recipe import SEED_BLOCK, Published, Recipe, Row
 from reelbank.heads.sweeps.grid import value_text
+from reelbank.store.options import flat, options
 
 QUICK_SHARE = 0.05  # of the epochs
 QUICK_CLIPS = 64
@@ -46,9 +48,6 @@ class Asked:
     quick: bool
     markdown: bool
     latex: bool
-    executor: str
-    workers: int
-    device: str
 
     @property
     def on_reported_sets(self) -> bool:
@@ -56,70 +55,65 @@ class Asked:
         return self.select_on == "reported-set"
 
 
-def asked_of(config: TrainConfig) -> Asked:
+def asked_of(config: RecipeConfig) -> Asked:
     """The plain values of a configuration."""
-    rule = config.segment_rule()
+    data, features = config.train.data, config.train.features
+    rule = features.segment_rule()
     return Asked(
-        stores=config.store,
-        taps=config.tap,
-        view=config.view,
-        normalize=config.normalize,
-        label=config.label,
+        stores=data.store,
+        taps=features.tap,
+        view=features.view,
+        normalize=features.normalize,
+        label=data.label,
         segments="" if rule is None else rule.text,
-        target=config.target or "",
-        select_on=config.select_on,
-        seed=config.seed,
-        repeats=config.repeats,
+        target=data.target or "",
+        select_on=data.select_on,
+        seed=config.train.seed,
+        repeats=config.members.repeats,
         quick=config.quick,
         markdown=config.markdown,
         latex=config.latex,
-        executor=config.executor,
-        workers=config.workers,
-        device=config.device,
     )
 
 
-def refuse_asked(config: TrainConfig, chosen: Recipe) -> None:
+def refuse_asked(config: RecipeConfig, chosen: Recipe) -> None:
     """An option that the recipe sets itself must not be asked for: one of the two would be ignored."""
-    asked = (item.name for item in fields(TrainConfig) if getattr(config, item.name) != item.default)
+    values = flat(config.train)
+    asked = (name for name, one in options(TrainConfig).items() if values[name] != one.default)
     refuse_decided(chosen.name, asked)
 
 
-def row_config(config: TrainConfig, row: Row, chosen: Recipe) -> TrainConfig:
+def row_config(config: RecipeConfig, row: Row, chosen: Recipe) -> TrainConfig:
     """The training of one row with its first seed, without a run directory."""
-    options = {**chosen.options, **row.options}
-    if config.select_on == "reported-set":
-        options |= chosen.study.selection.protocol_options
+    values = {**chosen.options, **row.options}
+    if config.train.data.select_on == "reported-set":
+        values |= chosen.study.selection.protocol_options
     if config.quick:
-        options = quick_options(options, config)
-    store = {"all": config.store, "first": config.store[:1], "last": config.store[-1:]}[row.stores]
-    taps = config.tap
-    alone = replace(
-        config, recipe=None, quick=False, markdown=False, latex=False, report=False, overwrite=False, resume=False,
-        repeats=1, run=None, store=store, tap=(), seed=config.seed + SEED_BLOCK * row.seed_block,
-    )  # fmt: skip
-    made = replace(alone, **options)
+        values = quick_options(values, config.train)
+    stores = config.train.data.store
+    store = {"all": stores, "first": stores[:1], "last": stores[-1:]}[row.stores]
+    taps = config.train.features.tap
+    own: dict[str, Any] = {"report": False, "overwrite": False, "resume": False, "run": None, "tap": ()}
+    seed = config.train.seed + SEED_BLOCK * row.seed_block
+    made = config.train.but(**{**own, "store": store, "seed": seed, **values})
     if taps:
-        made = replace(made, tap=_taps_of(store, taps))
-    if chosen.study.folds == "groups":
-        made = replace(made, folds=_count_groups(made, chosen.name))
-    return made
+        made = made.but(tap=_taps_of(store, taps))
+    return made.but(folds=_count_groups(made, chosen.name)) if chosen.study.folds == "groups" else made
 
 
-def members(alone: TrainConfig, repeats: int, folder: Path) -> list[TrainConfig]:
+def members(config: RecipeConfig, alone: TrainConfig, folder: Path) -> list[TrainConfig]:
     """One training per repeat, each with its seed and its directory below `folder`."""
-    seeds = range(alone.seed, alone.seed + repeats)
-    return [replace(alone, seed=seed, run=folder / f"seed={seed}") for seed in seeds]
+    return [alone.but(seed=seed, run=folder / f"seed={seed}") for seed in config.members.seeds(alone.seed)]
 
 
-def quick_options(options: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
+def quick_options(values: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
     """Options of the short form: a twentieth of the epochs, patience with them, at most 64 training clips."""
-    epochs = options.get("epochs", config.epochs)
-    short = {**options, "epochs": max(QUICK_LEAST_EPOCHS, round(QUICK_SHARE * epochs))}
+    epochs = values.get("epochs", config.optimizer.epochs)
+    short = {**values, "epochs": max(QUICK_LEAST_EPOCHS, round(QUICK_SHARE * epochs))}
     for name in ("step_epochs", "patience_epochs", "early_stop_epochs"):
-        if options.get(name):
-            short[name] = max(1, round(QUICK_SHARE * options[name]))
-    short["train_clips"] = min(config.train_clips or QUICK_CLIPS, QUICK_CLIPS)
+        if values.get(name):
+            short[name] = max(1, round(QUICK_SHARE * values[name]))
+    short["train_clips"] = min(config.features.train_clips or QUICK_CLIPS, QUICK_CLIPS)
     return short
 
 
@@ -164,7 +158,7 @@ def _taps_of(store: Sequence[Path], taps: Sequence[str]) -> tuple[str, ...]:
 
 def _count_groups(config: TrainConfig, name: str) -> int:
     """Folds that leave one group out at a time. Raises TrainingError for clips without a group."""
-    table = FeatureCache().table(config)
+    table = FeatureCache().table(config.data, config.features)
     groups = table.groups[np.isin(table.splits, KNOWN_SPLITS)]
     if empty := int((groups == "").sum()):
         raise TrainingError(
@@ -180,42 +174,39 @@ def _count_groups(config: TrainConfig, name: str) -> int:
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:
     """What a row is trained with, in words: {what: text}, and `keep` and `folds` as they are."""
-    adaptive = config.optimizer in ("adam", "adamw", "radam")
-    optimiser = config.optimizer
-    if adaptive:
-        optimiser += f", betas {cell(config.betas)}, eps {cell(config.eps)}"
-    elif config.optimizer == "rmsprop":
-        optimiser += f", alpha {config.alpha:g}, momentum {config.momentum:g}, eps {cell(config.eps)}"
+    data, features, objective, optimizer = config.data, config.features, config.objective, config.optimizer
+    update = optimizer.name
+    if optimizer.name in ("adam", "adamw", "radam"):
+        update += f", betas {cell(optimizer.betas)}, eps {cell(optimizer.eps)}"
+    elif optimizer.name == "rmsprop":
+        update += f", alpha {optimizer.alpha:g}, momentum {optimizer.momentum:g}, eps {cell(optimizer.eps)}"
     else:
-        optimiser += f", momentum {config.momentum:g}"
+        update += f", momentum {optimizer.momentum:g}"
+    times, stop = f"times {optimizer.factor:g}", optimizer.early_stop_epochs
     schedule = {
         "none": "constant rate",
-        "step": f"times {config.factor:g} every {config.step_epochs} epochs",
-        "multistep": f"times {config.factor:g} after epochs {', '.join(map(str, config.milestones))}",
-        "plateau": f"times {config.factor:g} after {config.patience_epochs} epochs without a lower validation loss",
-    }[config.schedule]
-    stop = (
-        f"stop after {config.early_stop_epochs} without a better one" if config.early_stop_epochs else "no early stop"
-    )
-    outputs = [
-        *(["classes"] if config.label != "none" else []),
-        *([f"{config.bins} bins, sigma {config.sigma:g}, {config.estimate}"] if config.target != "none" else []),
-    ]
+        "step": f"{times} every {optimizer.step_epochs} epochs",
+        "multistep": f"{times} after epochs {', '.join(map(str, optimizer.milestones))}",
+        "plateau": f"{times} after {optimizer.patience_epochs} epochs without a lower validation loss",
+    }[optimizer.schedule]
+    target = f"{objective.bins} bins, sigma {objective.sigma:g}, {config.head.estimate}"
+    predicts = [*(["classes"] if data.label != "none" else []), *([target] if data.target != "none" else [])]
+    copies = [*features.augment, *(["stored views"] if features.train_views == "all" else [])]
+    drawn = {"none": "every clip once", "class": "classes equally often", "group": "groups equally often"}
     return {
-        "head": config.head,
-        "predicts": "; ".join(outputs),
-        "loss": config.loss,
-        "optimiser": optimiser,
-        "learning rate": cell(config.lr),
+        "head": config.head.name,
+        "predicts": "; ".join(predicts),
+        "loss": objective.loss,
+        "optimiser": update,
+        "learning rate": cell(optimizer.lr),
         "schedule": schedule,
-        "weight decay": cell(config.weight_decay),
-        "batch": str(config.batch),
-        "epochs asked": f"{config.epochs}, {stop}",
-        "normalisation": config.normalize,
-        "order of clips": "every clip once" if config.balance == "none" else f"{config.balance}es equally often",
-        "augmentation": ", ".join([*config.augment, *(["stored views"] if config.train_views == "all" else [])])
-        or "none",
-        "steps read": "each once" if (rule := config.segment_rule()) is None else rule.text,
-        "keep": config.keep,
-        "folds": config.folds,
+        "weight decay": cell(optimizer.weight_decay),
+        "batch": str(optimizer.batch),
+        "epochs asked": f"{optimizer.epochs}, {f'stop after {stop} without a better one' if stop else 'no early stop'}",
+        "normalisation": features.normalize,
+        "order of clips": drawn[features.balance],
+        "augmentation": ", ".join(copies) or "none",
+        "steps read": "each once" if (rule := features.segment_rule()) is None else rule.text,
+        "keep": optimizer.keep,
+        "folds": data.folds,
     }

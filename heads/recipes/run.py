@@ -23,8 +23,9 @@ from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.cache import FeatureCache
-from reelbank.heads.examples.prepared import Prepared, choose_device, prepare
+from reelbank.heads.examples.prepared import Prepared, prepare
 from reelbank.heads.recipes import recipe
+from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.recipes.inputs import require
 from reelbank.heads.recipes.judging import preference, read_rows, summarize
 from reelbank.heads.recipes.options import asked_of, members, refuse_asked, row_config, settings_of, step_rows
@@ -34,7 +35,7 @@ from reelbank.heads.recipes.rows import FORMAT_VERSION, Trained
 from reelbank.heads.recipes.tables import latex_table, markdown_table, text_table
 from reelbank.heads.runs.directory import open_directory, refuse_other_config, write_json
 from reelbank.heads.runs.watching import resumable, watched
-from reelbank.heads.sweeps.sweep import EXECUTORS, shared_folder
+from reelbank.heads.sweeps.sweep import EXECUTORS, executor_name, shared_folder
 
 MAP_CLIPS = 5000  # more points than that fill a picture, and cost minutes
 MAP_SEED, MAP_PERPLEXITY = 123, 30.0  # SYSTEMS.md 1.13
@@ -62,7 +63,7 @@ class RecipeResult:
         return text_table(self.directory, self.results)
 
 
-def run_recipe(config: TrainConfig, progress: Progress | None = None) -> RecipeResult:
+def run_recipe(config: RecipeConfig, progress: Progress | None = None) -> RecipeResult:
     """Trains the rows of `config.recipe` and writes their report.
 
     With `config.resume` finished rows are kept and the others go on from their checkpoints.
@@ -76,16 +77,14 @@ def run_recipe(config: TrainConfig, progress: Progress | None = None) -> RecipeR
             (a numeric target, a part, groups), and what `train_head` raises for every row. What the stores cannot give
             to some rows only stands in recipe.json as their error.
     """
-    assert config.recipe is not None
     chosen, asked = recipe(config.recipe), asked_of(config)
     refuse_asked(config, chosen)
     begun = time.perf_counter()
     row = chosen.rows[0] if chosen.rows else step_rows(chosen, {}, 0)[0]
     first = prepare(row_config(config, row, chosen), progress)
     require(first, chosen, asked)
-    if config.run is None:
-        config = replace(config, run=_free_run(config))
-    directory = open_directory(config)
+    name = f"{'+'.join(path.stem for path in asked.stores)}-{chosen.name.replace('/', '-')}"
+    directory = open_directory(config.train.run, name, config)
     write_json(
         directory / "config.json",
         {"format_version": FORMAT_VERSION, "kind": "recipe", "config": config.to_json()},
@@ -117,19 +116,11 @@ def _write_report(directory: Path, data: Mapping[str, Any], *, markdown: bool, l
     return write_recipe_page(directory)
 
 
-def _free_run(config: TrainConfig) -> Path:
-    name = "+".join(path.stem for path in config.store) + "-" + str(config.recipe).replace("/", "-")
-    number = 1
-    while (Path("runs") / f"{name}-{number}").exists():
-        number += 1
-    return Path("runs") / f"{name}-{number}"
-
-
 @dataclass(kw_only=True)
 class _Run:
     """A recipe under way; `done` {options as text: the row that has them}."""
 
-    config: TrainConfig
+    config: RecipeConfig
     recipe: Recipe
     directory: Path
     progress: Progress | None
@@ -168,11 +159,11 @@ class _Run:
             key = json.dumps(alone.to_json(), sort_keys=True)
             keys.append(key)
             if key not in self.done and key not in fresh:
-                fresh[key] = (row, members(alone, self.config.repeats, self.directory / "rows" / row.name))
+                fresh[key] = (row, members(self.config, alone, self.directory / "rows" / row.name))
                 settings[key] = settings_of(alone)
         errors = self._train_members([config for _, own in fresh.values() for config in own], folder)
         for key, (row, own) in fresh.items():
-            runs = [config.run for config in own if config.run is not None]
+            runs = [config.run.given_directory for config in own]
             error = next((errors[run] for run in runs if errors.get(run)), "")
             self.done[key] = Trained(
                 row=row,
@@ -189,42 +180,39 @@ class _Run:
 
     def _train_members(self, configs: Sequence[TrainConfig], folder: Path) -> dict[Path, str]:
         """{run: why it could not be trained, '' if it could}."""
-        name = self.config.executor
-        if name == "auto":
-            name = "stacked" if choose_device(self.config.device).type == "cuda" else "processes"
+        name = executor_name(self.config.members, self.config.train.run.device)
         outcome: dict[Path, str] = {}
         wanted = []
         for config in configs:
-            assert config.run is not None
-            if (config.run / "results.json").exists():
-                refuse_other_config(config.run, config)
-                outcome[config.run] = ""
-                self._tell(config.run, "kept")
+            run = config.run.given_directory
+            if (run / "results.json").exists():
+                refuse_other_config(run, config)
+                outcome[run] = ""
+                self._tell(run, "kept")
             else:
-                wanted.append(replace(config, resume=(config.run / "config.json").exists()))
+                wanted.append(config.but(resume=(run / "config.json").exists()))
         # What the stores cannot give is said before anything is trained, and costs only the rows that ask for it.
         cache, able = FeatureCache(folder), []
         for config in wanted:
-            assert config.run is not None
+            run = config.run.given_directory
             try:
                 prepare(config, None, cache)
             except TrainingError as error:
-                outcome[config.run] = str(error)
-                self.not_run.add(config.run)
-                self._tell(config.run, f"not run: {error}")
+                outcome[run] = str(error)
+                self.not_run.add(run)
+                self._tell(run, f"not run: {error}")
             else:
                 able.append(config)
         if not able:
             return outcome
 
         def done(position: int, error: str | None) -> None:
-            run = able[position].run
-            assert run is not None
+            run = able[position].run.given_directory
             outcome[run] = error or ""
             self._tell(run, f"failed: {error}" if error else "trained")
 
         with watched(able, outcome, self._show):
-            EXECUTORS[name](able, folder, self.config.workers, done)
+            EXECUTORS[name](able, folder, self.config.members.workers, done)
         return outcome
 
     def _tell(self, run: Path, what: str) -> None:
@@ -233,7 +221,7 @@ class _Run:
 
     def _show(self, message: str) -> None:
         if self.progress is not None:
-            total = max(self.recipe.num_rows * self.config.repeats, self.finished)
+            total = max(self.recipe.num_rows * self.config.members.repeats, self.finished)
             self.progress(Event(stage="recipe", done=self.finished, total=total, message=message))
 
 
@@ -257,6 +245,6 @@ def vector_map(prepared: Prepared, seed: int) -> dict[str, Any]:
         "y": [round(float(value), 3) for value in made.coordinates[:, 1]],
         "labels": table.labels[rows].tolist(),
         "splits": table.splits[rows].tolist(),
-        "stores": [path.name for path in prepared.config.store],
+        "stores": [path.name for path in prepared.config.data.store],
         "note": f"perplexity {made.perplexity:.0f}, seed {MAP_SEED}, {len(rows)} of {len(table)} clips",
     }

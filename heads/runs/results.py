@@ -1,4 +1,4 @@
-"""The content of results.json, from trained partitions and their predictions. What its fields are stands in run.py."""
+"""The content of results.json: the trained partitions of a run, judged."""
 
 from __future__ import annotations
 
@@ -41,6 +41,22 @@ class Trained:
     at_best_epoch: Mapping[str, Predictions] | None = None
 
 
+def counts(prepared: Prepared) -> dict[str, Any]:
+    first = prepared.partitions[0]
+    sizes = {name: len(getattr(first, name)) for name in ("train", "val", "test", "unknown")}
+    if first.fold is not None:
+        for name in ("test", "unknown"):
+            sizes[name] = sum(len(getattr(part, name)) for part in prepared.partitions)
+    groups = set(prepared.table.groups.tolist()) - {""}
+    return {
+        "clips": len(prepared.table),
+        **sizes,
+        "classes": 0 if prepared.labels is None else len(prepared.labels),
+        "groups": len(groups) or None,
+        "left_out": [{"reason": reason, "count": count} for reason, count in prepared.table.left_out],
+    }
+
+
 def by_split(parts: Sequence[tuple[Partition, Mapping[str, Predictions]]]) -> dict[str, Predictions]:
     """The predictions that are reported; with folds pooled over them, and without their validation parts."""
     partition, predictions = parts[0]
@@ -51,7 +67,7 @@ def by_split(parts: Sequence[tuple[Partition, Mapping[str, Predictions]]]) -> di
 
 
 def at_best_epoch(trained: Sequence[Trained]) -> dict[str, Predictions]:
-    """`_by_split` of the best epochs' weights; empty where the run keeps them."""
+    """`by_split` of the best epochs' weights; empty where the run keeps them."""
     best = [(one.partition, one.at_best_epoch) for one in trained if one.at_best_epoch is not None]
     return by_split(best) if best else {}
 
@@ -75,10 +91,10 @@ def results_of(name: str, prepared: Prepared, trained: Sequence[Trained], second
         "run": name,
         "weights_are_random": prepared.table.weights_are_random,
         "warning": random_weights_warning(prepared),
-        "shuffled_labels": config.shuffle_labels,
+        "shuffled_labels": config.data.shuffle_labels,
         "selection": _selection(prepared, first.partition),
         "reported": reported,
-        "counts": counts_of(prepared),
+        "counts": counts(prepared),
         "splits": splits,
         "folds": [_fold_entry(prepared, one) for one in trained] if with_folds else [],
         "at_best_epoch": {
@@ -105,8 +121,8 @@ def results_of(name: str, prepared: Prepared, trained: Sequence[Trained], second
 
 def _selection(prepared: Prepared, partition: Partition) -> dict[str, str]:
     config = prepared.config
-    kept = "the best epoch's weights" if config.keep == "best" else "the last epoch's weights"
-    if config.select_on == "reported-set":
+    kept = "the best epoch's weights" if config.optimizer.keep == "best" else "the last epoch's weights"
+    if config.data.select_on == "reported-set":
         sentence = (
             f"Selected on the reported set itself (--select-on reported-set), as some papers do: {kept} by the loss "
             "there, so the numbers are too good for clips that nobody has seen."
@@ -115,7 +131,7 @@ def _selection(prepared: Prepared, partition: Partition) -> dict[str, str]:
         sentence = f"Only validation is reported: {kept} by the loss of the very clips that are reported."
     else:
         sentence = f"Selected on validation, test reported once: {kept} by the validation loss."
-    return {"select_on": config.select_on, "criterion": "lowest validation loss", "sentence": sentence}
+    return {"select_on": config.data.select_on, "criterion": "lowest validation loss", "sentence": sentence}
 
 
 def _training_entry(state: Progression) -> dict[str, Any]:
@@ -136,20 +152,4 @@ def _fold_entry(prepared: Prepared, one: Trained) -> dict[str, Any]:
         "val": len(part.val),
         "test": len(part.test),
         "metrics": plain_metrics(prepared, one.predictions["test"]),
-    }
-
-
-def counts_of(prepared: Prepared) -> dict[str, Any]:
-    first = prepared.partitions[0]
-    sizes = {name: len(getattr(first, name)) for name in ("train", "val", "test", "unknown")}
-    if first.fold is not None:
-        for name in ("test", "unknown"):
-            sizes[name] = sum(len(getattr(part, name)) for part in prepared.partitions)
-    groups = set(prepared.table.groups.tolist()) - {""}
-    return {
-        "clips": len(prepared.table),
-        **sizes,
-        "classes": 0 if prepared.labels is None else len(prepared.labels),
-        "groups": len(groups) or None,
-        "left_out": [{"reason": reason, "count": count} for reason, count in prepared.table.left_out],
     }

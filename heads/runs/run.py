@@ -3,7 +3,7 @@
 `train_head(config)` makes it, `reelbank.heads.reports.html.write_run_report(run_dir)` draws it. The files:
 
 `config.json`  (written first)
-    format_version 1 · config: every TrainConfig field · stores: [{path, backbone, weights, weights_are_random,
+    format_version 1 · config: every field of its parts · stores: [{path, backbone, weights, weights_are_random,
     spec, spec_digest, taps: [names used]}] · weights_are_random (any store) · warning ("" or the sentence that every
     report must show) · labels: [class names, sorted] or null · bins: null or {target, unit, num_bins, low, high,
     sigma_bins, labels} · num_parameters · counts (as in results.json) · notes [sentences]
@@ -64,13 +64,20 @@ from reelbank.heads.examples.splits import Partition
 from reelbank.heads.judging.evaluation import (
     Predictions,
     confusion,
-    number,
     random_weights_warning,
     summary_text,
 )
 from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progress, saved_epoch
-from reelbank.heads.runs.directory import EpochLog, open_directory, read_json, write_json, write_predictions
-from reelbank.heads.runs.results import FORMAT_VERSION, Trained, at_best_epoch, by_split, counts_of, results_of
+from reelbank.heads.runs.directory import (
+    EpochLog,
+    log_line,
+    name_of_run,
+    open_directory,
+    read_json,
+    write_json,
+    write_predictions,
+)
+from reelbank.heads.runs.results import FORMAT_VERSION, Trained, at_best_epoch, by_split, counts, results_of
 from reelbank.heads.runs.watching import resumable
 from reelbank.heads.training.job import count_parameters, make_job
 from reelbank.heads.training.trainer import EpochRecord, Trainer, cpu_threads, probabilities
@@ -98,6 +105,11 @@ class RunResult:
         """The sentence that must stand wherever a number of this run is shown; empty for trained backbones."""
         return str(self.results["warning"])
 
+    @property
+    def has_failures(self) -> bool:
+        """Never: a run that cannot be trained raises. Sweeps and recipes have it, too."""
+        return False
+
     def metric(self, name: str, split: str | None = None) -> float | None:
         """Metric `name` of `split` (default: the reported one); None if undefined."""
         entry = self.results["splits"][split or self.results["reported"]]["metrics"]
@@ -115,7 +127,7 @@ def train_head(config: TrainConfig, progress: Progress | None = None) -> RunResu
     """Trains a head as `config` says and writes a run directory.
 
     Args:
-        config: what to train; `config.resume` continues a stopped run to the same numbers.
+        config: what to train; `--resume` continues a stopped run to the same numbers.
         progress: called with an Event after every epoch and stage.
 
     Raises:
@@ -123,16 +135,14 @@ def train_head(config: TrainConfig, progress: Progress | None = None) -> RunResu
             longer finite.
         StoreError: a path that is no store.
     """
-    if config.is_sweep:
-        raise TrainingError("--sweep and --repeats ask for several trainings: call reelbank.heads.sweep")
     return train_with(config, FeatureCache(), progress)
 
 
 def train_with(config: TrainConfig, cache: FeatureCache, progress: Progress | None = None) -> RunResult:
     """`train_head` with features that other trainings share."""
-    with cpu_threads(config.threads):
+    with cpu_threads(config.run.threads):
         prepared = prepare(config, progress, cache)
-        directory = open_directory(config)
+        directory = open_directory(config.run, name_of_run(config), config)
         start_run(directory, prepared)
         started = time.perf_counter()
         with resumable(directory):
@@ -154,7 +164,7 @@ def finish_run(
     if tables:
         write_json(directory / "confusion.json", tables)
     write_json(directory / "results.json", results)
-    if prepared.config.report:
+    if prepared.config.run.report:
         from reelbank.heads.reports.html import write_run_report
 
         write_run_report(directory)
@@ -171,7 +181,7 @@ def start_run(directory: Path, prepared: Prepared) -> None:
     """config.json, or for a resumed run the check that its data are still the same."""
     path = directory / "config.json"
     digest = prepared.data_digest()
-    if prepared.config.resume and read_json(path)["data_digest"] != digest:
+    if prepared.config.run.resume and read_json(path)["data_digest"] != digest:
         raise TrainingError(
             f"--resume: the stores of {directory} have changed (clips, labels or features); start another run"
         )
@@ -186,7 +196,7 @@ def start_run(directory: Path, prepared: Prepared) -> None:
             "labels": None if prepared.labels is None else list(prepared.labels),
             "bins": None if prepared.bins is None else prepared.bins.to_json(),
             "num_parameters": count_parameters(prepared),
-            "counts": counts_of(prepared),
+            "counts": counts(prepared),
             "data_digest": digest,
             "notes": list(prepared.notes),
         },
@@ -203,19 +213,19 @@ def _train_all(directory: Path, prepared: Prepared, progress: Progress | None) -
     log = EpochLog(directory / "metrics.jsonl")
     folders = [fold_folder(directory, partition) for partition in prepared.partitions]
     kept = {
-        partition.fold: saved_epoch(folder / "last.safetensors") if config.resume else 0
+        partition.fold: saved_epoch(folder / "last.safetensors") if config.run.resume else 0
         for partition, folder in zip(prepared.partitions, folders, strict=True)
     }
     log.keep(kept)
-    total = config.epochs * len(folders)
+    total = config.optimizer.epochs * len(folders)
     trained = []
     try:
         for done, (partition, folder) in enumerate(zip(prepared.partitions, folders, strict=True)):
             folder.mkdir(exist_ok=True)
             trainer = Trainer(make_job(prepared, partition))
             if kept[partition.fold]:
-                load_progress(folder / "last.safetensors", trainer, config)
-            _train_one(trainer, folder, log, progress, done=done * config.epochs, total=total)
+                load_progress(folder / "last.safetensors", trainer)
+            _train_one(trainer, folder, log, progress, done=done * config.optimizer.epochs, total=total)
             trained.append(keep_trained(prepared, partition, trainer, folder))
             trainer.state.best_weights.clear()
     finally:
@@ -236,7 +246,7 @@ def _train_one(
         now = time.perf_counter()
         log.append({"fold": fold, **log_line(record), "seconds": round(now - moment, 4)})
         moment = now
-        if trainer.state.finished or now - saved >= config.checkpoint_seconds:
+        if trainer.state.finished or now - saved >= config.run.checkpoint_seconds:
             save_progress(checkpoint, trainer)
             saved = now
         if progress is not None:
@@ -246,32 +256,19 @@ def _train_one(
     trainer.train(after_epoch)
 
 
-def log_line(record: EpochRecord) -> dict[str, Any]:
-    """The epoch as metrics.jsonl has it, less fold and seconds."""
-    return {
-        "epoch": record.epoch,
-        "learning_rate": record.learning_rate,
-        "train_loss": number(record.train_loss),
-        "val_loss": number(record.val_loss),
-        "val_accuracy": number(record.val_accuracy),
-        "val_mae": number(record.val_mae),
-        "best": record.best,
-    }
-
-
 def keep_trained(prepared: Prepared, partition: Partition, trainer: Trainer, folder: Path) -> Trained:
     """Writes the predictor that the run keeps and predicts the reported clips, once."""
     trainer.use_kept_weights()
     job = trainer.job
     Predictor(
-        head_name=job.config.head,
-        options=job.options,
+        head_name=job.config.head.name,
+        options=job.config.head.options,
         shape=job.shape,
         labels=prepared.labels,
         bins=prepared.bins,
-        pool=job.config.pool,
-        segments=None if (rule := job.config.segment_rule()) is None else rule.text,
-        estimate=job.config.estimate,
+        pool=job.config.features.pool,
+        segments=None if (rule := job.config.features.segment_rule()) is None else rule.text,
+        estimate=job.config.head.estimate,
         unit_steps=prepared.features.unit_steps,
         normalization=job.resident.normalization,
         sources=tuple({"spec": entry["spec"], "keys": entry["keys"]} for entry in describe_sources(prepared.table)),
@@ -282,7 +279,7 @@ def keep_trained(prepared: Prepared, partition: Partition, trainer: Trainer, fol
         del parts["val"]  # it is the test part itself
     predictions = _predictions(trainer, partition, parts)
     best = None
-    if job.config.keep == "last":  # last of all: the head keeps these weights
+    if job.config.optimizer.keep == "last":  # after the kept weights are saved and used: the head is not needed again
         best = predictions
         if trainer.state.best_epoch != trainer.state.epoch:
             trainer.head.load_state_dict(trainer.state.best_weights)
