@@ -45,7 +45,7 @@ def unit_of(data: Data, column: Data) -> str:
 
 
 def guesser_text(data: Data, column: Data, *, interval: bool = True) -> str:
-    """'the constant predictor (381 kcal/h: MAE 154 [150, 160; 24 groups])'."""
+    """'the constant predictor (381 m: MAE 154 [150, 160; 24 groups])'."""
     entry = data["judged"][column["key"]]
     title = str(data["study"]["guessers"][column["beats"]])
     if not interval:
@@ -119,14 +119,13 @@ def _beside(data: Data, best: Data) -> list[str]:
     said = []
     for metric in dict.fromkeys(column["metric"] for column in data["study"]["beside"]):
         columns = [column for column in data["study"]["beside"] if column["metric"] == metric]
-        parts = [
-            f"{best['ours'][column['key']]['value']:.{column['digits']}f} on {_where(data, column)}"
-            for column in columns
-            if column["key"] in best["ours"]
-        ]
+        parts = []
+        for column in columns:
+            found = best["ours"].get(column["key"])
+            value = "undefined" if found is None else f"{found['value']:.{column['digits']}f}"
+            parts.append(f"{value} on {_where(data, column)}")
         note = f" ({columns[0]['note']})" if columns[0]["note"] else ""
-        if parts:
-            said.append(f"{columns[0]['head']}, {best['name']}: {' and '.join(parts)}{note}.")
+        said.append(f"{columns[0]['head']}, {best['name']}: {' and '.join(parts)}{note}.")
     return said
 
 

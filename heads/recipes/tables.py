@@ -82,11 +82,11 @@ def _range(epochs: Sequence[int]) -> str:
 
 
 def _shown(data: Data) -> list[Data]:
-    """The columns that the publication prints; where it prints none, and where nothing is trained, all that we have."""
+    """The columns that the publication prints, and those that are judged; where it prints none, all that we have."""
     columns: list[Data] = list(data["study"]["columns"])
-    printed = [c for c in columns if any(c["key"] in row["published"]["values"] for row in data["rows"])]
+    printed = {key for row in data["rows"] for key in row["published"]["values"]}
     if printed and data["kind"] == "train":
-        return printed
+        return [column for column in columns if column["key"] in printed or column["beats"]]
     return [column for column in columns if any(column["key"] in row["ours"] for row in data["rows"])]
 
 
