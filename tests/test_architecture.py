@@ -26,9 +26,10 @@ ROOMS = {
         *("errors", "events", "reports", "augmentation", "models", "config", "examples"),
         *("training", "judging", "runs", "probes", "sweeps", "recipes", "request"),
     ),
-    "manifests": ("manifest", "validation", "finding", "reading", "datasets", "rendered"),
+    "manifests": ("files", "manifest", "validation", "finding", "reading", "datasets", "rendered"),
     "store": (
-        *("errors", "agreement", "cores", "options", "processes", "files", "indexing", "spec", "layout", "shards"),
+        *("errors", "agreement", "cores", "devices", "options", "processes"),
+        *("files", "indexing", "spec", "layout", "shards", "growing"),
         *("building", "ledger", "staging", "reader", "writer"),
         *("comparing", "description", "exchange", "merging", "testing", "verification"),
     ),
