@@ -36,7 +36,7 @@
                      metrics:   {name: {value, low, high, higher_is_better, unit}},   value null = undefined
                      baselines: {baseline: {metric: value}}}}
         class metrics:  accuracy, top5_accuracy, macro_f1 (fractions)
-        target metrics: mae (target unit), mae_bins (bins), spc_values, spc_bins, nll (nats)
+        target metrics: mae (target unit), mae_bins (bins), spc_values, spc_bins, nll (nats; nll_mean: over bins)
         baselines: majority_class, uniform_random_class; constant_median, class_mean_oracle, uniform_random_bin,
                    random_training_label, label_marginal
     folds: [] or [{fold, best_epoch, epochs_run, stopped_early, overfit, train, val, test, metrics: {name: value}}]
