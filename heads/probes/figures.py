@@ -25,6 +25,7 @@ PICTURES = {
     "target-ranges.png": "Clips by range of the target",
     "clip-sizes.png": "Duration, number of frames, width and height, per split: median, quartiles, 1.5 IQR",
     "class-durations.png": "Duration of the clips, per class",
+    "stored-views.png": "Stored views of clips beside the original, at the middle step",
 }
 """Every picture a probe may write, in the order of the page, with what it shows."""
 

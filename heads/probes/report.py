@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from reelbank.heads.probes import exploration, scatter
+from reelbank.heads.probes import exploration, scatter, stored_views
 from reelbank.heads.probes.figures import PICTURES
 from reelbank.heads.reports.html import (
     data_block,
@@ -37,6 +37,8 @@ def verdict(results: Mapping[str, Any]) -> Iterator[str]:
     analyses = results["analyses"]
     if "explore" in analyses:
         yield from exploration.sentences(analyses["explore"])
+    if "views" in analyses:
+        yield stored_views.sentence(analyses["views"])
     for name in ("knn", "linear"):
         if name in analyses:
             entry = analyses[name]
