@@ -58,7 +58,9 @@ def curves(
     count = len(rows)
     columns = min(PER_LINE, count)
     lines = -(-count // columns)
-    title = "Training and validation loss" if key == "val_loss" else f"{name} on the validation clips"
+    title = (
+        "Training and validation loss" if key == "val_loss" else f"{name[:1].upper()}{name[1:]} on the validation clips"
+    )
     figure = new_figure(max(6.0, 3.1 * columns), 2.5 * lines + 1.0, title, heading)
     panels = np.ravel(figure.subplots(lines, columns, squeeze=False))
     series = {"validation": (key, PALETTE[3])}
@@ -196,7 +198,7 @@ def class_values(
     """
     stars = {part: "*" * number for number, part in enumerate(parts)}
     shown = sorted(classes, key=lambda entry: (len(stars[entry["part"]]), entry["label"]))[:MAX_CLASSES][::-1]
-    figure = new_figure(8.6, 1.7 + 0.32 * len(shown), f"{title} by class", heading)
+    figure = new_figure(8.6, 1.7 + 0.32 * len(shown), f"{title[:1].upper()}{title[1:]} by class", heading)
     axes = figure.subplots()
     places = np.arange(len(shown))
     handles: list[Any] = [

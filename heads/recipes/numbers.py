@@ -162,8 +162,8 @@ def fold_values(column: Column, study: Study, said: Predicted) -> dict[str, floa
     values = own_values(study, column, repeats)
     folds, groups = repeats[0].texts("fold"), repeats[0].texts("group")
     found = {}
-    for fold in sorted(set(folds.tolist()), key=lambda name: (len(name), name)):
+    for fold in np.unique(folds).tolist():
         inside = np.unique(groups[folds == fold]).tolist()
         name = inside[0] if len(inside) == 1 and inside[0] else f"fold {fold}"
         found[name] = number(column.scale * mean_where_defined(values[folds == fold]))
-    return found
+    return {name: found[name] for name in sorted(found, key=lambda name: (len(name), name))}

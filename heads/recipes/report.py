@@ -115,8 +115,8 @@ def _classes(data: Data) -> str:
         for entry in data["classes"]
     ]
     head = ["class", *(["clips of"] if len(parts) > 1 else []), "clips", data["best"], *guessers.values()]
-    title = judged_columns(data)[0]["title"] if rows else ""
-    return html.section(f"{title} by class", html.table(head, rows))
+    title = str(judged_columns(data)[0]["title"]) if rows else ""
+    return html.section(f"{title[:1].upper()}{title[1:]} by class", html.table(head, rows))
 
 
 def _what_was_run(data: Data) -> str:
@@ -124,6 +124,8 @@ def _what_was_run(data: Data) -> str:
     counts = data["counts"]
     clips = ", ".join(f"{name} {counts[name]}" for name in ("train", "val", "test", "unknown") if counts.get(name))
     own = [row for row in data["rows"] if row["runs"] and not row["shared_with"]]
+    if any(row["folds"] for row in own):
+        clips += " (train and val: of the first fold)"
     settings = [name for name in (own[0]["settings"] if own else {}) if name not in _HIDDEN]
     shared = {name for name in settings if len({row["settings"][name] for row in own}) == 1 and len(own) > 1}
     facts = [
@@ -165,6 +167,8 @@ _TITLES = {"keep": "weights kept"}
 
 
 def _list(epochs: list[int]) -> str:
+    if len(set(epochs)) == 1:
+        return str(epochs[0])
     return ", ".join(map(str, epochs)) if len(epochs) <= 4 else f"{min(epochs)} to {max(epochs)}"
 
 

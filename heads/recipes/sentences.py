@@ -95,7 +95,7 @@ def _about_best(data: Data, best: Data, column: Data) -> str:
     text = f"The {data['best_is']}, {best['name']}, has {column['title']} {interval_text(ours, digits, groups=True)}"
     text += f" on {_where(data, column)}"
     if entry["low"] is not None:
-        signed = f"+.{digits + 1}f"
+        signed = f"+.{max(1, digits)}f"
         text += f", {entry['difference']:{signed}} {unit_of(data, column)}".rstrip()
         text += f" against {guesser_text(data, column, interval=False)} ({entry['low']:{signed}} to "
         text += f"{entry['high']:{signed}}, paired)"
@@ -105,7 +105,7 @@ def _about_best(data: Data, best: Data, column: Data) -> str:
 def _about_references(data: Data, best: Data) -> str:
     entry = data["against_references"]
     column = next(one for one in data["study"]["columns"] if one["key"] == entry["key"])
-    signed = f"+.{column['digits'] + 1}f"
+    signed = f"+.{max(1, column['digits'])}f"
     return (
         f"Best row of the tables on {_where(data, column)}, taken by that very number: {entry['name']}, "
         f"{column['title']} {interval_text(entry, column['digits'], groups=True)}. {best['name']}, proposed by the "

@@ -51,7 +51,7 @@ def _lines(data: Data, row: Data, cells: Sequence[str], columns: Sequence[Data],
     ours = [_number(row["ours"], column, intervals, row["beside"]) for column in columns]
     keeps_last = row["settings"].get("keep") == "last"
     epochs = row.get("epochs" if keeps_last else "best_epochs", [])
-    lines.append([*leading, OURS, *ours, _range(epochs), _remark(row, proposed=bool(data["proposed"]))])
+    lines.append([*leading, OURS, *ours, _range(epochs), _remark(row, data)])
     if row["at_chosen_epoch"]:
         chosen = [_number(row["at_chosen_epoch"], column, intervals, {}) for column in columns]
         lines.append([*[""] * len(cells), AT_CHOSEN, *chosen, _range(row["best_epochs"]), ""])
@@ -108,13 +108,14 @@ def _baseline(data: Data, name: str, column: Data) -> str:
     return "" if value is None else f"{column['scale'] * value:.{column['digits']}f}"
 
 
-def _remark(row: Data, *, proposed: bool) -> str:
+def _remark(row: Data, data: Data) -> str:
     parts = []
     if row["chosen"]:
-        parts.append("kept" if row["step"] >= 0 else "proposed" if proposed else "best")
+        parts.append("kept" if row["step"] >= 0 else "proposed" if data["proposed"] else "best")
     if row.get("overfit"):
         parts.append("overfit")
-    if row["settings"].get("keep") == "best":
+    kept = {one["settings"].get("keep") for one in data["rows"] if one["ours"]}
+    if row["settings"].get("keep") == "best" and len(kept) > 1:
         parts.append("at the epoch chosen on validation")
     if row["shared_with"]:
         parts.append(f"same run as {row['shared_with']}")
