@@ -11,7 +11,7 @@ import numpy as np
 
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.examples.cache import FeatureCache
+from reelbank.heads.examples.clips import read_table
 from reelbank.heads.examples.splits import KNOWN_SPLITS
 from reelbank.heads.recipes import refuse_decided
 from reelbank.heads.recipes.config import RecipeConfig
@@ -158,7 +158,7 @@ def _taps_of(store: Sequence[Path], taps: Sequence[str]) -> tuple[str, ...]:
 
 def _count_groups(config: TrainConfig, name: str) -> int:
     """Folds that leave one group out at a time. Raises TrainingError for clips without a group."""
-    table = FeatureCache().table(config.data, config.features)
+    table = read_table(config.data, config.features)
     groups = table.groups[np.isin(table.splits, KNOWN_SPLITS)]
     if empty := int((groups == "").sum()):
         raise TrainingError(
