@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.examples.splits import effective_groups
 
 Array = np.ndarray
 
@@ -39,6 +38,8 @@ class Clips:
     @property
     def groups(self) -> Array:
         """`effective_groups` of the clips, (n,)."""
+        from reelbank.heads.examples.splits import effective_groups  # loads torch, which the table of recipes must not
+
         return effective_groups(self.texts("group").tolist(), self.texts("clip_id").tolist())
 
     def texts(self, name: str) -> Array:
