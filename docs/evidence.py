@@ -151,7 +151,7 @@ def calories(work: Path) -> list[dict[str, Any]]:
                 "models": list(given["models"]),
                 "num_unknown": results["counts"]["unknown"],
                 "constant": results["judged"]["mae_unknown"],
-                "tables": {"name": against["name"], **ours[against["name"]]},
+                "tables": {key: against[key] for key in ("name", "epoch", "value", "low", "high")},
                 "proposed": {"name": name, **ours[name]},
                 "against_constant": next(
                     row["beside"]["mae_unknown"] for row in results["rows"] if row["name"] == name

@@ -16,7 +16,7 @@ from typing import Any
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.recipes import calories
-from reelbank.heads.recipes.recipe import Published, Recipe, Row, Step
+from reelbank.heads.recipes.recipe import SEED_BLOCK, Published, Recipe, Row, Step
 from reelbank.store.options import options as options_of_config
 
 __all__ = [
@@ -93,6 +93,7 @@ def detail_text(name: str) -> str:
     lines = [f"{name}: {chosen.title}", chosen.text]
     lines += [f"Features: {chosen.features}."] if chosen.features else []
     lines += [f"All rows: {_options_text(chosen.options)}"] if chosen.options else []
+    seeds = {row.name: f", seed + {SEED_BLOCK * row.seed_block}" for row in chosen.rows if row.seed_block}
     named = [(row.name, ", ".join(row.cells.values()), row.options) for row in chosen.rows]
     named += [
         (f"{position}-{step.field}", str(value), {step.field: value})
@@ -100,7 +101,7 @@ def detail_text(name: str) -> str:
         for value in step.values
     ]
     width = max(len(row) for row, _, _ in named) + 2
-    lines += [f"{row:<{width}}{what}  [{_options_text(options)}]" for row, what, options in named]
+    lines += [f"{row:<{width}}{what}  [{_options_text(options)}{seeds.get(row, '')}]" for row, what, options in named]
     return "\n".join([*lines, *chosen.notes, announcement(name)])
 
 

@@ -111,7 +111,7 @@ def summarize(asked: Asked, recipe: Recipe, trained: Sequence[Trained], prepared
         "best": best.row.name,
         "best_is": "proposed row" if proposed else "best row",
         "proposed": proposed,
-        "references": [one.row.name for one in done if one.row.reference] if proposed else [],
+        "references": {one.row.name: one.settings["keep"] for one in done if one.row.reference and proposed},
     }
     return _content(asked, recipe, trained, prepared, found, header)
 
@@ -136,7 +136,7 @@ def read_rows(asked: Asked, recipe: Recipe, prepared: Prepared, progress: Progre
         "best": min(values, key=lambda row: values[row]),
         "best_is": f"row with the {extreme} {measure.title} on {study.part(column.part).said}",
         "proposed": "",
-        "references": [],
+        "references": {},
         **header,
     }
     rows = [Trained(row=row, runs=()) for row in recipe.rows]
@@ -254,33 +254,43 @@ def _values(study: Study, columns: Sequence[Any], said: Predicted, seed: int) ->
 
 
 def _against_references(
-    study: Study, found: _Found, best: str, references: Sequence[str], seed: int
+    study: Study, found: _Found, best: str, references: Mapping[str, str], seed: int
 ) -> dict[str, Any] | None:
     """The proposed row against the published setting that does best by the study's reported column; None without any.
 
-    {name, key: of the column; value, low, high, num_groups: of the best of them; difference, difference_low,
-    difference_high: ours minus theirs, paired by clip; verdict, apart as in `beside`}.
+    Each of them at its last epoch and at the one chosen on validation: the strongest is the one to beat.
+    {name, epoch: `last` or `chosen`, key: of the column; value, low, high, num_groups: of the best of them; difference,
+    difference_low, difference_high: ours minus theirs, paired by clip; verdict, apart as in `beside`}.
     """
     column = study.column(study.selection.column)
     if not references or not column.beats:
         return None
     higher = study.higher_is_better(column)
-    values = {name: own_values(study, column, found.said[name].clips[column.part]) for name in references}
+    values = {
+        (name, epoch): own_values(study, column, said.clips[column.part])
+        for name, keep in references.items()
+        for epoch, said in (
+            ("last" if keep == "last" else "chosen", found.said[name]),
+            ("chosen", found.later.get(name)),
+        )
+        if said is not None
+    }
     sign = -1 if higher else 1
-    name = min(references, key=lambda key: sign * float(np.nanmean(values[key])))
+    strongest = min(values, key=lambda key: sign * float(np.nanmean(values[key])))
     ours = own_values(study, column, found.said[best].clips[column.part])
     clips = found.said[best].clips[column.part][0]
 
     def interval(per_clip: np.ndarray) -> dict[str, Any]:
         return scaled(interval_of(*units_of(column, clips, per_clip), seed), column)
 
-    theirs, paired = interval(values[name]), interval(ours - values[name])
+    theirs, paired = interval(values[strongest]), interval(ours - values[strongest])
     if paired["low"] is None:
         return None
     verdict = compared(paired, interval(ours), theirs, higher_is_better=higher)
     renamed = {"difference": paired["value"], "difference_low": paired["low"], "difference_high": paired["high"]}
     return {
-        "name": name,
+        "name": strongest[0],
+        "epoch": strongest[1],
         "key": column.key,
         **theirs,
         **renamed,

@@ -107,7 +107,8 @@ def _about_references(data: Data, best: Data) -> str:
     column = next(one for one in data["study"]["columns"] if one["key"] == entry["key"])
     signed = f"+.{max(1, column['digits'])}f"
     return (
-        f"Best row of the tables on {_where(data, column)}, taken by that very number: {entry['name']}, "
+        f"Best row of the tables on {_where(data, column)}, taken by that very number: {entry['name']} at "
+        f"{'its last epoch' if entry['epoch'] == 'last' else 'the epoch chosen on validation'}, "
         f"{column['title']} {interval_text(entry, column['digits'], groups=True)}. {best['name']}, proposed by the "
         f"recipe, differs by {entry['difference']:{signed}} ({entry['difference_low']:{signed}} to "
         f"{entry['difference_high']:{signed}}, paired){overlap(best['ours'][column['key']], entry)}."
