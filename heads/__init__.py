@@ -14,7 +14,7 @@ _PUBLIC = {
     "ObjectiveConfig": "reelbank.heads.config",
     "OptimizerConfig": "reelbank.heads.config",
     "PredictResult": "reelbank.heads.runs.predicting",
-    "ProbeConfig": "reelbank.heads.probes.probe",
+    "ProbeConfig": "reelbank.heads.probes.config",
     "ProbeResult": "reelbank.heads.probes.probe",
     "RecipeConfig": "reelbank.heads.recipes.config",
     "RecipeResult": "reelbank.heads.recipes.run",

@@ -19,7 +19,7 @@ from reelbank.store.errors import StoreError
 from reelbank.store.indexing import SegmentRule, parse_segments
 from reelbank.store.options import check_options, flat_json, from_options, option, options, with_options
 
-LOSS_NAMES = ("ce", "jsd", "kld")
+LOSS_NAMES = ("ce", "jsd", "jsd-sum", "kld")
 ESTIMATES = ("argmax", "expectation", "median")
 
 
@@ -93,7 +93,8 @@ class FeaturesConfig:
     augment: tuple[str, ...] = option(
         (),
         "--augment",
-        "METHOD[=AMOUNT]: one more copy of each training clip; dropout (0.1), noise (0.1), scaling (0.1), shift (2)",
+        "METHOD[=AMOUNT]: one more copy of each training clip; dropout (rate 0.1), noise (0.1), scaling (0.1), "
+        "shift (2 steps)",
         multiple=True,
     )
     train_clips: int = option(
@@ -164,7 +165,10 @@ class ObjectiveConfig:
     """What is minimised. Losses of two objectives cannot be compared."""
 
     loss: str = option(
-        "ce", "--loss", "loss on the target's bins; without a target, on the classes", choices=LOSS_NAMES
+        "ce",
+        "--loss",
+        "loss on the target's bins; without a target, on the classes; jsd-sum: jsd without its halves",
+        choices=LOSS_NAMES,
     )
     class_loss: str = option(
         "auto",
@@ -189,7 +193,10 @@ class ObjectiveConfig:
     )
     sigma: float = option(5.0, "--sigma", "width of the softened target in bins (standard deviation)", above=0)
     target_labels: str = option(
-        "soft", "--target-labels", "soft: Gaussian over bins, hard: one bin", choices=("hard", "soft")
+        "soft",
+        "--target-labels",
+        "soft: Gaussian over bins that sums to 1; density: its raw density, less near the borders; hard: one bin",
+        choices=("density", "hard", "soft"),
     )
     reduction: str = option("sum", "--reduction", "of the target's loss over its bins", choices=("mean", "sum"))
 

@@ -114,7 +114,7 @@ def test_unknown_split_has_target_metrics_only(stores: dict[str, Path], tmp_path
     result = _train(stores["clear"], tmp_path / "run").results
     assert set(result["splits"]["test"]["metrics"]) >= {"accuracy", "top5_accuracy", "macro_f1", "mae", "nll"}
     unknown = result["splits"]["unknown"]
-    assert set(unknown["metrics"]) == {"mae", "mae_bins", "spc_values", "spc_bins", "nll"}
+    assert set(unknown["metrics"]) == {"mae", "mae_bins", "spc_values", "spc_bins", "nll", "nll_mean"}
     assert "majority_class" not in unknown["baselines"]
     assert (result["target_name"], result["target_unit"]) == ("kcal", "kcal/h")
 
@@ -450,7 +450,7 @@ def test_bad_stores_are_errors(tmp_path: Path) -> None:
     [
         ({"store": ()}, "--store names no store"),
         ({"head": "lstm"}, "--head 'lstm' is not one of additive, attentive, conv-aggregation, linear, mlp"),
-        ({"loss": "mse"}, "--loss 'mse' is not one of ce, jsd, kld"),
+        ({"loss": "mse"}, "--loss 'mse' is not one of ce, jsd, jsd-sum, kld"),
         ({"epochs": 0}, "--epochs 0 must be 1 or more"),
         ({"lr": -1.0}, "--lr -1.0 must be above 0"),
         ({"folds": 1}, "--folds 1 leaves nothing to train on"),

@@ -11,8 +11,9 @@ import pytest
 from probe_stores import clustered_store
 
 from reelbank.heads.probes import exploration_figures
+from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.probes.exploration import SIZES, Exploration, explore, sentences, summary
-from reelbank.heads.probes.probe import ProbeConfig, probe
+from reelbank.heads.probes.probe import probe
 from reelbank.heads.reports.drawing import Heading
 from reelbank.store.reader import Store
 from reelbank.store.testing import write_store

@@ -172,6 +172,12 @@ def nll_per_clip(scores: TargetScores) -> Array:
     return result
 
 
+def nll_mean_per_clip(scores: TargetScores) -> Array:
+    """`nll_per_clip` as the mean over bins, not their sum: (N,)."""
+    means: Array = nll_per_clip(scores) / scores.probabilities.shape[1]
+    return means
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metric:
     """A row of the metrics table; exactly one of `per_clip` and `whole` is given.
@@ -201,6 +207,7 @@ TARGET_METRICS: Mapping[str, Metric] = {
     "spc_values": Metric(higher_is_better=True, unit="correlation", whole=spc_values),
     "spc_bins": Metric(higher_is_better=True, unit="correlation", per_clip=spc_bins_per_clip),
     "nll": Metric(higher_is_better=False, unit="nats", per_clip=nll_per_clip),
+    "nll_mean": Metric(higher_is_better=False, unit="nats", per_clip=nll_mean_per_clip),
 }
 
 METRICS: Mapping[str, Metric] = {**CLASS_METRICS, **TARGET_METRICS}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from reelbank.heads.reports.drawing import Heading
 
 PICTURES = {
-    "tsne-class.png": "t-SNE coloured by class",
+    "tsne-class.png": "t-SNE coloured by class; the number of a class stands at the median of its points",
     "tsne-target.png": "t-SNE coloured by the target",
     "kmeans-clusters.png": "Size and purity of the k-means clusters",
     "knn-confusion.png": "Confusion matrix of the nearest neighbours",
@@ -25,6 +25,7 @@ PICTURES = {
     "target-ranges.png": "Clips by range of the target",
     "clip-sizes.png": "Duration, number of frames, width and height, per split: median, quartiles, 1.5 IQR",
     "class-durations.png": "Duration of the clips, per class",
+    "stored-views.png": "Stored views of clips beside the original, at the middle step",
 }
 """Every picture a probe may write, in the order of the page, with what it shows."""
 
@@ -48,7 +49,7 @@ def draw(
     if embedding is not None:
         points = embedding.coordinates
         figures["tsne-class.png"] = pictures.scatter_by_class(
-            points, shown_labels, splits, title="t-SNE by class", heading=heading
+            points, shown_labels, splits, title="t-SNE by class", heading=heading, numbered=True
         )
         if rows.target is not None and np.isfinite(rows.target).any():
             figures["tsne-target.png"] = pictures.scatter_by_value(

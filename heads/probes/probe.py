@@ -1,11 +1,11 @@
-"""Looking at a store without training a head: t-SNE, k-means, nearest neighbours, a linear probe, its manifest.
+"""Looking at a store without a head: t-SNE, k-means, nearest neighbours, linear probe, its manifest, its views.
 
 `probe(config)` fills one folder:
 
 `results.json`     (written last) what was asked, what was found, warnings and notes; `analyses` holds one entry
-                   per analysis: `explore`, `tsne`, `kmeans`, `knn`, `linear`
+                   per analysis: `explore`, `views`, `tsne`, `kmeans`, `knn`, `linear`
 `coordinates.csv`  one line per row: clip_id, step ('' for a whole clip), split, label, group, target, and x, y
-                   (with t-SNE) and cluster (with k-means); not written where only the manifest was explored
+                   (with t-SNE) and cluster (with k-means); not written where no features were read
 `*.png`            the pictures
 `index.html`       all of it as one page that needs no network
 """
@@ -16,73 +16,26 @@ import csv
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelbank.heads.events import Event, Progress
+from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.probes.figures import PICTURES
 from reelbank.store.devices import resolve_device
-from reelbank.store.options import option
 
 if TYPE_CHECKING:
     from reelbank.heads.probes.embedding import Embedding
     from reelbank.heads.probes.exploration import Exploration
     from reelbank.heads.probes.kmeans import Clustering
     from reelbank.heads.probes.rows import ProbeRows
+    from reelbank.heads.probes.stored_views import StoredViews
     from reelbank.store.reader import Store
 
 DEFAULT_K = 5
 
 OUTPUTS = (*PICTURES, "coordinates.csv", "index.html", "results.json")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeConfig:
-    """What to look at, and how. Every field is a flag of `probe`; with no analysis asked: --tsne --knn 5.
-
-    Raises ValueError naming the flag whose value cannot be used.
-    """
-
-    store: Path | None = option(None, "--store", "store to look at; default: the only *.zarr of this folder")
-    tap: str | None = option(None, "--tap", "tap to read; default: the store's first")
-    tsne: bool = option(False, "--tsne", "map the rows to the plane by t-SNE")
-    kmeans: int | None = option(None, "--kmeans", "cluster the rows into K clusters")
-    knn: int | None = option(None, "--knn", "classify by a vote of the K nearest rows (cosine)")
-    linear: bool = option(False, "--linear", "classify by logistic regression, C chosen on validation rows")
-    explore: bool = option(
-        False, "--explore", "classes, target and clip sizes of the manifest; alone, it reads no features"
-    )
-    level: str = option("clip", "--level", "what a row is: a clip (the mean of its steps) or a step", ("clip", "step"))
-    normalize: str = option(
-        "zscore",
-        "--normalize",
-        "zscore by training rows | l2 of each row | none",
-        ("l2", "none", "zscore"),
-    )
-    label: str = option("label", "--label", "text column with the class")
-    target: str | None = option(
-        None, "--target", "numeric column; default: the store's first target; 'none': no target"
-    )
-    perplexity: float = option(30.0, "--perplexity", "of t-SNE: effective number of neighbours")
-    n_init: int = option(1, "--n-init", "starts of k-means; the best is kept")
-    max_iter: int = option(300, "--max-iter", "most Lloyd steps of one start of k-means")
-    view: int = option(0, "--view", "stored view to read; 0 is the evaluation view")
-    seed: int = option(0, "--seed", "of t-SNE, k-means, folds and intervals")
-    device: str = option("auto", "--device", "of k-means: auto | cpu | cuda[:N]")
-    out: Path | None = option(None, "--out", "folder of the results; default: <store>-probe")
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            choices, value = item.metadata["choices"], getattr(self, item.name)
-            if choices and value not in choices:
-                raise ValueError(f"{item.metadata['flag']} {value!r} is not one of {', '.join(sorted(choices))}")
-        for name, least in (("kmeans", 1), ("knn", 1), ("n_init", 1), ("max_iter", 1), ("view", 0), ("seed", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"--{name.replace('_', '-')} {value} must be {least} or more")
-        if not self.perplexity > 0:
-            raise ValueError(f"--perplexity {self.perplexity} must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +72,7 @@ class _Findings:
     embedding: Embedding | None = None
     clustering: Clustering | None = None
     exploration: Exploration | None = None
+    views: StoredViews | None = None
     pictures: dict[str, bytes] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -140,11 +94,14 @@ def probe(config: ProbeConfig, progress: Progress | None = None) -> ProbeResult:
     out = config.out or Path(f"{store.path.name.removesuffix('.zarr')}-probe")
     _require_free(out)
     plan = _plan(config)
-    tell = _Teller(progress, int(config.explore) + (len(plan) + 1 if plan else 0) + 1)
+    tell = _Teller(progress, config.explore + config.views + (len(plan) + 1 if plan else 0) + 1)
     found, rows = _Findings(), None
     if config.explore:
         tell("explore", f"manifest and ledger of {store.path.name}")
         _run_explore(config, store, found)
+    if config.views:
+        tell("views", f"frames of {store.path.name}")
+        _run_views(config, store, found)
     if plan:
         tell("load", f"reading tap {tap} of {store.path.name}")
         rows = load_rows(
@@ -184,7 +141,8 @@ def _plan(config: ProbeConfig) -> list[str]:
         "knn": config.knn is not None,
         "linear": config.linear,
     }
-    return [name for name, wanted in asked.items() if wanted] or ([] if config.explore else ["tsne", "knn"])
+    alone = config.explore or config.views
+    return [name for name, wanted in asked.items() if wanted] or ([] if alone else ["tsne", "knn"])
 
 
 def _require_free(out: Path) -> None:
@@ -216,6 +174,14 @@ def _run_explore(config: ProbeConfig, store: Store, found: _Findings) -> None:
 
     found.exploration = explore(store, label=config.label, target=config.target)
     found.analyses["explore"] = found.exploration.to_json()
+
+
+def _run_views(config: ProbeConfig, store: Store, found: _Findings) -> None:
+    from reelbank.heads.probes.stored_views import stored_views
+
+    found.views = stored_views(store, tap=config.tap, clip_ids=config.clip)
+    found.analyses["views"] = found.views.to_json()
+    found.notes += found.views.notes()
 
 
 def _run_tsne(config: ProbeConfig, rows: ProbeRows, found: _Findings) -> None:
@@ -315,6 +281,14 @@ def _write(
         # Every clip of the manifest, with features or not, instead of the pictures of those that were read.
         heading = Heading(source=source, count=f"n = {len(found.exploration)} clips", warning=warning)
         found.pictures |= draw_exploration(found.exploration, heading)
+    if found.views is not None:
+        from reelbank.heads.probes.stored_views import draw_views
+        from reelbank.heads.reports.drawing import png
+
+        heading = Heading(
+            source=f"{source} · tap {found.views.tap}", count="the middle step of each clip", warning=warning
+        )
+        found.pictures["stored-views.png"] = png(draw_views(found.views, heading))
     found.pictures = {name: found.pictures[name] for name in PICTURES if name in found.pictures}
     found.analyses.get("kmeans", {}).pop("purities", None)
     read_tap = tap if rows is not None else None
@@ -328,7 +302,7 @@ def _write(
         "weights_are_random": store.weights_are_random,
         "warning": warning,
         "config": {name: _plain(value) for name, value in asdict(config).items()} | {"tap": read_tap},
-        **_counts(rows if rows is not None else found.exploration),
+        **_counts(rows if rows is not None else found.exploration or found.views),
         "analyses": found.analyses,
         "notes": found.notes,
         "seconds": round(time.monotonic() - began, 3),
@@ -357,8 +331,8 @@ def _write(
     )
 
 
-def _counts(looked_at: ProbeRows | Exploration | None) -> dict[str, Any]:
-    """How much was looked at: rows of features, else the clips of the manifest."""
+def _counts(looked_at: ProbeRows | Exploration | StoredViews | None) -> dict[str, Any]:
+    """How much was looked at: rows of features, else the clips of the manifest, else those that were drawn."""
     assert looked_at is not None
     vectors = getattr(looked_at, "vectors", None)
     return {

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from reelbank.heads.probes import exploration, scatter
+from reelbank.heads.probes import exploration, scatter, stored_views
 from reelbank.heads.probes.figures import PICTURES
 from reelbank.heads.reports.html import (
     data_block,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from reelbank.heads.probes.rows import ProbeRows
     from reelbank.store.reader import Store
 
-_READINGS = ("cluster_mean_label", "nearest_train", "cluster_id")
+_READINGS = ("cluster_mean_label", "nearest_train", "cluster_id", "shuffled_cluster_id")
 _SUMMARY = ("mean", "std", "min", "q1", "median", "q3", "max")
 _NAMES = {"knn": "Nearest neighbours", "linear": "Linear probe"}
 
@@ -37,6 +37,8 @@ def verdict(results: Mapping[str, Any]) -> Iterator[str]:
     analyses = results["analyses"]
     if "explore" in analyses:
         yield from exploration.sentences(analyses["explore"])
+    if "views" in analyses:
+        yield stored_views.sentence(analyses["views"])
     for name in ("knn", "linear"):
         if name in analyses:
             entry = analyses[name]
@@ -78,7 +80,8 @@ def _kmeans_verdict(entry: Mapping[str, Any]) -> Iterator[str]:
         mae = {name: with_interval(part["mae"][name]) for name in _READINGS}
         yield (
             f"{entry['target']['target']} on {split}: MAE {mae['cluster_mean_label']} from cluster means, "
-            f"{mae['cluster_id']} from cluster numbers; constant median {part['baselines']['constant_median']:.4g}, "
+            f"{mae['cluster_id']} from cluster numbers, {mae['shuffled_cluster_id']} from numbers drawn at random; "
+            f"constant median {part['baselines']['constant_median']:.4g}, "
             f"random bin {part['baselines']['uniform_random_bin']:.4g}."
         )
 

@@ -2,7 +2,7 @@
 
 Every function takes logits z (B, K) and p (B, K), and returns the sum over K per example, (B,), in nats; those of
 `LOSSES_WITH_GRADIENT` return also its gradient in z (B, K), which they write without autograd: recording the loss
-costs a small head more than its layers. There the rows of p must sum to 1.
+costs a small head more than its layers. Where the rows of p do not sum to 1 they are given the sums, `mass` (B, 1).
 Classes are one-hot rows, so one table serves both outputs (SYSTEMS.md 1.7). 0 log 0 = 0 throughout.
 `ce` and `kld` differ by the entropy of p only: their gradients are the same.
 """
@@ -40,20 +40,29 @@ def jensen_shannon(logits: Tensor, p: Tensor) -> Tensor:
     return 0.5 * (torch.xlogy(p, p) - p * log_m + q * (log_q - log_m)).sum(dim=-1)
 
 
-def _cross_entropy_with_gradient(logits: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient: q - p."""
+def jensen_shannon_sum(logits: Tensor, p: Tensor) -> Tensor:
+    """`jensen_shannon` without its halves: sum_n p (log p - log m) + sum_n q (log q - log m); at most 2 ln 2."""
+    return 2 * jensen_shannon(logits, p)
+
+
+def _cross_entropy_with_gradient(logits: Tensor, p: Tensor, mass: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Gradient: q sum_n p - p."""
     log_q = F.log_softmax(logits, dim=-1)
-    return -(p * log_q).sum(dim=-1), log_q.exp().sub_(p)
+    q = log_q.exp()
+    return -(p * log_q).sum(dim=-1), (q if mass is None else q.mul_(mass)).sub_(p)
 
 
-def _kullback_leibler_with_gradient(logits: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient: q - p."""
-    loss, gradient = _cross_entropy_with_gradient(logits, p)
+def _kullback_leibler_with_gradient(logits: Tensor, p: Tensor, mass: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Gradient: q sum_n p - p."""
+    loss, gradient = _cross_entropy_with_gradient(logits, p, mass)
     return loss + torch.xlogy(p, p).sum(dim=-1), gradient
 
 
-def _jensen_shannon_with_gradient(logits: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient: q (d - sum_n q d) with d = (log q - log m) / 2; what the clamp adds where q < 2e-12 is left out."""
+def _jensen_shannon_with_gradient(logits: Tensor, p: Tensor, mass: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Gradient: q (d - sum_n q d) with d = (log q - log m) / 2, whatever p sums to.
+
+    What the clamp adds where q < 2e-12 is left out.
+    """
     log_q = F.log_softmax(logits, dim=-1)
     q = log_q.exp()
     log_m = ((p + q) / 2).clamp_(min=JSD_CLAMP).log_()
@@ -63,17 +72,24 @@ def _jensen_shannon_with_gradient(logits: Tensor, p: Tensor) -> tuple[Tensor, Te
     return from_p + from_q.squeeze(-1), q.mul_(d.sub_(from_q))
 
 
+def _jensen_shannon_sum_with_gradient(logits: Tensor, p: Tensor, mass: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    loss, gradient = _jensen_shannon_with_gradient(logits, p, mass)
+    return 2 * loss, gradient.mul_(2)
+
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 LOSSES: Mapping[str, Loss] = {
     "ce": cross_entropy,
     "jsd": jensen_shannon,
+    "jsd-sum": jensen_shannon_sum,
     "kld": kullback_leibler,
 }
 
-LOSSES_WITH_GRADIENT: Mapping[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+LOSSES_WITH_GRADIENT: Mapping[str, Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]] = {
     "ce": _cross_entropy_with_gradient,
     "jsd": _jensen_shannon_with_gradient,
+    "jsd-sum": _jensen_shannon_sum_with_gradient,
     "kld": _kullback_leibler_with_gradient,
 }
 
