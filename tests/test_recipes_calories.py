@@ -213,6 +213,8 @@ def test_a_target_that_was_switched_off_is_asked_for(store: Path, tmp_path: Path
 def test_k_means_is_judged_like_the_trained_rows(finished: Finished) -> None:
     data = finished("kmeans").results
     assert any("--segments is not used" in note for note in data["notes"])
+    assert not any(row["chosen"] for row in data["rows"])  # nothing is selected
+    assert not any("undefined" in text for text in data["sentences"])
     median = float(data["judged"]["mae_known"]["says"].removesuffix(" kcal/h"))
     for row in data["rows"]:
         for key, verdict in row["beside"].items():

@@ -207,7 +207,7 @@ def _row_entry(asked: Asked, study: Study, one: Trained, found: _Found, *, is_be
         "name": one.row.name,
         "cells": dict(one.row.cells),
         "step": one.step,
-        "chosen": one.chosen or (one.step < 0 and is_best),
+        "chosen": one.chosen or (one.step < 0 and is_best and bool(one.runs)),
         "shared_with": one.shared_with,
         "error": one.error,
         "not_run": one.not_run,

@@ -116,9 +116,9 @@ def _about_references(data: Data, best: Data) -> str:
 
 
 def _beside(data: Data, best: Data) -> list[str]:
-    """The columns that are only said: one sentence for each metric."""
+    """The columns that are only said: one sentence for each metric, where something was trained."""
     said = []
-    for metric in dict.fromkeys(column["metric"] for column in data["study"]["beside"]):
+    for metric in dict.fromkeys(column["metric"] for column in data["study"]["beside"] if best["runs"]):
         columns = [column for column in data["study"]["beside"] if column["metric"] == metric]
         parts = []
         for column in columns:
