@@ -64,11 +64,11 @@ def test_each_part_holds_the_clips_of_its_split() -> None:
 
 
 def test_selecting_on_the_reported_set_takes_test_or_else_val() -> None:
-    (part,) = _make(["train", "train", "val", "test", "test", "val"], select_on="reported-set")
+    (part,) = _make(["train", "train", "val", "test", "test", "val", "val"], select_on="reported-set")
     assert part.val.tolist() == part.test.tolist() == [3, 4]
     assert part.train.tolist() == [0, 1]  # the split `val` is neither trained on nor used
     assert part.val_is_reported
-    assert part.notes == ("The 2 clips of split 'val' are not used: the best epoch is chosen on 'test'.",)
+    assert part.notes == ("The 3 clips of split 'val' are not used: the best epoch is chosen on 'test'.",)
     (only,) = _make(["train", "train", "val"], select_on="reported-set")
     assert (only.val.tolist(), only.test.tolist(), only.val_is_reported) == ([2], [], True)
     assert only.notes == (
@@ -114,8 +114,10 @@ def test_effective_groups_never_meet() -> None:
 
 
 def test_what_cannot_be_parted_is_an_error() -> None:
-    with pytest.raises(TrainingError, match=r"holds no usable clip, found 'test' \(1\), 'val' \(2\)"):
+    with pytest.raises(TrainingError, match=r"holds no usable clip, found 'test' \(1\), 'val' \(2\); featurize"):
         _make(["val", "test", "val"])
+    (part,) = _make(["train", "odd", "val", "test", "even", "odd"])
+    assert part.notes == ("3 clips of other splits ('even', 'odd') are not used.",)
     with pytest.raises(TrainingError, match="found no clip at all"):
         _make([])
     with pytest.raises(TrainingError, match="--folds 2: no usable clip"):
