@@ -490,6 +490,12 @@ def test_a_dimension_that_never_changes_is_shifted_only() -> None:
     np.testing.assert_allclose(values[0, 0], [0.0, 0.0, 0.0], atol=1e-3)
 
 
+def test_a_deviation_below_a_millionth_of_the_mean_is_noise() -> None:
+    steps = [np.array([[1000.0015, 1000.0007, 1.5e-6, 7e-7]]), np.array([[999.9985, 999.9993, -1.5e-6, -7e-7]])]
+    scale = fit_normalization(_features(steps), np.array([0, 1]), "zscore").scale["cls"]
+    assert scale.tolist() == pytest.approx([0.0015, 1.0, 1.5e-6, 1.0])
+
+
 def test_normalised_training_steps_have_mean_zero_and_deviation_one() -> None:
     steps = _steps()
     features = _features(steps)
