@@ -491,9 +491,10 @@ def test_a_dimension_that_never_changes_is_shifted_only() -> None:
 
 
 def test_a_deviation_below_a_millionth_of_the_mean_is_noise() -> None:
-    steps = [np.array([[1000.0015, 1000.0007, 1.5e-6, 7e-7]]), np.array([[999.9985, 999.9993, -1.5e-6, -7e-7]])]
+    means, deviations = np.array([1000.0, 1000.0, -1000.0, 0.0, 0.0]), np.array([1.5e-3, 7e-4, 7e-4, 1.5e-6, 7e-7])
+    steps = [(means + deviations)[None], (means - deviations)[None]]
     scale = fit_normalization(_features(steps), np.array([0, 1]), "zscore").scale["cls"]
-    assert scale.tolist() == pytest.approx([0.0015, 1.0, 1.5e-6, 1.0])
+    assert scale.tolist() == pytest.approx([0.0015, 1.0, 1.0, 1.5e-6, 1.0])
 
 
 def test_normalised_training_steps_have_mean_zero_and_deviation_one() -> None:

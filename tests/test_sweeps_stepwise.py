@@ -158,3 +158,13 @@ def test_resumed_sweep_trains_what_is_missing_and_judges_all(
     assert [one["mean"] for one in results["combinations"]] == [0.01, 0.1, 0.2, 0.3]
     with pytest.raises(TrainingError, match="trained with other options"):
         _sweep(store, tmp_path / "s", sweep=AXES[:1], resume=True, batch=4)
+
+
+def test_members_are_trained_as_asked_or_as_the_device_prefers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of(executor: str, device: str) -> str:
+        return sweep_module.executor_name(sweep_config(executor=executor).members, device)
+
+    monkeypatch.setattr(sweep_module, "resolve_device", lambda name: name)
+    assert [of("auto", device) for device in ("cpu", "cuda", "cuda:1")] == ["processes", "stacked", "stacked"]
+    assert [of(name, "cuda") for name in ("processes", "stacked")] == ["processes", "stacked"]
+    assert of("stacked", "cpu") == "stacked"
