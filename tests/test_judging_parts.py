@@ -53,6 +53,9 @@ def _make(
 
 def test_constants_are_those_of_the_documentation() -> None:
     assert KNOWN_SPLITS == ("train", "val", "test")
+    none = np.array([], dtype=np.int64)
+    plain = Partition(fold=None, train=none, val=none, test=none, unknown=none)
+    assert (plain.val_is_reported, plain.notes) == (False, ())
     assert VALIDATION_SHARE == 0.2
 
 
@@ -290,12 +293,13 @@ def test_classes_that_one_group_alone_holds_stay_in_training() -> None:
 
 
 def test_group_with_one_class_that_is_needed_and_one_that_is_not_stays_whole() -> None:
-    labels = np.array(["rare", "a", "a", "a", "a", "a"])
-    groups = np.array(["g1", "g1", "g2", "g2", "g3", "g3"])
+    """It would be the fifth asked for; without it there would be no clip of class `rare` to train on."""
+    labels = np.array(["rare", "a", *["a"] * 8])
+    groups = np.array(["g1", "g1", *["g2"] * 4, *["g3"] * 4])
     for seed in range(6):
-        train, val = hold_out(np.arange(6), labels, groups, seed)
+        train, val = hold_out(np.arange(10), labels, groups, seed)
         assert {0, 1} <= set(train.tolist())
-        assert len(val) == 2
+        assert len(val) == 4
 
 
 def test_two_groups_of_one_class_leave_one_to_train() -> None:
