@@ -51,10 +51,11 @@ def test_directions_and_units_are_those_of_the_specification() -> None:
         "spc_values": True,
         "spc_bins": True,
         "nll": False,
+        "nll_mean": False,
     }
     units = {name: metric.unit for name, metric in METRICS.items()}
     assert {name for name, unit in units.items() if unit == "fraction"} == set(CLASS_METRICS)
-    assert (units["mae"], units["mae_bins"], units["nll"]) == ("target", "bins", "nats")
+    assert (units["mae"], units["mae_bins"], units["nll"], units["nll_mean"]) == ("target", "bins", "nats", "nats")
     assert units["spc_values"] == units["spc_bins"] == "correlation"
     assert METRICS == {**CLASS_METRICS, **TARGET_METRICS}
     assert all((metric.per_clip is None) != (metric.whole is None) for metric in METRICS.values())
