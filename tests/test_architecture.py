@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("extract", "heads", "manifests", "store")
 ARROWS = {
     "extract": ("manifests", "store"),
-    "heads": ("extract.backbones", "store"),
+    "heads": ("extract.backbones", "manifests.lazy", "manifests.plugins", "manifests.registry", "store"),
     "manifests": (),
     "store": ("manifests",),
 }
@@ -26,7 +26,17 @@ ROOMS = {
         *("errors", "events", "reports", "augmentation", "models", "config", "examples"),
         *("training", "judging", "runs", "probes", "sweeps", "recipes"),
     ),
-    "manifests": ("manifest", "validation", "finding", "reading", "datasets", "rendered"),
+    "manifests": (
+        "lazy",
+        "plugins",
+        "registry",
+        "manifest",
+        "validation",
+        "finding",
+        "reading",
+        "datasets",
+        "rendered",
+    ),
     "store": (
         *("errors", "agreement", "cores", "options", "processes", "files", "indexing", "spec", "layout", "shards"),
         *("building", "ledger", "staging", "reader", "writer"),

@@ -183,6 +183,9 @@ class Model:
     def __init__(self, job: ModelJob, note: Callable[[str], None]) -> None:
         """Builds the backbone. Raises WeightsError or BackboneError if it cannot be built."""
         self.job = job
+        self._plugin = backbones.plugin(job.model)
+        if self._plugin is not None and self._plugin.sha256 != job.spec.plugin_sha256:
+            raise self._plugin.wrong("its source has changed since this run began; run the same command again")
         self.backbone: Backbone = backbones.build(
             job.model,
             weights=str(job.spec.weights.get("kind")),
@@ -200,7 +203,7 @@ class Model:
         while start < len(frames):
             part = frames[start : start + self._batch]
             try:
-                parts.append(self.backbone.forward(part, self._names))
+                parts.append(self._features(part))
             except (MemoryError, RuntimeError) as error:
                 if self._batch == 1 or not _is_out_of_memory(error):
                     raise
@@ -209,6 +212,14 @@ class Model:
                 continue
             start += len(part)
         return parts[0] if len(parts) == 1 else {n: np.concatenate([p[n] for p in parts]) for n in self._names}
+
+    def _features(self, frames: Pixels) -> Features:
+        if self._plugin is None:
+            return self.backbone.forward(frames, self._names)
+        with self._plugin.running("forward"):
+            features = self.backbone.forward(frames, self._names)
+            backbones.check_features(self.backbone, features, self._names, len(frames))
+            return features
 
 
 class Feed(Protocol):
