@@ -500,8 +500,8 @@ def heads(as_json: bool) -> None:
     with plain_errors():
         from reelbank.heads.models import HEADS
 
-        found = {name: {"description": row.description, "options": dict(row.options)} for name, row in HEADS.items()}
-        emit(found, as_json, lambda: "\n".join(f"{name:<18}{row.description}" for name, row in sorted(HEADS.items())))
+        found = {name: {"description": row.summary, "options": dict(row.options)} for name, row in HEADS.items()}
+        emit(found, as_json, lambda: "\n".join(f"{name:<18}{row.summary}" for name, row in sorted(HEADS.items())))
 
 
 @main.command(short_help="List the recipes: named experiments.")

@@ -8,12 +8,14 @@ from typing import Any
 
 from reelbank.heads import augmentation
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.models import HEADS
+from reelbank.heads.losses import LOSSES
+from reelbank.heads.models import HEADS, parse_options
 from reelbank.store.errors import StoreError
 from reelbank.store.indexing import SegmentRule, parse_segments
 from reelbank.store.options import option
 
-LOSS_NAMES = ("ce", "jsd", "kld")
+PLUGIN = "PLUG-IN"
+"""What stands in the help for the name of an installed package's row, or `module:attribute`."""
 OPTIMIZER_NAMES = ("adam", "adamw", "radam", "rmsprop", "sgd")
 SCHEDULE_NAMES = ("multistep", "none", "plateau", "step")
 EXECUTOR_NAMES = ("auto", "processes", "stacked")
@@ -38,15 +40,32 @@ class TrainConfig:
         "clips missing in one of several stores: refuse, or use only those in all",
         choices=("error", "inner"),
     )
-    head: str = option("mlp", "--head", "head to train", choices=sorted(HEADS))
+    head: str = option(
+        "mlp",
+        "--head",
+        "head to train; a plug-in is a package's, or module:function",
+        choices=sorted(HEADS),
+        more=PLUGIN,
+    )
+    head_option: tuple[str, ...] = option(
+        (), "--head-option", "NAME=VALUE: an option of the head that has no flag (`reelbank heads`)", multiple=True
+    )
     loss: str = option(
-        "ce", "--loss", "loss on the target's bins; without a target, on the classes", choices=LOSS_NAMES
+        "ce",
+        "--loss",
+        "loss on the target's bins; without a target, on the classes",
+        choices=sorted(LOSSES),
+        more=PLUGIN,
     )
     class_loss: str = option(
         "auto",
         "--class-loss",
         "loss on the classes; auto: ce beside a target, else --loss",
-        choices=("auto", *LOSS_NAMES),
+        choices=("auto", *sorted(LOSSES)),
+        more=PLUGIN,
+    )
+    metric: tuple[str, ...] = option(
+        (), "--metric", "one more metric to report: a plug-in of a package, or module:attribute", multiple=True
     )
     label: str = option("label", "--label", "text column with the class; 'none' trains on the target alone")
     target: str | None = option(
@@ -210,8 +229,9 @@ class TrainConfig:
             raise TrainingError("--store names no store; give at least one")
         for item in fields(self):
             choices, value = item.metadata["choices"], getattr(self, item.name)
-            if choices and value not in choices:
+            if choices and value not in choices and not item.metadata["more"]:
                 raise TrainingError(f"{item.metadata['flag']} {value!r} is not one of {', '.join(sorted(choices))}")
+        self._check_tables()
         for name in ("bins", "epochs", "batch", "step_epochs", "threads", "repeats"):
             self._at_least(name, 2 if name == "bins" else 1)
         for name in (
@@ -234,6 +254,15 @@ class TrainConfig:
                 raise TrainingError(f"{self._flag(name)} {getattr(self, name)} must be above 0")
         self._check_combinations()
 
+    def _check_tables(self) -> None:
+        for table, names in ((HEADS, ("head",)), (LOSSES, ("loss", "class_loss"))):
+            for name in names:
+                try:
+                    _ = None if getattr(self, name) == "auto" else table.row(getattr(self, name))
+                except TrainingError as error:
+                    raise TrainingError(f"{self._flag(name)}: {error}") from None
+        self.head_options()
+
     def _check_combinations(self) -> None:
         if self.folds == 1:
             raise TrainingError("--folds 1 leaves nothing to train on; use 2 or more, or 0 for the store's own splits")
@@ -253,12 +282,12 @@ class TrainConfig:
             raise TrainingError("--resume continues a run and --overwrite replaces it; give one of them")
         if (self.resume or self.overwrite) and self.run is None:
             raise TrainingError("--resume and --overwrite need --run DIR: the run they speak of")
-        if self.pool != "mean" and HEADS[self.head].needs_steps:
+        if self.pool != "mean" and HEADS.row(self.head).needs_steps:
             raise TrainingError(f"--pool {self.pool} has no meaning for head {self.head!r}, which reads every step")
 
         self.segment_rule()
         augmentation.parse(self.augment)
-        if self.augment and not HEADS[self.head].needs_steps and self.pool != "mean":
+        if self.augment and not HEADS.row(self.head).needs_steps and self.pool != "mean":
             raise TrainingError(
                 f"--augment with head {self.head!r} makes its copies before the mean over time; it needs --pool mean"
             )
@@ -270,6 +299,12 @@ class TrainConfig:
             raise TrainingError("--recipe says itself what is trained; leave --sweep out, or leave --recipe out")
         if self.stepwise and not self.sweep:
             raise TrainingError("--stepwise tunes the fields of --sweep FIELD=A,B,C; give at least one")
+
+    def head_options(self) -> dict[str, Any]:
+        """The head's own options that are given: its flags, then --head-option. Raises TrainingError."""
+        flags = {f.name for f in fields(self)}
+        own = {name: getattr(self, name) for name in HEADS.row(self.head).options if name in flags}
+        return own | parse_options(self.head, self.head_option, flags)
 
     def segment_rule(self) -> SegmentRule | None:
         """The rule of `segments`, None where every step is read once. Raises TrainingError for one it cannot read."""

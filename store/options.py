@@ -18,7 +18,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def option(
-    default: Any, flag: str, text: str, choices: Sequence[str] | None = None, *, multiple: bool = False
+    default: Any, flag: str, text: str, choices: Sequence[str] | None = None, *, multiple: bool = False, more: str = ""
 ) -> Any:  # fmt: skip
     """A field of a config.
 
@@ -27,9 +27,11 @@ def option(
         flag: the option's name, `--batch`.
         text: help with unit and, where the default is no plain value, what it is.
         choices: the values there are.
+        more: what may be given beside `choices`, in capitals; the config checks it. Empty: nothing else.
         multiple: whether the option may be repeated; the field is then a tuple.
     """
     metadata = {"help": text, "flag": flag, "choices": tuple(choices) if choices else None, "multiple": multiple}
+    metadata["more"] = more
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
@@ -57,6 +59,8 @@ def _click_option(entry: Field[Any], hint: Any) -> Callable[[Command], Command]:
         if default:
             flag = f"{flag}/--no-{flag.removeprefix('--')}"
         settings["is_flag"] = True
+    elif meta["choices"] and meta["more"]:
+        settings["metavar"] = f"[{'|'.join([*sorted(meta['choices']), meta['more']])}]"
     elif meta["choices"]:
         settings["type"] = click.Choice(sorted(meta["choices"]))
     elif "tuple[float, float]" in text:

@@ -23,7 +23,7 @@ ARROWS = {
 ROOMS = {
     "extract": ("errors", "video", "weights", "inputs", "backbones", "config", "run", "doctor"),
     "heads": (
-        *("errors", "events", "reports", "augmentation", "models", "config", "examples"),
+        *("errors", "events", "reports", "augmentation", "losses", "models", "config", "examples"),
         *("training", "judging", "runs", "probes", "sweeps", "recipes"),
     ),
     "manifests": (

@@ -14,14 +14,13 @@ from reelbank.heads.examples.targets import Bins
 from reelbank.heads.judging import baselines
 from reelbank.heads.judging.intervals import group_numbers, interval
 from reelbank.heads.judging.metrics import (
-    CLASS_METRICS,
     METRICS,
-    TARGET_METRICS,
     ClassScores,
     TargetScores,
     average_ranks,
     evaluate,
     macro_f1,
+    names_of,
     spc_values,
 )
 from reelbank.manifests.datasets.vid2burn import read_lists
@@ -77,7 +76,7 @@ def test_top5_is_one_where_there_are_at_most_five_classes() -> None:
 
 @pytest.mark.parametrize("name", sorted(METRICS))
 def test_every_metric_prefers_the_perfect_prediction(name: str) -> None:
-    if name in CLASS_METRICS:
+    if METRICS[name].output == "label":
         poor: ClassScores | TargetScores = _class_scores()
         best: ClassScores | TargetScores = ClassScores(probabilities=np.eye(7)[poor.truth], truth=poor.truth)
     else:
@@ -93,7 +92,7 @@ def test_every_metric_prefers_the_perfect_prediction(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(METRICS))
 def test_every_metric_of_no_clips_is_nan_without_a_warning(name: str) -> None:
     scores: ClassScores | TargetScores
-    if name in CLASS_METRICS:
+    if METRICS[name].output == "label":
         scores = ClassScores(probabilities=np.empty((0, 3)), truth=np.empty(0, dtype=int))
     else:
         empty = np.empty((0, 20))
@@ -119,7 +118,7 @@ def test_scores_refuse_other_shapes_and_show_them() -> None:
 
 @pytest.mark.parametrize("name", sorted(METRICS))
 def test_interval_holds_the_value_and_is_the_same_twice(name: str) -> None:
-    scores = _class_scores() if name in CLASS_METRICS else _target_scores()
+    scores = _class_scores() if METRICS[name].output == "label" else _target_scores()
     groups = group_numbers([f"g{i // 4}" for i in range(60)])
     value, low, high = interval(name, scores, groups, seed=3)
     assert low <= value <= high
@@ -163,7 +162,7 @@ def test_oracle_knows_the_class_mean() -> None:
     assert baselines.class_mean_oracle(["a", "a", "b"], np.array([1.0, 3.0, 9.0]))["mae"] == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize("name", sorted(TARGET_METRICS))
+@pytest.mark.parametrize("name", names_of("target"))
 def test_target_metrics_name_their_direction(name: str) -> None:
     assert METRICS[name].higher_is_better == name.startswith("spc")
 

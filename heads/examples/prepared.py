@@ -21,7 +21,7 @@ from reelbank.heads.examples.clips import ClipTable, Features
 from reelbank.heads.examples.copies import Copies, copies_of
 from reelbank.heads.examples.splits import Partition, thinned
 from reelbank.heads.examples.targets import DEFAULT_RANGES, Bins, make_bins, vocabulary
-from reelbank.heads.models import HeadShape, head_row
+from reelbank.heads.models import HeadShape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +65,8 @@ class Prepared:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The head's own options, from the configuration's fields of the same names."""
-        return {name: getattr(self.config, name) for name in head_row(self.config.head).options}
+        """The head's own options that the configuration gives."""
+        return self.config.head_options()
 
     def data_digest(self) -> str:
         """sha256 over what the clips are and how they are labelled: a resumed run must find the same."""

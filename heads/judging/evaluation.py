@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.targets import class_numbers
 from reelbank.heads.judging import baselines
 from reelbank.heads.judging.intervals import group_numbers, interval
-from reelbank.heads.judging.metrics import CLASS_METRICS, METRICS, TARGET_METRICS, ClassScores, TargetScores, evaluate
+from reelbank.heads.judging.metrics import METRICS, ClassScores, TargetScores, evaluate, names_of
 
 # (metric, the baseline that it must beat): what the verdict speaks of.
 HEADLINES = {"label": ("accuracy", "majority_class"), "target": ("mae", "constant_median")}
@@ -98,7 +99,8 @@ def split_results(prepared: Prepared, predictions: Predictions, train: np.ndarra
     classes = class_scores(prepared, predictions)
     if classes is not None and prepared.labels is not None:
         scores, rows = classes
-        metrics |= {name: _with_interval(prepared, name, scores, rows) for name in CLASS_METRICS}
+        names = names_of("label", prepared.config.metric)
+        metrics |= {name: _with_interval(prepared, name, scores, rows) for name in names}
         known = class_numbers(prepared.table.labels[train].tolist(), prepared.labels)
         size = len(prepared.labels)
         guesses["majority_class"] = baselines.majority_class(known, scores.truth, size)
@@ -106,7 +108,8 @@ def split_results(prepared: Prepared, predictions: Predictions, train: np.ndarra
     targets = target_scores(prepared, predictions)
     if targets is not None and prepared.bins is not None and prepared.target_values is not None:
         values, rows = targets
-        metrics |= {name: _with_interval(prepared, name, values, rows) for name in TARGET_METRICS}
+        names = names_of("target", prepared.config.metric)
+        metrics |= {name: _with_interval(prepared, name, values, rows) for name in names}
         seen = prepared.target_values[train]
         guesses |= {
             "constant_median": baselines.constant_median(seen, values.truth),
@@ -130,7 +133,7 @@ def _with_interval(
 ) -> dict[str, Any]:
     groups = group_numbers(prepared.groups[rows].tolist())
     value, low, high = interval(name, scores, groups, seed=prepared.config.seed)
-    metric = METRICS[name]
+    metric = METRICS.row(name)
     unit = metric.unit
     if unit == "target":
         assert prepared.bins is not None
@@ -144,14 +147,23 @@ def _with_interval(
     }
 
 
+def require_metrics(prepared: Prepared) -> None:
+    """Raises TrainingError for a metric of --metric that there is not, or that judges what is not trained."""
+    trained = {"label": prepared.labels is not None, "target": prepared.bins is not None}
+    for name in prepared.config.metric:
+        output = METRICS.row(name).output
+        if not trained[output]:
+            raise TrainingError(f"--metric {name} judges the {output}, which this run does not train")
+
+
 def plain_metrics(prepared: Prepared, predictions: Predictions) -> dict[str, float | None]:
     """{metric: value} without intervals, for the row of one fold."""
     values: dict[str, float | None] = {}
     classes, targets = class_scores(prepared, predictions), target_scores(prepared, predictions)
     if classes is not None:
-        values |= {name: number(evaluate(name, classes[0])) for name in CLASS_METRICS}
+        values |= {name: number(evaluate(name, classes[0])) for name in names_of("label", prepared.config.metric)}
     if targets is not None:
-        values |= {name: number(evaluate(name, targets[0])) for name in TARGET_METRICS}
+        values |= {name: number(evaluate(name, targets[0])) for name in names_of("target", prepared.config.metric)}
     return values
 
 

@@ -18,6 +18,7 @@ from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.targets import Bins
 from reelbank.heads.judging.evaluation import Predictions
 from reelbank.heads.judging.metrics import point_estimate
+from reelbank.manifests.registry import file_name
 
 # Fields that may differ between a run and its resumption: they change where and how long, not the numbers.
 FREE_FIELDS = (
@@ -56,7 +57,7 @@ def _free_directory(config: TrainConfig) -> Path:
     name = "+".join(path.stem for path in config.store)
     number = 1
     while True:
-        directory = Path("runs") / f"{name}-{config.head}-{config.loss}-{number}"
+        directory = Path("runs") / f"{name}-{file_name(config.head)}-{file_name(config.loss)}-{number}"
         try:
             directory.mkdir(parents=True)
         except FileExistsError:

@@ -111,6 +111,7 @@ def predict(
     split: str | None = None,
     device: str = "auto",
     threads: int = 1,
+    accept_changed_code: bool = False,
     progress: Progress | None = None,
 ) -> PredictResult:
     """Applies the head of a finished run to every clip of a store that has features.
@@ -121,6 +122,7 @@ def predict(
         run: run directory.
         store: the store, or as many as the run was trained on, in the same order.
         split: only clips of this split.
+        accept_changed_code: apply a head that is a plug-in even if its source is not what it was in training.
 
     Raises:
         TrainingError: no finished run there, or no clip to predict.
@@ -130,7 +132,9 @@ def predict(
     stored = read_json(run / "results.json")
     config = read_json(run / "config.json")
     folders = [run / f"fold-{entry['fold']}" for entry in stored["folds"]] or [run]
-    predictors = [Predictor.load(folder / "best.safetensors") for folder in folders]
+    predictors = [
+        Predictor.load(folder / "best.safetensors", accept_changed_code=accept_changed_code) for folder in folders
+    ]
     first = predictors[0]
     if len(paths) != len(first.sources):
         raise TrainingError(f"{run} was trained on {len(first.sources)} stores together; {len(paths)} were given")

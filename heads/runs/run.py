@@ -64,6 +64,7 @@ from reelbank.heads.judging.evaluation import (
     plain_metrics,
     pooled,
     random_weights_warning,
+    require_metrics,
     split_results,
     summary_text,
     unseen_label_notes,
@@ -71,6 +72,7 @@ from reelbank.heads.judging.evaluation import (
 )
 from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progress, saved_epoch
 from reelbank.heads.runs.directory import EpochLog, open_directory, read_json, write_json, write_predictions
+from reelbank.heads.runs.plugins import plugins_of, refuse_changed_plugins
 from reelbank.heads.runs.watching import resumable
 from reelbank.heads.training.job import count_parameters, make_job
 from reelbank.heads.training.trainer import EpochRecord, Progression, Trainer, cpu_threads, probabilities
@@ -144,6 +146,7 @@ def train_with(config: TrainConfig, cache: FeatureCache, progress: Progress | No
     """`train_head` with features that other trainings share."""
     with cpu_threads(config.threads):
         prepared = prepare(config, progress, cache)
+        require_metrics(prepared)
         directory = open_directory(config)
         start_run(directory, prepared)
         started = time.perf_counter()
@@ -181,10 +184,14 @@ def start_run(directory: Path, prepared: Prepared) -> None:
     """config.json, or for a resumed run the check that its data are still the same."""
     path = directory / "config.json"
     digest = prepared.data_digest()
-    if prepared.config.resume and read_json(path)["data_digest"] != digest:
-        raise TrainingError(
-            f"--resume: the stores of {directory} have changed (clips, labels or features); start another run"
-        )
+    plugins = plugins_of(prepared.config)
+    if prepared.config.resume:
+        stored = read_json(path)
+        if stored["data_digest"] != digest:
+            raise TrainingError(
+                f"--resume: the stores of {directory} have changed (clips, labels or features); start another run"
+            )
+        refuse_changed_plugins(f"--resume: {directory} was trained with", stored.get("plugins", []), plugins)
     write_json(
         path,
         {
@@ -199,6 +206,7 @@ def start_run(directory: Path, prepared: Prepared) -> None:
             "counts": _counts(prepared),
             "data_digest": digest,
             "notes": list(prepared.notes),
+            "plugins": plugins,
         },
     )
 

@@ -18,7 +18,7 @@ from reelbank.heads.errors import TrainingError
 FIXED_FIELDS = frozenset(
     [
         *("store", "run", "overwrite", "resume", "report", "device", "threads", "checkpoint_seconds", "seed"),
-        *("join", "label", "target", "folds", "select_on", "shuffle_labels"),
+        *("join", "label", "target", "folds", "select_on", "shuffle_labels", "metric"),
         *("sweep", "repeats", "stepwise", "sweep_by", "executor", "workers"),
         *("recipe", "quick", "markdown", "latex"),
     ]

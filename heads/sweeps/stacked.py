@@ -26,6 +26,7 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.prepared import Prepared, prepare
 from reelbank.heads.examples.splits import Partition
+from reelbank.heads.models import head_row
 from reelbank.heads.runs.checkpoints import save_progress
 from reelbank.heads.runs.directory import EpochLog, open_directory
 from reelbank.heads.runs.run import Trained, finish_run, fold_folder, keep_trained, log_line, start_run
@@ -89,7 +90,7 @@ def train_stacked(configs: Sequence[TrainConfig], folder: Path, workers: int, do
     with cpu_threads(configs[0].threads):
         runs = []
         for position, config in enumerate(configs):
-            if config.head == "conv-aggregation" and config.aggregation == "flatten":
+            if _needs_its_own_pass(config):
                 done(position, train_member(config, cache))
                 continue
             prepared = prepare(config, None, cache)
@@ -109,6 +110,13 @@ def train_stacked(configs: Sequence[TrainConfig], folder: Path, workers: int, do
                     unit.run.seconds += share
                 for run in {id(unit.run): unit.run for unit in units}.values():
                     _finish(run, done)
+
+
+def _needs_its_own_pass(config: TrainConfig) -> bool:
+    """Whether the head, as it is asked for, cannot be trained together with others."""
+    row = head_row(config.head)
+    options = {**row.options, **config.head_options()}
+    return any(options[name] == value for name, value in row.alone_with.items())
 
 
 def _group(prepared: Prepared, partition: Partition) -> tuple[Any, ...]:

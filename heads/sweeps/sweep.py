@@ -32,6 +32,7 @@ from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.clips import Features
 from reelbank.heads.examples.prepared import Prepared, choose_device, prepare
+from reelbank.heads.judging.evaluation import require_metrics
 from reelbank.heads.runs.directory import open_directory, read_json, refuse_other_config, write_json
 from reelbank.heads.runs.watching import resumable, watched
 from reelbank.heads.sweeps.grid import Axis, Member, combinations, members_of, parse_axes, value_text
@@ -100,6 +101,7 @@ def sweep(config: TrainConfig, progress: Progress | None = None) -> SweepResult:
     if name == "processes":
         import_ahead(MEMBER_MODULES)
     prepared = prepare(replace(config, sweep=(), repeats=1, stepwise=False), progress)
+    require_metrics(prepared)
     directory = open_directory(config)
     _start(directory, config, prepared)
     # The executors read the features once more, into memory that members share; here they are not needed.
