@@ -250,9 +250,33 @@ def _numbers(event: Any) -> str:
 # -- manifests -------------------------------------------------------------------------------------------
 
 
-@main.group(context_settings=CONTEXT, short_help="Make a manifest of a data set.")
+class ReaderGroup(click.Group):
+    """`reelbank manifest`: besides its own commands one per reader that an installed package adds."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *READERS.names()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if (command := super().get_command(ctx, cmd_name)) or (cmd_name not in READERS.names() and ":" not in cmd_name):
+            return command
+        try:
+            return _reader_command(cmd_name, READERS.row(cmd_name))
+        except ValueError as error:
+            problem = str(error)  # of one package: the others are listed and work
+
+        def refuse() -> None:
+            raise click.ClickException(problem)
+
+        settings = {"ignore_unknown_options": True, "allow_extra_args": True}
+        return click.Command(cmd_name, callback=refuse, short_help="cannot be used", context_settings=settings)
+
+
+@main.group(cls=ReaderGroup, context_settings=CONTEXT, short_help="Make a manifest of a data set.")
 def manifest() -> None:
-    """Make a manifest from a data set in its official layout, from folders, or from any CSV."""
+    """Make a manifest from a data set in its official layout, from folders, or from any CSV.
+
+    A reader of your own is asked for as module:function.
+    """
 
 
 out_option = click.option(
@@ -332,7 +356,11 @@ READER_OPTIONS: dict[str, Callable[[Any], Any]] = {
 """How an option of `READERS` is written on the command line."""
 
 
-def _reader_command(name: str, row: Row) -> None:
+def _reader_command(name: str, row: Row) -> click.Command:
+    if unknown := sorted(set(row.options) - set(READER_OPTIONS)):
+        known = ", ".join(sorted(READER_OPTIONS))
+        raise ValueError(f"reader {name!r} ({row.target}): Row.options has {unknown[0]!r}; choose from {known}")
+
     def command(source: Path, out: Path, overwrite: bool, **options: Any) -> None:
         _write_manifest(name, out, overwrite, source, **options)
 
@@ -340,11 +368,11 @@ def _reader_command(name: str, row: Row) -> None:
     for option in reversed(row.options):
         decorated = READER_OPTIONS[option](decorated)
     decorated = click.argument("source", metavar=row.argument, type=PATH)(decorated)
-    manifest.command(name, help=row.layout, short_help=row.summary)(decorated)
+    return click.command(name, help=row.layout or row.summary, short_help=row.summary)(decorated)
 
 
 for _name, _row in READERS.items():
-    _reader_command(_name, _row)
+    manifest.add_command(_reader_command(_name, _row))
 
 # -- stores ----------------------------------------------------------------------------------------------
 
@@ -496,12 +524,28 @@ def backbones(as_json: bool) -> None:
 @main.command()
 @json_option
 def heads(as_json: bool) -> None:
-    """List the heads."""
-    with plain_errors():
-        from reelbank.heads.models import HEADS
+    """List the heads and their options."""
+    from reelbank.heads.models import HEADS
 
-        found = {name: {"description": row.summary, "options": dict(row.options)} for name, row in HEADS.items()}
-        emit(found, as_json, lambda: "\n".join(f"{name:<18}{row.summary}" for name, row in sorted(HEADS.items())))
+    emit(HEADS.to_json(), as_json, HEADS.text)
+
+
+@main.command()
+@json_option
+def losses(as_json: bool) -> None:
+    """List the losses."""
+    from reelbank.heads.losses import LOSSES
+
+    emit(LOSSES.to_json(), as_json, LOSSES.text)
+
+
+@main.command()
+@json_option
+def metrics(as_json: bool) -> None:
+    """List the metrics."""
+    from reelbank.heads.judging.metrics import METRICS
+
+    emit(METRICS.to_json(), as_json, METRICS.text)
 
 
 @main.command(short_help="List the recipes: named experiments.")

@@ -162,6 +162,31 @@ class Registry(Mapping[str, Row]):
                 found.append(Listed[Row](name=plugin.name, origin=plugin.origin, row=row))
         return found
 
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        """{name: description, options where rows have them, and origin or problem of a plug-in}."""
+        found = {name: _described(row) for name, row in sorted(self.items())}
+        for entry in self.listed():
+            if entry.row is not None:
+                found[entry.name] = _described(entry.row) | {"origin": entry.origin}
+            else:
+                found.setdefault(entry.name, {})
+                found[entry.name] |= {"origin": entry.origin, "problem": entry.problem}
+        return found
+
+    def text(self) -> str:
+        """The same for a terminal, a line each."""
+        lines = [f"{name:<18}{_described(row)['description']}" for name, row in sorted(self.items())]
+        return "\n".join([*lines, *self.plugin_lines()])
+
+    def plugin_lines(self) -> list[str]:
+        """A line per plug-in of an installed package: what it is and where it comes from, or why it cannot be used."""
+        return [
+            f"{entry.name:<18} cannot be used: {entry.problem}"
+            if entry.row is None
+            else f"{entry.name:<18}{_described(entry.row)['description']} (plug-in: {entry.origin})"
+            for entry in self.listed()
+        ]
+
     def choices(self, name: str) -> str:
         """What could have been meant by a name that is not known."""
         module = name.partition(":")[0]
@@ -194,6 +219,12 @@ class Registry(Mapping[str, Row]):
         if self._from_function is not None:
             wanted += f" or a function {self._function}"
         raise plugin.wrong(f"{plugin.target.partition(':')[2]} is a {type(loaded).__name__}, expected {wanted}")
+
+
+def _described(row: Any) -> dict[str, Any]:
+    """What a listing says of a row of any table."""
+    described: dict[str, Any] = {"description": row.summary}
+    return described | ({"options": dict(row.options)} if isinstance(getattr(row, "options", None), Mapping) else {})
 
 
 def first_line(function: Callable[..., Any]) -> str:

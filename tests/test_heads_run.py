@@ -448,7 +448,10 @@ def test_bad_stores_are_errors(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"store": ()}, "--store names no store"),
-        ({"head": "lstm"}, "--head: no head 'lstm'; choose one of additive, attentive, conv-aggregation, linear, mlp, or give"),
+        (
+            {"head": "lstm"},
+            "--head: no head 'lstm'; choose one of additive, attentive, conv-aggregation, linear, mlp, or give",
+        ),
         ({"loss": "mse"}, "--loss: no loss 'mse'; choose one of ce, jsd, kld, or give"),
         ({"epochs": 0}, "--epochs 0 must be 1 or more"),
         ({"lr": -1.0}, "--lr -1.0 must be above 0"),

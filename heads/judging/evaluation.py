@@ -270,7 +270,7 @@ def summary_text(directory: Path, results: Mapping[str, Any]) -> str:
     for split, entry in results["splits"].items():
         lines.append(f"{split}: {entry['num_clips']} clips, {entry['num_groups']} groups")
         for name, measured in entry["metrics"].items():
-            lines.append(f"  {name:<14}{_measured(measured):<40}{_guesses(entry['baselines'], name)}".rstrip())
+            lines.append(f"  {name:<14} {_measured(measured):<40}{_guesses(entry['baselines'], name)}".rstrip())
     lines += ["", results["selection"]["sentence"], *results["notes"], f"Run: {directory}"]
     if (directory / "report.html").exists():
         lines.append(f"Report: {directory / 'report.html'}")

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging.metrics import METRICS
-from reelbank.heads.losses import LOSSES
-from reelbank.heads.models import HEADS
+from reelbank.heads.losses import LOSSES, loss_function
+from reelbank.heads.models import HEADS, build_head
 
 
 def plugins_of(config: TrainConfig) -> list[dict[str, Any]]:
@@ -19,6 +22,18 @@ def plugins_of(config: TrainConfig) -> list[dict[str, Any]]:
     found += [LOSSES.plugin(name) for name in sorted({config.loss, config.class_loss} - {"auto"})]
     found += [METRICS.plugin(name) for name in config.metric]
     return [plugin.identity() for plugin in found if plugin is not None]
+
+
+def try_out(prepared: Prepared) -> None:
+    """Runs what a plug-in gives on a few empty clips, so that a mistake of its is said before a run is made."""
+    config = prepared.config
+    with torch.random.fork_rng(devices=[]):
+        if HEADS.plugin(config.head) is not None:
+            build_head(config.head, prepared.shape, prepared.options)
+        for name in sorted({config.loss, config.class_loss} - {"auto"}):
+            if LOSSES.plugin(name) is not None:
+                for count in prepared.shape.outputs.values():
+                    loss_function(name)(torch.zeros(2, count), torch.full((2, count), 1 / count))
 
 
 def head_identity(name: str) -> dict[str, Any] | None:

@@ -72,7 +72,7 @@ from reelbank.heads.judging.evaluation import (
 )
 from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progress, saved_epoch
 from reelbank.heads.runs.directory import EpochLog, open_directory, read_json, write_json, write_predictions
-from reelbank.heads.runs.plugins import plugins_of, refuse_changed_plugins
+from reelbank.heads.runs.plugins import plugins_of, refuse_changed_plugins, try_out
 from reelbank.heads.runs.watching import resumable
 from reelbank.heads.training.job import count_parameters, make_job
 from reelbank.heads.training.trainer import EpochRecord, Progression, Trainer, cpu_threads, probabilities
@@ -147,6 +147,7 @@ def train_with(config: TrainConfig, cache: FeatureCache, progress: Progress | No
     with cpu_threads(config.threads):
         prepared = prepare(config, progress, cache)
         require_metrics(prepared)
+        try_out(prepared)
         directory = open_directory(config)
         start_run(directory, prepared)
         started = time.perf_counter()

@@ -34,6 +34,7 @@ from reelbank.heads.examples.clips import Features
 from reelbank.heads.examples.prepared import Prepared, choose_device, prepare
 from reelbank.heads.judging.evaluation import require_metrics
 from reelbank.heads.runs.directory import open_directory, read_json, refuse_other_config, write_json
+from reelbank.heads.runs.plugins import try_out
 from reelbank.heads.runs.watching import resumable, watched
 from reelbank.heads.sweeps.grid import Axis, Member, combinations, members_of, parse_axes, value_text
 from reelbank.heads.sweeps.member_pool import MEMBER_MODULES, Done, train_in_processes
@@ -102,6 +103,7 @@ def sweep(config: TrainConfig, progress: Progress | None = None) -> SweepResult:
         import_ahead(MEMBER_MODULES)
     prepared = prepare(replace(config, sweep=(), repeats=1, stepwise=False), progress)
     require_metrics(prepared)
+    try_out(prepared)
     directory = open_directory(config)
     _start(directory, config, prepared)
     # The executors read the features once more, into memory that members share; here they are not needed.
