@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKBONES", "Backbone", "BackboneError", "BackboneInfo", "BuildOptions", "Definition", "Described", "Preprocess",
-    "Row", "TapSpec", "build", "check_features", "describe", "names", "outline", "plugin", "save_state",
+    "Row", "TapSpec", "build", "check_features", "definition", "describe", "names", "outline", "plugin", "save_state",
 ]  # fmt: skip
 
 _OUTLINE_DEVICE = "meta"
@@ -169,7 +169,7 @@ def family_names(family: str, row: Row) -> tuple[str, ...]:
 
 def libraries(name: str) -> tuple[str, ...]:
     """Modules that processes running this backbone will import. Raises BackboneError for an unknown name."""
-    _define(name)
+    definition(name)
     return _find(name)[0].row.libraries
 
 
@@ -180,7 +180,7 @@ def plugin(name: str) -> Plugin | None:
 
 def describe(name: str) -> BackboneInfo:
     """Taps, preprocessing and weights sources of a backbone. Raises BackboneError for an unknown name."""
-    return _define(name).info
+    return definition(name).info
 
 
 def build(
@@ -209,7 +209,7 @@ def build(
     if device == _OUTLINE_DEVICE:
         raise BackboneError(f"device {device!r} is not supported; choose auto, cpu or cuda[:INDEX]")
     options = BuildOptions(weights=str(weights), seed=seed, device=device, precision=precision, state_file=state_file)
-    return _define(name).make(options)
+    return definition(name).make(options)
 
 
 def outline(name: str) -> Backbone:
@@ -218,7 +218,7 @@ def outline(name: str) -> Backbone:
     Only the shapes of its `tensors` and of `module` mean something; it gives no features. Backbones without
     weights are built as `build` does.
     """
-    return _define(name).make(BuildOptions(device=_OUTLINE_DEVICE))
+    return definition(name).make(BuildOptions(device=_OUTLINE_DEVICE))
 
 
 def save_state(backbone: Backbone, path: Path) -> None:
@@ -292,14 +292,15 @@ def _find(name: str) -> tuple[Found[Row], str, str]:
 _LIST = "`reelbank backbones` lists them with variants and taps"
 
 
-def _define(name: str) -> Definition:
+def definition(name: str) -> Definition:
+    """Description and builder of a backbone. Raises BackboneError for an unknown name, PluginError for a broken one."""
     found, family, variant = _find(name)
     define: Callable[[str, str], Definition] = found.load(found.row.target)
     if found.plugin is None:
         return define(family, variant)
     with found.plugin.running(f"{found.row.target}({family!r}, {variant!r})"):
-        definition: Any = define(family, variant)
-    return _checked(found.plugin, definition)
+        made: Any = define(family, variant)
+    return _checked(found.plugin, made)
 
 
 def _checked(plugin: Plugin, definition: Any) -> Definition:

@@ -81,6 +81,14 @@ def refuse_other_config(directory: Path, config: TrainConfig) -> None:
         )
 
 
+def refuse_other_data(directory: Path, stored: Mapping[str, Any], digest: str, what: str) -> None:
+    """Raises TrainingError unless `digest` is that of the stores that a run or sweep (`what`) was made on."""
+    if stored["data_digest"] != digest:
+        raise TrainingError(
+            f"--resume: the stores of {directory} have changed (clips, labels or features); start another {what}"
+        )
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file of a run. Raises TrainingError naming the file if it is missing or damaged."""
     try:

@@ -71,7 +71,7 @@ from reelbank.heads.judging.evaluation import (
     verdict,
 )
 from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progress, saved_epoch
-from reelbank.heads.runs.directory import EpochLog, open_directory, read_json, write_json, write_predictions
+from reelbank.heads.runs.directory import EpochLog, open_directory, read_json, refuse_other_data, write_json, write_predictions
 from reelbank.heads.runs.plugins import plugins_of, refuse_changed_plugins, try_out
 from reelbank.heads.runs.watching import resumable
 from reelbank.heads.training.job import count_parameters, make_job
@@ -188,10 +188,7 @@ def start_run(directory: Path, prepared: Prepared) -> None:
     plugins = plugins_of(prepared.config)
     if prepared.config.resume:
         stored = read_json(path)
-        if stored["data_digest"] != digest:
-            raise TrainingError(
-                f"--resume: the stores of {directory} have changed (clips, labels or features); start another run"
-            )
+        refuse_other_data(directory, stored, digest, "run")
         refuse_changed_plugins(f"--resume: {directory} was trained with", stored.get("plugins", []), plugins)
     write_json(
         path,

@@ -33,7 +33,7 @@ from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.clips import Features
 from reelbank.heads.examples.prepared import Prepared, choose_device, prepare
 from reelbank.heads.judging.evaluation import require_metrics
-from reelbank.heads.runs.directory import open_directory, read_json, refuse_other_config, write_json
+from reelbank.heads.runs.directory import open_directory, read_json, refuse_other_config, refuse_other_data, write_json
 from reelbank.heads.runs.plugins import try_out
 from reelbank.heads.runs.watching import resumable, watched
 from reelbank.heads.sweeps.grid import Axis, Member, combinations, members_of, parse_axes, value_text
@@ -134,10 +134,8 @@ def sweep(config: TrainConfig, progress: Progress | None = None) -> SweepResult:
 
 def _start(directory: Path, config: TrainConfig, prepared: Prepared) -> None:
     path, digest = directory / "config.json", prepared.data_digest()
-    if config.resume and read_json(path)["data_digest"] != digest:
-        raise TrainingError(
-            f"--resume: the stores of {directory} have changed (clips, labels or features); start another sweep"
-        )
+    if config.resume:
+        refuse_other_data(directory, read_json(path), digest, "sweep")
     write_json(
         path,
         {"format_version": FORMAT_VERSION, "kind": "sweep", "config": config.to_json(), "data_digest": digest},
