@@ -71,7 +71,14 @@ from reelbank.heads.judging.evaluation import (
     verdict,
 )
 from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progress, saved_epoch
-from reelbank.heads.runs.directory import EpochLog, open_directory, read_json, refuse_other_data, write_json, write_predictions
+from reelbank.heads.runs.directory import (
+    EpochLog,
+    open_directory,
+    read_json,
+    refuse_other_data,
+    write_json,
+    write_predictions,
+)
 from reelbank.heads.runs.plugins import plugins_of, refuse_changed_plugins, try_out
 from reelbank.heads.runs.watching import resumable
 from reelbank.heads.training.job import count_parameters, make_job

@@ -27,7 +27,6 @@ import numpy as np
 import torch
 
 from reelbank.heads.config import TrainConfig
-from reelbank.heads.errors import TrainingError
 from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.clips import Features
