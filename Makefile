@@ -27,7 +27,7 @@ lint: venv  ## ruff: rules and format
 
 types: venv  ## mypy --strict
 	mkdir -p build/types && ln -sfn ../.. build/types/reelbank
-	$(BIN)/mypy -p reelbank.manifests -p reelbank.store -p reelbank.extract -p reelbank.heads -m reelbank.cli
+	$(BIN)/mypy -p reelbank.manifests -p reelbank.store -p reelbank.extract -p reelbank.heads -p reelbank.testing -m reelbank.cli
 
 test: lint types chromium  ## lint, types and the whole test suite
 	$(BIN)/python -m pytest -q -n $(WORKERS)

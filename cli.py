@@ -17,6 +17,9 @@ from click.core import ParameterSource
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.probes.probe import ProbeConfig
+from reelbank.heads.recipes.config import RecipeConfig
+from reelbank.heads.request import CONFIGS, request
+from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.manifests.datasets import READERS, Row
 from reelbank.store.exchange.options import ExportConfig, ImportConfig
 from reelbank.store.options import options_of
@@ -175,7 +178,7 @@ def _featurize(ctx: click.Context, config: Any, as_json: bool) -> None:
 
 
 @main.command("train-head", context_settings=CONTEXT, short_help="Train a light head on stores.")
-@options_of(TrainConfig)
+@options_of(*CONFIGS)
 @json_option
 @click.pass_context
 def train_head(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
@@ -185,28 +188,30 @@ def train_head(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     With --recipe it trains the rows of a named experiment and writes its report beside the published results.
     """
     with plain_errors(stopped="stopped; go on with the same command and {run}"):
-        from reelbank.heads import run_recipe, sweep
-        from reelbank.heads import train_head as train
-
-        config = TrainConfig(**options)
-        notes = _about_recipe(ctx, config) if config.recipe is not None else []
-        run: Callable[..., Any] = train
-        if config.recipe is not None or config.is_sweep:
-            run = sweep if config.recipe is None else run_recipe
+        config = request(options)
+        notes = _about_recipe(ctx, config) if isinstance(config, RecipeConfig) else []
+        run = _runner(config)
         with progress_bar("train-head") as show:
             result = run(config, lambda e: show(e.done, e.total, _numbers(e), notes.pop() if notes else ""))
         emit(result.results, as_json, result.text)
-        ctx.exit(SOME_FAILED if run is not train and result.has_failures else OK)
+        ctx.exit(SOME_FAILED if result.has_failures else OK)
 
 
-def _about_recipe(ctx: click.Context, config: TrainConfig) -> list[str]:
+def _runner(config: TrainConfig | SweepConfig | RecipeConfig) -> Callable[..., Any]:
+    from reelbank.heads import run_recipe, sweep, train_head
+
+    calls: dict[type, Callable[..., Any]] = {TrainConfig: train_head, SweepConfig: sweep, RecipeConfig: run_recipe}
+    return calls[type(config)]
+
+
+def _about_recipe(ctx: click.Context, config: RecipeConfig) -> list[str]:
     """What is said when a recipe begins. An option that it decides is refused even where its value is the default."""
     from reelbank.heads.recipes import announcement, refuse_decided
 
     given = (name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE)
-    refuse_decided(str(config.recipe), given)
+    refuse_decided(config.recipe, given)
     about = announcement(
-        str(config.recipe), repeats=config.repeats, is_quick=config.quick, num_stores=len(config.store)
+        config.recipe, repeats=config.members.repeats, is_quick=config.quick, num_stores=len(config.train.data.store)
     )  # fmt: skip
     return [about]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from reelbank.benchmarks.sweep import GRID, vector_store
 from reelbank.benchmarks.train import NUM_BINS
 from reelbank.extract import FeaturizeConfig, backbones
 from reelbank.extract import featurize as run_featurize
-from reelbank.heads import TrainConfig, sweep
+from reelbank.heads import SweepConfig, sweep
 from reelbank.store.cores import available_cores
 
 MODELS = ("dinov2", "dinov2:vitl14", "clip", "googlenet")
@@ -120,16 +119,16 @@ def _files(stage: Stage, folder: Path, model: str, clip: Path, num_clips: int, d
 def _sweep(stage: Stage, work: Path, batch: int, target: str | None, scale: str) -> None:
     """One epoch of 36 configurations x 3 seeds; the peer trains 4 of them and is multiplied."""
     store = vector_store(work, SWEEP_CLIPS[scale])
-    config = TrainConfig(
+    config = SweepConfig.of(
         store=(store,), head="mlp", trunk="shared", loss="ce", bins=NUM_BINS, batch=batch, epochs=5,
         early_stop_epochs=0, report=False, device="cuda:0", sweep=GRID, repeats=3, executor="stacked",
     )  # fmt: skip
-    few = replace(config, sweep=("lr=1e-3,3e-4,1e-4,3e-5",), repeats=1, executor="processes", workers=1)
+    few = config.but(sweep=("lr=1e-3,3e-4,1e-4,3e-5",), repeats=1, executor="processes", workers=1)
 
-    def run(this: TrainConfig) -> None:
+    def run(this: SweepConfig) -> None:
         folder = work / "gpu-sweep"
         shutil.rmtree(folder, ignore_errors=True)
-        sweep(replace(this, run=folder))
+        sweep(this.but(run=folder))
 
     actions: dict[str, Callable[[], Any]] = {"stacked": lambda: run(config), "single": lambda: run(few)}
     times = interleaved(actions, 1 if scale == "tiny" else 2)

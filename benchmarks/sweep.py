@@ -19,7 +19,7 @@ import numpy as np
 from reelbank.benchmarks.measuring import Stage, Timing, main, torch_threads
 from reelbank.benchmarks.store import DIMENSION, NUM_LABELS, TAP
 from reelbank.benchmarks.train import BATCH, NUM_BINS, naive_model, naive_step
-from reelbank.heads import TrainConfig, sweep
+from reelbank.heads import ObjectiveConfig, SweepConfig, sweep
 from reelbank.heads.examples.targets import Bins
 from reelbank.store.cores import available_cores
 from reelbank.store.testing import write_store
@@ -86,7 +86,7 @@ def measure(scale: str, work: Path) -> Stage:
 def _ours(store: Path, run: Path, size: Size) -> tuple[float, float, int]:
     """(wall seconds, seconds of the epochs of all members divided by the processes, training clips)."""
     shutil.rmtree(run, ignore_errors=True)
-    config = TrainConfig(
+    config = SweepConfig.of(
         store=(store,), run=run, head="mlp", trunk="shared", loss="ce", bins=NUM_BINS, batch=BATCH, epochs=size.epochs,
         early_stop_epochs=0, report=False, device="cpu", sweep=size.grid,
     )  # fmt: skip
@@ -106,7 +106,8 @@ def _per_step(kind: str, threads: int, steps: int) -> float:
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(2048, DIMENSION, generator=generator)
     labels = torch.randint(NUM_LABELS, (2048,), generator=generator)
-    bins = Bins(target="kcal", num_bins=NUM_BINS, low=0.0, high=NUM_BINS, sigma_bins=TrainConfig.sigma, labels="soft")
+    sigma = ObjectiveConfig().sigma
+    bins = Bins(target="kcal", num_bins=NUM_BINS, low=0.0, high=NUM_BINS, sigma_bins=sigma, labels="soft")
     values = torch.rand(2048, generator=generator, dtype=torch.float64) * NUM_BINS
     targets = torch.from_numpy(bins.distributions(values.numpy())).float()
     model = naive_model()

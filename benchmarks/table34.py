@@ -22,7 +22,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from reelbank.benchmarks.measuring import RESULTS, torch_threads
-from reelbank.heads.config import TrainConfig
+from reelbank.heads.config import OptimizerConfig
 from reelbank.heads.examples.normalization import Normalization
 from reelbank.heads.examples.resident import Resident
 from reelbank.heads.losses import loss_function
@@ -148,7 +148,7 @@ def _our_step(
         step_index=index.repeat(len(features), 1),
     )
     flat = FlatParameters(head)
-    optimizer = make_optimizer(flat.values, TrainConfig(store=(Path("none"),), optimizer="radam", lr=1e-4))
+    optimizer = make_optimizer(flat.values, OptimizerConfig(name="radam", lr=1e-4))
 
     def step() -> None:
         clips = torch.randint(len(features), (BATCH,))

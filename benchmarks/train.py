@@ -69,7 +69,7 @@ def measure(scale: str, work: Path) -> Stage:
 def _our_epoch(store: Path, run: Path, epochs: int) -> tuple[float, int]:
     """(median seconds of an epoch, training clips)."""
     shutil.rmtree(run, ignore_errors=True)
-    config = TrainConfig(
+    config = TrainConfig.of(
         store=(store,), run=run, head="mlp", trunk="shared", loss="ce", bins=NUM_BINS, batch=BATCH, epochs=epochs,
         early_stop_epochs=0, report=False, device="cpu",
     )  # fmt: skip

@@ -7,29 +7,50 @@ from typing import TYPE_CHECKING
 from reelbank.manifests.lazy import lazy
 
 __all__ = [
-    "Event", "PredictResult", "ProbeConfig", "ProbeResult", "RecipeResult", "RunResult", "SweepResult", "TrainConfig",
-    "TrainingError", "predict", "probe", "run_recipe", "sweep", "train_head",
+    "DataConfig", "Event", "FeaturesConfig", "HeadConfig", "MembersConfig", "ObjectiveConfig", "OptimizerConfig",
+    "PredictResult", "ProbeConfig", "ProbeResult", "RecipeConfig", "RecipeResult", "RunConfig", "RunResult",
+    "SweepConfig", "SweepResult", "TrainConfig", "TrainingError", "predict", "probe", "run_recipe", "sweep",
+    "train_head",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
-    from reelbank.heads.config import TrainConfig
+    from reelbank.heads.config import (
+        DataConfig,
+        FeaturesConfig,
+        HeadConfig,
+        ObjectiveConfig,
+        OptimizerConfig,
+        RunConfig,
+        TrainConfig,
+    )
     from reelbank.heads.errors import TrainingError
     from reelbank.heads.events import Event
     from reelbank.heads.probes.probe import ProbeConfig, ProbeResult, probe
+    from reelbank.heads.recipes.config import RecipeConfig
     from reelbank.heads.recipes.run import RecipeResult, run_recipe
     from reelbank.heads.runs.predicting import PredictResult, predict
     from reelbank.heads.runs.run import RunResult, train_head
+    from reelbank.heads.sweeps.config import MembersConfig, SweepConfig
     from reelbank.heads.sweeps.sweep import SweepResult, sweep
 else:
     __getattr__, __dir__ = lazy(
         __name__,
         {
+            "DataConfig": "reelbank.heads.config",
             "Event": "reelbank.heads.events",
+            "FeaturesConfig": "reelbank.heads.config",
+            "HeadConfig": "reelbank.heads.config",
+            "MembersConfig": "reelbank.heads.sweeps.config",
+            "ObjectiveConfig": "reelbank.heads.config",
+            "OptimizerConfig": "reelbank.heads.config",
             "PredictResult": "reelbank.heads.runs.predicting",
             "ProbeConfig": "reelbank.heads.probes.probe",
             "ProbeResult": "reelbank.heads.probes.probe",
+            "RecipeConfig": "reelbank.heads.recipes.config",
             "RecipeResult": "reelbank.heads.recipes.run",
+            "RunConfig": "reelbank.heads.config",
             "RunResult": "reelbank.heads.runs.run",
+            "SweepConfig": "reelbank.heads.sweeps.config",
             "SweepResult": "reelbank.heads.sweeps.sweep",
             "TrainConfig": "reelbank.heads.config",
             "TrainingError": "reelbank.heads.errors",

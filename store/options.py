@@ -1,13 +1,15 @@
 """Configs: frozen dataclasses whose fields are also the options of a command.
 
-Name, default, choices and help of an option stand in one place, the field. This lies in `store` because both stages
-have configs and neither may import the other.
+Name, default, choices and help of an option stand in one place, the field. A config may be made of parts, each a config
+of its own; to a command, to JSON and to keywords it is flat, so a field's name is unique among all parts. This lies in
+`store` because both stages have configs and neither may import the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
@@ -15,11 +17,21 @@ if TYPE_CHECKING:
     import click
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Config = TypeVar("Config")
 
 
 def option(
-    default: Any, flag: str, text: str, choices: Sequence[str] | None = None, *, multiple: bool = False, more: str = ""
-) -> Any:  # fmt: skip
+    default: Any,
+    flag: str,
+    text: str,
+    choices: Sequence[str] | None = None,
+    *,
+    multiple: bool = False,
+    least: float | None = None,
+    above: float | None = None,
+    name: str = "",
+    more: str = "",
+) -> Any:
     """A field of a config.
 
     Args:
@@ -27,35 +39,175 @@ def option(
         flag: the option's name, `--batch`.
         text: help with unit and, where the default is no plain value, what it is.
         choices: the values there are.
-        more: what may be given beside `choices`, in capitals; the config checks it. Empty: nothing else.
         multiple: whether the option may be repeated; the field is then a tuple.
+        least: the smallest value that can be used.
+        above: what a value must be greater than; it must then be finite, too.
+        name: of the option where it is not the field's.
+        more: what may be given beside `choices`, in capitals; the config checks it. Empty: nothing else.
     """
-    metadata = {"help": text, "flag": flag, "choices": tuple(choices) if choices else None, "multiple": multiple}
-    metadata["more"] = more
+    metadata = {
+        "help": text,
+        "flag": flag,
+        "choices": tuple(choices) if choices else None,
+        "multiple": multiple,
+        "least": least,
+        "above": above,
+        "name": name,
+        "more": more,
+    }
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
-def options_of(config: type) -> Callable[[Command], Command]:
-    """A decorator that gives a click command one option per field of `config`, in their order."""
+def check_options(config: Any, error: type[Exception]) -> None:
+    """Raises `error`, naming the flag, for a value of the fields of `config` that is no choice or out of bounds."""
+    for entry in fields(config):
+        meta, value = entry.metadata, getattr(config, entry.name)
+        if "flag" not in meta or value is None:
+            continue
+        flag, choices, least, above = (meta[key] for key in ("flag", "choices", "least", "above"))
+        if choices and value not in choices and not meta["more"]:
+            raise error(f"{flag} {value!r} is not one of {', '.join(sorted(choices))}")
+        if least is not None and not value >= least:
+            raise error(f"{flag} {value} must be {least} or more")
+        if above is not None and not above < value < float("inf"):
+            raise error(f"{flag} {value} must be above {above}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One option of a config.
+
+    Attributes:
+        part: the config that has it as a field: the one asked about or a part of it.
+        path: names of the parts that lead there.
+        type: the field's type.
+    """
+
+    part: type
+    path: tuple[str, ...]
+    type: Any
+    entry: Field[Any]
+
+    @property
+    def name(self) -> str:
+        """Its name among all options of a config."""
+        return self.entry.metadata["name"] or self.entry.name
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line."""
+        return str(self.entry.metadata["flag"])
+
+    @property
+    def choices(self) -> tuple[str, ...] | None:
+        """The values there are; None where it is no choice."""
+        found: tuple[str, ...] | None = self.entry.metadata["choices"]
+        return found
+
+    @property
+    def default(self) -> Any:
+        """Its default; `dataclasses.MISSING` where it must be given."""
+        return self.entry.default
+
+
+def options(config: type) -> Mapping[str, Option]:
+    """{name: option} of `config` and its parts, in their order."""
+    return _options(config)
+
+
+@cache
+def _options(config: Any) -> Mapping[str, Option]:
+    return {one.name: one for one in _walk(config, ())}
+
+
+def _walk(config: type, path: tuple[str, ...]) -> Iterator[Option]:
+    hints = get_type_hints(config)
+    for entry in fields(config):
+        hint = hints[entry.name]
+        if is_dataclass(hint) and isinstance(hint, type):
+            yield from _walk(hint, (*path, entry.name))
+        else:
+            yield Option(part=config, path=path, type=hint, entry=entry)
+
+
+def from_options(config: type[Config], values: Mapping[str, Any]) -> Config:
+    """`config` from flat values, its parts made of those that are theirs.
+
+    Raises TypeError for a name that is no option, and what the parts raise.
+    """
+    known = options(config)
+    if unknown := sorted(set(values) - set(known)):
+        raise TypeError(f"{config.__name__} has no option {unknown[0]!r}")
+    hints = get_type_hints(config)
+    given: dict[str, Any] = {known[name].entry.name: value for name, value in values.items() if not known[name].path}
+    for entry in fields(config):  # type: ignore[arg-type]
+        if is_dataclass(hints[entry.name]):
+            own = {name: value for name, value in values.items() if known[name].path[:1] == (entry.name,)}
+            given[entry.name] = from_options(hints[entry.name], own)
+    return config(**given)
+
+
+def with_options(config: Config, values: Mapping[str, Any]) -> Config:
+    """A copy of `config` with flat `values`; parts without a new value stay the same objects."""
+    known = options(type(config))
+    if unknown := sorted(set(values) - set(known)):
+        raise TypeError(f"{type(config).__name__} has no option {unknown[0]!r}")
+    changed: dict[str, Any] = {known[name].entry.name: value for name, value in values.items() if not known[name].path}
+    for part in sorted({known[name].path[0] for name in values if known[name].path}):
+        own = {name: value for name, value in values.items() if known[name].path[:1] == (part,)}
+        changed[part] = with_options(getattr(config, part), own)
+    return replace(config, **changed)  # type: ignore[type-var]
+
+
+def flat(config: Any) -> dict[str, Any]:
+    """{name: value} of every option of `config`, in their order."""
+    values = {}
+    for name, one in options(type(config)).items():
+        owner = config
+        for part in one.path:
+            owner = getattr(owner, part)
+        values[name] = getattr(owner, one.entry.name)
+    return values
+
+
+def flat_json(config: Any) -> dict[str, Any]:
+    """`flat` as JSON types: paths as text, tuples as lists."""
+    return {name: _plain(value) for name, value in flat(config).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def options_of(config: type, *others: type) -> Callable[[Command], Command]:
+    """A decorator that gives a click command one option per field of the configs, in their order, each once.
+
+    What must be given is what `config` needs; the fields of `others` are optional.
+    """
 
     def decorate(command: Command) -> Command:
-        hints = get_type_hints(config)
-        for entry in reversed(fields(config)):
-            command = _click_option(entry, hints[entry.name])(command)
+        found = {name: one for other in others for name, one in options(other).items()}
+        for one in reversed({**options(config), **found}.values()):
+            needed = one.default is MISSING and one.name in options(config)
+            command = _click_option(one, required=needed)(command)
         return command
 
     return decorate
 
 
-def _click_option(entry: Field[Any], hint: Any) -> Callable[[Command], Command]:
+def _click_option(one: Option, *, required: bool) -> Callable[[Command], Command]:
     import click
 
-    meta = entry.metadata
-    text = str(hint)
-    default = None if entry.default is MISSING else entry.default
-    settings: dict[str, Any] = {"help": meta["help"], "default": default, "required": entry.default is MISSING}
-    flag = meta["flag"]
-    if hint is bool:
+    meta = one.entry.metadata
+    text = str(one.type)
+    default = None if one.default is MISSING else one.default
+    settings: dict[str, Any] = {"help": meta["help"], "default": default, "required": required}
+    flag = one.flag
+    if one.type is bool:
         if default:
             flag = f"{flag}/--no-{flag.removeprefix('--')}"
         settings["is_flag"] = True
@@ -74,7 +226,7 @@ def _click_option(entry: Field[Any], hint: Any) -> Callable[[Command], Command]:
         settings["type"] = float
     settings["multiple"] = meta["multiple"]
     settings["show_default"] = default is not None and default != () and default is not False
-    return click.option(flag, entry.name, **settings)
+    return click.option(flag, one.name, **settings)
 
 
 def _pair(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, float] | None:

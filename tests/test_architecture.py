@@ -24,18 +24,10 @@ ROOMS = {
     "extract": ("errors", "video", "weights", "inputs", "backbones", "config", "run", "doctor"),
     "heads": (
         *("errors", "events", "reports", "augmentation", "losses", "models", "config", "examples"),
-        *("training", "judging", "runs", "probes", "sweeps", "recipes"),
+        *("training", "judging", "runs", "probes", "sweeps", "recipes", "request"),
     ),
     "manifests": (
-        "lazy",
-        "plugins",
-        "registry",
-        "manifest",
-        "validation",
-        "finding",
-        "reading",
-        "datasets",
-        "rendered",
+        *("lazy", "plugins", "registry", "manifest", "validation", "finding", "reading", "datasets", "rendered"),
     ),
     "store": (
         *("errors", "agreement", "cores", "options", "processes", "files", "indexing", "spec", "layout", "shards"),

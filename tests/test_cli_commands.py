@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from reelbank.heads.config import TrainConfig
 from reelbank.heads.probes.probe import ProbeConfig
 from reelbank.heads.recipes import RECIPES, announcement
 from reelbank.manifests.datasets import READERS
+from reelbank.store.options import options as options_of_config
 
 RUN = "runs/flow-dis-mlp-jsd-1"
 HEAVY = ("av", "cv2", "matplotlib", "sklearn", "timm", "torch", "torchvision", "zarr")
@@ -439,6 +439,6 @@ def test_help_of_every_command_loads_nothing_heavy() -> None:
     ("command", "config"), [("featurize", FeaturizeConfig), ("probe", ProbeConfig), ("train-head", TrainConfig)]
 )
 def test_every_field_of_a_config_is_an_option_with_help(command: str, config: type) -> None:
-    options = {option.name: option for option in cli.main.commands[command].params}
-    for entry in fields(config):
-        assert getattr(options[entry.name], "help", ""), f"{command} {entry.metadata['flag']} has no help"
+    given = {option.name: option for option in cli.main.commands[command].params}
+    for name, one in options_of_config(config).items():
+        assert getattr(given[name], "help", ""), f"{command} {one.flag} has no help"

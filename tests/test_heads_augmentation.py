@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from reelbank.heads import TrainConfig, TrainingError, predict, train_head
+from reelbank.heads import OptimizerConfig, TrainConfig, TrainingError, predict, train_head
 from reelbank.heads.augmentation import METHODS, Augmentation, parse
 from reelbank.heads.examples.copies import copies_of, draw_weights
 from reelbank.heads.examples.prepared import Prepared, prepare
@@ -49,7 +49,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _prepared(store: Path, **options: Any) -> Prepared:
-    return prepare(TrainConfig(store=(store,), bins=20, **options))
+    return prepare(TrainConfig.of(store=(store,), bins=20, **options))
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
@@ -111,7 +111,7 @@ def test_augmentations_that_there_are_not_are_refused(texts: tuple[str, ...], me
     with pytest.raises(TrainingError, match=message):
         parse(texts)
     with pytest.raises(TrainingError, match=message):
-        TrainConfig(store=(Path("a"),), augment=texts)
+        TrainConfig.of(store=(Path("a"),), augment=texts)
 
 
 def test_four_methods_make_five_times_the_rows_and_only_of_training_clips(store: Path) -> None:
@@ -167,8 +167,8 @@ def test_asking_for_views_that_no_store_has_says_which_there_are(store: Path, tm
 
 def test_augmentation_before_a_mean_that_it_cannot_make_is_refused() -> None:
     with pytest.raises(TrainingError, match="needs --pool mean"):
-        TrainConfig(store=(Path("a"),), augment=("noise",), pool="mean+std")
-    TrainConfig(store=(Path("a"),), augment=("noise",), head="conv-aggregation", normalize="l2")
+        TrainConfig.of(store=(Path("a"),), augment=("noise",), pool="mean+std")
+    TrainConfig.of(store=(Path("a"),), augment=("noise",), head="conv-aggregation", normalize="l2")
 
 
 @pytest.mark.parametrize(("head", "normalize"), [("conv-aggregation", "zscore"), ("mlp", "zscore"), ("mlp", "l2")])
@@ -177,10 +177,10 @@ def test_training_with_copies_is_the_same_twice_and_predicts_as_the_run_did(
 ) -> None:
     options = {"head": head, "normalize": normalize, "augment": ALL, "train_views": "all", "epochs": 2, "bins": 20}
     options |= {"report": False, "batch": 8, "estimate": "expectation"}
-    runs = [train_head(TrainConfig(store=(store,), run=tmp_path / str(i), **options)).directory for i in range(2)]
+    runs = [train_head(TrainConfig.of(store=(store,), run=tmp_path / str(i), **options)).directory for i in range(2)]
     left, right = (load_file(run / "best.safetensors") for run in runs)
     assert all(torch.equal(left[key], right[key]) for key in left)
-    plain = train_head(TrainConfig(store=(store,), run=tmp_path / "plain", **{**options, "augment": ()})).directory
+    plain = train_head(TrainConfig.of(store=(store,), run=tmp_path / "plain", **{**options, "augment": ()})).directory
     assert any(not torch.equal(left[key], load_file(plain / "best.safetensors")[key]) for key in left)
     predicted = predict(runs[0], store)
     assert predicted.predicted_target is not None
@@ -207,7 +207,7 @@ def test_balance_is_used_in_training(store: Path) -> None:
     job = make_job(prepared, prepared.partitions[0])
     assert job.draw_weights is not None
     assert len(job.draw_weights) == len(job.train)
-    assert copies_of(prepared.config, prepared.table) is None
+    assert copies_of(prepared.config.features, prepared.table, 0) is None
 
 
 def test_fewer_training_clips_keep_every_class() -> None:
@@ -240,7 +240,7 @@ def test_estimates_are_mean_and_median() -> None:
 @pytest.mark.parametrize("betas", [(0.85, 0.995), (0.9, 0.999), (0.98, 0.9995)])
 @pytest.mark.parametrize("eps", [1e-8, 1e-2])
 def test_radam_by_the_kernel_of_adam_is_torchs(betas: tuple[float, float], eps: float) -> None:
-    config = TrainConfig(store=(Path("a"),), optimizer="radam", lr=1e-2, weight_decay=1e-3, betas=betas, eps=eps)
+    config = OptimizerConfig(name="radam", lr=1e-2, weight_decay=1e-3, betas=betas, eps=eps)
     ours, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 1000)) for _ in range(2))
     options = {"lr": config.lr, "betas": config.betas, "eps": config.eps, "weight_decay": config.weight_decay}
     optimizers = optimization.make_optimizer(ours, config), torch.optim.RAdam([theirs], foreach=False, **options)
@@ -258,7 +258,7 @@ def test_radam_by_the_kernel_of_adam_is_torchs(betas: tuple[float, float], eps: 
 def test_step20_reaches_the_published_rate() -> None:
     values = torch.nn.Parameter(torch.zeros(1))
     values.grad = torch.zeros(1)
-    config = TrainConfig(store=(Path("a"),), lr=1e-4, schedule="step", step_epochs=20, factor=0.5)
+    config = OptimizerConfig(lr=1e-4, schedule="step", step_epochs=20, factor=0.5)
     optimizer = optimization.make_optimizer(values, config)
     schedule = optimization.make_schedule(optimizer, config)
     for _ in range(199):
@@ -269,7 +269,7 @@ def test_step20_reaches_the_published_rate() -> None:
 
 def test_additive_head_takes_its_knots_from_training_clips_and_stays_bounded(store: Path, tmp_path: Path) -> None:
     options = {"head": "additive", "epochs": 2, "bins": 20, "report": False}
-    run = train_head(TrainConfig(store=(store,), run=tmp_path / "run", **options)).directory
+    run = train_head(TrainConfig.of(store=(store,), run=tmp_path / "run", **options)).directory
     knots = load_file(run / "best.safetensors")["head.knots"]
     prepared = _prepared(store, head="additive")
     job = make_job(prepared, prepared.partitions[0])

@@ -12,6 +12,7 @@ from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.models import HEADS, HeadShape, build_head
 from reelbank.heads.models.conv_aggregation import ConvAggregator, StepConv
+from reelbank.store.options import options
 from reelbank.testing import heads as suite
 
 OPTIONS = {
@@ -45,7 +46,7 @@ def test_every_head_keeps_to(check: str, case: int) -> None:
 def test_options_of_every_head_are_fields_of_the_configuration(name: str) -> None:
     """Those of reelbank's own heads: a plug-in's are given by --head-option."""
     for option, default in HEADS[name].options.items():
-        assert TrainConfig.__dataclass_fields__[option].default == default
+        assert options(TrainConfig)[option].default == default
 
 
 def _plain_aggregator(ours: ConvAggregator) -> nn.Sequential:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from reelbank.heads import TrainConfig, TrainingError, train_head
+from reelbank.heads import OptimizerConfig, TrainConfig, TrainingError, train_head
 from reelbank.heads.examples.prepared import prepare
 from reelbank.heads.recipes import RECIPES
-from reelbank.heads.runs import run
+from reelbank.heads.runs import results
 from reelbank.heads.training import optimization
 from reelbank.heads.training.job import make_job
 from reelbank.heads.training.trainer import Progression, total_loss
@@ -115,7 +115,7 @@ def test_every_published_figure_of_a_run_is_in_a_recipe() -> None:
 def _schedule(**options: Any) -> tuple[Any, Any]:
     values = torch.nn.Parameter(torch.zeros(1))
     values.grad = torch.zeros(1)
-    optimizer = optimization.make_optimizer(values, config := TrainConfig(store=(Path("a"),), lr=1e-4, **options))
+    optimizer = optimization.make_optimizer(values, config := OptimizerConfig(lr=1e-4, **options))
     optimizer.step()
     return optimizer, optimization.make_schedule(optimizer, config)
 
@@ -138,7 +138,7 @@ def test_plateau_reduces_after_its_patience_without_a_lower_loss(factor: float, 
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_early_stop_keeps_the_weights_that_were_asked_for(keep: str, store: Path, tmp_path: Path) -> None:
     options = {**FREE, "keep": keep, "early_stop_epochs": 3, "lr": 0.02, "epochs": 60}
-    made = train_head(TrainConfig(store=(store,), run=tmp_path / "run", **options))
+    made = train_head(TrainConfig.of(store=(store,), run=tmp_path / "run", **options))
     training = made.results["training"]
     assert training["stopped_early"]
     assert training["epochs_run"] == training["best_epoch"] + 3
@@ -152,7 +152,7 @@ def test_early_stop_keeps_the_weights_that_were_asked_for(keep: str, store: Path
 
 @pytest.mark.parametrize(("last", "overfit"), [(1.0, False), (1.049, False), (1.051, True)])
 def test_a_run_overfits_from_five_percent_above_its_lowest_loss(last: float, overfit: bool) -> None:
-    assert run._training_entry(Progression(best_loss=1.0, last_loss=last))["overfit"] == overfit
+    assert results._training_entry(Progression(best_loss=1.0, last_loss=last))["overfit"] == overfit
 
 
 def test_balanced_class_weights_reach_the_action_loss_and_it_alone(store: Path) -> None:
@@ -160,14 +160,14 @@ def test_balanced_class_weights_reach_the_action_loss_and_it_alone(store: Path) 
     for weights in ("balanced", "none"):
         for target in ("kcal", "none"):
             options = {**FREE, "class_weights": weights, "target": target}
-            prepared = prepare(TrainConfig(store=(store,), **options))
+            prepared = prepare(TrainConfig.of(store=(store,), **options))
             job = make_job(prepared, prepared.partitions[0])
             rows = torch.from_numpy(job.train)
             generator = torch.Generator().manual_seed(0)
             logits = {
                 name: torch.randn(len(rows), size, generator=generator) for name, size in prepared.shape.outputs.items()
             }
-            losses[weights, target] = total_loss(prepared.config, job.labels, logits, rows, complete=True)
+            losses[weights, target] = total_loss(prepared.config.objective, job.labels, logits, rows, complete=True)
             if weights == "balanced":
                 assert job.labels.class_weights is not None
                 assert job.labels.class_weights.tolist() == pytest.approx([16 / (2 * 12), 16 / (2 * 4)])
@@ -183,10 +183,10 @@ def test_balanced_class_weights_reach_the_action_loss_and_it_alone(store: Path) 
 
 @pytest.mark.parametrize("kind", ["l2", "none", "zscore"])
 def test_normalisation_is_what_its_name_says(kind: str, store: Path) -> None:
-    prepared = prepare(TrainConfig(store=(store,), normalize=kind, **FREE))
+    prepared = prepare(TrainConfig.of(store=(store,), normalize=kind, **FREE))
     job = make_job(prepared, prepared.partitions[0])
     raw = torch.from_numpy(prepared.features.means["cls"]).float()
-    every = prepare(TrainConfig(store=(store,), head="attentive", **FREE)).features.arrays["cls"].double()
+    every = prepare(TrainConfig.of(store=(store,), head="attentive", **FREE)).features.arrays["cls"].double()
     steps = every[job.train]
     expected = {
         "l2": (every / every.norm(dim=2, keepdim=True)).mean(dim=1),  # per row (SYSTEMS.md 1.3), not of the mean
@@ -218,7 +218,7 @@ def _set(split: str, number: int | None = None, **values: Any) -> Change:
 def test_parts_that_cannot_be_used_are_refused(change: Change, message: str, tmp_path: Path) -> None:
     path = _write(tmp_path / "bad.zarr", change)
     with pytest.raises(TrainingError, match=message):
-        train_head(TrainConfig(store=(path,), run=tmp_path / "run", **FREE))
+        train_head(TrainConfig.of(store=(path,), run=tmp_path / "run", **FREE))
     assert not (tmp_path / "run").exists()
 
 
@@ -233,5 +233,5 @@ def test_parts_that_cannot_be_used_are_refused(change: Change, message: str, tmp
 )
 def test_single_clips_that_cannot_be_judged_are_said(change: Change, note: str, tmp_path: Path) -> None:
     path = _write(tmp_path / "odd.zarr", change)
-    made = train_head(TrainConfig(store=(path,), run=tmp_path / "run", epochs=1, **FREE))
+    made = train_head(TrainConfig.of(store=(path,), run=tmp_path / "run", epochs=1, **FREE))
     assert any(note in one for one in made.results["notes"])

@@ -7,14 +7,13 @@ import re
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from reelbank.heads import TrainConfig, TrainingError, run_recipe
+from reelbank.heads import RecipeConfig, TrainConfig, TrainingError, run_recipe
 from reelbank.heads.events import Event
 from reelbank.heads.judging import intervals
 from reelbank.heads.models import HeadShape, build_head
@@ -26,6 +25,7 @@ from reelbank.heads.recipes.recipe import Published
 from reelbank.heads.recipes.tables import latex_table, latex_text, markdown_table, table_of
 from reelbank.heads.reports import html
 from reelbank.heads.runs import watching
+from reelbank.store.options import options as options_of_config
 from reelbank.store.testing import write_store
 
 Change = Callable[[list[dict[str, Any]]], None]
@@ -76,7 +76,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _run(store: Path, run: Path, name: str, **options: Any) -> Any:
     given = {"bins": 30, "workers": 1, "quick": True, **options}
-    return run_recipe(TrainConfig(store=(store,), recipe=f"calories/{name}", run=run, **given))
+    return run_recipe(RecipeConfig.of(store=(store,), recipe=f"calories/{name}", run=run, **given))
 
 
 def test_the_recipes_of_the_publication_are_all_there() -> None:
@@ -95,19 +95,19 @@ def test_the_recipes_of_the_publication_are_all_there() -> None:
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_row_is_a_training_that_can_be_asked_for(name: str) -> None:
-    recipe, known = RECIPES[name], {item.name for item in fields(TrainConfig)}
-    config = TrainConfig(store=(Path("a"),))
+    recipe, known = RECIPES[name], set(options_of_config(TrainConfig))
+    config = TrainConfig.of(store=(Path("a"),))
     assert recipe.fields <= known
     names = [row.name for row in recipe.rows]
     assert len(set(names)) == len(names)
     for row in recipe.rows:
         assert re.fullmatch(r"[A-Za-z0-9._-]+", row.name)
         assert row.published == Published() or row.cells
-        replace(config, **{**recipe.options, **row.options})
+        config.but(**{**recipe.options, **row.options})
     for step in recipe.steps:
         assert len(step.published) == len(step.values)
         for value in step.values:
-            replace(config, **{**recipe.options, step.field: value})
+            config.but(**{**recipe.options, step.field: value})
 
 
 def test_published_rows_are_those_of_the_publication() -> None:
@@ -239,16 +239,16 @@ def test_an_interrupt_says_how_to_go_on(store: Path, tmp_path: Path, monkeypatch
         if event.stage == "recipe":
             raise KeyboardInterrupt
 
-    config = TrainConfig(store=(store,), recipe="calories/table-3.1", run=run, bins=30, workers=1, quick=True)
+    config = RecipeConfig.of(store=(store,), recipe="calories/table-3.1", run=run, bins=30, workers=1, quick=True)
     with pytest.raises(KeyboardInterrupt) as stopped:
         run_recipe(config, stop)
     assert stopped.value.__notes__[-1] == f"--run '{run}' --resume"
-    assert run_recipe(replace(config, resume=True)).results["rows"]
+    assert run_recipe(config.but(resume=True)).results["rows"]
 
 
 def test_runs_under_way_are_told_of_while_they_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "WATCH_SECONDS", 0.005)
-    config = TrainConfig(store=(Path("s"),), run=tmp_path / "kld-700" / "seed=0", epochs=700)
+    config = TrainConfig.of(store=(Path("s"),), run=tmp_path / "kld-700" / "seed=0", epochs=700)
     heard = threading.Event()
     said: list[str] = []
 
@@ -258,19 +258,18 @@ def test_runs_under_way_are_told_of_while_they_last(tmp_path: Path, monkeypatch:
             heard.set()
 
     with watching.watched([config], (), tell):
-        assert config.run is not None
-        config.run.mkdir(parents=True)
-        (config.run / "metrics.jsonl").write_text("{}\n" * 120)
+        config.run.given_directory.mkdir(parents=True)
+        (config.run.given_directory / "metrics.jsonl").write_text("{}\n" * 120)
         assert heard.wait(timeout=30)
     assert said[-1] == "kld-700/seed=0: epoch 120 of 700"
 
 
 def test_only_runs_under_way_are_named(tmp_path: Path) -> None:
-    configs = [TrainConfig(store=(Path("s"),), run=tmp_path / name / "seed=0", epochs=7, folds=2) for name in "abcdef"]
+    shared = TrainConfig.of(store=(Path("s"),), epochs=7, folds=2)
+    configs = [shared.but(run=tmp_path / name / "seed=0") for name in "abcdef"]
     for config in configs[:-1]:
-        assert config.run is not None
-        config.run.mkdir(parents=True)
-        (config.run / "metrics.jsonl").write_text("{}\n" * 3)
+        config.run.given_directory.mkdir(parents=True)
+        (config.run.given_directory / "metrics.jsonl").write_text("{}\n" * 3)
     assert watching.epochs_text(configs[:1]) == "a/seed=0: epoch 3 of 14"
     (tmp_path / "a" / "seed=0" / "results.json").write_text("{}")
     shown = ", ".join(f"{name}/seed=0: epoch 3 of 14" for name in "bcd")
@@ -396,7 +395,7 @@ def test_a_proposed_row_that_failed_is_not_called_proposed(
     real = recipe_run.prepare
 
     def prepare(config: TrainConfig, *others: Any) -> Any:
-        if config.head == "additive":
+        if config.head.name == "additive":
             raise TrainingError("no additive head today")
         return real(config, *others)
 
@@ -455,13 +454,9 @@ def test_values_are_written_as_published(value: Any, text: str) -> None:
 
 def test_options_that_a_recipe_decides_are_refused(store: Path) -> None:
     with pytest.raises(TrainingError, match="decides --lr itself"):
-        run_recipe(TrainConfig(store=(store,), recipe="calories/table-3.1", lr=0.1))
+        run_recipe(RecipeConfig.of(store=(store,), recipe="calories/table-3.1", lr=0.1))
     with pytest.raises(TrainingError, match="no such recipe; there are calories/beyond"):
-        run_recipe(TrainConfig(store=(store,), recipe="calories/table-9"))
-    with pytest.raises(TrainingError, match="belongs to --recipe"):
-        TrainConfig(store=(store,), quick=True)
-    with pytest.raises(TrainingError, match="leave --sweep out"):
-        TrainConfig(store=(store,), recipe="calories/table-3.1", sweep=("seed=1",))
+        run_recipe(RecipeConfig.of(store=(store,), recipe="calories/table-9"))
 
 
 COUNTS = [
@@ -502,8 +497,8 @@ def test_one_block_has_as_many_parameters_as_published(width: int, count: int) -
 @pytest.mark.usefixtures("short")
 def test_rows_read_the_stores_that_they_ask_for(tmp_path: Path) -> None:
     stores = tuple(_write(tmp_path / f"{name}.zarr", views=False, backbone=name) for name in ("still", "motion"))
-    config = TrainConfig(store=stores, recipe="calories/beyond", run=tmp_path / "run", quick=True, bins=30, workers=1)
-    data = run_recipe(config).results
+    options = {"recipe": "calories/beyond", "quick": True, "bins": 30, "workers": 1}
+    data = run_recipe(RecipeConfig.of(store=stores, run=tmp_path / "run", **options)).results
     for row in data["rows"]:
         read = json.loads((tmp_path / "run" / row["runs"][0] / "config.json").read_text())["config"]["store"]
         expected = {"all": stores, "first": stores[:1], "last": stores[1:]}[row["cells"]["stores"]]

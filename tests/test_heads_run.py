@@ -15,7 +15,7 @@ import torch
 import zarr
 from safetensors.torch import load_file
 
-from reelbank.heads import TrainConfig, TrainingError, predict, train_head
+from reelbank.heads import RecipeConfig, SweepConfig, TrainConfig, TrainingError, predict, train_head
 from reelbank.heads.config import OPTIMIZER_NAMES, SCHEDULE_NAMES
 from reelbank.heads.events import Event
 from reelbank.heads.examples.clips import load_features, load_table, open_sources
@@ -23,6 +23,7 @@ from reelbank.heads.models import HEADS
 from reelbank.heads.runs.checkpoints import Predictor, read_tensors, write_tensors
 from reelbank.heads.training.optimization import OPTIMIZERS, SCHEDULES
 from reelbank.store import SpecMismatch, Store
+from reelbank.store.options import options as options_of_config
 from reelbank.store.testing import write_store
 
 WIDTH = 12
@@ -72,7 +73,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def _train(store: Path, run: Path, **options: Any) -> Any:
-    return train_head(TrainConfig(store=(store,), run=run, **{**FREE, **options}))
+    return train_head(TrainConfig.of(store=(store,), run=run, **{**FREE, **options}))
 
 
 def _epochs(run: Path) -> list[dict[str, Any]]:
@@ -120,7 +121,7 @@ def test_unknown_split_has_target_metrics_only(stores: dict[str, Path], tmp_path
 
 def test_run_directory_holds_the_documented_files(stores: dict[str, Path], tmp_path: Path) -> None:
     events: list[Event] = []
-    config = TrainConfig(store=(stores["clear"],), run=tmp_path / "run", **FREE)
+    config = TrainConfig.of(store=(stores["clear"],), run=tmp_path / "run", **FREE)
     result = train_head(config, progress=events.append)
     names = {path.name for path in result.directory.iterdir()}
     assert names == {
@@ -182,7 +183,7 @@ def test_resumed_run_equals_an_uninterrupted_one(
         resume = {"resume": stop_at > 3}
         with pytest.raises(_Stop):
             train_head(
-                TrainConfig(store=(stores["clear"],), run=tmp_path / "cut", **{**FREE, **options, **resume}),
+                TrainConfig.of(store=(stores["clear"],), run=tmp_path / "cut", **{**FREE, **options, **resume}),
                 progress=stop,
             )
     resumed = _train(stores["clear"], tmp_path / "cut", resume=True, **options)
@@ -223,7 +224,7 @@ def test_runs_without_a_name_are_numbered(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names = [
-        train_head(TrainConfig(store=(stores["clear"],), loss="jsd", **{**FREE, "epochs": 1})).directory
+        train_head(TrainConfig.of(store=(stores["clear"],), loss="jsd", **{**FREE, "epochs": 1})).directory
         for _ in range(2)
     ]
     assert names == [Path("runs/clear-mlp-jsd-1"), Path("runs/clear-mlp-jsd-2")]
@@ -331,7 +332,7 @@ def test_two_stores_are_joined_by_clip(stores: dict[str, Path], tmp_path: Path) 
     _write(both, num=150, signal=3.0, seed=5)
     config = {"report": False, "epochs": 1, "tap": ("cls",)}
     with pytest.raises(TrainingError, match="'toy/cls' comes from more than one store"):
-        train_head(TrainConfig(store=(stores["clear"], both), run=tmp_path / "a", **config))
+        train_head(TrainConfig.of(store=(stores["clear"], both), run=tmp_path / "a", **config))
     random = np.random.default_rng(0)
     clips = [
         _clip(i, ("train", "train", "val", "test", "unknown")[(i // 6) % 5], f"class {i % 3}", None) for i in range(150)
@@ -340,9 +341,9 @@ def test_two_stores_are_joined_by_clip(stores: dict[str, Path], tmp_path: Path) 
     other = tmp_path / "flow.zarr"
     write_store(other, {"hof": [random.normal(size=(3, 4)).astype(np.float16) for _ in clips]}, clips, backbone="flow")
     with pytest.raises(TrainingError, match="30 clips have features in only one"):
-        train_head(TrainConfig(store=(stores["clear"], other), run=tmp_path / "b", report=False))
+        train_head(TrainConfig.of(store=(stores["clear"], other), run=tmp_path / "b", report=False))
     options: dict[str, Any] = {"join": "inner", "report": False, "epochs": 2, "bins": 20}
-    result = train_head(TrainConfig(store=(stores["clear"], other), run=tmp_path / "c", **options))
+    result = train_head(TrainConfig.of(store=(stores["clear"], other), run=tmp_path / "c", **options))
     assert result.results["counts"]["clips"] == 150
     assert result.results["counts"]["left_out"] == [{"reason": "not in every store (--join inner)", "count": 30}]
     assert len(predict(result.directory, (stores["clear"], other)).clip_ids) == 150
@@ -469,14 +470,13 @@ def test_bad_stores_are_errors(tmp_path: Path) -> None:
 )
 def test_configuration_refuses_what_cannot_be_trained(options: dict[str, Any], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
-        TrainConfig(**{"store": (Path("s.zarr"),), **options})
+        TrainConfig.of(**{"store": (Path("s.zarr"),), **options})
 
 
 def test_every_field_says_what_it_is_for() -> None:
-    for field in TrainConfig.__dataclass_fields__.values():
-        assert field.metadata["help"]
-        assert field.metadata["flag"].startswith("--")
-        assert set(field.metadata) == {"help", "flag", "choices", "multiple"}
+    for one in {**options_of_config(RecipeConfig), **options_of_config(SweepConfig)}.values():
+        assert one.entry.metadata["help"]
+        assert one.flag.startswith("--")
 
 
 def test_tables_hold_the_names_that_the_configuration_offers() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from reelbank.heads.config import OPTIMIZER_NAMES, TrainConfig
+from reelbank.heads.config import OPTIMIZER_NAMES, ObjectiveConfig, OptimizerConfig
 from reelbank.heads.losses import LOSSES
 from reelbank.heads.models import HEADS, HeadShape, build_head
 from reelbank.heads.training.direct import DirectPass, LayeredHead
@@ -48,7 +48,7 @@ def test_closed_gradient_of_the_loss_is_that_of_autograd(name: str, reduction: s
         values=torch.zeros(6),
         distributions=p,
     )
-    config = TrainConfig(store=("s",), loss=name, class_loss=name, reduction=reduction, label_smoothing=0.1)  # type: ignore[arg-type]
+    config = ObjectiveConfig(loss=name, class_loss=name, reduction=reduction, label_smoothing=0.1)
     logits = {
         output: torch.randn(4, size, generator=generator, dtype=torch.float64).mul(5).requires_grad_()
         for output, size in (("label", 3), ("target", 9))
@@ -98,7 +98,7 @@ def test_flat_parameters_are_those_of_the_head(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])
 def test_flat_adam_gives_the_bits_of_torchs_fused_adam(name: str) -> None:
-    config = TrainConfig(store=("s",), optimizer=name, weight_decay=0.1, lr=0.01)  # type: ignore[arg-type]
+    config = OptimizerConfig(name=name, weight_decay=0.1, lr=0.01)
     ours, theirs = torch.nn.Parameter(torch.linspace(-1, 1, 100)), torch.nn.Parameter(torch.linspace(-1, 1, 100))
     peer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]([theirs], lr=0.01, weight_decay=0.1, fused=True)
     optimizer = make_optimizer(ours, config)
@@ -114,7 +114,7 @@ def test_flat_adam_gives_the_bits_of_torchs_fused_adam(name: str) -> None:
 def test_stacked_update_is_that_of_each_member(name: str) -> None:
     """Each of three members with its own numbers, over enough steps for RAdam to rectify."""
     configs = [
-        TrainConfig(store=("s",), optimizer=name, lr=lr, weight_decay=decay, betas=betas, eps=eps, momentum=m, alpha=a)  # type: ignore[arg-type]
+        OptimizerConfig(name=name, lr=lr, weight_decay=decay, betas=betas, eps=eps, momentum=m, alpha=a)
         for lr, decay, betas, eps, m, a in (
             (1e-2, 0.0, (0.9, 0.999), 1e-8, 0.0, 0.99),
             (3e-3, 0.1, (0.8, 0.9), 1e-3, 0.9, 0.9),

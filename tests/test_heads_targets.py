@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from reelbank.heads.examples.targets import (
 from reelbank.heads.judging.metrics import TargetScores, nll_per_clip, spc_bins_per_clip
 from reelbank.heads.losses import LOSSES, loss_function
 from reelbank.heads.training.reduction import reduce
+from reelbank.store.options import options
 from reelbank.testing import losses as suite
 
 KCAL = Bins(target="kcal", num_bins=1000, low=0.0, high=1000.0, sigma_bins=5.0)
@@ -124,7 +124,7 @@ def test_label_smoothing_equals_torch() -> None:
 
 
 def test_configuration_offers_the_losses_of_the_table() -> None:
-    offered = {field.name: field.metadata["choices"] for field in fields(TrainConfig)}
+    offered = {name: one.choices for name, one in options(TrainConfig).items()}
     assert offered["loss"] == tuple(sorted(LOSSES))
     assert offered["class_loss"] == ("auto", *sorted(LOSSES))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from reelbank.heads import TrainConfig, TrainingError, predict, sweep, train_head
+from reelbank.heads import SweepConfig, TrainConfig, TrainingError, predict, sweep, train_head
 from reelbank.heads.examples.clips import Features, load_features, load_table, open_sources
 from reelbank.heads.examples.normalization import fit_normalization
 from reelbank.heads.examples.resident import Resident
@@ -68,7 +68,7 @@ def test_what_is_no_rule_is_refused(text: str) -> None:
     with pytest.raises(StoreError, match="segments"):
         parse_segments(text)
     with pytest.raises(TrainingError, match="--segments"):
-        TrainConfig(store=(Path("s.zarr"),), segments=text)
+        TrainConfig.of(store=(Path("s.zarr"),), segments=text)
 
 
 # -- heads ---------------------------------------------------------------------------------------------------
@@ -163,10 +163,10 @@ def test_run_keeps_its_segments_and_predict_reads_through_them(
 ) -> None:
     run = tmp_path / "run"
     options: dict[str, Any] = {"epochs": 2, "report": False, "batch": 8, "folds": folds}
-    result = train_head(TrainConfig(store=(store.path,), run=run, head=head, segments=GUARD, **options))
+    result = train_head(TrainConfig.of(store=(store.path,), run=run, head=head, segments=GUARD, **options))
     assert json.loads((run / "config.json").read_text())["config"]["segments"] == GUARD
     predicted = predict(run, store.path)
-    plain = train_head(TrainConfig(store=(store.path,), run=tmp_path / "plain", head=head, **options))
+    plain = train_head(TrainConfig.of(store=(store.path,), run=tmp_path / "plain", head=head, **options))
     assert result.results["training"]["num_parameters"] == plain.results["training"]["num_parameters"]
     other = predict(tmp_path / "plain", store.path)
     assert not np.allclose(predicted.probabilities["label"], other.probabilities["label"], atol=1e-4)
@@ -185,7 +185,7 @@ def test_run_keeps_its_segments_and_predict_reads_through_them(
 @pytest.mark.parametrize("head", ["conv-aggregation", "mlp"])
 def test_segments_can_be_swept(store: Store, tmp_path: Path, executor: str, head: str) -> None:
     values = ("none", GUARD, STRIDE)
-    config = TrainConfig(
+    config = SweepConfig.of(
         store=(store.path,), run=tmp_path / "s", head=head, sweep=(f"segments={','.join(values)}",), epochs=2,
         report=False, executor=executor, workers=1, batch=8,
     )  # fmt: skip
@@ -198,7 +198,7 @@ def test_segments_can_be_swept(store: Store, tmp_path: Path, executor: str, head
         ]  # fmt: skip
         alone = tmp_path / f"alone-{len(losses)}"
         train_head(
-            TrainConfig(
+            TrainConfig.of(
                 store=(store.path,), run=alone, head=head, segments=value, epochs=2, report=False, batch=8, seed=0
             )
         )

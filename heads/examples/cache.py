@@ -19,14 +19,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reelbank.heads.config import TrainConfig
+from reelbank.heads.config import DataConfig, FeaturesConfig, TrainConfig
 from reelbank.heads.events import Progress
 from reelbank.heads.examples.clips import ClipTable, Features, load_features, load_table, open_sources
 from reelbank.heads.examples.copies import Copies, other_views, with_views
 from reelbank.heads.examples.normalization import Normalization
 from reelbank.heads.examples.resident import Resident, pooled_copies
 from reelbank.heads.examples.splits import Partition, effective_groups, make_partitions
-from reelbank.heads.models import head_row
 
 _PARTS = ("arrays", "means", "variances")
 
@@ -45,18 +44,18 @@ class FeatureCache:
         self._features: WeakValueDictionary[str, Features] = WeakValueDictionary()
         self._keys: WeakValueDictionary[str, Resident] = WeakValueDictionary()
 
-    def table(self, config: TrainConfig) -> ClipTable:
-        """The clips that `config` can use. Raises what `open_sources` and `load_table` raise."""
-        key = _table_key(config)
+    def table(self, data: DataConfig, features: FeaturesConfig) -> ClipTable:
+        """The clips that a training can use. Raises what `open_sources` and `load_table` raise."""
+        key = _table_key(data, features)
         if key not in self._tables:
-            sources = open_sources(config.store, config.tap)
-            self._tables[key] = load_table(sources, label_column=config.label, join=config.join, view=config.view)
+            sources = open_sources(data.store, features.tap)
+            self._tables[key] = load_table(sources, label_column=data.label, join=data.join, view=features.view)
         return self._tables[key]
 
     def parts(self, config: TrainConfig) -> tuple[NDArray[Any], tuple[Partition, ...]]:
         """(groups of the clips, the partitions) of `config`. Raises what `make_partitions` raises."""
-        table = self.table(config)
-        key = (*_table_key(config), config.folds, config.select_on, config.seed)
+        table = self.table(config.data, config.features)
+        key = (*_table_key(config.data, config.features), config.data.folds, config.data.select_on, config.seed)
         if key not in self._parts:
             groups = effective_groups(table.groups.tolist(), table.clip_ids.tolist())
             self._parts[key] = (
@@ -65,8 +64,8 @@ class FeatureCache:
                     splits=table.splits,
                     labels=table.labels,
                     groups=groups,
-                    folds=config.folds,
-                    select_on=config.select_on,
+                    folds=config.data.folds,
+                    select_on=config.data.select_on,
                     seed=config.seed,
                 ),
             )
@@ -74,11 +73,10 @@ class FeatureCache:
 
     def features(self, table: ClipTable, config: TrainConfig, progress: Progress | None = None) -> Features:
         """The features of `table` as the head of `config` reads them. Raises what `load_features` raises."""
-        steps = head_row(config.head).needs_steps
-        unit_steps = config.normalize == "l2" and not steps
+        steps, read = config.head.needs_steps, config.features
+        unit_steps = read.normalize == "l2" and not steps
         key = _digest(
-            *map(str, config.store), *config.tap, config.join, config.view, config.label, steps, config.pool,
-            config.segments, config.train_views, unit_steps,
+            *_table_key(config.data, read), steps, read.pool, read.segments, read.train_views, unit_steps
         )  # fmt: skip
         found = self._features.get(key)
         if found is None:
@@ -87,15 +85,15 @@ class FeatureCache:
                 base = load_features(
                     table,
                     needs_steps=steps,
-                    pool=config.pool,
-                    view=config.view,
-                    segments=config.segment_rule(),
+                    pool=read.pool,
+                    view=read.view,
+                    segments=read.segment_rule(),
                     unit_steps=unit_steps,
                     progress=progress,
                 )
-                if config.train_views == "one":
+                if read.train_views == "one":
                     return base
-                return with_views(base, table, config, other_views(config, table))
+                return with_views(base, table, read, other_views(read, table), needs_steps=steps)
 
             found = load() if self._folder is None else self._mapped_features(f"features-{key}", load)
             self._features[key] = found
@@ -125,17 +123,22 @@ class FeatureCache:
         return found
 
     def with_copies(
-        self, resident: Resident, copies: Copies, table: ClipTable, config: TrainConfig, train: NDArray[np.int64]
+        self,
+        resident: Resident,
+        copies: Copies,
+        table: ClipTable,
+        config: TrainConfig,
+        train: NDArray[np.int64],
     ) -> Resident:
         """`resident` with the augmented copies of the clips `train`: made at each read, or at once where pooled."""
         if not copies.augmentations:
             return resident
-        if head_row(config.head).needs_steps:
+        if config.head.needs_steps:
             return replace(resident, copies=copies)
 
         def make() -> dict[str, NDArray[Any]]:
             normalization = resident.normalization.to(torch.device("cpu"))
-            made = pooled_copies(copies, table, config, normalization, train)
+            made = pooled_copies(copies, table, config.features, normalization, train)
             return {key: torch.cat([array.cpu(), made[key]]).numpy() for key, array in resident.arrays.items()}
 
         if self._folder is None:
@@ -195,8 +198,8 @@ class FeatureCache:
         return {key: np.load(folder / f"{number}.npy", mmap_mode="c") for number, key in enumerate(keys)}
 
 
-def _table_key(config: TrainConfig) -> tuple[Any, ...]:
-    return config.store, config.tap, config.label, config.join, config.view
+def _table_key(data: DataConfig, features: FeaturesConfig) -> tuple[Any, ...]:
+    return data.store, features.tap, data.label, data.join, features.view
 
 
 def _digest(*parts: object) -> str:

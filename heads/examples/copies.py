@@ -16,10 +16,9 @@ from torch import Tensor
 
 from reelbank.heads import augmentation
 from reelbank.heads.augmentation import Augmentation
-from reelbank.heads.config import TrainConfig
+from reelbank.heads.config import FeaturesConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.clips import ClipTable, Features, load_features
-from reelbank.heads.models import head_row
 
 Stored = Callable[[Tensor], tuple[dict[str, Tensor], Tensor]]
 
@@ -84,7 +83,7 @@ class Copies:
         return f"{len(self.rows(train))} training rows: {len(train)} clips and their copies ({', '.join(kinds)})."
 
 
-def copies_of(config: TrainConfig, table: ClipTable) -> Copies | None:
+def copies_of(config: FeaturesConfig, table: ClipTable, seed: int) -> Copies | None:
     """The copies that `config` asks for; None for none.
 
     Raises:
@@ -95,11 +94,11 @@ def copies_of(config: TrainConfig, table: ClipTable) -> Copies | None:
     if not views and not made:
         return None
     return Copies(
-        num_clips=len(table), views=views, augmentations=made, clip_ids=table.clip_ids, seed=config.seed
+        num_clips=len(table), views=views, augmentations=made, clip_ids=table.clip_ids, seed=seed
     )  # fmt: skip
 
 
-def other_views(config: TrainConfig, table: ClipTable) -> tuple[StoredView, ...]:
+def other_views(config: FeaturesConfig, table: ClipTable) -> tuple[StoredView, ...]:
     """The views beside `config.view` that every store has of some clip. Raises TrainingError if there are none."""
     counts = np.min(
         [source.store.clips.num_views[rows] for source, rows in zip(table.sources, table.rows, strict=True)], axis=0
@@ -114,14 +113,16 @@ def other_views(config: TrainConfig, table: ClipTable) -> tuple[StoredView, ...]
     return tuple(found)
 
 
-def with_views(base: Features, table: ClipTable, config: TrainConfig, views: Sequence[StoredView]) -> Features:
+def with_views(
+    base: Features, table: ClipTable, config: FeaturesConfig, views: Sequence[StoredView], *, needs_steps: bool
+) -> Features:
     """`base` with the steps (or means) of other views behind it: arrays and mask have N (1 + views) rows."""
     arrays: dict[str, list[Tensor]] = {key: [array] for key, array in base.arrays.items()}
     for view in views:
         rows = np.flatnonzero(view.has)
         loaded = load_features(
             table.take(rows),
-            needs_steps=head_row(config.head).needs_steps,
+            needs_steps=needs_steps,
             pool=config.pool,
             view=view.number,
             segments=config.segment_rule(),

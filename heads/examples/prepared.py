@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from reelbank.heads.config import TrainConfig
+from reelbank.heads.config import DataConfig, ObjectiveConfig, TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.events import Progress
 from reelbank.heads.examples.cache import FeatureCache
@@ -63,11 +63,6 @@ class Prepared:
             outputs["target"] = self.bins.num_bins
         return HeadShape(taps=self.features.sizes, outputs=outputs, num_steps=self.features.mask.shape[1])
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The head's own options that the configuration gives."""
-        return self.config.head_options()
-
     def data_digest(self) -> str:
         """sha256 over what the clips are and how they are labelled: a resumed run must find the same."""
         digest = hashlib.sha256()
@@ -92,16 +87,18 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
         TrainingError: whatever in the stores does not fit the configuration; the message says what to change.
         StoreError: a path that is no store, or a column it does not hold.
     """
-    device = choose_device(config.device)
+    device = choose_device(config.run.device)
     cache = cache or FeatureCache()
-    table = cache.table(config)
+    table = cache.table(config.data, config.features)
     groups, partitions = cache.parts(config)
-    target = _target_name(config, table)
+    target = _target_name(config.data, table)
     if target is not None:
-        _require_targets(config, table, target, np.unique(np.concatenate([part.train for part in partitions])))
-    if config.train_clips:
+        _require_targets(
+            config.objective, table, target, np.unique(np.concatenate([part.train for part in partitions]))
+        )
+    if config.features.train_clips:
         partitions = tuple(
-            replace(part, train=thinned(part.train, table.labels, config.train_clips, config.seed))
+            replace(part, train=thinned(part.train, table.labels, config.features.train_clips, config.seed))
             for part in partitions
         )
     # With folds every known clip trains some fold: one vocabulary, so that the predictions can be pooled.
@@ -112,17 +109,17 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
         bins = make_bins(
             target,
             table.targets[target][trained],
-            num_bins=config.bins,
-            value_range=config.range,
-            sigma_bins=config.sigma,
-            labels=config.target_labels,
+            num_bins=config.objective.bins,
+            value_range=config.objective.range,
+            sigma_bins=config.objective.sigma,
+            labels=config.objective.target_labels,
         )
     notes += _untrained_classes(table, partitions)
-    labels = _vocabulary(config, table, trained, has_target=target is not None, notes=notes)
-    copies = copies_of(config, table)
+    labels = _vocabulary(config.data, table, trained, has_target=target is not None, notes=notes)
+    copies = copies_of(config.features, table, config.seed)
     features = cache.features(table, config, progress)
-    if config.train_clips:
-        notes.append(f"At most {config.train_clips} training clips were used (--train-clips).")
+    if config.features.train_clips:
+        notes.append(f"At most {config.features.train_clips} training clips were used (--train-clips).")
     if copies is not None:
         notes.append(copies.sentence(partitions[0].train))
     notes += _notes_about_clips(table)
@@ -158,7 +155,7 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _target_name(config: TrainConfig, table: ClipTable) -> str | None:
+def _target_name(config: DataConfig, table: ClipTable) -> str | None:
     if config.target == "none":
         return None
     if config.target is None:
@@ -172,7 +169,7 @@ def _target_name(config: TrainConfig, table: ClipTable) -> str | None:
     return config.target
 
 
-def _require_targets(config: TrainConfig, table: ClipTable, target: str, trained: np.ndarray) -> None:
+def _require_targets(config: ObjectiveConfig, table: ClipTable, target: str, trained: np.ndarray) -> None:
     """Before clips are drawn: `--quick` must not find another mistake than the whole run."""
     values = table.targets[target][trained]
     if absent := trained[~np.isfinite(values)].tolist():
@@ -196,7 +193,7 @@ def _some_ids(table: ClipTable, rows: list[int]) -> str:
 
 
 def _vocabulary(
-    config: TrainConfig, table: ClipTable, trained: np.ndarray, *, has_target: bool, notes: list[str]
+    config: DataConfig, table: ClipTable, trained: np.ndarray, *, has_target: bool, notes: list[str]
 ) -> tuple[str, ...] | None:
     if config.label == "none":
         if not has_target:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reelbank.heads.config import TrainConfig
+from reelbank.heads.config import FeaturesConfig
 from reelbank.heads.examples.clips import ClipTable, Features, load_features
 from reelbank.heads.examples.copies import Copies
 from reelbank.heads.examples.normalization import Normalization
@@ -93,7 +93,7 @@ class Resident:
 
 
 def pooled_copies(
-    copies: Copies, table: ClipTable, config: TrainConfig, normalization: Normalization, train: np.ndarray
+    copies: Copies, table: ClipTable, config: FeaturesConfig, normalization: Normalization, train: np.ndarray
 ) -> dict[str, Tensor]:
     """The augmented copies of the clips `train` as normalised means over time, {key: (N A, 1, D)}; others are 0."""
     made: dict[str, Tensor] = {}

@@ -83,7 +83,7 @@ def target_scores(prepared: Prepared, predictions: Predictions) -> tuple[TargetS
         bin_values=prepared.bins.values(),
         truth=values[known],
         labels=prepared.bins.distributions(values[known]),
-        estimate=prepared.config.estimate,
+        estimate=prepared.config.head.estimate,
     )
     return scores, predictions.rows[known]
 
@@ -99,7 +99,7 @@ def split_results(prepared: Prepared, predictions: Predictions, train: np.ndarra
     classes = class_scores(prepared, predictions)
     if classes is not None and prepared.labels is not None:
         scores, rows = classes
-        names = names_of("label", prepared.config.metric)
+        names = names_of("label", prepared.config.data.metric)
         metrics |= {name: _with_interval(prepared, name, scores, rows) for name in names}
         known = class_numbers(prepared.table.labels[train].tolist(), prepared.labels)
         size = len(prepared.labels)
@@ -108,7 +108,7 @@ def split_results(prepared: Prepared, predictions: Predictions, train: np.ndarra
     targets = target_scores(prepared, predictions)
     if targets is not None and prepared.bins is not None and prepared.target_values is not None:
         values, rows = targets
-        names = names_of("target", prepared.config.metric)
+        names = names_of("target", prepared.config.data.metric)
         metrics |= {name: _with_interval(prepared, name, values, rows) for name in names}
         seen = prepared.target_values[train]
         guesses |= {
@@ -150,7 +150,7 @@ def _with_interval(
 def require_metrics(prepared: Prepared) -> None:
     """Raises TrainingError for a metric of --metric that there is not, or that judges what is not trained."""
     trained = {"label": prepared.labels is not None, "target": prepared.bins is not None}
-    for name in prepared.config.metric:
+    for name in prepared.config.data.metric:
         output = METRICS.row(name).output
         if not trained[output]:
             raise TrainingError(f"--metric {name} judges the {output}, which this run does not train")
@@ -161,9 +161,9 @@ def plain_metrics(prepared: Prepared, predictions: Predictions) -> dict[str, flo
     values: dict[str, float | None] = {}
     classes, targets = class_scores(prepared, predictions), target_scores(prepared, predictions)
     if classes is not None:
-        values |= {name: number(evaluate(name, classes[0])) for name in names_of("label", prepared.config.metric)}
+        values |= {name: number(evaluate(name, classes[0])) for name in names_of("label", prepared.config.data.metric)}
     if targets is not None:
-        values |= {name: number(evaluate(name, targets[0])) for name in names_of("target", prepared.config.metric)}
+        values |= {name: number(evaluate(name, targets[0])) for name in names_of("target", prepared.config.data.metric)}
     return values
 
 
@@ -232,7 +232,7 @@ def unseen_label_notes(prepared: Prepared, predictions: Predictions) -> list[str
 def verdict(prepared: Prepared, splits: Mapping[str, Mapping[str, Any]], reported: str) -> str:
     """Plain sentences: does the head beat the trivial guess, on the reported split and on `unknown`?"""
     sentences = [random_weights_warning(prepared)]
-    if prepared.config.shuffle_labels:
+    if prepared.config.data.shuffle_labels:
         sentences.append("CONTROL: the training labels were shuffled; nothing above a baseline is to be expected.")
     for split in dict.fromkeys([reported, "unknown"]):
         for metric, baseline in HEADLINES.values():

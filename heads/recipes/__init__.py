@@ -7,7 +7,6 @@ A recipe is a list of rows; a row is what it overrides in TrainConfig, with the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
@@ -16,6 +15,7 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.recipes.beyond import RECIPES as BEYOND
 from reelbank.heads.recipes.calories import RECIPES as CALORIES
 from reelbank.heads.recipes.recipe import Published, Recipe, Row, Step
+from reelbank.store.options import options as options_of_config
 
 __all__ = [
     "RECIPES",
@@ -57,7 +57,7 @@ def listing_text() -> str:
 def refuse_decided(name: str, asked: Iterable[str]) -> None:
     """Raises TrainingError if one of the TrainConfig fields `asked` is decided by the recipe itself, naming flags."""
     decided = recipe(name).fields.intersection(asked)
-    flags = [item.metadata["flag"] for item in fields(TrainConfig) if item.name in decided]
+    flags = [one.flag for field, one in options_of_config(TrainConfig).items() if field in decided]
     if flags:
         raise TrainingError(
             f"--recipe {name} decides {', '.join(flags)} itself; leave it out, or train without --recipe"
@@ -96,7 +96,7 @@ def detail_text(name: str) -> str:
 
 
 def _epochs(options: Mapping[str, Any], chosen: Recipe) -> int:
-    return int({"epochs": TrainConfig.epochs, **chosen.options, **options}["epochs"])
+    return int({"epochs": options_of_config(TrainConfig)["epochs"].default, **chosen.options, **options}["epochs"])
 
 
 def _options_text(options: Mapping[str, Any]) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from reelbank.heads.config import TrainConfig
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.recipes import Recipe
+from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.recipes.rows import FORMAT_VERSION, SPLITS, Trained, absolute_interval, epochs_of, read_split
 from reelbank.heads.recipes.tables import COLUMNS, interval_text
 from reelbank.heads.runs.directory import read_json
@@ -19,7 +19,7 @@ from reelbank.heads.runs.directory import read_json
 OVERFIT_PENALTY = 1e6  # in target units: an overfit row is chosen only where every row overfits
 
 
-def selecting_value(config: TrainConfig, one: Trained) -> float:
+def selecting_value(config: RecipeConfig, one: Trained) -> float:
     """What chooses among rows, the lower the better, inf for a row that failed.
 
     The validation MAE at the epoch whose weights are kept; in the published protocol the MAE of the unknown test set.
@@ -31,7 +31,7 @@ def selecting_value(config: TrainConfig, one: Trained) -> float:
     for run in one.runs:
         results = read_json(run / "results.json")
         training = results["training"]
-        if config.select_on == "reported-set":
+        if config.train.data.select_on == "reported-set":
             value = results["splits"]["unknown"]["metrics"]["mae"]["value"]
         else:
             kept = read_json(run / "config.json")["config"]["keep"]
@@ -41,7 +41,7 @@ def selecting_value(config: TrainConfig, one: Trained) -> float:
     return float(np.mean(values))
 
 
-def summarize(config: TrainConfig, recipe: Recipe, trained: Sequence[Trained], prepared: Prepared) -> dict[str, Any]:
+def summarize(config: RecipeConfig, recipe: Recipe, trained: Sequence[Trained], prepared: Prepared) -> dict[str, Any]:
     """The content of recipe.json.
 
     format_version · recipe · title · text · features · quick · select_on · selection (sentence) · repeats · warning ·
@@ -63,7 +63,7 @@ def summarize(config: TrainConfig, recipe: Recipe, trained: Sequence[Trained], p
     assert prepared.target_values is not None
     constant = float(np.median(prepared.target_values[prepared.partitions[0].train]))
     intervals = {
-        part: absolute_interval(np.abs(clips.truth - constant), clips.groups, config.seed)
+        part: absolute_interval(np.abs(clips.truth - constant), clips.groups, config.train.seed)
         for part, clips in ((part, read_split(done[0].runs, split)) for part, split in SPLITS.items())
     }
     rows = [_row_entry(config, one, constant, intervals, is_best=one is best) for one in trained]
@@ -92,24 +92,24 @@ def raise_all_failed(recipe: Recipe, trained: Sequence[Trained]) -> None:
     raise TrainingError(f"no row of {recipe.name} could be trained; the first: {trained[0].error}")
 
 
-def about(config: TrainConfig, recipe: Recipe, *, warning: str) -> dict[str, Any]:
+def about(config: RecipeConfig, recipe: Recipe, *, warning: str) -> dict[str, Any]:
     """What recipe.json says of the recipe and how it was asked for."""
     return {
         "recipe": recipe.name,
         "title": recipe.title,
         "text": recipe.text,
         "features": recipe.features,
-        "stores": [path.name for path in config.store],
+        "stores": [path.name for path in config.train.data.store],
         "quick": config.quick,
-        "select_on": config.select_on,
+        "select_on": config.train.data.select_on,
         "selection": _selection(config),
-        "repeats": config.repeats,
+        "repeats": config.members.repeats,
         "warning": warning,
     }
 
 
-def _selection(config: TrainConfig) -> str:
-    if config.select_on == "reported-set":
+def _selection(config: RecipeConfig) -> str:
+    if config.train.data.select_on == "reported-set":
         return (
             "Published protocol (--select-on reported-set): schedules watch the known test set, the last weights are "
             "kept, and the row with the lowest error on the unknown test set is called best. The numbers are too good "
@@ -121,7 +121,7 @@ def _selection(config: TrainConfig) -> str:
 
 
 def _row_entry(
-    config: TrainConfig, one: Trained, constant: float, intervals: Mapping[str, Any], *, is_best: bool
+    config: RecipeConfig, one: Trained, constant: float, intervals: Mapping[str, Any], *, is_best: bool
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": one.row.name,
@@ -153,8 +153,8 @@ def _row_entry(
         }
     for part, split in SPLITS.items():
         clips = read_split(one.runs, split)
-        ours[f"mae_{part}"] |= absolute_interval(clips.errors, clips.groups, config.seed)
-        paired = absolute_interval(clips.errors - np.abs(clips.truth - constant), clips.groups, config.seed)
+        ours[f"mae_{part}"] |= absolute_interval(clips.errors, clips.groups, config.train.seed)
+        paired = absolute_interval(clips.errors - np.abs(clips.truth - constant), clips.groups, config.train.seed)
         against[part] = beside_constant(paired, ours[f"mae_{part}"], intervals[part])
     training = [results["training"] for results in finished]
     return {
@@ -177,7 +177,7 @@ def _mean_metric(finished: Sequence[Mapping[str, Any]], split: str, metric: str)
     return float(np.mean(values)) if values else None
 
 
-def against_tables(config: TrainConfig, done: Sequence[Trained], proposed: Trained) -> dict[str, Any] | None:
+def against_tables(config: RecipeConfig, done: Sequence[Trained], proposed: Trained) -> dict[str, Any] | None:
     """The proposed row against the published settings that do best on unknown activities; None without such rows.
 
     {name, value, low, high: MAE of the best of them; difference, difference_low, difference_high: ours minus theirs,
@@ -189,9 +189,9 @@ def against_tables(config: TrainConfig, done: Sequence[Trained], proposed: Train
     ours = read_split(proposed.runs, "unknown")
     theirs = {one.row.name: read_split(one.runs, "unknown") for one in tables}
     name = min(theirs, key=lambda key: theirs[key].errors.mean())
-    best = absolute_interval(theirs[name].errors, theirs[name].groups, config.seed)
-    paired = absolute_interval(ours.errors - theirs[name].errors, ours.groups, config.seed)
-    high = absolute_interval(ours.errors, ours.groups, config.seed)["high"]
+    best = absolute_interval(theirs[name].errors, theirs[name].groups, config.train.seed)
+    paired = absolute_interval(ours.errors - theirs[name].errors, ours.groups, config.train.seed)
+    high = absolute_interval(ours.errors, ours.groups, config.train.seed)["high"]
     if paired["low"] is None or high is None or best["low"] is None:
         return None
     renamed = {"difference": paired["value"], "difference_low": paired["low"], "difference_high": paired["high"]}
@@ -310,7 +310,7 @@ def _losses(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _notes(config: TrainConfig, recipe: Recipe, reference: Mapping[str, Any]) -> list[str]:
+def _notes(config: RecipeConfig, recipe: Recipe, reference: Mapping[str, Any]) -> list[str]:
     notes = list(recipe.notes)
     if config.quick:
         notes.insert(

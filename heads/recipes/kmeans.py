@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 import reelbank.store
-from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.prepared import Prepared
@@ -19,6 +18,7 @@ from reelbank.heads.probes.cluster_reading import read_target, target_readings
 from reelbank.heads.probes.kmeans import Clustering, kmeans
 from reelbank.heads.probes.rows import ProbeRows, load_rows
 from reelbank.heads.recipes import Recipe
+from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.recipes.judging import about, beside_constant, class_entries, sentences
 from reelbank.heads.recipes.rows import FORMAT_VERSION, SPLITS, absolute_interval
 
@@ -28,7 +28,7 @@ PUBLISHED_CLIPS = 2476
 
 
 def read_clusters(
-    config: TrainConfig, recipe: Recipe, prepared: Prepared, progress: Progress | None = None
+    config: RecipeConfig, recipe: Recipe, prepared: Prepared, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Clusters the training clips, puts each other clip into its nearest cluster and reads the target from that.
 
@@ -41,14 +41,15 @@ def read_clusters(
     """
     assert prepared.bins is not None
     assert prepared.target_values is not None
-    store = reelbank.store.open(config.store[0])
+    features, seed = config.train.features, config.train.seed
+    store = reelbank.store.open(config.train.data.store[0])
     rows = load_rows(
         store,
-        tap=config.tap[0] if config.tap else store.default_tap,
+        tap=features.tap[0] if features.tap else store.default_tap,
         level="clip",
-        view=config.view,
-        normalize=config.normalize,
-        label_column=config.label if config.label != "none" else "label",
+        view=features.view,
+        normalize=features.normalize,
+        label_column=config.train.data.label if config.train.data.label != "none" else "label",
         target_column=prepared.bins.target,
     )
     train = np.flatnonzero(rows.splits == "train")
@@ -57,7 +58,7 @@ def read_clusters(
     count = min(NUM_CLUSTERS, max(2, round(len(train) * NUM_CLUSTERS / PUBLISHED_CLIPS)))
     fitted = kmeans(rows.vectors[train], count, n_init=N_INIT, max_iter=MAX_ITER, seed=SEED)
     clusters = _assigned(rows, train, fitted)
-    read = read_target(rows, clusters, seed=config.seed)["parts"]
+    read = read_target(rows, clusters, seed=seed)["parts"]
     if progress is not None:
         progress(Event(stage="recipe", done=1, total=1, message=f"{count} clusters of {len(train)} clips"))
     constant = float(np.median(rows.target[train])) if rows.target is not None else 0.0
@@ -69,10 +70,10 @@ def read_clusters(
         found = target_readings(rows, clusters, _with_target(rows, "train"), own)[0]
         readings[part] = {"truth": truth, **found}
         against[part] = {
-            name: absolute_interval(np.abs(values - truth) - np.abs(truth - constant), rows.groups[own], config.seed)
+            name: absolute_interval(np.abs(values - truth) - np.abs(truth - constant), rows.groups[own], seed)
             for name, values in found.items()
         }
-        intervals[part] = absolute_interval(np.abs(truth - constant), rows.groups[own], config.seed)
+        intervals[part] = absolute_interval(np.abs(truth - constant), rows.groups[own], seed)
         guesses[part] = {**_guesses(read[split]["baselines"])}
         guesses[part]["label_marginal"] = baselines.label_marginal(prepared.bins, prepared_target(rows)[train], truth)
     entries = [
@@ -83,8 +84,9 @@ def read_clusters(
         *recipe.notes,
         f"{count} clusters of {len(train)} training clips"
         + ("" if count == NUM_CLUSTERS else f" (2.5 clips per cluster, as {NUM_CLUSTERS} of {PUBLISHED_CLIPS})")
-        + f"; k-means saw training clips only; normalisation {config.normalize}; random_state {SEED}, n_init {N_INIT}.",
-        *(["The means are those over the stored steps: --segments is not used."] if config.segment_rule() else []),
+        + f"; k-means saw training clips only; normalisation {features.normalize}; random_state {SEED}, "
+        + f"n_init {N_INIT}.",
+        *(["The means are those over the stored steps: --segments is not used."] if features.segment_rule() else []),
         *rows.notes,
     ]
     data = {

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.cache import FeatureCache
-from reelbank.heads.examples.prepared import Prepared, choose_device, prepare
+from reelbank.heads.examples.prepared import Prepared, prepare
 from reelbank.heads.recipes import Published, Recipe, Row, recipe, refuse_decided
+from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.recipes.judging import selecting_value, summarize
 from reelbank.heads.recipes.kmeans import read_clusters
 from reelbank.heads.recipes.report import write_recipe_page
@@ -33,7 +34,8 @@ from reelbank.heads.recipes.tables import latex_table, markdown_table, text_tabl
 from reelbank.heads.runs.directory import open_directory, read_json, refuse_other_config, write_json
 from reelbank.heads.runs.watching import resumable, watched
 from reelbank.heads.sweeps.grid import value_text
-from reelbank.heads.sweeps.sweep import EXECUTORS, shared_folder
+from reelbank.heads.sweeps.sweep import EXECUTORS, executor_name, shared_folder
+from reelbank.store.options import flat, options
 
 QUICK_SHARE = 0.05  # of the epochs
 QUICK_CLIPS = 64
@@ -64,10 +66,10 @@ class RecipeResult:
         return text_table(self.directory, self.results)
 
 
-def run_recipe(config: TrainConfig, progress: Progress | None = None) -> RecipeResult:
+def run_recipe(config: RecipeConfig, progress: Progress | None = None) -> RecipeResult:
     """Trains the rows of `config.recipe` and writes their report.
 
-    With `config.resume` finished rows are kept and the others go on from their checkpoints.
+    With `--resume` finished rows are kept and the others go on from their checkpoints.
 
     Args:
         config: stores, repeats, selection, device and workers; the recipe decides the fields of its rows.
@@ -78,15 +80,13 @@ def run_recipe(config: TrainConfig, progress: Progress | None = None) -> RecipeR
             known test part or unknown activities, and what `train_head` raises for every row. What the stores cannot
             give to some rows only stands in recipe.json as their error.
     """
-    assert config.recipe is not None
     chosen = recipe(config.recipe)
     _refuse_decided(config, chosen)
     begun = time.perf_counter()
     first = prepare(_alone(config, chosen.rows[0] if chosen.rows else _step_rows(chosen, {}, 0)[0], chosen), progress)
     require_two_tests(first, chosen.name)
-    if config.run is None:
-        config = replace(config, run=_free_run(config))
-    directory = open_directory(config)
+    stores = "+".join(path.stem for path in config.train.data.store)
+    directory = open_directory(config.train.run, f"{stores}-{config.recipe.replace('/', '-')}", config)
     write_json(
         directory / "config.json",
         {"format_version": FORMAT_VERSION, "kind": "recipe", "config": config.to_json()},
@@ -100,7 +100,7 @@ def run_recipe(config: TrainConfig, progress: Progress | None = None) -> RecipeR
         results = summarize(config, chosen, trained, first)
     results = {
         **results,
-        "map": vector_map(first, config.seed),
+        "map": vector_map(first, config.train.seed),
         "seconds": round(time.perf_counter() - begun, 1),
         "run": directory.name,
     }
@@ -119,17 +119,10 @@ def _write_report(directory: Path, *, markdown: bool, latex: bool) -> Path:
     return write_recipe_page(directory)
 
 
-def _free_run(config: TrainConfig) -> Path:
-    name = "+".join(path.stem for path in config.store) + "-" + str(config.recipe).replace("/", "-")
-    number = 1
-    while (Path("runs") / f"{name}-{number}").exists():
-        number += 1
-    return Path("runs") / f"{name}-{number}"
-
-
-def _refuse_decided(config: TrainConfig, chosen: Recipe) -> None:
+def _refuse_decided(config: RecipeConfig, chosen: Recipe) -> None:
     """An option that the recipe sets itself must not be asked for: one of the two would be ignored."""
-    asked = (item.name for item in fields(TrainConfig) if getattr(config, item.name) != item.default)
+    values = flat(config.train)
+    asked = (name for name, one in options(TrainConfig).items() if values[name] != one.default)
     refuse_decided(chosen.name, asked)
 
 
@@ -139,7 +132,7 @@ def require_two_tests(prepared: Prepared, name: str) -> None:
     `name` of the recipe.
     """
     if prepared.bins is None:
-        if prepared.config.target == "none":
+        if prepared.config.data.target == "none":
             raise TrainingError(f"--recipe {name} predicts a numeric target; leave out --target none")
         raise TrainingError(
             f"--recipe {name} needs a numeric target such as kcal; the store has none (--target-columns names them "
@@ -161,23 +154,19 @@ def require_two_tests(prepared: Prepared, name: str) -> None:
             )
 
 
-def _alone(config: TrainConfig, row: Row, chosen: Recipe) -> TrainConfig:
+def _alone(config: RecipeConfig, row: Row, chosen: Recipe) -> TrainConfig:
     """The training of one row with its first seed, without a run directory."""
-    options = {**chosen.options, **row.options}
-    if config.select_on == "reported-set":
-        options["keep"] = "last"  # the publication restores the last weights, not the best (SYSTEMS.md 1.9)
+    values = {**chosen.options, **row.options}
+    if config.train.data.select_on == "reported-set":
+        values["keep"] = "last"  # the publication restores the last weights, not the best (SYSTEMS.md 1.9)
     if config.quick:
-        options = quick_options(options, config)
-    store = {"all": config.store, "first": config.store[:1], "last": config.store[-1:]}[row.stores]
-    taps = config.tap
-    alone = replace(
-        config, recipe=None, quick=False, markdown=False, latex=False, report=False, overwrite=False, resume=False,
-        repeats=1, run=None, store=store, tap=(),
-    )  # fmt: skip
-    made = replace(alone, **options)
-    if taps:
-        made = replace(made, tap=_taps_of(store, taps))
-    return made
+        values = quick_options(values, config.train)
+    stores = config.train.data.store
+    store = {"all": stores, "first": stores[:1], "last": stores[-1:]}[row.stores]
+    taps = config.train.features.tap
+    own = {"report": False, "overwrite": False, "resume": False, "run": None, "store": store, "tap": ()}
+    made = config.train.but(**{**own, **values})
+    return made.but(tap=_taps_of(store, taps)) if taps else made
 
 
 def _taps_of(store: Sequence[Path], taps: Sequence[str]) -> tuple[str, ...]:
@@ -190,12 +179,12 @@ def _taps_of(store: Sequence[Path], taps: Sequence[str]) -> tuple[str, ...]:
 
 def quick_options(options: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
     """Options of the short form: a twentieth of the epochs, patience with them, at most 64 training clips."""
-    epochs = options.get("epochs", config.epochs)
+    epochs = options.get("epochs", config.optimizer.epochs)
     short = {**options, "epochs": max(QUICK_LEAST_EPOCHS, round(QUICK_SHARE * epochs))}
     for name in ("step_epochs", "patience_epochs", "early_stop_epochs"):
         if options.get(name):
             short[name] = max(1, round(QUICK_SHARE * options[name]))
-    short["train_clips"] = min(config.train_clips or QUICK_CLIPS, QUICK_CLIPS)
+    short["train_clips"] = min(config.features.train_clips or QUICK_CLIPS, QUICK_CLIPS)
     return short
 
 
@@ -234,7 +223,7 @@ def _cell(value: Any) -> str:
 class _Run:
     """A recipe under way; `done` {options as text: the row that has them}."""
 
-    config: TrainConfig
+    config: RecipeConfig
     recipe: Recipe
     directory: Path
     progress: Progress | None
@@ -274,7 +263,7 @@ class _Run:
                 fresh[key] = (row, self._members(row, alone))
         errors = self._train_members([config for _, members in fresh.values() for config in members], folder)
         for key, (row, members) in fresh.items():
-            runs = [config.run for config in members if config.run is not None]
+            runs = [config.run.given_directory for config in members]
             error = next((errors[run] for run in runs if errors.get(run)), "")
             self.done[key] = Trained(
                 row=row, runs=() if error else tuple(runs), error=error, not_run=not self.not_run.isdisjoint(runs)
@@ -286,47 +275,45 @@ class _Run:
         return made
 
     def _members(self, row: Row, alone: TrainConfig) -> list[TrainConfig]:
-        seeds = range(self.config.seed, self.config.seed + self.config.repeats)
-        return [replace(alone, seed=seed, run=self.directory / "rows" / row.name / f"seed={seed}") for seed in seeds]
+        folder = self.directory / "rows" / row.name
+        seeds = self.config.members.seeds(self.config.train.seed)
+        return [alone.but(seed=seed, run=folder / f"seed={seed}") for seed in seeds]
 
     def _train_members(self, members: Sequence[TrainConfig], folder: Path) -> dict[Path, str]:
         """{run: why it could not be trained, '' if it could}."""
-        name = self.config.executor
-        if name == "auto":
-            name = "stacked" if choose_device(self.config.device).type == "cuda" else "processes"
+        name = executor_name(self.config.members, self.config.train.run.device)
         outcome: dict[Path, str] = {}
         wanted = []
         for config in members:
-            assert config.run is not None
-            if (config.run / "results.json").exists():
-                refuse_other_config(config.run, config)
-                outcome[config.run] = ""
-                self._tell(config.run, "kept")
+            run = config.run.given_directory
+            if (run / "results.json").exists():
+                refuse_other_config(run, config)
+                outcome[run] = ""
+                self._tell(run, "kept")
             else:
-                wanted.append(replace(config, resume=(config.run / "config.json").exists()))
+                wanted.append(config.but(resume=(run / "config.json").exists()))
         # What the stores cannot give is said before anything is trained, and costs only the rows that ask for it.
         cache, able = FeatureCache(folder), []
         for config in wanted:
-            assert config.run is not None
+            run = config.run.given_directory
             try:
                 prepare(config, None, cache)
             except TrainingError as error:
-                outcome[config.run] = str(error)
-                self.not_run.add(config.run)
-                self._tell(config.run, f"not run: {error}")
+                outcome[run] = str(error)
+                self.not_run.add(run)
+                self._tell(run, f"not run: {error}")
             else:
                 able.append(config)
         if not able:
             return outcome
 
         def done(position: int, error: str | None) -> None:
-            run = able[position].run
-            assert run is not None
+            run = able[position].run.given_directory
             outcome[run] = error or ""
             self._tell(run, f"failed: {error}" if error else "trained")
 
         with watched(able, outcome, self._show):
-            EXECUTORS[name](able, folder, self.config.workers, done)
+            EXECUTORS[name](able, folder, self.config.members.workers, done)
         return outcome
 
     def _tell(self, run: Path, what: str) -> None:
@@ -335,7 +322,7 @@ class _Run:
 
     def _show(self, message: str) -> None:
         if self.progress is not None:
-            total = max(self.recipe.num_rows * self.config.repeats, self.finished)
+            total = max(self.recipe.num_rows * self.config.members.repeats, self.finished)
             self.progress(Event(stage="recipe", done=self.finished, total=total, message=message))
 
 
@@ -359,6 +346,6 @@ def vector_map(prepared: Prepared, seed: int) -> dict[str, Any]:
         "y": [round(float(value), 3) for value in made.coordinates[:, 1]],
         "labels": table.labels[rows].tolist(),
         "splits": table.splits[rows].tolist(),
-        "stores": [path.name for path in prepared.config.store],
+        "stores": [path.name for path in prepared.config.data.store],
         "note": f"perplexity {made.perplexity:.0f}, seed {MAP_SEED}, {len(rows)} of {len(table)} clips",
     }

@@ -16,7 +16,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.normalization import Normalization
 from reelbank.heads.examples.targets import Bins
@@ -54,8 +53,8 @@ class Predictor:
     Attributes:
         labels: class names in the order of the logits, None without a class output.
         bins: of the target output, None without one.
-        segments: rule of the segments that it reads (`TrainConfig.segments`).
-        estimate: the value that a distribution over the bins stands for (`TrainConfig.estimate`).
+        segments: rule of the segments that it reads (`FeaturesConfig.segments`).
+        estimate: the value that a distribution over the bins stands for (`HeadConfig.estimate`).
         unit_steps: whether it reads means of steps that were divided by their length (`Features.unit_steps`).
         sources: for each store of the training: {"spec": its FeatureSpec as JSON, "keys": {key: tap}}.
     """
@@ -180,8 +179,8 @@ def _plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if isinstance(value, int | float | list)}
 
 
-def load_progress(path: Path, trainer: Trainer, config: TrainConfig) -> None:
-    """Puts `trainer` where `save_progress` left another of the same job; `config.epochs` may have grown.
+def load_progress(path: Path, trainer: Trainer) -> None:
+    """Puts `trainer` where `save_progress` left another of the same job; its epochs may have grown.
 
     Raises:
         TrainingError: the file is damaged, or its weights are not laid out as those of this version.
@@ -191,8 +190,8 @@ def load_progress(path: Path, trainer: Trainer, config: TrainConfig) -> None:
         trainer.head.load_state_dict(_under(tensors, "head."))
     except RuntimeError as error:
         raise TrainingError(
-            f"{path}: the weights do not fit head {config.head!r}, perhaps another version wrote them; train the run "
-            f"again with --overwrite in place of --resume: {error}"
+            f"{path}: the weights do not fit head {trainer.job.config.head.name!r}, perhaps another version "
+            f"wrote them; train the run again with --overwrite in place of --resume: {error}"
         ) from error
     optimizer_state: dict[int, dict[str, Tensor]] = {}
     for name, value in _under(tensors, "optimizer.").items():
@@ -211,6 +210,6 @@ def load_progress(path: Path, trainer: Trainer, config: TrainConfig) -> None:
         best_loss=header["best_loss"],
         last_loss=header["last_loss"],
         stopped_early=header["stopped_early"],
-        finished=header["stopped_early"] or header["epoch"] >= config.epochs,
+        finished=header["stopped_early"] or header["epoch"] >= trainer.job.config.optimizer.epochs,
         best_weights={name: value.to(device) for name, value in _under(tensors, "best.").items()},
     )

@@ -8,43 +8,50 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 import numpy as np
 
-from reelbank.heads.config import TrainConfig
+from reelbank.heads.config import RunConfig, TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.targets import Bins
-from reelbank.heads.judging.evaluation import Predictions
+from reelbank.heads.judging.evaluation import Predictions, number
 from reelbank.heads.judging.metrics import point_estimate
+from reelbank.heads.training.trainer import EpochRecord
 from reelbank.manifests.registry import file_name
 
-# Fields that may differ between a run and its resumption: they change where and how long, not the numbers.
-FREE_FIELDS = (
-    *("run", "overwrite", "resume", "epochs", "device", "threads", "checkpoint_seconds", "report", "store"),
-    *("sweep", "repeats", "stepwise", "sweep_by", "executor", "workers", "markdown", "latex"),
-)
+
+class Resumable(Protocol):
+    """A configuration: of a training, a sweep or a recipe."""
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that a resumed run must share, as JSON types."""
 
 
-def open_directory(config: TrainConfig) -> Path:
+def open_directory(run: RunConfig, name: str, asked: Resumable) -> Path:
     """Makes the directory of a new run, or finds the one to resume.
+
+    Args:
+        run: which directory, and what may be there.
+        name: of a run that was given none: runs/<name>-<n> with the first free n.
+        asked: what a resumed run must be of.
 
     Raises:
         TrainingError: --run names a directory that is not empty (without --overwrite or --resume), one that holds
             no run (with them), or a run of another configuration (with --resume).
     """
-    if config.run is None:
-        return _free_directory(config)
-    directory = config.run
+    if run.directory is None:
+        return _free_directory(name)
+    directory = run.directory
     is_run = (directory / "config.json").is_file()
-    if config.resume:
+    if run.resume:
         if not is_run:
             raise TrainingError(f"--resume: {directory} holds no run (no config.json); leave --resume out to start one")
-        refuse_other_config(directory, config)
+        refuse_other_config(directory, asked)
         return directory
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        if not config.overwrite:
+        if not run.overwrite:
             raise TrainingError(f"--run {directory} exists; pass --resume, --overwrite or another directory")
         if not is_run:
             raise TrainingError(f"--overwrite: {directory} holds no run (no config.json), so it is not removed")
@@ -53,11 +60,16 @@ def open_directory(config: TrainConfig) -> Path:
     return directory
 
 
-def _free_directory(config: TrainConfig) -> Path:
-    name = "+".join(path.stem for path in config.store)
+def name_of_run(config: TrainConfig) -> str:
+    """What the directory of a run is called before its number: stores, head and loss."""
+    stores = "+".join(path.stem for path in config.data.store)
+    return f"{stores}-{file_name(config.head.name)}-{file_name(config.objective.loss)}"
+
+
+def _free_directory(name: str) -> Path:
     number = 1
     while True:
-        directory = Path("runs") / f"{name}-{file_name(config.head)}-{file_name(config.loss)}-{number}"
+        directory = Path("runs") / f"{name}-{number}"
         try:
             directory.mkdir(parents=True)
         except FileExistsError:
@@ -66,26 +78,18 @@ def _free_directory(config: TrainConfig) -> Path:
             return directory
 
 
-def refuse_other_config(directory: Path, config: TrainConfig) -> None:
-    """Raises TrainingError if `directory` holds a run of another configuration than `config`, naming the fields."""
+def refuse_other_config(directory: Path, asked: Resumable) -> None:
+    """Raises TrainingError if `directory` holds a run of another configuration than `asked`, naming the fields."""
     stored = read_json(directory / "config.json")["config"]
-    asked = config.to_json()
     # A run of an earlier version lacks newer fields: it was trained with their defaults.
-    defaults = TrainConfig(store=config.store).to_json()
-    names = [name for name in asked if name not in FREE_FIELDS and stored.get(name, defaults[name]) != asked[name]]
+    defaults = TrainConfig.of(store=(Path(),)).to_json()
+    wanted = asked.identity()
+    names = [name for name, value in wanted.items() if stored.get(name, defaults.get(name)) != value]
     if names:
-        lines = [f"  {name}: the run has {stored.get(name)!r}, asked {asked[name]!r}" for name in names]
+        lines = [f"  {name}: the run has {stored.get(name)!r}, asked {wanted[name]!r}" for name in names]
         raise TrainingError(
             f"--resume: {directory} was trained with other options:\n" + "\n".join(lines) + "\n"
             "Ask for the same ones, or start another run."
-        )
-
-
-def refuse_other_data(directory: Path, stored: Mapping[str, Any], digest: str, what: str) -> None:
-    """Raises TrainingError unless `digest` is that of the stores that a run or sweep (`what`) was made on."""
-    if stored["data_digest"] != digest:
-        raise TrainingError(
-            f"--resume: the stores of {directory} have changed (clips, labels or features); start another {what}"
         )
 
 
@@ -152,6 +156,19 @@ class EpochLog:
             self._file = None
 
 
+def log_line(record: EpochRecord) -> dict[str, Any]:
+    """The epoch as metrics.jsonl has it, less fold and seconds."""
+    return {
+        "epoch": record.epoch,
+        "learning_rate": record.learning_rate,
+        "train_loss": number(record.train_loss),
+        "val_loss": number(record.val_loss),
+        "val_accuracy": number(record.val_accuracy),
+        "val_mae": number(record.val_mae),
+        "best": record.best,
+    }
+
+
 def write_predictions(path: Path, prepared: Prepared, parts: Iterable[Predictions]) -> None:
     """predictions.csv of a run: see run.py for the columns."""
     columns = ["clip_id", "split", "fold", "group", "label", "predicted", "probability", "correct"]
@@ -178,7 +195,7 @@ def mass_below(probabilities: np.ndarray, bins: Bins, value: float) -> float:
 def _rows(prepared: Prepared, part: Predictions) -> Iterable[dict[str, Any]]:
     table = prepared.table
     if prepared.bins is not None:
-        values, kind = prepared.bins.values(), prepared.config.estimate
+        values, kind = prepared.bins.values(), prepared.config.head.estimate
         predicted = point_estimate(part.probabilities["target"], values, kind)
     for i, row in enumerate(part.rows.tolist()):
         entry: dict[str, Any] = {

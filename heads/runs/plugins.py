@@ -18,9 +18,9 @@ from reelbank.heads.models import HEADS, build_head
 
 def plugins_of(config: TrainConfig) -> list[dict[str, Any]]:
     """The identity of every plug-in that trains or judges: kind, name, target, package, version, sha256, files."""
-    found = [HEADS.plugin(config.head)]
-    found += [LOSSES.plugin(name) for name in sorted({config.loss, config.class_loss} - {"auto"})]
-    found += [METRICS.plugin(name) for name in config.metric]
+    found = [HEADS.plugin(config.head.name)]
+    found += [LOSSES.plugin(name) for name in sorted({config.objective.loss, config.objective.class_loss} - {"auto"})]
+    found += [METRICS.plugin(name) for name in config.data.metric]
     return [plugin.identity() for plugin in found if plugin is not None]
 
 
@@ -28,9 +28,9 @@ def try_out(prepared: Prepared) -> None:
     """Runs what a plug-in gives on a few empty clips, so that a mistake of its is said before a run is made."""
     config = prepared.config
     with torch.random.fork_rng(devices=[]):
-        if HEADS.plugin(config.head) is not None:
-            build_head(config.head, prepared.shape, prepared.options)
-        for name in sorted({config.loss, config.class_loss} - {"auto"}):
+        if HEADS.plugin(config.head.name) is not None:
+            build_head(config.head.name, prepared.shape, config.head.options)
+        for name in sorted({config.objective.loss, config.objective.class_loss} - {"auto"}):
             if LOSSES.plugin(name) is not None:
                 for count in prepared.shape.outputs.values():
                     loss_function(name)(torch.zeros(2, count), torch.full((2, count), 1 / count))

@@ -3,10 +3,11 @@
 `train_head(config)` makes it, `reelbank.heads.reports.html.write_run_report(run_dir)` draws it. The files:
 
 `config.json`  (written first)
-    format_version 1 · config: every TrainConfig field · stores: [{path, backbone, weights, weights_are_random,
+    format_version 1 · config: every field of its parts · stores: [{path, backbone, weights, weights_are_random,
     spec, spec_digest, taps: [names used]}] · weights_are_random (any store) · warning ("" or the sentence that every
     report must show) · labels: [class names, sorted] or null · bins: null or {target, unit, num_bins, low, high,
-    sigma_bins, labels} · num_parameters · counts (as in results.json) · notes [sentences]
+    sigma_bins, labels} · num_parameters · counts (as in results.json) · notes [sentences] ·
+    plugins: [{kind, name, target, distribution, version, sha256, files}] of the code from outside
 
 `metrics.jsonl`  (one JSON object per epoch, flushed; a resumed run continues it)
     fold (int, null without --folds) · epoch (from 1) · learning_rate · train_loss · val_loss (null without
@@ -60,32 +61,25 @@ from reelbank.heads.examples.splits import Partition
 from reelbank.heads.judging.evaluation import (
     Predictions,
     confusion,
-    number,
-    plain_metrics,
-    pooled,
     random_weights_warning,
     require_metrics,
-    split_results,
     summary_text,
-    unseen_label_notes,
-    verdict,
 )
 from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progress, saved_epoch
 from reelbank.heads.runs.directory import (
     EpochLog,
+    log_line,
+    name_of_run,
     open_directory,
     read_json,
-    refuse_other_data,
     write_json,
     write_predictions,
 )
 from reelbank.heads.runs.plugins import plugins_of, refuse_changed_plugins, try_out
+from reelbank.heads.runs.results import FORMAT_VERSION, Trained, by_split, counts, results_of
 from reelbank.heads.runs.watching import resumable
 from reelbank.heads.training.job import count_parameters, make_job
-from reelbank.heads.training.trainer import EpochRecord, Progression, Trainer, cpu_threads, probabilities
-
-FORMAT_VERSION = 1
-OVERFIT_RATIO = 1.05  # SYSTEMS.md 1.15: the final validation loss exceeds its minimum by more than 5 %
+from reelbank.heads.training.trainer import EpochRecord, Trainer, cpu_threads, probabilities
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +104,11 @@ class RunResult:
         """The sentence that must stand wherever a number of this run is shown; empty for trained backbones."""
         return str(self.results["warning"])
 
+    @property
+    def has_failures(self) -> bool:
+        """Never: a run that cannot be trained raises. Sweeps and recipes have it, too."""
+        return False
+
     def metric(self, name: str, split: str | None = None) -> float | None:
         """Metric `name` of `split` (default: the reported one); None if undefined."""
         entry = self.results["splits"][split or self.results["reported"]]["metrics"]
@@ -123,20 +122,11 @@ class RunResult:
         return summary_text(self.directory, self.results)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trained:
-    """One partition after its training."""
-
-    partition: Partition
-    state: Progression
-    predictions: Mapping[str, Predictions]
-
-
 def train_head(config: TrainConfig, progress: Progress | None = None) -> RunResult:
     """Trains a head as `config` says and writes a run directory.
 
     Args:
-        config: what to train; `config.resume` continues a stopped run to the same numbers.
+        config: what to train; `--resume` continues a stopped run to the same numbers.
         progress: called with an Event after every epoch and stage.
 
     Raises:
@@ -144,18 +134,16 @@ def train_head(config: TrainConfig, progress: Progress | None = None) -> RunResu
             longer finite.
         StoreError: a path that is no store.
     """
-    if config.is_sweep:
-        raise TrainingError("--sweep and --repeats ask for several trainings: call reelbank.heads.sweep")
     return train_with(config, FeatureCache(), progress)
 
 
 def train_with(config: TrainConfig, cache: FeatureCache, progress: Progress | None = None) -> RunResult:
     """`train_head` with features that other trainings share."""
-    with cpu_threads(config.threads):
+    with cpu_threads(config.run.threads):
         prepared = prepare(config, progress, cache)
         require_metrics(prepared)
         try_out(prepared)
-        directory = open_directory(config)
+        directory = open_directory(config.run, name_of_run(config), config)
         start_run(directory, prepared)
         started = time.perf_counter()
         with resumable(directory):
@@ -167,15 +155,15 @@ def finish_run(
     directory: Path, prepared: Prepared, trained: Sequence[Trained], seconds: float, progress: Progress | None = None
 ) -> RunResult:
     """Judges the trained partitions of a run and writes everything that is written last."""
-    results = _results(directory.name, prepared, trained, seconds)
+    results = results_of(directory.name, prepared, trained, seconds)
     _tell(progress, "evaluate", results["verdict"])
-    splits = _by_split(trained)
+    splits = by_split(trained)
     write_predictions(directory / "predictions.csv", prepared, splits.values())
     tables = {name: table for name, part in splits.items() if (table := confusion(prepared, part))}
     if tables:
         write_json(directory / "confusion.json", tables)
     write_json(directory / "results.json", results)
-    if prepared.config.report:
+    if prepared.config.run.report:
         from reelbank.heads.reports.html import write_run_report
 
         write_run_report(directory)
@@ -193,10 +181,13 @@ def start_run(directory: Path, prepared: Prepared) -> None:
     path = directory / "config.json"
     digest = prepared.data_digest()
     plugins = plugins_of(prepared.config)
-    if prepared.config.resume:
-        stored = read_json(path)
-        refuse_other_data(directory, stored, digest, "run")
-        refuse_changed_plugins(f"--resume: {directory} was trained with", stored.get("plugins", []), plugins)
+    if prepared.config.run.resume and read_json(path)["data_digest"] != digest:
+        raise TrainingError(
+            f"--resume: the stores of {directory} have changed (clips, labels or features); start another run"
+        )
+    if prepared.config.run.resume:
+        stored = read_json(path).get("plugins", [])
+        refuse_changed_plugins(f"--resume: {directory} was trained with", stored, plugins)
     write_json(
         path,
         {
@@ -208,28 +199,12 @@ def start_run(directory: Path, prepared: Prepared) -> None:
             "labels": None if prepared.labels is None else list(prepared.labels),
             "bins": None if prepared.bins is None else prepared.bins.to_json(),
             "num_parameters": count_parameters(prepared),
-            "counts": _counts(prepared),
+            "counts": counts(prepared),
             "data_digest": digest,
             "notes": list(prepared.notes),
             "plugins": plugins,
         },
     )
-
-
-def _counts(prepared: Prepared) -> dict[str, Any]:
-    first = prepared.partitions[0]
-    sizes = {name: len(getattr(first, name)) for name in ("train", "val", "test", "unknown")}
-    if first.fold is not None:
-        for name in ("test", "unknown"):
-            sizes[name] = sum(len(getattr(part, name)) for part in prepared.partitions)
-    groups = set(prepared.table.groups.tolist()) - {""}
-    return {
-        "clips": len(prepared.table),
-        **sizes,
-        "classes": 0 if prepared.labels is None else len(prepared.labels),
-        "groups": len(groups) or None,
-        "left_out": [{"reason": reason, "count": count} for reason, count in prepared.table.left_out],
-    }
 
 
 def fold_folder(directory: Path, partition: Partition) -> Path:
@@ -242,19 +217,19 @@ def _train_all(directory: Path, prepared: Prepared, progress: Progress | None) -
     log = EpochLog(directory / "metrics.jsonl")
     folders = [fold_folder(directory, partition) for partition in prepared.partitions]
     kept = {
-        partition.fold: saved_epoch(folder / "last.safetensors") if config.resume else 0
+        partition.fold: saved_epoch(folder / "last.safetensors") if config.run.resume else 0
         for partition, folder in zip(prepared.partitions, folders, strict=True)
     }
     log.keep(kept)
-    total = config.epochs * len(folders)
+    total = config.optimizer.epochs * len(folders)
     trained = []
     try:
         for done, (partition, folder) in enumerate(zip(prepared.partitions, folders, strict=True)):
             folder.mkdir(exist_ok=True)
             trainer = Trainer(make_job(prepared, partition))
             if kept[partition.fold]:
-                load_progress(folder / "last.safetensors", trainer, config)
-            _train_one(trainer, folder, log, progress, done=done * config.epochs, total=total)
+                load_progress(folder / "last.safetensors", trainer)
+            _train_one(trainer, folder, log, progress, done=done * config.optimizer.epochs, total=total)
             trained.append(keep_trained(prepared, partition, trainer, folder))
             trainer.state.best_weights.clear()
     finally:
@@ -275,7 +250,7 @@ def _train_one(
         now = time.perf_counter()
         log.append({"fold": fold, **log_line(record), "seconds": round(now - moment, 4)})
         moment = now
-        if trainer.state.finished or now - saved >= config.checkpoint_seconds:
+        if trainer.state.finished or now - saved >= config.run.checkpoint_seconds:
             save_progress(checkpoint, trainer)
             saved = now
         if progress is not None:
@@ -285,32 +260,19 @@ def _train_one(
     trainer.train(after_epoch)
 
 
-def log_line(record: EpochRecord) -> dict[str, Any]:
-    """The epoch as metrics.jsonl has it, less fold and seconds."""
-    return {
-        "epoch": record.epoch,
-        "learning_rate": record.learning_rate,
-        "train_loss": number(record.train_loss),
-        "val_loss": number(record.val_loss),
-        "val_accuracy": number(record.val_accuracy),
-        "val_mae": number(record.val_mae),
-        "best": record.best,
-    }
-
-
 def keep_trained(prepared: Prepared, partition: Partition, trainer: Trainer, folder: Path) -> Trained:
     """Writes the predictor that the run keeps and predicts the reported clips, once."""
     trainer.use_kept_weights()
     job = trainer.job
     Predictor(
-        head_name=job.config.head,
-        options=job.options,
+        head_name=job.config.head.name,
+        options=job.config.head.options,
         shape=job.shape,
         labels=prepared.labels,
         bins=prepared.bins,
-        pool=job.config.pool,
-        segments=None if (rule := job.config.segment_rule()) is None else rule.text,
-        estimate=job.config.estimate,
+        pool=job.config.features.pool,
+        segments=None if (rule := job.config.features.segment_rule()) is None else rule.text,
+        estimate=job.config.head.estimate,
         unit_steps=prepared.features.unit_steps,
         normalization=job.resident.normalization,
         sources=tuple({"spec": entry["spec"], "keys": entry["keys"]} for entry in describe_sources(prepared.table)),
@@ -329,83 +291,3 @@ def keep_trained(prepared: Prepared, partition: Partition, trainer: Trainer, fol
                 probabilities=probabilities(trainer.head, job.resident, rows),
             )
     return Trained(partition=partition, state=trainer.state, predictions=predictions)
-
-
-def _by_split(trained: Sequence[Trained]) -> dict[str, Predictions]:
-    """The predictions that are reported; with folds pooled over them, and without their validation parts."""
-    if trained[0].partition.fold is None:
-        return dict(trained[0].predictions)
-    splits = {name: pooled(name, [one.predictions[name] for one in trained]) for name in ("test", "unknown")}
-    return {name: part for name, part in splits.items() if len(part.rows)}
-
-
-def _results(name: str, prepared: Prepared, trained: Sequence[Trained], seconds: float) -> dict[str, Any]:
-    config, first = prepared.config, trained[0]
-    with_folds = first.partition.fold is not None
-    predictions = _by_split(trained)
-    known = [np.concatenate([one.partition.train, one.partition.val, one.partition.test]) for one in trained]
-    train = np.unique(np.concatenate(known)) if with_folds else first.partition.train
-    splits = {split: split_results(prepared, part, train) for split, part in predictions.items()}
-    reported = "test" if "test" in splits else "val"
-    notes = [*prepared.notes]
-    for part in predictions.values():
-        notes += unseen_label_notes(prepared, part)
-    if with_folds:
-        notes.append("The baselines know the labels of all folds, which makes them a little stronger than the heads.")
-    return {
-        "format_version": FORMAT_VERSION,
-        "run": name,
-        "weights_are_random": prepared.table.weights_are_random,
-        "warning": random_weights_warning(prepared),
-        "shuffled_labels": config.shuffle_labels,
-        "selection": _selection(prepared, first.partition),
-        "reported": reported,
-        "counts": _counts(prepared),
-        "splits": splits,
-        "folds": [_fold_entry(prepared, one) for one in trained] if with_folds else [],
-        "training": {
-            "seconds": round(seconds, 3),
-            "num_parameters": count_parameters(prepared),
-            **_training_entry(first.state),
-        },
-        "notes": notes,
-        "verdict": verdict(prepared, splits, reported),
-        "target_name": None if prepared.bins is None else prepared.bins.target,
-        "target_unit": None if prepared.bins is None else prepared.bins.unit,
-    }
-
-
-def _selection(prepared: Prepared, partition: Partition) -> dict[str, str]:
-    config = prepared.config
-    kept = "the best epoch's weights" if config.keep == "best" else "the last epoch's weights"
-    if config.select_on == "reported-set":
-        sentence = (
-            f"Selected on the reported set itself (--select-on reported-set), as some papers do: {kept} by the loss "
-            "there, so the numbers are too good for clips that nobody has seen."
-        )
-    elif not len(partition.test):
-        sentence = f"Only validation is reported: {kept} by the loss of the very clips that are reported."
-    else:
-        sentence = f"Selected on validation, test reported once: {kept} by the validation loss."
-    return {"select_on": config.select_on, "criterion": "lowest validation loss", "sentence": sentence}
-
-
-def _training_entry(state: Progression) -> dict[str, Any]:
-    return {
-        "epochs_run": state.epoch,
-        "best_epoch": state.best_epoch,
-        "stopped_early": state.stopped_early,
-        "overfit": bool(state.last_loss > OVERFIT_RATIO * state.best_loss),
-    }
-
-
-def _fold_entry(prepared: Prepared, one: Trained) -> dict[str, Any]:
-    part = one.partition
-    return {
-        "fold": part.fold,
-        **_training_entry(one.state),
-        "train": len(part.train),
-        "val": len(part.val),
-        "test": len(part.test),
-        "metrics": plain_metrics(prepared, one.predictions["test"]),
-    }

@@ -42,15 +42,15 @@ def epochs_text(configs: Sequence[TrainConfig], ended: Container[Path] = ()) -> 
     """'kld-700/seed=0: epoch 120 of 700' for every run that has begun and is not over yet; '' for none."""
     found = []
     for config in configs:
-        assert config.run is not None
-        if config.run in ended or (config.run / "results.json").exists():
+        run = config.run.given_directory
+        if run in ended or (run / "results.json").exists():
             continue
         try:
-            done = (config.run / "metrics.jsonl").read_bytes().count(b"\n")
+            done = (run / "metrics.jsonl").read_bytes().count(b"\n")
         except FileNotFoundError:
             continue
-        name = "/".join(config.run.parts[-2:])
-        found.append(f"{name}: epoch {done} of {config.epochs * max(1, config.folds)}")
+        name = "/".join(run.parts[-2:])
+        found.append(f"{name}: epoch {done} of {config.optimizer.epochs * max(1, config.data.folds)}")
     return ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
 
 

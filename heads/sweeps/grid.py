@@ -6,28 +6,18 @@ import hashlib
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-from reelbank.heads.config import TrainConfig
+from reelbank.heads.config import FeaturesConfig, HeadConfig, ObjectiveConfig, OptimizerConfig, TrainConfig
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.sweeps.config import SweepConfig
+from reelbank.store.options import options
 
-# Fields that are the same for every member: they say where and how to work, or what is predicted and on which clips,
-# so that members that differ in them could not be compared.
-FIXED_FIELDS = frozenset(
-    [
-        *("store", "run", "overwrite", "resume", "report", "device", "threads", "checkpoint_seconds", "seed"),
-        *("join", "label", "target", "folds", "select_on", "shuffle_labels", "metric"),
-        *("sweep", "repeats", "stepwise", "sweep_by", "executor", "workers"),
-        *("recipe", "quick", "markdown", "latex"),
-    ]
-)
-# Fields that change the scale of the loss: losses of members that differ in them cannot be compared.
-LOSS_FIELDS = frozenset(
-    ["loss", "class_loss", "bins", "range", "sigma", "target_labels", "reduction", "class_weights", "label_smoothing"]
-)
-SWEEPABLE_FIELDS = tuple(sorted(f.name for f in fields(TrainConfig) if f.name not in FIXED_FIELDS))
+# Members that differ in what is predicted of which clips could not be compared; where and with what is no question.
+SWEEPABLE_PARTS = (FeaturesConfig, HeadConfig, ObjectiveConfig, OptimizerConfig)
+SWEEPABLE_FIELDS = tuple(sorted(name for name, one in options(TrainConfig).items() if one.part in SWEEPABLE_PARTS))
 _NAME_LENGTH = 160
 
 
@@ -54,16 +44,21 @@ class Member:
     seed: int
     config: TrainConfig
 
+    @property
+    def directory(self) -> Path:
+        """Its run directory."""
+        return self.config.run.given_directory
 
-def parse_axes(config: TrainConfig) -> tuple[Axis, ...]:
-    """The fields and values of `config.sweep`.
+
+def parse_axes(sweep: Sequence[str]) -> tuple[Axis, ...]:
+    """The fields and values of --sweep, FIELD=A,B,C each.
 
     Raises:
         TrainingError: no field of that name or one that cannot vary, no value, a value the field cannot take, a
             field or a value given twice.
     """
     axes: list[Axis] = []
-    for text in config.sweep:
+    for text in sweep:
         given, separator, listed = text.partition("=")
         if not separator:
             raise TrainingError(f"--sweep {text!r} is not of the form FIELD=A,B,C, e.g. lr=1e-3,1e-4")
@@ -81,18 +76,19 @@ def parse_axes(config: TrainConfig) -> tuple[Axis, ...]:
 
 
 def _field_name(given: str) -> str:
-    flags = {f.metadata["flag"].removeprefix("--"): f.name for f in fields(TrainConfig)}
+    known = options(SweepConfig)
+    flags = {one.flag.removeprefix("--"): name for name, one in known.items()}
     name = given if given in flags.values() else flags.get(given.removeprefix("--").replace("_", "-"), given)
     if name in SWEEPABLE_FIELDS:
         return name
     hint = "; for several seeds use --repeats" if name == "seed" else ""
-    reason = "cannot vary within a sweep" if name in FIXED_FIELDS else "is not a field of training"
+    reason = "cannot vary within a sweep" if name in known else "is not a field of training"
     raise TrainingError(f"--sweep: {given!r} {reason}{hint}; these can be swept: {', '.join(SWEEPABLE_FIELDS)}")
 
 
 def parse_value(name: str, text: str) -> Any:
     """`text` as a value of field `name`: pairs as A:B, lists joined by '+'. Raises TrainingError if it is none."""
-    hint = str(get_type_hints(TrainConfig)[name])
+    hint = str(options(TrainConfig)[name].type)
     wanted = "text"
     try:
         if "tuple[float, float]" in hint:
@@ -124,18 +120,18 @@ def combinations(axes: Sequence[Axis]) -> list[dict[str, Any]]:
     return [dict(zip(names, values, strict=True)) for values in itertools.product(*(axis.values for axis in axes))]
 
 
-def members_of(config: TrainConfig, points: Iterable[Mapping[str, Any]], directory: Path) -> list[Member]:
-    """`config.repeats` members for each of `points` ({field: value}).
+def members_of(config: SweepConfig, points: Iterable[Mapping[str, Any]], directory: Path) -> list[Member]:
+    """As many members as there are repeats for each of `points` ({field: value}).
 
     Raises TrainingError for a combination that cannot be trained.
     """
-    alone = replace(config, report=False, overwrite=False, resume=False, sweep=(), repeats=1, stepwise=False)
+    alone = config.train.but(report=False, overwrite=False, resume=False)
     made = []
     for values in points:
-        for seed in range(config.seed, config.seed + config.repeats):
+        for seed in config.members.seeds(alone.seed):
             name = _member_name(values, seed)
             try:
-                own = replace(alone, **{**values, "seed": seed, "run": directory / "members" / name})
+                own = alone.but(**values, seed=seed, run=directory / "members" / name)
             except TrainingError as error:
                 error.add_note(f"in member {name} of the sweep")
                 raise

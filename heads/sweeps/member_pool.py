@@ -36,7 +36,7 @@ def train_in_processes(configs: Sequence[TrainConfig], folder: Path, workers: in
     Raises:
         TrainingError: a process died.
     """
-    count = workers or max(1, available_cores() // configs[0].threads)
+    count = workers or max(1, available_cores() // configs[0].run.threads)
     if min(count, len(configs)) == 1:
         cache = FeatureCache(folder)
         for position, config in enumerate(configs):

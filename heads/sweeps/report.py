@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from reelbank.heads.config import TrainConfig
+from reelbank.heads.config import ObjectiveConfig, TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging.evaluation import number, random_weights_warning
 from reelbank.heads.reports.drawing import DPI, PALETTE, Heading, clean_axes, name_text, new_figure, png
 from reelbank.heads.runs.directory import read_json
-from reelbank.heads.sweeps.grid import LOSS_FIELDS, Axis, Member, value_text
+from reelbank.heads.sweeps.config import SweepConfig
+from reelbank.heads.sweeps.grid import Axis, Member, value_text
+from reelbank.store.options import options
 
 FORMAT_VERSION = 1
 HIGHER_IS_BETTER = {"val_accuracy": True, "val_loss": False, "val_mae": False}
@@ -53,13 +55,13 @@ def trial_of(member: Member, error: str | None) -> Trial:
     """Reads the run directory of a trained member."""
     if error is not None:
         return Trial(member=member, error=error)
-    assert member.config.run is not None
-    results = read_json(member.config.run / "results.json")
-    lines = [json.loads(line) for line in (member.config.run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    directory = member.directory
+    results = read_json(directory / "results.json")
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text("utf-8").splitlines()]
     folds = results["folds"] or [{"fold": None, **results["training"]}]
     kept = []
     for fold in folds:
-        epoch = fold["best_epoch"] if member.config.keep == "best" else fold["epochs_run"]
+        epoch = fold["best_epoch"] if member.config.optimizer.keep == "best" else fold["epochs_run"]
         kept.append(next(line for line in lines if line["fold"] == fold["fold"] and line["epoch"] == epoch))
 
     def mean(name: str) -> float:
@@ -77,11 +79,11 @@ def trial_of(member: Member, error: str | None) -> Trial:
     )
 
 
-def criterion(config: TrainConfig, axes: Sequence[Axis], *, has_target: bool = False) -> tuple[str, str]:
+def criterion(sweep_by: str, axes: Sequence[Axis], *, has_target: bool = False) -> tuple[str, str]:
     """(metric, why): the column that chooses the winner."""
-    if config.sweep_by != "auto":
-        return config.sweep_by, "as asked for by --sweep-by"
-    changed = sorted({axis.field for axis in axes} & LOSS_FIELDS)
+    if sweep_by != "auto":
+        return sweep_by, "as asked for by --sweep-by"
+    changed = sorted(axis.field for axis in axes if options(TrainConfig)[axis.field].part is ObjectiveConfig)
     if not changed:
         return "val_loss", "the loss that training lowers"
     metric = "val_mae" if has_target else "val_accuracy"
@@ -112,7 +114,7 @@ def choose(trials: Sequence[Trial], metric: str) -> Combination:
 
 
 def summarize(
-    config: TrainConfig,
+    config: SweepConfig,
     prepared: Prepared,
     axes: Sequence[Axis],
     trials: Sequence[Trial],
@@ -129,11 +131,11 @@ def summarize(
     error, val_loss, val_accuracy, val_mae, best_epoch, epochs_run, seconds}] · winner {values, members, value,
     reported: split, metrics {name: {mean, deviation, count}}} · notes
     """
-    metric, why = criterion(config, axes, has_target=prepared.bins is not None)
+    metric, why = criterion(config.sweep_by, axes, has_target=prepared.bins is not None)
     order = ranked(trials, metric)
     best = choose(trials, metric)
     names = [trial.member.name for trial in best.trials]
-    finished = [read_json(trial.member.config.run / "results.json") for trial in best.trials if trial.member.config.run]
+    finished = [read_json(trial.member.directory / "results.json") for trial in best.trials]
     reported = finished[0]["reported"]
     metrics = {}
     for name in finished[0]["splits"][reported]["metrics"]:
@@ -151,7 +153,7 @@ def summarize(
         "weights_are_random": prepared.table.weights_are_random,
         "warning": random_weights_warning(prepared),
         "fields": {axis.field: [value_text(value) for value in axis.values] for axis in axes},
-        "repeats": config.repeats,
+        "repeats": config.members.repeats,
         "executor": executor,
         "selection": {
             "metric": metric,
@@ -181,10 +183,11 @@ def summarize(
     }
 
 
-def _sentence(config: TrainConfig, metric: str, why: str, reported: str) -> str:
-    each = f"mean of {config.repeats} seeds" if config.repeats > 1 else "one seed"
+def _sentence(config: SweepConfig, metric: str, why: str, reported: str) -> str:
+    repeats = config.members.repeats
+    each = f"mean of {repeats} seeds" if repeats > 1 else "one seed"
     chosen = f"The winner has the best {metric} ({each}; {why})"
-    if config.select_on == "reported-set":
+    if config.train.data.select_on == "reported-set":
         return f"{chosen}, chosen on the reported set itself (--select-on reported-set): its numbers are too good."
     if reported != "test":
         return f"{chosen}; only validation is reported, on the very clips that chose the winner."

@@ -26,10 +26,10 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.prepared import Prepared, prepare
 from reelbank.heads.examples.splits import Partition
-from reelbank.heads.models import head_row
 from reelbank.heads.runs.checkpoints import save_progress
-from reelbank.heads.runs.directory import EpochLog, open_directory
-from reelbank.heads.runs.run import Trained, finish_run, fold_folder, keep_trained, log_line, start_run
+from reelbank.heads.runs.directory import EpochLog, log_line, name_of_run, open_directory
+from reelbank.heads.runs.results import Trained
+from reelbank.heads.runs.run import finish_run, fold_folder, keep_trained, start_run
 from reelbank.heads.sweeps.member_pool import Done, train_member
 from reelbank.heads.training.job import Job, make_job
 from reelbank.heads.training.optimization import learning_rate
@@ -47,15 +47,6 @@ TOLERANCE = 1e-3  # relative, of validation losses: float32 sums in another orde
 STACK_NUMBERS = 2**30  # of parameters, gradients, moments and best weights of a stack: 4 GiB
 LOGIT_NUMBERS = 2**27  # of logits of one validation pass
 COPIES = 6  # of each parameter: in the stack, its gradient, two moments, the member's own, its best
-
-# What members of one stack may differ in.
-OWN_FIELDS = frozenset(
-    [
-        *("lr", "weight_decay", "betas", "eps", "momentum", "alpha"),
-        *("schedule", "step_epochs", "milestones", "factor", "patience_epochs"),
-        *("epochs", "early_stop_epochs", "keep", "seed", "run", "resume"),
-    ]
-)
 
 
 @dataclass(kw_only=True)
@@ -87,14 +78,14 @@ def train_stacked(configs: Sequence[TrainConfig], folder: Path, workers: int, do
     Heads whose forward pass asks for values (conv-aggregation that flattens) are trained one after another.
     """
     cache = FeatureCache()
-    with cpu_threads(configs[0].threads):
+    with cpu_threads(configs[0].run.threads):
         runs = []
         for position, config in enumerate(configs):
-            if _needs_its_own_pass(config):
+            if not config.head.can_be_stacked:
                 done(position, train_member(config, cache))
                 continue
             prepared = prepare(config, None, cache)
-            directory = open_directory(config)
+            directory = open_directory(config.run, name_of_run(config), config)
             start_run(directory, prepared)
             runs.append(_Run(position=position, prepared=prepared, directory=directory, trained={}, log=[]))
         groups: dict[tuple[Any, ...], list[tuple[_Run, Partition]]] = {}
@@ -112,20 +103,13 @@ def train_stacked(configs: Sequence[TrainConfig], folder: Path, workers: int, do
                     _finish(run, done)
 
 
-def _needs_its_own_pass(config: TrainConfig) -> bool:
-    """Whether the head, as it is asked for, cannot be trained together with others."""
-    row = head_row(config.head)
-    options = {**row.options, **config.head_options()}
-    return any(options[name] == value for name, value in row.alone_with.items())
-
-
 def _group(prepared: Prepared, partition: Partition) -> tuple[Any, ...]:
     """Equal for partitions that can be trained in one stack."""
-    fixed = [(name, str(value)) for name, value in prepared.config.to_json().items() if name not in OWN_FIELDS]
-    drawn = prepared.config.shuffle_labels or prepared.config.augment
-    own_labels = prepared.config.seed if drawn else None
+    config = prepared.config
+    shared = config.data, config.features, config.head, config.objective, config.optimizer.name, config.optimizer.batch
+    own_labels = config.seed if config.data.shuffle_labels or config.features.augment else None
     bins = None if prepared.bins is None else tuple(prepared.bins.to_json().values())
-    return (*fixed, own_labels, bins, prepared.labels, partition.train.tobytes(), partition.val.tobytes())
+    return (*shared, own_labels, bins, prepared.labels, partition.train.tobytes(), partition.val.tobytes())
 
 
 def _stacks(group: Sequence[tuple[_Run, Partition]]) -> Iterator[list[_Unit]]:
@@ -176,7 +160,7 @@ def _train_stack(units: list[_Unit]) -> None:
         ended = []
         for place, (unit, rate, row) in enumerate(zip(living, rates, numbers, strict=True)):
             state = unit.trainer.state
-            if row[1] < state.best_loss or state.epoch + 1 >= unit.trainer.job.config.epochs:
+            if row[1] < state.best_loss or state.epoch + 1 >= unit.trainer.job.config.optimizer.epochs:
                 stack.give_back(place, unit.trainer)
             try:
                 record: EpochRecord = unit.trainer.record(rate, row)
@@ -212,7 +196,7 @@ class _Stack:
         self._job: Job = trainers[0].job
         self._values = torch.stack([trainer.flat.values.detach() for trainer in trainers])
         self._steps = 0
-        self._update, names = UPDATES[self._job.config.optimizer]
+        self._update, names = UPDATES[self._job.config.optimizer.name]
         self._state = {name: torch.zeros_like(self._values) for name in names}
         for trainer in trainers:
             # The schedule moves the rate of an optimiser that never steps itself; torch would warn of that.
@@ -225,7 +209,7 @@ class _Stack:
         self._gradient = torch.zeros_like(self._values)
         self._parameters = {name: view.requires_grad_() for name, view in flat.views(self._values.detach()).items()}
         self._gradient_views = list(flat.views(self._gradient).values())
-        configs = [trainer.job.config for trainer in self._trainers]
+        configs = [trainer.job.config.optimizer for trainer in self._trainers]
         self._hyper = Hyperparameters.of(configs, self._values.device)
 
     def run_epoch(self, rates: Sequence[float]) -> list[list[float]]:
@@ -243,7 +227,7 @@ class _Stack:
         rate = torch.tensor(rates, dtype=torch.float64).unsqueeze(1).to(job.device)
         self._first.head.train()
         total = torch.zeros(len(rates), device=job.device)
-        for index in torch.split(order, job.config.batch, dim=1):
+        for index in torch.split(order, job.config.optimizer.batch, dim=1):
             total += self._step(index, rate) * index.shape[1]
         rows = torch.stack([total / order.shape[1], *self._validate()], dim=1)
         result: list[list[float]] = rows.tolist()
@@ -259,7 +243,7 @@ class _Stack:
             parameters: Mapping[str, Tensor], arrays: Mapping[str, Tensor], mask: Tensor, index: Tensor
         ) -> Tensor:
             logits = functional_call(self._first.head, dict(parameters), (arrays, mask))
-            return total_loss(job.config, job.labels, logits, index, complete=True)
+            return total_loss(job.config.objective, job.labels, logits, index, complete=True)
 
         losses: Tensor = vmap(loss_of, randomness="different")(
             self._parameters, arrays, mask.view(count, -1, mask.shape[1]), index

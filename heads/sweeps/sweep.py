@@ -1,11 +1,11 @@
 """A sweep: many trainings of one job, each a run directory, and the one that validation prefers.
 
-`sweep(config)` trains every combination of the values in `config.sweep`, each `config.repeats` times, or, stepwise,
+`sweep(config)` trains every combination of the values in `config.sweep`, each --repeats times, or, stepwise,
 tunes one field after the other. A member gives the same numbers as its configuration trained alone: to the bit with
 processes, within the tolerance of `reelbank.heads.sweeps.stacked` stacked. The files, beside `members/<name>/` (run
 directories without a report):
 
-`config.json`   (written first) format_version · kind "sweep" · config: every TrainConfig field · data_digest
+`config.json`   (written first) format_version · kind "sweep" · config: every field of SweepConfig's parts · data_digest
 `sweep.json`    (written last) see `reelbank.heads.sweeps.report.summarize`
 `sweep.csv`     one row per member: the swept values, seed, status, val_loss, val_accuracy, val_mae, best epoch
 `sweep.png`     the grid
@@ -27,18 +27,21 @@ import numpy as np
 import torch
 
 from reelbank.heads.config import TrainConfig
+from reelbank.heads.errors import TrainingError
 from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.clips import Features
 from reelbank.heads.examples.prepared import Prepared, choose_device, prepare
 from reelbank.heads.judging.evaluation import require_metrics
-from reelbank.heads.runs.directory import open_directory, read_json, refuse_other_config, refuse_other_data, write_json
+from reelbank.heads.runs.directory import name_of_run, open_directory, read_json, refuse_other_config, write_json
 from reelbank.heads.runs.plugins import try_out
 from reelbank.heads.runs.watching import resumable, watched
+from reelbank.heads.sweeps.config import MembersConfig, SweepConfig
 from reelbank.heads.sweeps.grid import Axis, Member, combinations, members_of, parse_axes, value_text
 from reelbank.heads.sweeps.member_pool import MEMBER_MODULES, Done, train_in_processes
 from reelbank.heads.sweeps.report import Trial, choose, criterion, draw, summarize, sweep_text, trial_of, write_csv
 from reelbank.heads.sweeps.stacked import train_stacked
+from reelbank.store.options import flat
 from reelbank.store.processes import import_ahead
 
 FORMAT_VERSION = 1
@@ -49,6 +52,13 @@ NO_FEATURES = Features(
 
 Executor = Callable[[Sequence[TrainConfig], Path, int, Done], None]
 EXECUTORS: Mapping[str, Executor] = {"processes": train_in_processes, "stacked": train_stacked}
+
+
+def executor_name(members: MembersConfig, device: str) -> str:
+    """Which row of EXECUTORS trains the members."""
+    if members.executor != "auto":
+        return members.executor
+    return "stacked" if choose_device(device).type == "cuda" else "processes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,31 +89,29 @@ class SweepResult:
         return sweep_text(self.directory, self.results)
 
 
-def sweep(config: TrainConfig, progress: Progress | None = None) -> SweepResult:
-    """Trains the members that `config.sweep` and `config.repeats` ask for and chooses one on validation.
+def sweep(config: SweepConfig, progress: Progress | None = None) -> SweepResult:
+    """Trains the members that `config` asks for and chooses one on validation.
 
-    With `config.resume` finished members are kept and the others go on from their checkpoints; more values, fields of
+    With `--resume` finished members are kept and the others go on from their checkpoints; more values, fields of
     --sweep in the same order and repeats may be asked for than before.
 
     Args:
-        config: what to train.
+        config: what to train, what varies.
         progress: called with an Event of stage `sweep` after every member.
 
     Raises:
         TrainingError: a field that cannot be swept, a value it cannot take, no member that could be trained, and
             whatever `train_head` raises before it trains.
     """
-    axes = parse_axes(config)
+    axes = parse_axes(config.sweep)
     members_of(config, combinations(axes), Path())  # every combination is possible, before anything is written
-    name = config.executor
-    if name == "auto":
-        name = "stacked" if choose_device(config.device).type == "cuda" else "processes"
+    name = executor_name(config.members, config.train.run.device)
     if name == "processes":
         import_ahead(MEMBER_MODULES)
-    prepared = prepare(replace(config, sweep=(), repeats=1, stepwise=False), progress)
+    prepared = prepare(config.train, progress)
     require_metrics(prepared)
     try_out(prepared)
-    directory = open_directory(config)
+    directory = open_directory(config.train.run, name_of_run(config.train), config)
     _start(directory, config, prepared)
     # The executors read the features once more, into memory that members share; here they are not needed.
     prepared = replace(prepared, features=NO_FEATURES)
@@ -123,7 +131,7 @@ def sweep(config: TrainConfig, progress: Progress | None = None) -> SweepResult:
     write_csv(directory / "sweep.csv", results)
     (directory / "sweep.png").write_bytes(draw(results, prepared))
     write_json(directory / "sweep.json", results)
-    if config.report:
+    if config.train.run.report:
         from reelbank.heads.reports.html import write_run_report
 
         for member in results["winner"]["members"]:
@@ -131,10 +139,12 @@ def sweep(config: TrainConfig, progress: Progress | None = None) -> SweepResult:
     return SweepResult(directory=directory, results=results)
 
 
-def _start(directory: Path, config: TrainConfig, prepared: Prepared) -> None:
+def _start(directory: Path, config: SweepConfig, prepared: Prepared) -> None:
     path, digest = directory / "config.json", prepared.data_digest()
-    if config.resume:
-        refuse_other_data(directory, read_json(path), digest, "sweep")
+    if config.train.run.resume and read_json(path)["data_digest"] != digest:
+        raise TrainingError(
+            f"--resume: the stores of {directory} have changed (clips, labels or features); start another sweep"
+        )
     write_json(
         path,
         {"format_version": FORMAT_VERSION, "kind": "sweep", "config": config.to_json(), "data_digest": digest},
@@ -154,7 +164,7 @@ def shared_folder(directory: Path) -> Iterator[Path]:
 class _Sweep:
     """A sweep under way; `trials` {member name: what came of it}."""
 
-    config: TrainConfig
+    config: SweepConfig
     directory: Path
     folder: Path
     executor: Executor
@@ -173,9 +183,10 @@ class _Sweep:
 
     def stepwise(self, axes: Sequence[Axis]) -> list[dict[str, Any]]:
         """One field after the other, each from the winner so far; what was chosen at each step."""
-        point = {axis.field: getattr(self.config, axis.field) for axis in axes}
-        total = sum(len(axis.values) for axis in axes) * self.config.repeats
-        metric, _ = criterion(self.config, axes, has_target=self.has_target)
+        values = flat(self.config.train)
+        point = {axis.field: values[axis.field] for axis in axes}
+        total = sum(len(axis.values) for axis in axes) * self.config.members.repeats
+        metric, _ = criterion(self.config.sweep_by, axes, has_target=self.has_target)
         steps = []
         for axis in axes:
             members = members_of(self.config, [{**point, axis.field: value} for value in axis.values], self.directory)
@@ -196,13 +207,13 @@ class _Sweep:
                 open_members.append(member)
         if not open_members:
             return
-        configs = [replace(m.config, resume=(_run_of(m) / "config.json").exists()) for m in open_members]
+        configs = [m.config.but(resume=(m.directory / "config.json").exists()) for m in open_members]
         # The first to be trained reads the stores here, so that a fault of theirs is an error and no failed member.
         prepare(configs[0], self.progress, FeatureCache(self.folder))
         ended: set[Path] = set()
 
         def done(position: int, error: str | None) -> None:
-            ended.add(_run_of(open_members[position]))
+            ended.add(open_members[position].directory)
             self._note(open_members[position], error, total)
 
         def tell(text: str) -> None:
@@ -210,7 +221,7 @@ class _Sweep:
                 self.progress(Event(stage="sweep", done=len(self.trials), total=max(total, 1), message=text))
 
         with watched(configs, ended, tell):
-            self.executor(configs, self.folder, self.config.workers, done)
+            self.executor(configs, self.folder, self.config.members.workers, done)
 
     def _note(self, member: Member, error: str | None, total: int) -> None:
         trial = trial_of(member, error)
@@ -229,15 +240,10 @@ class _Sweep:
             )
 
 
-def _run_of(member: Member) -> Path:
-    assert member.config.run is not None
-    return member.config.run
-
-
 def _is_finished(member: Member) -> bool:
     """Whether an earlier call trained this member; fewer epochs than now asked for are continued."""
-    directory = _run_of(member)
+    directory = member.directory
     if not (directory / "results.json").exists():
         return False
     refuse_other_config(directory, member.config)
-    return bool(read_json(directory / "config.json")["config"]["epochs"] == member.config.epochs)
+    return bool(read_json(directory / "config.json")["config"]["epochs"] == member.config.optimizer.epochs)

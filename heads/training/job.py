@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +55,6 @@ class Job:
 
     config: TrainConfig
     shape: HeadShape
-    options: Mapping[str, Any]
     resident: Resident
     labels: Labels
     train: np.ndarray
@@ -74,7 +71,7 @@ def stream_seed(*path: int) -> int:
 
 def make_job(prepared: Prepared, partition: Partition) -> Job:
     """The training of one partition of `prepared`."""
-    kind = prepared.config.normalize
+    kind = prepared.config.features.normalize
     normalization = fit_normalization(prepared.features, partition.train, kind)
     rows = partition.train if prepared.copies is None else prepared.copies.rows(partition.train)
     resident = prepared.cache.resident(prepared.features, normalization, partition.train, prepared.device)
@@ -86,14 +83,13 @@ def make_job(prepared: Prepared, partition: Partition) -> Job:
     return Job(
         config=prepared.config,
         shape=prepared.shape,
-        options=prepared.options,
         resident=resident,
         labels=_labels_on_device(prepared, partition),
         train=rows,
         val=partition.val,
         fold=partition.fold,
         device=prepared.device,
-        draw_weights=draw_weights(names, prepared.config.balance, rows % len(prepared.table)),
+        draw_weights=draw_weights(names, prepared.config.features.balance, rows % len(prepared.table)),
     )
 
 
@@ -103,7 +99,7 @@ def _labels_on_device(prepared: Prepared, partition: Partition) -> Labels:
     if prepared.labels is not None:
         numbers = class_numbers(prepared.table.labels[source].tolist(), prepared.labels)
         entries["classes"] = torch.from_numpy(numbers)
-        if prepared.config.class_weights == "balanced":
+        if prepared.config.objective.class_weights == "balanced":
             weights = balanced_weights(numbers[partition.train], len(prepared.labels))
             entries["class_weights"] = torch.from_numpy(weights)
     if prepared.bins is not None:
@@ -122,7 +118,7 @@ def _labels_on_device(prepared: Prepared, partition: Partition) -> Labels:
 def _label_source(prepared: Prepared, partition: Partition) -> np.ndarray:
     """For each clip the clip whose labels it is trained with: itself, unless labels are shuffled."""
     source = np.arange(len(prepared.table))
-    if prepared.config.shuffle_labels:
+    if prepared.config.data.shuffle_labels:
         random = np.random.default_rng(stream_seed(prepared.config.seed, partition.fold or 0, 1 << 40))
         source[partition.train] = random.permutation(partition.train)
         if not partition.val_is_reported:
@@ -133,5 +129,5 @@ def _label_source(prepared: Prepared, partition: Partition) -> np.ndarray:
 def count_parameters(prepared: Prepared) -> int:
     """Trained parameters of the head; no memory is taken for them."""
     with torch.device("meta"):
-        head = build_head(prepared.config.head, prepared.shape, prepared.options)
+        head = build_head(prepared.config.head.name, prepared.shape, prepared.config.head.options)
     return sum(parameter.numel() for parameter in head.parameters() if parameter.requires_grad)

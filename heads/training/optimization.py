@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules, each by its name in TrainConfig.
+"""Optimisers and learning-rate schedules, each by its name in OptimizerConfig.
 
 Weight decay is L2 added to the gradient except for adamw (SYSTEMS.md 0.1). Schedules make one step per epoch, after
 the epoch's updates: milestone m means that epochs m + 1, m + 2, ... use the reduced rate.
@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, ReduceLROnPlateau, StepLR
 
-from reelbank.heads.config import TrainConfig
+from reelbank.heads.config import OptimizerConfig
 
 Parameters = Iterable[nn.Parameter]
 
@@ -26,7 +26,7 @@ class FlatAdam(torch.optim.Adam):
     than the arithmetic. The state has torch's names.
     """
 
-    def __init__(self, parameters: Parameters, config: TrainConfig, kernel: Callable[..., None]) -> None:
+    def __init__(self, parameters: Parameters, config: OptimizerConfig, kernel: Callable[..., None]) -> None:
         super().__init__(
             parameters, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay, fused=True
         )
@@ -99,19 +99,19 @@ def _update(
     )  # fmt: skip
 
 
-def _adam(parameters: Parameters, config: TrainConfig) -> Optimizer:
+def _adam(parameters: Parameters, config: OptimizerConfig) -> Optimizer:
     return FlatAdam(parameters, config, torch._fused_adam_)
 
 
-def _adamw(parameters: Parameters, config: TrainConfig) -> Optimizer:
+def _adamw(parameters: Parameters, config: OptimizerConfig) -> Optimizer:
     return FlatAdam(parameters, config, torch._fused_adamw_)
 
 
-def _radam(parameters: Parameters, config: TrainConfig) -> Optimizer:
+def _radam(parameters: Parameters, config: OptimizerConfig) -> Optimizer:
     return FlatRAdam(parameters, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay)
 
 
-def _rmsprop(parameters: Parameters, config: TrainConfig) -> Optimizer:
+def _rmsprop(parameters: Parameters, config: OptimizerConfig) -> Optimizer:
     return torch.optim.RMSprop(
         parameters,
         lr=config.lr,
@@ -122,14 +122,14 @@ def _rmsprop(parameters: Parameters, config: TrainConfig) -> Optimizer:
     )
 
 
-def _sgd(parameters: Parameters, config: TrainConfig) -> Optimizer:
+def _sgd(parameters: Parameters, config: OptimizerConfig) -> Optimizer:
     return torch.optim.SGD(
         parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
     )
 
 
 # torch has no fused RMSprop (2.13); the others step in one kernel, 1.6 times faster at batch 4.
-OPTIMIZERS: Mapping[str, Callable[[Parameters, TrainConfig], Optimizer]] = {
+OPTIMIZERS: Mapping[str, Callable[[Parameters, OptimizerConfig], Optimizer]] = {
     "adam": _adam,
     "adamw": _adamw,
     "radam": _radam,
@@ -138,21 +138,21 @@ OPTIMIZERS: Mapping[str, Callable[[Parameters, TrainConfig], Optimizer]] = {
 }
 
 
-def _step(optimizer: Optimizer, config: TrainConfig) -> LRScheduler:
+def _step(optimizer: Optimizer, config: OptimizerConfig) -> LRScheduler:
     return StepLR(optimizer, config.step_epochs, gamma=config.factor)
 
 
-def _multistep(optimizer: Optimizer, config: TrainConfig) -> LRScheduler:
+def _multistep(optimizer: Optimizer, config: OptimizerConfig) -> LRScheduler:
     return MultiStepLR(optimizer, sorted(config.milestones), gamma=config.factor)
 
 
-def _plateau(optimizer: Optimizer, config: TrainConfig) -> LRScheduler:
+def _plateau(optimizer: Optimizer, config: OptimizerConfig) -> LRScheduler:
     return ReduceLROnPlateau(
         optimizer, mode="min", factor=config.factor, patience=config.patience_epochs, threshold=1e-4
     )
 
 
-SCHEDULES: Mapping[str, Callable[[Optimizer, TrainConfig], LRScheduler] | None] = {
+SCHEDULES: Mapping[str, Callable[[Optimizer, OptimizerConfig], LRScheduler] | None] = {
     "multistep": _multistep,
     "none": None,
     "plateau": _plateau,
@@ -160,12 +160,12 @@ SCHEDULES: Mapping[str, Callable[[Optimizer, TrainConfig], LRScheduler] | None] 
 }
 
 
-def make_optimizer(values: nn.Parameter, config: TrainConfig) -> Optimizer:
+def make_optimizer(values: nn.Parameter, config: OptimizerConfig) -> Optimizer:
     """The optimiser that `config` names, over one parameter vector (`FlatParameters.values`)."""
-    return OPTIMIZERS[config.optimizer]([values], config)
+    return OPTIMIZERS[config.name]([values], config)
 
 
-def make_schedule(optimizer: Optimizer, config: TrainConfig) -> LRScheduler | None:
+def make_schedule(optimizer: Optimizer, config: OptimizerConfig) -> LRScheduler | None:
     """The schedule that `config` names; None for a constant rate."""
     factory = SCHEDULES[config.schedule]
     return None if factory is None else factory(optimizer, config)

@@ -1,6 +1,6 @@
 """The optimisers of `heads.training.optimization` for a stack of models: one update of (K, P) with K sets of numbers.
 
-Every update is torch's own for that optimiser (its defaults for what TrainConfig does not name), with hyperparameters
+Every update is torch's own for that optimiser (its defaults where OptimizerConfig has no field), with hyperparameters
 of shape (K, 1). `gradient` may be overwritten. A tensor of state starts at zero.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reelbank.heads.config import TrainConfig
+from reelbank.heads.config import OptimizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Hyperparameters:
     alpha: Tensor
 
     @classmethod
-    def of(cls, configs: Sequence[TrainConfig], device: torch.device) -> Hyperparameters:
+    def of(cls, configs: Sequence[OptimizerConfig], device: torch.device) -> Hyperparameters:
         """Those of `configs`, in their order."""
 
         def column(values: Sequence[float]) -> Tensor:

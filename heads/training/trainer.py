@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reelbank.heads.config import TrainConfig
+from reelbank.heads.config import ObjectiveConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.resident import Resident
 from reelbank.heads.examples.targets import estimate_of_logits
@@ -95,7 +95,7 @@ class LossTerm(NamedTuple):
 
 
 def loss_terms(
-    config: TrainConfig, labels: Labels, logits: Mapping[str, Tensor], index: Tensor, *, complete: bool
+    objective: ObjectiveConfig, labels: Labels, logits: Mapping[str, Tensor], index: Tensor, *, complete: bool
 ) -> list[LossTerm]:
     """The terms of L = L_class + L_target, weights 1:1 (SYSTEMS.md 1.7).
 
@@ -113,37 +113,37 @@ def loss_terms(
         if labels.class_weights is not None:
             weights = labels.class_weights[numbers]
             known = weights if known is None else known * weights
-        name = config.class_loss
+        name = objective.class_loss
         if name == "auto":
-            name = "ce" if labels.values is not None else config.loss
-        p = labels.class_rows(logits["label"].shape[-1], config.label_smoothing).index_select(0, numbers)
+            name = "ce" if labels.values is not None else objective.loss
+        p = labels.class_rows(logits["label"].shape[-1], objective.label_smoothing).index_select(0, numbers)
         terms.append(LossTerm("label", name, p, "sum", known))
     if labels.values is not None:
         assert labels.distributions is not None
         known = None if complete else (~labels.values[index].isnan()).float()
         terms.append(
-            LossTerm("target", config.loss, labels.distributions.index_select(0, index), config.reduction, known)
+            LossTerm("target", objective.loss, labels.distributions.index_select(0, index), objective.reduction, known)
         )
     return terms
 
 
 def total_loss(
-    config: TrainConfig, labels: Labels, logits: Mapping[str, Tensor], index: Tensor, *, complete: bool
+    objective: ObjectiveConfig, labels: Labels, logits: Mapping[str, Tensor], index: Tensor, *, complete: bool
 ) -> Tensor:
     """L, scalar; the arguments are those of `loss_terms`."""
     parts = []
-    for term in loss_terms(config, labels, logits, index, complete=complete):
+    for term in loss_terms(objective, labels, logits, index, complete=complete):
         per_clip = loss_function(term.loss)(logits[term.output], term.p)
         parts.append(reduce(per_clip, term.p.shape[-1], term.reduction, term.weights))
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
 def total_loss_with_gradient(
-    config: TrainConfig, labels: Labels, logits: Mapping[str, Tensor], index: Tensor
+    objective: ObjectiveConfig, labels: Labels, logits: Mapping[str, Tensor], index: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """L of a training batch and its gradient in every output's logits, without autograd through the head."""
     parts, gradients = [], {}
-    for term in loss_terms(config, labels, logits, index, complete=True):
+    for term in loss_terms(objective, labels, logits, index, complete=True):
         per_clip, gradient = loss_with_gradient(term.loss)(logits[term.output], term.p)
         loss, share = reduce_with_shares(per_clip, term.p.shape[-1], term.reduction, term.weights)
         parts.append(loss)
@@ -158,9 +158,9 @@ def validation_numbers(job: Job, logits: Mapping[str, Tensor], index: Tensor) ->
     if labels.classes is not None:
         accuracy = (logits["label"].argmax(dim=1) == labels.classes[index]).float().mean()
     if labels.values is not None and labels.bin_values is not None:
-        predicted = estimate_of_logits(logits["target"], labels.bin_values, job.config.estimate)
+        predicted = estimate_of_logits(logits["target"], labels.bin_values, job.config.head.estimate)
         error = (predicted - labels.values[index]).abs().nanmean()
-    return total_loss(job.config, labels, logits, index, complete=False), accuracy, error
+    return total_loss(job.config.objective, labels, logits, index, complete=False), accuracy, error
 
 
 class Trainer:
@@ -171,13 +171,13 @@ class Trainer:
         config = job.config
         self._fold = 0 if job.fold is None else job.fold + 1
         with seeded(stream_seed(config.seed, self._fold, 0), job.device):
-            self.head = build_head(config.head, job.shape, job.options).to(job.device)
+            self.head = build_head(config.head.name, job.shape, config.head.options).to(job.device)
         if isinstance(self.head, FittedHead):
             self.head.fit(job.resident.vectors()[torch.from_numpy(job.train).to(job.device)])
         self.flat = FlatParameters(self.head)
         self._direct = DirectPass(self.head) if isinstance(self.head, LayeredHead) else None
-        self.optimizer = make_optimizer(self.flat.values, config)
-        self.schedule = make_schedule(self.optimizer, config)
+        self.optimizer = make_optimizer(self.flat.values, config.optimizer)
+        self.schedule = make_schedule(self.optimizer, config.optimizer)
         self.state = Progression()
         self._vectors = job.resident.vectors() if self._direct is not None else torch.empty(0)
         self._train = torch.from_numpy(job.train).to(job.device)
@@ -209,13 +209,13 @@ class Trainer:
             rate: learning rate of the epoch.
             numbers: training loss, validation loss, validation accuracy, validation MAE.
         """
-        state, config = self.state, self.job.config
+        state, optimizer = self.state, self.job.config.optimizer
         epoch = state.epoch + 1
         train_loss, val_loss, val_accuracy, val_mae = numbers
         if not math.isfinite(train_loss) or not math.isfinite(val_loss):
             raise TrainingError(
                 f"epoch {epoch}: training loss {train_loss}, validation loss {val_loss}; a smaller --lr "
-                f"(now {config.lr:g}) or --normalize zscore keeps it finite"
+                f"(now {optimizer.lr:g}) or --normalize zscore keeps it finite"
             )
         best = val_loss < state.best_loss
         state.epoch, state.last_loss = epoch, val_loss
@@ -223,9 +223,9 @@ class Trainer:
             state.best_epoch, state.best_loss = epoch, val_loss
             state.best_weights = {name: value.detach().clone() for name, value in self.head.state_dict().items()}
         advance(self.schedule, val_loss)
-        patience = config.early_stop_epochs
+        patience = optimizer.early_stop_epochs
         state.stopped_early = bool(patience) and epoch - state.best_epoch >= patience
-        state.finished = state.stopped_early or epoch >= config.epochs
+        state.finished = state.stopped_early or epoch >= optimizer.epochs
         return EpochRecord(
             epoch=epoch,
             learning_rate=rate,
@@ -240,7 +240,7 @@ class Trainer:
         """The clips of `order` once; their mean loss (scalar, on the device)."""
         job = self.job
         self.head.train()
-        parts = torch.split(order, job.config.batch)
+        parts = torch.split(order, job.config.optimizer.batch)
         step = self.optimizer.step
         losses = []
         with torch.inference_mode(self._direct is not None):  # a tenth of a small step is what autograd notes down
@@ -256,11 +256,11 @@ class Trainer:
         if self._direct is not None:
             return self._direct.backward(
                 self._vectors.index_select(0, index),
-                lambda logits: total_loss_with_gradient(job.config, job.labels, logits, index),
+                lambda logits: total_loss_with_gradient(job.config.objective, job.labels, logits, index),
             )
         self.flat.gradient.zero_()
         logits = self.head(*job.resident.inputs(self.head, index))
-        loss = total_loss(job.config, job.labels, logits, index, complete=True)
+        loss = total_loss(job.config.objective, job.labels, logits, index, complete=True)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -269,7 +269,7 @@ class Trainer:
 
     def use_kept_weights(self) -> None:
         """Loads the weights that the run keeps: the best epoch's, or leaves the last ones (`--keep last`)."""
-        if self.job.config.keep == "best":
+        if self.job.config.optimizer.keep == "best":
             self.head.load_state_dict(self.state.best_weights)
 
     def train(self, after_epoch: Callable[[EpochRecord], None]) -> None:

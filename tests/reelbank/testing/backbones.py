@@ -48,7 +48,8 @@ class Subject:
 
     def built(self, **options: Any) -> Backbone:
         """A new backbone of random weights."""
-        return self._definition.make(BuildOptions(**{"weights": "random", "seed": SEED, "device": "cpu"} | options))
+        settings: dict[str, Any] = {"weights": "random", "seed": SEED, "device": "cpu"}
+        return self._definition.make(BuildOptions(**settings | options))
 
     @cached_property
     def backbone(self) -> Backbone:

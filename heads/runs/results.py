@@ -1,0 +1,131 @@
+"""The content of results.json: the trained partitions of a run, judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reelbank.heads.examples.prepared import Prepared
+from reelbank.heads.examples.splits import Partition
+from reelbank.heads.judging.evaluation import (
+    Predictions,
+    plain_metrics,
+    pooled,
+    random_weights_warning,
+    split_results,
+    unseen_label_notes,
+    verdict,
+)
+from reelbank.heads.training.job import count_parameters
+from reelbank.heads.training.trainer import Progression
+
+FORMAT_VERSION = 1
+OVERFIT_RATIO = 1.05  # SYSTEMS.md 1.15: the final validation loss exceeds its minimum by more than 5 %
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """One partition after its training."""
+
+    partition: Partition
+    state: Progression
+    predictions: Mapping[str, Predictions]
+
+
+def counts(prepared: Prepared) -> dict[str, Any]:
+    first = prepared.partitions[0]
+    sizes = {name: len(getattr(first, name)) for name in ("train", "val", "test", "unknown")}
+    if first.fold is not None:
+        for name in ("test", "unknown"):
+            sizes[name] = sum(len(getattr(part, name)) for part in prepared.partitions)
+    groups = set(prepared.table.groups.tolist()) - {""}
+    return {
+        "clips": len(prepared.table),
+        **sizes,
+        "classes": 0 if prepared.labels is None else len(prepared.labels),
+        "groups": len(groups) or None,
+        "left_out": [{"reason": reason, "count": count} for reason, count in prepared.table.left_out],
+    }
+
+
+def by_split(trained: Sequence[Trained]) -> dict[str, Predictions]:
+    """The predictions that are reported; with folds pooled over them, and without their validation parts."""
+    if trained[0].partition.fold is None:
+        return dict(trained[0].predictions)
+    splits = {name: pooled(name, [one.predictions[name] for one in trained]) for name in ("test", "unknown")}
+    return {name: part for name, part in splits.items() if len(part.rows)}
+
+
+def results_of(name: str, prepared: Prepared, trained: Sequence[Trained], seconds: float) -> dict[str, Any]:
+    config, first = prepared.config, trained[0]
+    with_folds = first.partition.fold is not None
+    predictions = by_split(trained)
+    known = [np.concatenate([one.partition.train, one.partition.val, one.partition.test]) for one in trained]
+    train = np.unique(np.concatenate(known)) if with_folds else first.partition.train
+    splits = {split: split_results(prepared, part, train) for split, part in predictions.items()}
+    reported = "test" if "test" in splits else "val"
+    notes = [*prepared.notes]
+    for part in predictions.values():
+        notes += unseen_label_notes(prepared, part)
+    if with_folds:
+        notes.append("The baselines know the labels of all folds, which makes them a little stronger than the heads.")
+    return {
+        "format_version": FORMAT_VERSION,
+        "run": name,
+        "weights_are_random": prepared.table.weights_are_random,
+        "warning": random_weights_warning(prepared),
+        "shuffled_labels": config.data.shuffle_labels,
+        "selection": _selection(prepared, first.partition),
+        "reported": reported,
+        "counts": counts(prepared),
+        "splits": splits,
+        "folds": [_fold_entry(prepared, one) for one in trained] if with_folds else [],
+        "training": {
+            "seconds": round(seconds, 3),
+            "num_parameters": count_parameters(prepared),
+            **_training_entry(first.state),
+        },
+        "notes": notes,
+        "verdict": verdict(prepared, splits, reported),
+        "target_name": None if prepared.bins is None else prepared.bins.target,
+        "target_unit": None if prepared.bins is None else prepared.bins.unit,
+    }
+
+
+def _selection(prepared: Prepared, partition: Partition) -> dict[str, str]:
+    config = prepared.config
+    kept = "the best epoch's weights" if config.optimizer.keep == "best" else "the last epoch's weights"
+    if config.data.select_on == "reported-set":
+        sentence = (
+            f"Selected on the reported set itself (--select-on reported-set), as some papers do: {kept} by the loss "
+            "there, so the numbers are too good for clips that nobody has seen."
+        )
+    elif not len(partition.test):
+        sentence = f"Only validation is reported: {kept} by the loss of the very clips that are reported."
+    else:
+        sentence = f"Selected on validation, test reported once: {kept} by the validation loss."
+    return {"select_on": config.data.select_on, "criterion": "lowest validation loss", "sentence": sentence}
+
+
+def _training_entry(state: Progression) -> dict[str, Any]:
+    return {
+        "epochs_run": state.epoch,
+        "best_epoch": state.best_epoch,
+        "stopped_early": state.stopped_early,
+        "overfit": bool(state.last_loss > OVERFIT_RATIO * state.best_loss),
+    }
+
+
+def _fold_entry(prepared: Prepared, one: Trained) -> dict[str, Any]:
+    part = one.partition
+    return {
+        "fold": part.fold,
+        **_training_entry(one.state),
+        "train": len(part.train),
+        "val": len(part.val),
+        "test": len(part.test),
+        "metrics": plain_metrics(prepared, one.predictions["test"]),
+    }

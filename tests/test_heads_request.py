@@ -1,0 +1,103 @@
+"""What `train-head` is asked for: which configuration its options make, and mixes that are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reelbank.heads.config import RunConfig, TrainConfig
+from reelbank.heads.errors import TrainingError
+from reelbank.heads.recipes.config import RecipeConfig
+from reelbank.heads.request import CONFIGS, request
+from reelbank.heads.sweeps.config import SweepConfig
+from reelbank.store.options import flat, options
+
+STORE = (Path("s.zarr"),)
+DEFAULTS = {name: one.default for config in CONFIGS for name, one in options(config).items()} | {
+    "store": STORE,
+    "recipe": None,
+}
+"""What the command hands over where nothing but --store is given."""
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ({}, TrainConfig),
+        ({"repeats": 3}, SweepConfig),
+        ({"sweep": ("lr=1,2",)}, SweepConfig),
+        ({"recipe": "calories/table-3.1", "quick": True, "repeats": 2}, RecipeConfig),
+    ],
+)
+def test_options_make_the_configuration_that_they_ask_for(given: dict[str, Any], kind: type) -> None:
+    made = request({**DEFAULTS, **given, "lr": 0.5})
+    assert type(made) is kind
+    values = flat(made)
+    assert values["lr"] == 0.5
+    assert {name: values[name] for name in given} == given
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"quick": True}, "--quick belongs to --recipe NAME; `reelbank recipes` lists them"),
+        ({"markdown": True}, "--markdown belongs to --recipe NAME"),
+        ({"latex": True, "repeats": 2}, "--latex belongs to --recipe NAME"),
+        ({"recipe": "r", "sweep": ("lr=1,2",)}, "--recipe says itself what is trained; leave --sweep out"),
+        ({"recipe": "r", "stepwise": True}, "leave --stepwise out"),
+        ({"recipe": "r", "sweep_by": "val_mae"}, "leave --sweep-by out"),
+        ({"stepwise": True}, "--stepwise tunes the fields of --sweep"),
+        ({"workers": 2}, "--workers belongs to --recipe NAME or --sweep FIELD=A,B,C or --repeats"),
+        ({"executor": "stacked"}, "--executor belongs to"),
+        ({"sweep_by": "val_mae"}, "--sweep-by belongs to --sweep"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        request({**DEFAULTS, **given})
+
+
+def test_a_mix_of_kinds_cannot_be_written() -> None:
+    for kind, name in (
+        (TrainConfig, "recipe"),
+        (TrainConfig, "sweep"),
+        (SweepConfig, "recipe"),
+        (RecipeConfig, "sweep"),
+    ):
+        with pytest.raises(TypeError, match=f"{kind.__name__} has no option '{name}'"):
+            kind.of(store=STORE, **{name: "x"})
+    with pytest.raises(TypeError, match="recipe"):
+        RecipeConfig.of(store=STORE)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_flat_values_make_the_same_configuration(config: Any) -> None:
+    given = {"store": STORE, "lr": 0.5, "bins": 7, "seed": 3} | ({"recipe": "r"} if config is RecipeConfig else {})
+    made = config.of(**given)
+    assert config.of(**flat(made)) == made
+    assert made.but(lr=0.1).but(lr=0.5) == made
+    assert flat(made.but(tap=("a",)))["tap"] == ("a",)
+
+
+def test_every_option_lies_in_one_part() -> None:
+    for config in CONFIGS:
+        names = [f"{one.part.__name__}.{one.entry.name}" for one in options(config).values()]
+        assert len(set(names)) == len(names)
+    assert len(options(TrainConfig)) == 55
+    assert len({one.flag for config in CONFIGS for one in options(config).values()}) == 63
+
+
+def test_a_resumed_run_may_differ_in_its_run_part_alone() -> None:
+    """And in how long it trains and where its stores lie."""
+    train = TrainConfig.of(store=STORE)
+    free = {name for name, one in options(TrainConfig).items() if one.part is RunConfig} | {"epochs", "store"}
+    assert set(train.identity()) == set(options(TrainConfig)) - free
+    assert train.identity() == train.but(epochs=7, store=(Path("moved.zarr"),), device="cpu", threads=2).identity()
+    assert train.identity() != train.but(lr=0.5).identity()
+    sweep = SweepConfig.of(store=STORE, sweep=("lr=1,2",))
+    assert sweep.identity() == sweep.but(sweep=("lr=1,2,3",), repeats=2, workers=1).identity() == train.identity()
+    recipe = RecipeConfig.of(store=STORE, recipe="r")
+    assert recipe.identity() == recipe.but(markdown=True, repeats=2).identity()
+    assert recipe.identity() != recipe.but(quick=True).identity() != recipe.but(recipe="s", quick=True).identity()
