@@ -234,13 +234,18 @@ def probe(as_json: bool, **options: Any) -> None:
 @click.option("--store", "store", type=PATH, multiple=True, required=True, help="Store to predict; as in training.")
 @click.option("--split", help="Only clips of this split.  [default: all]")
 @click.option("--out", type=PATH, help="CSV to write.  [default: <run>/predictions-<store>.csv]")
+@click.option(
+    "--accept-changed-code", is_flag=True, help="Apply a head from outside although its source has changed since."
+)
 @json_option
-def predict(run: Path, store: tuple[Path, ...], split: str | None, out: Path | None, as_json: bool) -> None:
+def predict(
+    run: Path, store: tuple[Path, ...], split: str | None, out: Path | None, accept_changed_code: bool, as_json: bool
+) -> None:
     """Apply the head of a finished run to a store."""
     with plain_errors():
         from reelbank.heads import predict as call
 
-        result = call(run, store, split=split)
+        result = call(run, store, split=split, accept_changed_code=accept_changed_code)
         path = out or run / f"predictions-{store[0].stem}.csv"
         result.write_csv(path)
         emit(result.to_json() | {"csv": str(path)}, as_json, lambda: f"{result.text()}\nPredictions: {path}")
