@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from reelbank.extract.config import FeaturizeConfig
+from reelbank.extract.errors import ExtractionError
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.probes.probe import ProbeConfig
 from reelbank.heads.recipes.config import RecipeConfig
@@ -54,9 +55,7 @@ def plain_errors(stopped: str = "stopped") -> Iterator[None]:
     except KeyboardInterrupt as stop:
         options: str = getattr(stop, "__notes__", ["--run DIR --resume"])[-1]
         raise click.ClickException(stopped.replace("{run}", options)) from None
-    except RuntimeError as error:
-        if type(error).__name__ != "ExtractionError":
-            raise
+    except ExtractionError as error:
         raise click.ClickException(str(error)) from error
 
 

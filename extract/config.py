@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 from reelbank.extract.inputs import views
-from reelbank.extract.inputs.sampling import PAST_END, parse
+from reelbank.extract.inputs.sampling import PAST_END, Sampling, parse
 from reelbank.extract.weights.files import WEIGHTS_VARIABLE
 from reelbank.manifests.registry import file_name
+from reelbank.store.devices import check_device_name
 from reelbank.store.options import option
 
 RESIZES = ("exact", "fast")
@@ -116,17 +116,16 @@ class FeaturizeConfig:
         ):
             if given not in choices:
                 raise ValueError(f"{flag} {given!r} is not one of {', '.join(choices)}")
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
-            raise ValueError(f"--device {self.device!r} is not one of auto, cpu, cuda, cuda:N")
+        check_device_name(self.device)
         if not self.deadline_seconds > 0:
             raise ValueError(f"--deadline {self.deadline_seconds}: seconds above 0 are needed")
         if self.max_pixels < 1:
             raise ValueError(f"--max-pixels {self.max_pixels}: at least 1 is needed")
         if len(self.model) > 1 and self.out is not None and "{model}" not in self.out:
             raise ValueError(f"--out {self.out!r} names one store for {len(self.model)} models; put {{model}} in it")
-        views.parse(self.views)
+        _ = self.view_names
         for model in self.model:
-            parse(self.sampling_of(model))
+            self.sampling_of(model)
         for flag, values in (("--sampling", self.sampling), ("--tap", self.tap)):
             for text in values:
                 name = text.partition("=")[0]
@@ -138,11 +137,16 @@ class FeaturizeConfig:
         """The value of --weights with its default."""
         return self.weights or os.environ.get(WEIGHTS_VARIABLE) or "pretrained"
 
-    def sampling_of(self, model: str) -> str:
+    @property
+    def view_names(self) -> tuple[str, ...]:
+        """The views to store, the evaluation view first."""
+        return views.parse(self.views)
+
+    def sampling_of(self, model: str) -> Sampling:
         """The sampling rule of one model: its own `MODEL=RULE`, else the plain rule given last."""
         general = [rule for rule in self.sampling if "=" not in rule]
         own = [rule.partition("=")[2] for rule in self.sampling if rule.startswith(f"{model}=")]
-        return (own or general or [DEFAULT_SAMPLING])[-1]
+        return parse((own or general or [DEFAULT_SAMPLING])[-1])
 
     def taps_of(self, model: str, taps: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
         """Taps to store of one model, in the order asked for; empty where it has its own.

@@ -1,4 +1,4 @@
-"""What can be wrong with a video. Also a ValueError, so callers need not know the class."""
+"""What can be wrong with a video, or stop a run. Each is also a built-in error, so callers need not know the class."""
 
 from __future__ import annotations
 
@@ -28,3 +28,11 @@ class DecodeError(ValueError):
 
 class PlanMismatch(DecodeError):
     """The decoder does not emit the frames that the container lists: scan again with `count=True`."""
+
+
+class ExtractionError(RuntimeError):
+    """The run cannot go on; what was finished is kept and a re-run continues."""
+
+
+class DiskFullError(OSError):
+    """No space is left for the store; what was finished is kept and a re-run continues."""

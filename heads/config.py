@@ -16,6 +16,7 @@ from reelbank.heads import augmentation
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.losses import LOSSES
 from reelbank.heads.models import HEADS, parse_options
+from reelbank.store.devices import check_device_name
 from reelbank.store.errors import StoreError
 from reelbank.store.indexing import SegmentRule, parse_segments
 from reelbank.store.options import check_options, flat_json, from_options, option, options, with_options
@@ -315,6 +316,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_options(self, TrainingError)
+        check_device_name(self.device)
         if self.resume and self.overwrite:
             raise TrainingError("--resume continues a run and --overwrite replaces it; give one of them")
         if (self.resume or self.overwrite) and self.directory is None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from reelbank.manifests.files import appearing
 from reelbank.manifests.manifest import FIELDS, PATH_COLUMNS, Clip, Manifest, ManifestError
 from reelbank.manifests.validation import Table, from_table
 
@@ -115,12 +116,8 @@ def write(manifest: Manifest, path: str | os.PathLike[str], *, overwrite: bool =
     rows = [[_cell(clip, name) for name in columns] for clip in clips]
     data = form.write(columns, rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with appearing(path) as partial:
         partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _read_csv(path: Path, delimiter: str = ",") -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,13 @@ import numpy as np
 from reelbank.store.layout import FAILED
 from reelbank.store.reader import Store
 
-RANDOM_WEIGHTS_WARNING = (
-    "The weights of the backbone are RANDOM: nothing computed from this store says anything about the published model."
-)
+
+def random_weights_warning(backbones: Iterable[str]) -> str:
+    """What every message, file, page and picture about features of untrained `backbones` says; '' for none."""
+    names = ", ".join(sorted(set(backbones)))
+    return (
+        names and f"RANDOM WEIGHTS: {names} was never trained; numbers from it say nothing about the published model."
+    )
 
 
 MAX_LISTED = 20
@@ -30,6 +35,8 @@ class Description:
         splits: {split: (clips done, clips)} of clips in the manifest.
         failures: {clip id: reason} of clips in the manifest.
         num_bytes: of features/ on disk.
+        absent: {array: its fill value} of what this version would have stored; it reads as fill.
+        unknown: arrays and root attributes of a later version, which stay as they are.
     """
 
     path: str
@@ -45,6 +52,8 @@ class Description:
     unit_clips: int
     num_bytes: int
     weights_are_random: bool
+    absent: dict[str, str]
+    unknown: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The facts as JSON types."""
@@ -83,8 +92,12 @@ class Description:
         lines += [f"  failed    clip {clip!r}: {reason}" for clip, reason in list(self.failures.items())[:MAX_LISTED]]
         if len(self.failures) > MAX_LISTED:
             lines.append(f"            ... and {len(self.failures) - MAX_LISTED} more, see --json")
+        if self.absent:
+            lines.append("  absent    " + ", ".join(f"{name} (read as {fill})" for name, fill in self.absent.items()))
+        if self.unknown:
+            lines.append(f"  unknown   {', '.join(self.unknown)}: of a later version, kept as they are")
         if self.weights_are_random:
-            lines.append(RANDOM_WEIGHTS_WARNING)
+            lines.append(random_weights_warning([self.spec["backbone"]]))
         return "\n".join(lines)
 
 
@@ -130,11 +143,16 @@ def describe(path: Path | str) -> Description:
             str(name): (int((isdone & (splits == name)).sum()), int((present & (splits == name)).sum()))
             for name in dict.fromkeys(splits[present].tolist())
         },
-        failures={str(names[row]): str(store.clips.reason[row]) for row in np.flatnonzero(failed).tolist()},
+        failures={
+            str(names[row]): str(store.clips.reason[row]) or "why is not stored"
+            for row in np.flatnonzero(failed).tolist()
+        },
         spec=store.spec.to_json(),
         spec_digest=store.spec_digest,
         provenance=store.provenance,
         unit_clips=store.geometry.unit_clips,
         num_bytes=sum(math.ceil(p.stat().st_size) for p in (store.path / "features").rglob("c/**/*") if p.is_file()),
         weights_are_random=store.weights_are_random,
+        absent=store.absent,
+        unknown=(*store.unknown, *(f"attribute {name}" for name in store.unknown_attributes)),
     )

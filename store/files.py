@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one or the new one, never a part."""
+"""Files of a store: written whole and flushed to the disk, read with errors that name them, by one writer."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from reelbank.manifests.files import appearing as appearing
 from reelbank.store.errors import StoreError
 
 
@@ -22,18 +23,11 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
         durable: flush to disk before the rename, so that a power cut cannot leave a renamed empty file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    with appearing(path) as partial, partial.open("wb") as file:
+        yield file
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     if durable:
         _sync_folder(path.parent)
 

@@ -1,7 +1,24 @@
-"""Format v1: which arrays a store has, their shapes and how they are cut into units.
+"""Format v1: which arrays a store has, their shapes, how they are cut into units, and how the format may grow.
 
 Row i of every array is clip i. A unit is a run of consecutive rows; every array over clips is cut at the
 same unit boundaries, so two writers of two units never touch the same file.
+
+Growth. Within one `format_version` an array that is absent means its fill value in every row, and one that ends
+before the store does means its fill value past its end. So later code reads earlier stores and the other way round:
+
+- Essential, because nothing can stand for them, are the rows of LEDGER (`clips/`) and COLUMNS (`manifest/`) that say
+  so, `features/`, `checksums/`, `mean/` and `std/` of every tap, and the root attributes of ESSENTIAL_ATTRIBUTES. What
+  needs one that is absent fails with its path; a writer refuses the store.
+- A reader ignores what it does not know: arrays, columns, root attributes, fields of the geometry, and fields of the
+  specification that are null. A field that is not null may have changed the numbers and is refused.
+- A writer keeps what it does not know. When the store grows, every array in a folder of it whose first axis is `clip`
+  grows along, and absent ones of this table are made, filled. A clip that is written anew has the fill value in the
+  arrays under `clips/` that its writer does not know: what stood there was said of the features before.
+- A merge carries unknown arrays of `clips/` and `manifest/` that all its stores have alike, and names the others.
+  Exports hold what this table knows, and name what they leave out.
+
+A later version may therefore add an array whose fill value says `not known`, and a specification field whose null says
+`as before`. A change of what is there already needs a higher `format_version`, which earlier code refuses.
 """
 
 from __future__ import annotations
@@ -9,7 +26,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -31,25 +48,64 @@ VECTOR_CHUNK_STEPS, MAP_CHUNK_STEPS, CHUNKS_PER_SHARD = 128, 32, 8
 
 THUMBNAIL_SHAPE = (72, 96, 3)
 
-LEDGER: Mapping[str, tuple[str, Any]] = {
-    "status": ("uint8", 0),
-    "reason": ("str", ""),
-    "attempts": ("uint8", 0),
-    "num_steps": ("int64", 0),
-    "num_views": ("int64", 0),
-    "in_manifest": ("uint8", 0),
-    "num_frames": ("int64", 0),
-    "duration_seconds": ("float64", math.nan),
-    "width_px": ("int64", 0),
-    "height_px": ("int64", 0),
-    "rate_fps": ("float64", math.nan),
-    "content_hash": ("str", ""),
-    "decode_seconds": ("float64", math.nan),
-}
-"""What is known of each clip: {array under clips/: (dtype, fill value)}."""
-
 FRAME_BOX = ("top_px", "left_px", "height_px", "width_px")
 """Where the network's input of view 0 holds the frame rather than padding: the columns of clips/frame_box."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipArray:
+    """One array that says something of each clip.
+
+    Attributes:
+        dtype: as Zarr calls it, or `str`.
+        fill: what an absent value means.
+        about: what it says; the unit is in its name.
+        axis: name of the axis after `clip`: none, `box` or `step`.
+        essential: whether a store without it is refused.
+    """
+
+    dtype: str
+    fill: Any
+    about: str
+    axis: str = ""
+    essential: bool = False
+
+
+LEDGER: Mapping[str, ClipArray] = {
+    "status": ClipArray(dtype="uint8", fill=MISSING, essential=True, about="0 missing, 1 done, 2 failed"),
+    "reason": ClipArray(dtype="str", fill="", about="why a clip failed"),
+    "attempts": ClipArray(dtype="uint8", fill=0, about="how often it was extracted, 255 at most"),
+    "num_steps": ClipArray(dtype="int64", fill=0, essential=True, about="valid steps; zeros follow"),
+    "num_views": ClipArray(dtype="int64", fill=0, essential=True, about="stored views"),
+    "in_manifest": ClipArray(dtype="uint8", fill=0, essential=True, about="0 for a clip that left the manifest"),
+    "num_frames": ClipArray(dtype="int64", fill=0, about="frames of the clip's interval"),
+    "duration_seconds": ClipArray(dtype="float64", fill=math.nan, about="of the clip's interval"),
+    "width_px": ClipArray(dtype="int64", fill=0, about="of the video"),
+    "height_px": ClipArray(dtype="int64", fill=0, about="of the video"),
+    "rate_fps": ClipArray(dtype="float64", fill=math.nan, about="of the video, native"),
+    "content_hash": ClipArray(dtype="str", fill="", about="sha256 of the video file"),
+    "decode_seconds": ClipArray(dtype="float64", fill=math.nan, about="what decoding cost"),
+    "frame_box": ClipArray(dtype="int64", fill=0, axis="box", about=", ".join(FRAME_BOX)),
+    "step_seconds": ClipArray(dtype="float64", fill=math.nan, axis="step", about="from the video's first frame"),
+    "frame_index": ClipArray(dtype="int64", fill=-1, axis="step", about="frame of the video, in emission order"),
+}
+"""The arrays under clips/. A new one is a row here and nothing else; whoever finds its value out puts it in the ledger
+of an Outcome."""
+
+COLUMNS: Mapping[str, ClipArray] = {
+    "clip_id": ClipArray(dtype="str", fill="", essential=True, about="unique key"),
+    "video": ClipArray(dtype="str", fill="", about="path as the manifest has it"),
+    "split": ClipArray(dtype="str", fill="", essential=True, about="train, val, test, unknown ..."),
+    "label": ClipArray(dtype="str", fill="", about="class"),
+    "group": ClipArray(dtype="str", fill="", about="subject or source recording"),
+    "start_seconds": ClipArray(dtype="float64", fill=math.nan, about="NaN: the video's start"),
+    "end_seconds": ClipArray(dtype="float64", fill=math.nan, about="NaN: the video's end"),
+}
+"""The columns under manifest/ that every store has; targets (NaN where absent) and further text are beside them."""
+
+ESSENTIAL_ATTRIBUTES = ("format_version", "spec", "geometry", "columns", "num_clips")
+OTHER_ATTRIBUTES: Mapping[str, Any] = {"manifest_digest": "", "provenance": {}, "spec_digest": "", "target_names": []}
+"""Root attributes that may be absent, and what they mean then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +121,13 @@ class Geometry:
     unit_clips: int
     fixed_steps: int | None
     shard_steps: int
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Geometry:
+        """The geometry in root attributes; fields of a later version are ignored. Raises StoreError if one lacks."""
+        if missing := [f.name for f in fields(cls) if f.name not in data]:
+            raise StoreError(f"the store's geometry has no {missing[0]}: it is damaged")
+        return cls(**{f.name: data[f.name] for f in fields(cls)})
 
     def unit_of(self, row: int) -> int:
         """Unit that holds `row`."""
@@ -109,6 +172,78 @@ def column_array(name: str) -> str:
     return safe + "_" if safe in {"clip", "view", "step"} else safe.replace(".", "%2E")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Definition:
+    """How one array over clips is made.
+
+    Attributes:
+        tail: sizes of the axes after `clip`.
+        chunks: sizes of one chunk.
+        dimensions: names of all axes.
+        essential: whether nothing can stand for it.
+        shards: sizes of one file that holds many chunks; None where a chunk is a file.
+        codec: of sharded arrays, `none` or `zstd-1`.
+    """
+
+    dtype: str
+    fill: Any
+    tail: tuple[int, ...]
+    chunks: tuple[int, ...]
+    dimensions: tuple[str, ...]
+    essential: bool
+    shards: tuple[int, ...] | None = None
+    codec: str = "none"
+
+
+def definitions(spec: FeatureSpec, geometry: Geometry) -> dict[str, Definition]:
+    """{path: definition} of every array over clips except those under manifest/."""
+    unit, steps, views = geometry.unit_clips, geometry.shard_steps, len(spec.views)
+    first_steps = geometry.fixed_steps or steps
+    found: dict[str, Definition] = {}
+
+    def plain(tail: tuple[int, ...], dtype: str, fill: Any, dimensions: tuple[str, ...], essential: bool) -> Definition:
+        return Definition(
+            dtype=dtype, fill=fill, tail=tail, chunks=(unit, *tail), dimensions=dimensions, essential=essential
+        )  # fmt: skip
+
+    for tap in spec.taps:
+        found[f"features/{tap.name}"] = Definition(
+            dtype=tap.dtype, fill=0, tail=(views, first_steps, *tap.shape),
+            chunks=(1, 1, chunk_steps(tap, geometry.fixed_steps), *tap.shape), dimensions=tap_dimensions(tap),
+            essential=True, shards=(unit, views, steps, *tap.shape), codec=tap.codec,
+        )  # fmt: skip
+        found[f"checksums/{tap.name}"] = plain((views,), "uint32", 0, ("clip", "view"), True)
+        if tap.is_vector:
+            for kind in ("mean", "std"):
+                names = ("clip", "view", f"{tap.name}_{tap.axes[0]}")
+                found[f"{kind}/{tap.name}"] = plain((views, *tap.shape), "float32", math.nan, names, True)
+    sizes = {"": (), "box": (len(FRAME_BOX),), "step": (first_steps,)}
+    for name, row in LEDGER.items():
+        axes = ("clip", row.axis) if row.axis else ("clip",)
+        found[f"clips/{name}"] = plain(sizes[row.axis], row.dtype, row.fill, axes, row.essential)
+    found["thumbnails/rgb"] = Definition(
+        dtype="uint8", fill=0, tail=THUMBNAIL_SHAPE, chunks=(1, *THUMBNAIL_SHAPE),
+        dimensions=("clip", "thumbnail_y", "thumbnail_x", "rgb"), essential=False, shards=(unit, *THUMBNAIL_SHAPE),
+        codec="zstd-1",
+    )  # fmt: skip
+    return found
+
+
+def create_array(group: Any, name: str, definition: Definition) -> None:
+    """Makes one array, of zero clips."""
+    from zarr.codecs import ZstdCodec
+
+    options: dict[str, Any] = {}
+    if definition.shards is not None:
+        compressor = ZstdCodec(level=1) if definition.codec == "zstd-1" else None
+        options = {"shards": definition.shards, "compressors": compressor, "filters": None}
+    group.create_array(
+        name, shape=(0, *definition.tail), chunks=definition.chunks,
+        dtype=str if definition.dtype == "str" else definition.dtype,
+        fill_value=definition.fill, dimension_names=definition.dimensions, **options,
+    )  # fmt: skip
+
+
 def create(
     path: Path,
     spec: FeatureSpec,
@@ -117,50 +252,12 @@ def create(
 ) -> None:
     """Makes an empty store of zero clips. Raises StoreError if something is already there."""
     import zarr
-    from zarr.codecs import ZstdCodec
 
     if path.exists() and any(path.iterdir()):
         raise StoreError(f"{path} is already there and is not a reelbank store; choose another --out")
     group = zarr.create_group(path, overwrite=False)
-    unit, steps, views = geometry.unit_clips, geometry.shard_steps, len(spec.views)
-    first_steps = geometry.fixed_steps or steps
-
-    def sharded(
-        name: str, tail: tuple[int, ...], chunk_tail: tuple[int, ...], shard_tail: tuple[int, ...],
-        dtype: str, codec: str, dimensions: tuple[str, ...],
-    ) -> None:  # fmt: skip
-        group.create_array(
-            name, shape=(0, *tail), shards=(unit, *shard_tail), chunks=(1, *chunk_tail), dtype=dtype,
-            compressors=ZstdCodec(level=1) if codec == "zstd-1" else None, filters=None,
-            fill_value=0, dimension_names=dimensions,
-        )  # fmt: skip
-
-    def plain(name: str, tail: tuple[int, ...], dtype: str, fill: Any, dimensions: tuple[str, ...]) -> None:
-        group.create_array(
-            name, shape=(0, *tail), chunks=(unit, *tail), dtype=str if dtype == "str" else dtype,
-            fill_value=fill, dimension_names=dimensions,
-        )  # fmt: skip
-
-    for tap in spec.taps:
-        block = chunk_steps(tap, geometry.fixed_steps)
-        sharded(
-            f"features/{tap.name}", (views, first_steps, *tap.shape), (1, block, *tap.shape),
-            (views, steps, *tap.shape), tap.dtype, tap.codec, tap_dimensions(tap),
-        )  # fmt: skip
-        plain(f"checksums/{tap.name}", (views,), "uint32", 0, ("clip", "view"))
-        if tap.is_vector:
-            for kind in ("mean", "std"):
-                names = ("clip", "view", f"{tap.name}_{tap.axes[0]}")
-                plain(f"{kind}/{tap.name}", (views, *tap.shape), "float32", math.nan, names)
-    for name, (dtype, fill) in LEDGER.items():
-        plain(f"clips/{name}", (), dtype, fill, ("clip",))
-    plain("clips/frame_box", (len(FRAME_BOX),), "int64", 0, ("clip", "box"))
-    plain("clips/step_seconds", (first_steps,), "float64", math.nan, ("clip", "step"))
-    plain("clips/frame_index", (first_steps,), "int64", -1, ("clip", "step"))
-    sharded(
-        "thumbnails/rgb", THUMBNAIL_SHAPE, THUMBNAIL_SHAPE, THUMBNAIL_SHAPE, "uint8", "zstd-1",
-        ("clip", "thumbnail_y", "thumbnail_x", "rgb"),
-    )  # fmt: skip
+    for name, definition in definitions(spec, geometry).items():
+        create_array(group, name, definition)
     group.create_group("manifest")
     for folder in ("commits", "staging"):
         # zarr-python warns about folders it does not know; an empty scalar array makes them known.
@@ -198,15 +295,14 @@ def read_root(path: Path) -> dict[str, Any]:
         raise StoreError(f"{path} is a Zarr group, but not one that reelbank wrote")
     if version != FORMAT_VERSION:
         raise StoreError(f"{path} has format version {version}; this reelbank reads version {FORMAT_VERSION}")
-    return dict(attributes)
+    if missing := [name for name in ESSENTIAL_ATTRIBUTES if name not in attributes]:
+        raise StoreError(f"{path / 'zarr.json'} has no attribute {missing[0]!r}: the store is damaged")
+    return {**OTHER_ATTRIBUTES, **attributes}
 
 
-def all_arrays(path: Path, spec: FeatureSpec) -> list[str]:
-    """Names of every array over clips except those under manifest/."""
-    names = [f"features/{t.name}" for t in spec.taps] + [f"checksums/{t.name}" for t in spec.taps]
-    names += [f"{kind}/{t.name}" for t in spec.taps if t.is_vector for kind in ("mean", "std")]
-    names += [f"clips/{name}" for name in LEDGER]
-    return [*names, "clips/frame_box", "clips/step_seconds", "clips/frame_index", "thumbnails/rgb"]
+def not_there(path: Path) -> StoreError:
+    """What is said of an essential array that is absent."""
+    return StoreError(f"{path} is not there and nothing can stand for it: the store is damaged")
 
 
 def canonical(data: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,28 +15,22 @@ from reelbank.store.layout import DONE, FAILED, MISSING
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
-    """The arrays under clips/, one value per row of the store; units stand in the names.
+    """The arrays under clips/ as attributes (`ledger.status`), one value per row of the store.
+
+    `layout.LEDGER` says which there are and what they mean, so that a new one is a row there and no field here.
 
     Attributes:
-        status: uint8, 0 missing, 1 done, 2 failed.
-        reason: why a clip failed, empty otherwise.
-        in_manifest: uint8, 0 for a clip that has left the manifest.
-        content_hash: sha256 of the video file.
+        arrays: {name: (num_clips, ...)}; those with a value per step are read clip by clip and not among them.
     """
 
-    status: NDArray[np.uint8]
-    reason: NDArray[Any]
-    attempts: NDArray[np.uint8]
-    num_steps: NDArray[np.int64]
-    num_views: NDArray[np.int64]
-    in_manifest: NDArray[np.uint8]
-    num_frames: NDArray[np.int64]
-    duration_seconds: NDArray[np.float64]
-    width_px: NDArray[np.int64]
-    height_px: NDArray[np.int64]
-    rate_fps: NDArray[np.float64]
-    content_hash: NDArray[Any]
-    decode_seconds: NDArray[np.float64]
+    arrays: Mapping[str, NDArray[Any]]
+
+    def __getattr__(self, name: str) -> NDArray[Any]:
+        # Not `self.arrays`: while it is unpickled a ledger has none, and would ask here for it again.
+        arrays: Mapping[str, NDArray[Any]] = self.__dict__.get("arrays", {})
+        if name not in arrays:
+            raise AttributeError(f"the ledger has no array {name!r}; it has {', '.join(sorted(arrays))}")
+        return arrays[name]
 
     def counts(self) -> dict[str, int]:
         """{done, failed, missing, left_manifest}: clips of each status in the manifest, and those gone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +13,9 @@ import numpy as np
 
 from reelbank.store.building import new_store
 from reelbank.store.errors import StoreError
-from reelbank.store.exchange.table import LEDGER_NAMES, clip_columns, ledger_values, manifest_of
-from reelbank.store.layout import DONE, FAILED, MISSING
+from reelbank.store.exchange.table import clip_columns, is_plain, ledger_names, ledger_values, manifest_of
+from reelbank.store.growing import carry, plan_carrying
+from reelbank.store.layout import COLUMNS, DONE, FAILED, LEDGER, MISSING
 from reelbank.store.reader import Store
 from reelbank.store.spec import FeatureSpec, refuse_mismatch
 from reelbank.store.staging import ClipStage, Outcome, stage_failure
@@ -36,6 +37,7 @@ class MergeResult:
         sources: {store: its clips}.
         num_shared: clips that several of them have.
         left_out: clips that had left the manifest of their store.
+        notes: what of a later version is not in the merged store.
     """
 
     path: str
@@ -44,6 +46,7 @@ class MergeResult:
     num_done: int
     num_shared: int
     left_out: int
+    notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The facts as JSON types."""
@@ -57,6 +60,7 @@ class MergeResult:
             lines.append(f"  {self.num_shared} clips are in several of them and are there once")
         if self.left_out:
             lines.append(f"  {self.left_out} clips are left out: no longer in the manifest of their store")
+        lines += [f"  {note}" for note in self.notes]
         return "\n".join(lines)
 
 
@@ -106,7 +110,10 @@ def merge(
     files = dict.fromkeys(str(store.spec.weights["source"]) for store in opened if "source" in store.spec.weights)
     if spec.weights.get("kind") == "imported" and files:
         spec = replace(spec, weights={**spec.weights, "source": ", ".join(files)})
-    rows, shared = _plan(opened)
+    targets = tuple(dict.fromkeys(name for store in opened for name in store.target_names))
+    unknown = [_unknown(store, targets) for store in opened]
+    carried = plan_carrying(paths, unknown)
+    rows, shared = _plan(opened, targets, unknown)
     fixed = {store.geometry.fixed_steps for store in opened}
     provenance = {
         "kind": "merged",
@@ -117,7 +124,11 @@ def merge(
             for store in opened
         ],
     }
-    manifest = _manifest(rows, opened)
+    manifest = _manifest(rows, targets)
+    attributes = [
+        f"root attribute {name!r} is left out: this version does not know it"
+        for name in dict.fromkeys(name for store in opened for name in store.unknown_attributes)
+    ]
     with new_store(out, overwrite=overwrite) as part:
         writer = StoreWriter.open_or_create(
             part, spec, fixed_steps=fixed.pop() if len(fixed) == 1 else None, num_clips=len(rows),
@@ -125,6 +136,7 @@ def merge(
         )  # fmt: skip
         writer.sync_manifest(manifest)
         _copy(writer, manifest, rows, opened, progress)
+        carry(part, writer.geometry.unit_clips, carried, paths, [(entry.source, entry.row) for entry in rows])
     return MergeResult(
         path=str(out),
         sources={str(store.path): int((store.clips.in_manifest == 1).sum()) for store in opened},
@@ -132,6 +144,7 @@ def merge(
         num_done=sum(int(opened[entry.source].clips.status[entry.row] == DONE) for entry in rows),
         num_shared=shared,
         left_out=sum(int((store.clips.in_manifest != 1).sum()) for store in opened),
+        notes=(*carried.notes, *attributes),
     )
 
 
@@ -142,13 +155,26 @@ def _without_source(spec: FeatureSpec) -> FeatureSpec:
     return replace(spec, weights={name: value for name, value in spec.weights.items() if name != "source"})
 
 
-def _plan(stores: Sequence[Store]) -> tuple[list[_Row], int]:
+def _unknown(store: Store, targets: Sequence[str]) -> dict[str, str]:
+    """{array: its column, or ''} of what the clips of a manifest have no place for."""
+    columns = {name: store.column(name) for name in store.column_arrays if name not in (*COLUMNS, *targets)}
+    foreign = [name for name, values in columns.items() if not (is_plain(values) and values.dtype.kind == "O")]
+    return dict.fromkeys(store.unknown, "") | {store.column_arrays[name]: name for name in foreign}
+
+
+def _plan(
+    stores: Sequence[Store], targets: Sequence[str], unknown: Sequence[Mapping[str, str]]
+) -> tuple[list[_Row], int]:
     """The merged rows in the order of the stores, and how many clips several stores have."""
     found: dict[str, _Row] = {}
     times: Counter[str] = Counter()
     for number, store in enumerate(stores):
         listed = np.flatnonzero(store.clips.in_manifest == 1)
-        manifest = manifest_of(clip_columns(store, listed), store.target_names) if len(listed) else None
+        table = clip_columns(store, listed)
+        for name in unknown[number].values():
+            table.pop(f"manifest/{name}", None)
+        own = tuple(name for name in targets if name in store.column_names and store.column(name).dtype.kind == "f")
+        manifest = manifest_of(table, own) if len(listed) else None
         for clip, row in zip(manifest.clips if manifest else (), listed.tolist(), strict=True):
             entry = _Row(clip=clip, source=number, row=row)
             times[clip.clip_id] += 1
@@ -189,11 +215,10 @@ def _better(a: _Row, b: _Row, stores: Sequence[Store]) -> _Row:
     return b if RANK[theirs] > RANK[ours] else a
 
 
-def _manifest(rows: Sequence[_Row], stores: Sequence[Store]) -> Manifest:
+def _manifest(rows: Sequence[_Row], targets: tuple[str, ...]) -> Manifest:
     """The clips with the columns of all stores; what a store has not is empty there."""
     from reelbank.manifests import Manifest
 
-    targets = tuple(dict.fromkeys(name for store in stores for name in store.target_names))
     texts = tuple(name for name in dict.fromkeys(name for row in rows for name in row.clip.text) if name not in targets)
     clips = tuple(
         replace(
@@ -237,7 +262,9 @@ def _stage(
     writer: StoreWriter, place: int, clip: Clip, source: Store, row: int, stat: tuple[int, int] | None
 ) -> Outcome | None:
     spec: FeatureSpec = writer.spec
-    ledger = ledger_values({f"ledger/{name}": getattr(source.clips, name) for name in LEDGER_NAMES}, row)
+    ledger = ledger_values({f"ledger/{name}": getattr(source.clips, name) for name in ledger_names()}, row)
+    wide = [name for name, kind in LEDGER.items() if kind.axis and kind.axis != "step"]
+    ledger |= {name: getattr(source.clips, name)[row].tolist() for name in wide}
     identity = clip_identity(clip, spec.digest, str(ledger["content_hash"]))
     status = int(source.clips.status[row])
     if status == MISSING:

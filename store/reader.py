@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reelbank.store import layout
+from reelbank.store import growing, layout
 from reelbank.store.errors import StoreError
-from reelbank.store.layout import DONE, LEDGER, Geometry
+from reelbank.store.layout import COLUMNS, DONE, FAILED, LEDGER, THUMBNAIL_SHAPE, Geometry
 from reelbank.store.ledger import Ledger
 from reelbank.store.shards import Piece, Shard, decompress, open_shard, read_grid, read_pieces
 from reelbank.store.spec import FeatureSpec, TapSpec
@@ -27,11 +27,13 @@ class Store:
         self._root = layout.read_root(self.path)
         self.num_clips = int(self._root["num_clips"])
         self.spec = FeatureSpec.from_json(self._root["spec"])
-        self.spec_digest = str(self._root["spec_digest"])
+        self.spec_digest = str(self._root["spec_digest"]) or self.spec.digest
         self.provenance: dict[str, Any] = dict(self._root["provenance"])
-        self.geometry = Geometry(**self._root["geometry"])
+        self.geometry = Geometry.from_json(self._root["geometry"])
         self.manifest_digest = str(self._root["manifest_digest"])
         self.target_names: tuple[str, ...] = tuple(self._root["target_names"])
+        self.column_arrays = {name: f"manifest/{array}" for name, array in self._root["columns"].items()}
+        self._definitions = layout.definitions(self.spec, self.geometry)
         self._arrays: dict[str, _ShardedArray] = {}
         self._columns: dict[str, NDArray[Any]] = {}
         self._units: dict[str, tuple[int, NDArray[Any]]] = {}
@@ -54,28 +56,60 @@ class Store:
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        """Columns of the manifest that the store holds."""
-        return tuple(self._root["columns"])
+        """Columns of the manifest: those of every store, its targets, and what else it holds."""
+        return tuple(sorted({*COLUMNS, *self.target_names, *self.column_arrays}))
 
     def column(self, name: str) -> NDArray[Any]:
-        """One manifest column (num_clips,): float64 for targets and times, else an object array of str."""
-        if name not in self._root["columns"]:
-            raise StoreError(
-                f"{self.path} has no manifest column {name!r}; it has {', '.join(sorted(self.column_names))}"
-            )
+        """One manifest column (num_clips,): float64 for targets and times, else an object array of str.
+
+        A column of a later version has the dtype and axes that it is stored with.
+        """
+        if name not in self.column_names:
+            raise StoreError(f"{self.path} has no manifest column {name!r}; it has {', '.join(self.column_names)}")
         if name not in self._columns:
-            values = self._plain(f"manifest/{self._root['columns'][name]}")
-            self._columns[name] = values if values.dtype.kind == "f" else values.astype(object)
+            kind, array = COLUMNS.get(name), self.column_arrays.get(name)
+            if array is not None and growing.is_there(self.path / array):
+                values = self._stored(array, 0, self.num_clips)
+            elif kind is not None and kind.essential and self.num_clips:
+                raise layout.not_there(self.path / (array or f"manifest/{name}"))
+            else:
+                fill = kind.fill if kind is not None else np.nan if name in self.target_names else ""
+                values = np.full(self.num_clips, fill, dtype=object if fill == "" else np.float64)
+            self._columns[name] = values.astype(object) if values.dtype.kind in "TU" else values
         return self._columns[name].copy()
+
+    @property
+    def absent(self) -> dict[str, str]:
+        """{array: its fill value} of what this version would have stored and reads as fill, see `layout`."""
+        missing = growing.absent_arrays(self.path, self._definitions)
+        found = {name: definition.fill for name, definition in missing.items() if not definition.essential}
+        if self.num_clips:
+            unlisted = [name for name, kind in COLUMNS.items() if name not in self.column_arrays and not kind.essential]
+            found |= {f"manifest/{name}": COLUMNS[name].fill for name in unlisted}
+        return {name: "NaN" if fill != fill else repr(fill) for name, fill in found.items()}
+
+    @property
+    def essential(self) -> tuple[str, ...]:
+        """Arrays that must be there."""
+        return growing.essential_arrays(self._root, self._definitions)
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Arrays over clips that this version does not know; it reads past them and keeps them."""
+        return growing.unknown_arrays(self.path, self._root, self._definitions)
+
+    @property
+    def unknown_attributes(self) -> tuple[str, ...]:
+        """Root attributes that this version does not know."""
+        return growing.unknown_attributes(self._root)
 
     @cached_property
     def clips(self) -> Ledger:
         """The ledger: what happened to each clip."""
-        columns = {name: self._plain(f"clips/{name}") for name in LEDGER}
-        for name, (dtype, _) in LEDGER.items():
-            if dtype == "str":
-                columns[name] = columns[name].astype(object)
-        return Ledger(**columns)
+        arrays = {name: self._plain(f"clips/{name}") for name, kind in LEDGER.items() if kind.axis != "step"}
+        return Ledger(
+            arrays={name: a.astype(object) if LEDGER[name].dtype == "str" else a for name, a in arrays.items()}
+        )
 
     def done_rows(self) -> NDArray[np.int64]:
         """Rows that have features and whose clip is still in the manifest, ascending."""
@@ -155,6 +189,8 @@ class Store:
 
     def thumbnail(self, row: int) -> NDArray[np.uint8]:
         """(72, 96, 3) uint8 RGB, the clip's middle frame; black where there is none."""
+        if not growing.is_there(self.path / "thumbnails" / "rgb"):
+            return np.zeros(THUMBNAIL_SHAPE, dtype=np.uint8)
         if "thumbnails" not in self._arrays:
             self._arrays["thumbnails"] = _ShardedArray(self.path / "thumbnails" / "rgb")
         return self._arrays["thumbnails"].row(row)
@@ -177,10 +213,11 @@ class Store:
         unit = self.geometry.unit_of(row)
         if (kept := self._units.get(name)) is None or kept[0] != unit:
             rows = self.geometry.rows_of(unit, self.num_clips)
-            kept = unit, np.asarray(self._open(f"clips/{name}")[rows.start : rows.stop])
+            kept = unit, self._values(f"clips/{name}", rows.start, rows.stop)
             self._units[name] = kept
         values: NDArray[Any] = kept[1][row % self.geometry.unit_clips, :steps]
-        return values
+        short = int(steps) - len(values)
+        return np.concatenate([values, np.full(short, LEDGER[name].fill, values.dtype)]) if short > 0 else values
 
     def _sharded(self, tap: str) -> _ShardedArray:
         self.spec.tap(tap)
@@ -193,7 +230,8 @@ class Store:
             raise StoreError(f"row {row} of {self.path}: it has rows 0 to {self.num_clips - 1}")
         if self.clips.status[row] != DONE:
             name = str(self.column("clip_id")[row])
-            reason = str(self.clips.reason[row]) or "not extracted yet"
+            unsaid = "it failed, and why is not stored" if self.clips.status[row] == FAILED else "not extracted yet"
+            reason = str(self.clips.reason[row]) or unsaid
             raise StoreError(f"clip {name!r} has no features in {self.path}: {reason}")
 
     def _require_all_done(self, rows: NDArray[np.int64]) -> None:
@@ -207,13 +245,28 @@ class Store:
         if not 0 <= view < len(self.spec.views):
             raise StoreError(f"view {view} of {self.path}: it has views 0 to {len(self.spec.views) - 1}")
 
-    def _open(self, name: str) -> Any:
+    def _plain(self, name: str) -> NDArray[Any]:
+        return self._values(name, 0, self.num_clips)
+
+    def _values(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Rows of an array of this version; fill where it is absent. Raises StoreError if it is essential."""
+        definition = self._definitions[name]
+        if growing.is_there(self.path / name):
+            return self._stored(name, start, stop)
+        if definition.essential:
+            raise layout.not_there(self.path / name)
+        dtype = object if definition.dtype == "str" else definition.dtype
+        return np.full((stop - start, *definition.tail), definition.fill, dtype=dtype)
+
+    def _stored(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """Rows of an array that is there; fill past its end."""
         import zarr
 
-        return zarr.open_array(self.path / name, mode="r")
-
-    def _plain(self, name: str) -> NDArray[Any]:
-        return np.asarray(self._open(name)[: self.num_clips])
+        array = zarr.open_array(self.path / name, mode="r")
+        values = np.asarray(array[start:stop])
+        if (short := stop - start - len(values)) <= 0:
+            return values
+        return np.concatenate([values, np.full((short, *values.shape[1:]), array.fill_value, dtype=values.dtype)])
 
 
 MAX_OPEN_SHARDS = 256

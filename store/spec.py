@@ -98,14 +98,15 @@ class FeatureSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FeatureSpec:
-        """The spec that `to_json` wrote. Raises StoreError if a field is unknown or missing."""
-        known = {f.name for f in fields(cls)}
-        if unknown := sorted(set(data) - known):
-            raise StoreError(f"the spec has fields this version does not know: {', '.join(unknown)}")
-        values = dict(data)
+        """The spec that `to_json` wrote. Raises StoreError if a field is missing, or unknown and not null."""
+        values = _known_fields(cls, data, "the spec")
         try:
             values["taps"] = tuple(
-                TapSpec(**{**tap, "axes": tuple(tap["axes"]), "shape": tuple(tap["shape"])}) for tap in data["taps"]
+                TapSpec(
+                    **_known_fields(TapSpec, tap, f"tap {tap['name']!r} of the spec")
+                    | {"axes": tuple(tap["axes"]), "shape": tuple(tap["shape"])}
+                )
+                for tap in data["taps"]
             )
             values["views"] = tuple(data["views"])
             return cls(**values)
@@ -144,6 +145,16 @@ def refuse_mismatch(path: object, stored: FeatureSpec, asked: FeatureSpec) -> No
         f"{path} was made with another specification:\n" + "\n".join(lines) + "\n"
         "Ask for the stored values, or write to another store with --out."
     )
+
+
+def _known_fields(cls: type[FeatureSpec | TapSpec], data: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The fields of `data` that this version has; a null one of a later version says what its absence says."""
+    known = {f.name for f in fields(cls)}
+    if unknown := sorted(name for name in set(data) - known if data[name] is not None):
+        raise StoreError(
+            f"{where} has fields this version does not know: {', '.join(unknown)}; a later reelbank made it"
+        )
+    return {name: value for name, value in data.items() if name in known}
 
 
 def _without_nulls(data: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelbank.store.errors import StoreError
-from reelbank.store.files import read_json
+from reelbank.store.files import appearing, read_json
 from reelbank.store.layout import DONE, FAILED, THUMBNAIL_SHAPE
 from reelbank.store.shards import crc32c_extend
 from reelbank.store.spec import TapSpec
@@ -159,9 +159,8 @@ def stage_failure(
 def _write_record(folder: Path, outcome: Outcome) -> None:
     """The moment at which the clip counts. The folder is not made: a stray worker whose folder a new run
     has removed must fail here, not leave a record without features."""
-    temporary = folder / f"{RECORD}.partial"
-    temporary.write_text(json.dumps(vars(outcome)))
-    temporary.replace(folder / RECORD)
+    with appearing(folder / RECORD) as partial:
+        partial.write_text(json.dumps(vars(outcome)))
 
 
 def staged_rows(store: Path) -> dict[int, Outcome]:
@@ -179,8 +178,9 @@ def staged_rows(store: Path) -> dict[int, Outcome]:
 
 
 def load_outcome(folder: Path) -> Outcome:
-    """The outcome that `finish` or `stage_failure` wrote."""
-    data = read_json(folder / RECORD)
+    """The outcome that `finish` or `stage_failure` wrote; what a later version added to it is left out."""
+    known = {field.name for field in fields(Outcome)}
+    data = {name: value for name, value in read_json(folder / RECORD).items() if name in known}
     checksums = data["checksums"]
     return Outcome(
         **{

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from reelbank.store.errors import StoreError
-from reelbank.store.layout import all_arrays
+from reelbank.store.growing import is_there
+from reelbank.store.layout import definitions
 from reelbank.store.reader import Store
 from reelbank.store.shards import crc32c
 from reelbank.store.spec import TapSpec
@@ -37,11 +38,13 @@ class Verification:
         num_checked: (clip, tap, view) triples whose bytes were summed.
         counts: clips done, failed, missing and gone from the manifest.
         problems: empty for a sound store.
+        absent: {array: its fill value} of arrays that may be absent and are; they read as fill.
     """
 
     num_checked: int
     counts: dict[str, int]
     problems: tuple[Problem, ...]
+    absent: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
         """The findings as JSON types."""
@@ -52,6 +55,7 @@ class Verification:
         counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in self.counts.items() if count)
         lines = [str(problem) for problem in self.problems]
         verdict = f"{len(lines)} problem{'s' * (len(lines) != 1)}" if lines else "sound"
+        lines += [f"{name} is not stored and reads as {fill}" for name, fill in self.absent.items()]
         return "\n".join([*lines, f"{verdict}: {self.num_checked} features checked; clips: {counts or 'none'}"])
 
 
@@ -67,8 +71,12 @@ def verify(path: Path | str, progress: Callable[[int, int], None] | None = None)
     """
     store = Store(path)
     problems = _check_arrays(store)
-    rows = store.done_rows()
-    names = store.column("clip_id")
+    try:
+        rows, names = store.done_rows(), store.column("clip_id")
+    except (StoreError, ValueError, KeyError):
+        if not problems:
+            raise
+        return Verification(num_checked=0, counts={}, problems=tuple(problems), absent=store.absent)
     checked = 0
     for done, row in enumerate(rows.tolist()):
         for tap in store.spec.taps:
@@ -78,7 +86,9 @@ def verify(path: Path | str, progress: Callable[[int, int], None] | None = None)
             ]
         if progress is not None:
             progress(done + 1, len(rows))
-    return Verification(num_checked=checked, counts=store.clips.counts(), problems=tuple(problems))
+    return Verification(
+        num_checked=checked, counts=store.clips.counts(), problems=tuple(problems), absent=store.absent
+    )  # fmt: skip
 
 
 def _check_arrays(store: Store) -> list[Problem]:
@@ -86,13 +96,15 @@ def _check_arrays(store: Store) -> list[Problem]:
     import zarr
 
     problems = []
-    for name in all_arrays(store.path, store.spec):
+    known = [name for name in definitions(store.spec, store.geometry) if is_there(store.path / name)]
+    for name in dict.fromkeys((*store.essential, *store.column_arrays.values(), *known)):
         try:
             shape = zarr.open_array(store.path / name, mode="r").shape
         except (FileNotFoundError, ValueError, KeyError) as error:
-            problems.append(Problem(clip="", tap=name, what=f"cannot be opened: {error}"))
+            what = "cannot be opened" if is_there(store.path / name) else "is not there"
+            problems.append(Problem(clip="", tap=name, what=f"{what}: {error}"))
             continue
-        if shape[0] < store.num_clips:
+        if shape[0] < store.num_clips and name in store.essential:
             problems.append(Problem(clip="", tap=name, what=f"{shape = }, the store has {store.num_clips} clips"))
     unreadable = {problem.tap for problem in problems}
     for tap in store.spec.taps:
@@ -118,7 +130,7 @@ def _check_clip(store: Store, tap: TapSpec, row: int) -> list[str]:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = int((~np.isfinite(array)).sum())
             found.append(f"view {view}: {bad} of {array.size} values are NaN or Inf")
-        if tap.is_vector:
+        if tap.is_vector and all(is_there(store.path / kind / tap.name) for kind in ("mean", "std")):
             mean, std = moments(array)
             for kind, expected, actual in (
                 ("mean", mean, store.mean(tap.name, view)[row]),

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reelbank.store import layout
+from reelbank.store import growing, layout
 from reelbank.store.errors import StoreError
 from reelbank.store.files import read_json, write_json
-from reelbank.store.layout import DONE, FRAME_BOX, LEDGER, MISSING, Geometry
+from reelbank.store.layout import COLUMNS, DONE, LEDGER, MISSING, Geometry
 from reelbank.store.shards import Shard, compress, grow, open_shard, read_grid, write_shard
 from reelbank.store.spec import FeatureSpec, TapSpec, refuse_mismatch
 from reelbank.store.staging import Outcome, folder_of, moments, staged_features, staged_rows, staged_thumbnail
@@ -36,8 +36,10 @@ class StoreWriter:
         root = layout.read_root(path)
         refuse_mismatch(path, FeatureSpec.from_json(root["spec"]), spec)
         self.path, self.spec = path, spec
-        self.geometry = Geometry(**root["geometry"])
+        self.geometry = Geometry.from_json(root["geometry"])
         self._root = root
+        self._definitions = layout.definitions(spec, self.geometry)
+        growing.refuse_incomplete(path, root, self._definitions)
 
     @classmethod
     def open_or_create(
@@ -72,7 +74,8 @@ class StoreWriter:
                 stale |= columns[name][1]
         if stale.any():  # before the new definition is written: a crash in between must not bless old features
             self._forget(np.flatnonzero(stale))
-        self._grow_rows(total)
+        growing.make_absent(self.path, self._definitions)
+        growing.grow_axes(self.path, self._definitions, {"clip": total})
         for name, (values, _) in columns.items():
             self._write_column(name, values)
         present = np.zeros(total, dtype=np.uint8)
@@ -147,7 +150,8 @@ class StoreWriter:
             self._array("clips/status")[rows.start : rows.stop] = status
         keep = [i for i in range(len(rows)) if status[i] == DONE]
         done = {row: outcome for row, outcome in fresh.items() if outcome.status == DONE}
-        self._grow_steps(max((len(o.step_seconds) for o in done.values()), default=0))
+        steps = max((len(o.step_seconds) for o in done.values()), default=0)
+        growing.grow_axes(self.path, self._definitions, {"step": steps})
         for tap in self.spec.taps:
             self._write_features(tap, unit, rows, keep, done)
         self._write_thumbnails(unit, rows, keep, done)
@@ -216,16 +220,19 @@ class StoreWriter:
             array[rows.start : rows.stop] = chunk
 
         done = {row: o for row, o in fresh.items() if o.status == DONE}
-        for name, (_dtype, empty) in LEDGER.items():
-            if name not in ("status", "in_manifest", "attempts"):
-                update(f"clips/{name}", {row: o.ledger.get(name, empty) for row, o in fresh.items()})
+        for name, kind in LEDGER.items():
+            if name in ("status", "in_manifest", "attempts"):
+                continue
+            found = {row: _ledger_value(outcome, name) for row, outcome in fresh.items()}
+            if kind.axis:
+                width = self._array(f"clips/{name}").shape[1]
+                found = {row: _padded(values, width, kind.fill) for row, values in found.items()}
+            update(f"clips/{name}", found)
         attempts = self._array("clips/attempts")[rows.start : rows.stop]
         update("clips/attempts", {row: min(255, int(attempts[row - rows.start]) + 1) for row in fresh})
-        for name, fill in (("step_seconds", np.nan), ("frame_index", -1)):
-            width = self._array(f"clips/{name}").shape[1]
-            update(f"clips/{name}", {row: _padded(getattr(o, name), width, fill) for row, o in fresh.items()})
-        boxes = {row: _padded(o.ledger.get("frame_box", ()), len(FRAME_BOX), 0) for row, o in fresh.items()}
-        update("clips/frame_box", boxes)
+        for name in growing.unknown_arrays(self.path, self._root, self._definitions):
+            if name.startswith("clips/"):  # of the features before: it may not be true of these
+                update(name, dict.fromkeys(fresh, self._array(name).fill_value))
         views = len(self.spec.views)
         for tap in self.spec.taps:
             update(
@@ -248,10 +255,8 @@ class StoreWriter:
         record = self._record(unit)
         files = record["files"] | {str(r): list(o.file_stat) for r, o in fresh.items() if o.file_stat}
         entry = {"rows": sorted(fresh), "committed": datetime.now(UTC).isoformat(timespec="seconds"), **run}
-        write_json(
-            self._record_path(unit),
-            {"unit": unit, "spec_digest": self.spec.digest, "runs": [*record["runs"], entry], "files": files},
-        )
+        ours = {"unit": unit, "spec_digest": self.spec.digest, "runs": [*record["runs"], entry], "files": files}
+        write_json(self._record_path(unit), record | ours)
 
     def _record_path(self, unit: int) -> Path:
         return self.path / "commits" / f"{unit:08d}.json"
@@ -263,20 +268,6 @@ class StoreWriter:
 
     # -- rows -------------------------------------------------------------------------------------------
 
-    def _grow_rows(self, total: int) -> None:
-        for name in layout.all_arrays(self.path, self.spec):
-            folder = self.path / name
-            dimensions = len(read_json(folder / "zarr.json")["shape"])
-            grow(folder, (total, *([None] * (dimensions - 1))))
-
-    def _grow_steps(self, steps: int) -> None:
-        for name in [f"features/{tap.name}" for tap in self.spec.taps]:
-            folder = self.path / name
-            dimensions = len(read_json(folder / "zarr.json")["shape"])
-            grow(folder, (None, None, steps, *([None] * (dimensions - 3))))
-        for name in ("step_seconds", "frame_index"):
-            grow(self.path / "clips" / name, (None, steps))
-
     def _forget(self, rows: NDArray[np.int64]) -> None:
         status = self.ledger("status")
         status[rows] = MISSING
@@ -287,9 +278,10 @@ class StoreWriter:
     ) -> dict[str, tuple[NDArray[Any], NDArray[np.bool_]]]:
         """{column: (its new values (total,), which rows of the old store they change)}."""
         clips = manifest.clips
-        texts = {name: [getattr(c, name) for c in clips] for name in ("clip_id", "video", "split", "label", "group")}
+        own = {name: [getattr(c, name) for c in clips] for name in COLUMNS}
+        texts = {name: own[name] for name in COLUMNS if COLUMNS[name].dtype == "str"}
         texts |= {name: [c.text.get(name, "") for c in clips] for name in manifest.text_columns}
-        numbers = {name: [_or_nan(getattr(c, name)) for c in clips] for name in DEFINITION_COLUMNS}
+        numbers = {name: [_or_nan(v) for v in own[name]] for name in COLUMNS if COLUMNS[name].dtype != "str"}
         numbers |= {name: [c.targets.get(name, np.nan) for c in clips] for name in manifest.target_names}
         new: dict[str, NDArray[Any]] = {name: np.array(v, dtype=np.float64) for name, v in numbers.items()}
         new |= {name: np.array(v, dtype=np.dtypes.StringDType()) for name, v in texts.items()}
@@ -312,7 +304,8 @@ class StoreWriter:
         array_name = layout.column_array(name)
         folder = self.path / "manifest" / array_name
         numeric = values.dtype.kind == "f"
-        if (folder / "zarr.json").is_file() and (read_json(folder / "zarr.json")["data_type"] == "float64") == numeric:
+        dtype = "float64" if numeric else "string"
+        if (folder / "zarr.json").is_file() and read_json(folder / "zarr.json")["data_type"] == dtype:
             # In place, chunk by chunk: a killed writer leaves old values or new ones, never no column.
             grow(folder, (len(values),))
             array = zarr.open_array(folder, mode="r+")
@@ -379,6 +372,13 @@ def _abandoned(path: Path) -> bool:
 _OWN_FOLDERS = {
     "zarr.json", "features", "checksums", "mean", "std", "clips", "thumbnails", "manifest", "commits", "staging",
 }  # fmt: skip
+
+
+def _ledger_value(outcome: Outcome, name: str) -> Any:
+    """What an outcome says for the array clips/`name`; its fill value where it says nothing."""
+    if LEDGER[name].axis == "step":
+        return getattr(outcome, name)
+    return outcome.ledger.get(name, () if LEDGER[name].axis else LEDGER[name].fill)
 
 
 def _padded(values: Iterable[Any], width: int, fill: Any) -> NDArray[Any]:

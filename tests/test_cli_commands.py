@@ -25,9 +25,9 @@ from reelbank.store.options import options as options_of_config
 RUN = "runs/flow-dis-mlp-jsd-1"
 HEAVY = ("av", "cv2", "matplotlib", "sklearn", "timm", "torch", "torchvision", "zarr")
 COMMANDS = (
-    "", "backbones", "doctor", "featurize", "heads", "manifest", "manifest synth",
-    *(f"manifest {name}" for name in READERS), "predict", "probe", "recipes", "store", "store diff", "store export",
-    "store import", "store info", "store merge", "store retry", "store verify",
+    "", "backbones", "doctor", "featurize", "heads", "losses", "manifest", "manifest synth",
+    *(f"manifest {name}" for name in READERS), "metrics", "predict", "probe", "recipes", "store", "store diff",
+    "store export", "store import", "store info", "store merge", "store retry", "store verify",
     "train-head",
 )  # fmt: skip
 
@@ -212,7 +212,7 @@ WRONG: list[tuple[str, str]] = [
     (f"{TRAIN} --tap cls4", "--tap cls4: no store holds it; there are hof"),
     (f"{TRAIN} --target nope", "no such target column; it has kcal"),
     (f"{TRAIN} --label nope", "no manifest column 'nope'"),
-    (f"{TRAIN} --head nope", "is not one of 'additive', 'attentive', 'conv-aggregation', 'linear', 'mlp'"),
+    (f"{TRAIN} --head nope", "no head 'nope'; choose one of additive, attentive, conv-aggregation, linear, mlp"),
     (f"{TRAIN} --folds 1", "--folds 1"),
     (f"{TRAIN} --folds 50", "50 folds need at least 50 groups"),
     (f"{TRAIN} --epochs 0", "--epochs 0"),

@@ -16,7 +16,7 @@ from clips import cut, write_sound
 from pipeline import copy_set, read_lines, run, store_of, write_lines
 
 import reelbank.store
-from reelbank.extract.run.pool import DiskFullError
+from reelbank.extract.errors import DiskFullError
 from reelbank.extract.run.retrying import retry_config
 from reelbank.store import verify
 

@@ -32,14 +32,14 @@ def test_every_analysis_lands_in_the_folder(tmp_path: Path) -> None:
     assert [event.stage for event in events] == ["explore", "load", "tsne", "kmeans", "knn", "linear", "report"]
     stored = json.loads((result.out / "results.json").read_text())
     assert stored == json.loads(json.dumps(result.results))
-    assert "random weights" in stored["warning"] and stored["weights_are_random"]
+    assert "RANDOM WEIGHTS" in stored["warning"] and stored["weights_are_random"]
     assert set(stored["analyses"]) == {"explore", "tsne", "kmeans", "knn", "linear"}
     with (result.out / "coordinates.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 60 and all(np.isfinite(float(row["x"])) for row in rows)
     assert {row["cluster"] for row in rows} == {str(i) for i in range(8)}
     page = result.page.read_text()
-    assert page.index("random weights: not a pretrained network") < page.index("<main>")
+    assert page.index("RANDOM WEIGHTS: ") < page.index("<main>")
     for part in ("Nearest neighbours", "Linear probe", "k-means", "Map", "Clusters", "Pictures", "coordinates.csv"):
         assert part in page
     assert page.count("data:image/png;base64,") >= len(result.pictures) == 10

@@ -27,6 +27,8 @@ from reelbank.extract.backbones.description import (
 from reelbank.extract.inputs.preprocess import Preprocess
 from reelbank.manifests.plugins import TARGET, Plugin, outside
 from reelbank.manifests.registry import Found, Registry, first_line
+from reelbank.store.devices import check_device_name
+from reelbank.store.files import appearing
 from reelbank.store.spec import TapSpec
 
 if TYPE_CHECKING:
@@ -203,11 +205,11 @@ def build(
         state_file: what `save_state` wrote in another process; then `weights` and `seed` are taken from it.
 
     Raises:
-        BackboneError: unknown name, device or precision, or a state file of another backbone.
+        BackboneError: unknown name or precision, or a state file of another backbone.
+        DeviceError: a device that is unknown or not here.
         WeightsError: the weights are absent, damaged or of another architecture.
     """
-    if device == _OUTLINE_DEVICE:
-        raise BackboneError(f"device {device!r} is not supported; choose auto, cpu or cuda[:INDEX]")
+    check_device_name(device)
     options = BuildOptions(weights=str(weights), seed=seed, device=device, precision=precision, state_file=state_file)
     return definition(name).make(options)
 
@@ -231,12 +233,8 @@ def save_state(backbone: Backbone, path: Path) -> None:
     state: dict[str, Tensor] = {}
     if backbone.module is not None:
         state = {key: value.detach().cpu().contiguous() for key, value in backbone.module.state_dict().items()}
-    part = path.with_name(f".{path.name}.part")
-    try:
-        save_file(state, part, metadata={"backbone": backbone.name, "weights": json.dumps(backbone.weights)})
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with appearing(path) as partial:
+        save_file(state, partial, metadata={"backbone": backbone.name, "weights": json.dumps(backbone.weights)})
 
 
 def try_out(name: str, backbone: Backbone, taps: Sequence[str]) -> None:

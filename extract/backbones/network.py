@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from reelbank.extract.backbones.description import BackboneError, BackboneInfo, BuildOptions, Described
 from reelbank.extract.weights import calibration, checkpoints
 from reelbank.extract.weights.files import WeightsFile, given_file, pretrained_file
+from reelbank.store.devices import resolve_device
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -141,24 +142,6 @@ def build_network(info: BackboneInfo, architecture: Architecture, options: Build
         device=device,
         precision=options.precision,
     )
-
-
-def resolve_device(asked: str) -> str:
-    """The effective device: `auto` is the first GPU, else the CPU. Raises BackboneError if it is not there."""
-    if asked == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(asked)
-    except RuntimeError as error:
-        raise BackboneError(f"device {asked!r} is not known; choose auto, cpu or cuda[:INDEX]") from error
-    if device.type not in ("cpu", "cuda"):
-        raise BackboneError(f"device {asked!r} is not supported; choose auto, cpu or cuda[:INDEX]")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise BackboneError(
-            f"device {asked!r} was asked for, torch {torch.__version__} sees {torch.cuda.device_count()} GPUs; "
-            "choose auto or cpu"
-        )
-    return str(device)
 
 
 def _outline(info: BackboneInfo, architecture: Architecture) -> Network:

@@ -1,8 +1,8 @@
 """From decoded frames to staged features: which frames a clip's steps read, and its features in step order.
 
 Both halves of a clip under one model: `ClipFrames` sits where frames are decoded and queues complete steps;
-`ClipSink` sits where the model runs and stages what comes back. In one process they meet through `Engine`, with
-the model in another process through `ring.RemoteEngine` and `forwarding.Forwarder`.
+`ClipSink` sits where the model runs and stages what comes back. In one process they meet through `LocalModel`, with
+the model in another process through `ring.RemoteModel` and `forwarding.Forwarder`.
 """
 
 from __future__ import annotations
@@ -250,7 +250,7 @@ class Sink(Protocol):
     def abandon(self) -> None: ...
 
 
-class Engine:
+class LocalModel:
     """The model in the process that decodes: one of its own per core is fastest on a CPU."""
 
     def __init__(self, job: ModelJob, tally: Tally, note: Callable[[str], None]) -> None:

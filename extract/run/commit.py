@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 
 from reelbank.extract import backbones
+from reelbank.extract.errors import DiskFullError
 from reelbank.extract.run import todo as planning
 from reelbank.extract.run.content import stat_of
 from reelbank.extract.run.messages import ClipJob, ModelJob
-from reelbank.extract.run.pool import DiskFullError
 from reelbank.extract.run.todo import Todo
 from reelbank.store.layout import DONE
 from reelbank.store.staging import Outcome, stage_failure

@@ -13,11 +13,12 @@ from typing import Any
 
 from reelbank.extract import backbones
 from reelbank.extract.config import FeaturizeConfig
+from reelbank.extract.errors import DiskFullError
 from reelbank.extract.run import todo as planning
 from reelbank.extract.run.commit import Committer
 from reelbank.extract.run.forwarding import Forwarder
 from reelbank.extract.run.messages import ClipJob, Finished, ModelJob, WorkerSetup
-from reelbank.extract.run.pool import DiskFullError, Pool
+from reelbank.extract.run.pool import Pool
 from reelbank.extract.run.report import FeaturizeReport, Progress, StoreReport
 from reelbank.extract.run.sizing import plan_notes
 from reelbank.extract.run.todo import Todo

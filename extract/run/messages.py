@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reelbank.extract.inputs.sampling import Sampling, parse
 from reelbank.manifests import Clip
 from reelbank.store.spec import FeatureSpec
 from reelbank.store.staging import Outcome
@@ -30,6 +32,11 @@ class ModelJob:
     batch: int
     device: str
     state_file: Path | None
+
+    @cached_property
+    def sampling(self) -> Sampling:
+        """The rule that the spec names."""
+        return parse(self.spec.sampling)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Any
 
+from reelbank.extract.errors import DiskFullError, ExtractionError
 from reelbank.extract.run.forwarding import Forwarder
 from reelbank.extract.run.messages import (
     DRAIN,
@@ -40,14 +41,6 @@ from reelbank.store.processes import worker_context
 CLIPS_AHEAD = 2
 MAX_CRASHES = 2
 POLL_SECONDS = 0.5
-
-
-class ExtractionError(RuntimeError):
-    """The run cannot go on; what was finished is kept and a re-run continues."""
-
-
-class DiskFullError(OSError):
-    """No space is left for the store; what was finished is kept and a re-run continues."""
 
 
 class Pool:

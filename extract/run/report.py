@@ -10,7 +10,7 @@ from typing import Any
 from reelbank.extract.run.commit import Committer
 from reelbank.extract.run.messages import ModelJob, Tally
 from reelbank.extract.run.todo import Todo
-from reelbank.store.description import RANDOM_WEIGHTS_WARNING, readable
+from reelbank.store.description import random_weights_warning, readable
 from reelbank.store.layout import DONE
 
 MAX_LISTED = 20
@@ -164,7 +164,7 @@ class FeaturizeReport:
                     f"  {len(store.failed_before)} failed in an earlier run: reelbank store retry {store.store}"
                 )
             if store.weights_are_random:
-                lines.append(f"  {RANDOM_WEIGHTS_WARNING}")
+                lines.append(f"  {random_weights_warning([store.model])}")
         if self.tally.steps_forwarded:
             shares = ", ".join(f"{name} {share:.0%}" for name, share in self.stage_shares.items())
             lines.append(

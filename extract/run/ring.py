@@ -102,7 +102,7 @@ class RingWriter:
         self._connection.send(message)
 
 
-class RemoteEngine:
+class RemoteModel:
     """A model that runs in the parent: complete steps go there through the ring."""
 
     def __init__(self, model: int, job: ModelJob, writer: RingWriter) -> None:

@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 
-from reelbank.extract.inputs import sampling
+from reelbank.extract.inputs.sampling import fixed_steps
 from reelbank.extract.run.messages import ModelJob
 from reelbank.store.description import readable
 from reelbank.store.spec import TapSpec
@@ -28,7 +28,7 @@ def plan_notes(job: ModelJob, num_clips: int, num_viewed: int) -> list[str]:
         return []
     views, taps = len(job.spec.views), job.spec.taps
     step_bytes = sum(map(num_bytes, taps))
-    steps = sampling.fixed_steps(sampling.parse(job.spec.sampling))
+    steps = fixed_steps(job.sampling)
     each = ", ".join(f"{tap.name} {num_bytes(tap):,}" for tap in taps)
     line = f"{job.store}: {each} bytes per step" + (f" x {views} views" if views > 1 else "")
     if steps is not None:

@@ -21,7 +21,8 @@ from reelbank import manifests
 from reelbank.extract import backbones
 from reelbank.extract.backbones import BackboneInfo
 from reelbank.extract.config import FeaturizeConfig
-from reelbank.extract.inputs import sampling, views
+from reelbank.extract.inputs import views
+from reelbank.extract.inputs.sampling import fixed_steps
 from reelbank.extract.inputs.sources import COLUMNS, paths_of
 from reelbank.extract.run.content import content_hash, stat_of
 from reelbank.extract.run.messages import ClipJob, ModelJob
@@ -57,7 +58,7 @@ def select(manifest: Manifest, config: FeaturizeConfig) -> NDArray[np.int64]:
     splits = sorted({clip.split for clip in manifest.clips})
     if absent := [name for name in config.split if name not in splits]:
         raise ValueError(f"--split {', '.join(absent)}: the manifest has the splits {', '.join(splits)}")
-    if config.view_split not in (*splits, "all") and len(views.parse(config.views)) > 1:
+    if config.view_split not in (*splits, "all") and len(config.view_names) > 1:
         raise ValueError(f"--view-split {config.view_split}: the manifest has the splits {', '.join(splits)}")
     ids = {clip.clip_id for clip in manifest.clips}
     if absent := [name for name in config.clip if name not in ids]:
@@ -91,7 +92,7 @@ def make_job(config: FeaturizeConfig, model: str, folder: Path) -> ModelJob:
     info = backbones.describe(model)
     taps = config.taps_of(model, {name: backbones.describe(name).taps for name in config.model}) or info.default_taps
     info.check_taps(taps)
-    names = views.parse(config.views)
+    names = config.view_names
     views.check(names, info.source, info.preprocess, model)
     backbone = backbones.build(
         model, weights=config.weights_asked, seed=config.seed, device=config.device, precision=config.precision
@@ -106,7 +107,7 @@ def make_job(config: FeaturizeConfig, model: str, folder: Path) -> ModelJob:
         backbone=model,
         weights=_identifying(backbone.weights),
         taps=tuple(info.taps[name] for name in taps),
-        sampling=str(sampling.parse(config.sampling_of(model))),
+        sampling=str(config.sampling_of(model)),
         past_end=config.past_end,
         resize=config.resize,
         precision=config.precision,
@@ -155,7 +156,7 @@ def open_writer(job: ModelJob, manifest: Manifest, weights: Mapping[str, Any]) -
     return StoreWriter.open_or_create(
         job.store,
         job.spec,
-        fixed_steps=sampling.fixed_steps(sampling.parse(job.spec.sampling)),
+        fixed_steps=fixed_steps(job.sampling),
         num_clips=len(manifest),
         provenance=provenance,
     )

@@ -21,7 +21,7 @@ from reelbank.extract.inputs import sampling
 from reelbank.extract.inputs.preprocess import thumbnail
 from reelbank.extract.inputs.sources import Source, open_source
 from reelbank.extract.run.allocator import keep_freed_memory
-from reelbank.extract.run.assembly import ClipFrames, Engine, Feed, plan_steps
+from reelbank.extract.run.assembly import ClipFrames, Feed, LocalModel, plan_steps
 from reelbank.extract.run.content import content_hash, stat_of
 from reelbank.extract.run.messages import (
     DRAIN,
@@ -38,7 +38,7 @@ from reelbank.extract.run.messages import (
     WorkerSetup,
 )
 from reelbank.extract.run.payloads import ClipViews
-from reelbank.extract.run.ring import RemoteEngine, Ring, RingWriter
+from reelbank.extract.run.ring import RemoteModel, Ring, RingWriter
 from reelbank.extract.video.opening import Limits
 from reelbank.extract.video.plan import VideoScan
 from reelbank.store.errors import StoreError
@@ -79,10 +79,10 @@ class Worker:
         self._tally, self._sent = Tally(), Tally()
         self._engines: list[Feed]
         if setup.ring_name is None:
-            self._engines = [Engine(job, self._tally, self._note) for job in setup.models]
+            self._engines = [LocalModel(job, self._tally, self._note) for job in setup.models]
         else:
             writer = RingWriter(Ring(setup.ring_slot_bytes, name=setup.ring_name), connection)
-            self._engines = [RemoteEngine(i, job, writer) for i, job in enumerate(setup.models)]
+            self._engines = [RemoteModel(i, job, writer) for i, job in enumerate(setup.models)]
         self._waiting: list[_ClipRun] = []
         self._last_news = time.monotonic()
 
@@ -240,7 +240,7 @@ class _ClipRun:
             engine = self._engines[model]
             try:
                 choice = sampling.choose(
-                    sampling.parse(engine.job.spec.sampling),
+                    engine.job.sampling,
                     scan.times_seconds[first:stop],
                     duration,
                     clip_id=clip.clip_id,

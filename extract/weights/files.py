@@ -20,9 +20,12 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from reelbank.store.files import appearing
 
 WEIGHTS_VARIABLE = "REELBANK_WEIGHTS"
 """Environment variable that holds the default of `--weights`: pretrained, random or a file."""
@@ -138,24 +141,21 @@ def download(source: WeightsSource, directory: Path) -> Path:
     """
     response = _open(source.url)
     directory.mkdir(parents=True, exist_ok=True)
-    part = directory / f".{source.file_name}.{os.getpid()}.part"
+    target = directory / source.file_name
     digest, num_bytes = hashlib.sha256(), 0
-    try:
-        with response, part.open("wb") as file:
-            while block := response.read(_BLOCK_BYTES):
-                file.write(block)
-                digest.update(block)
-                num_bytes += len(block)
+    with appearing(target) as partial:
+        try:
+            with response, partial.open("wb") as file:
+                while block := response.read(_BLOCK_BYTES):
+                    file.write(block)
+                    digest.update(block)
+                    num_bytes += len(block)
+        except http.client.HTTPException as error:
+            raise OSError(f"the transfer broke off after {num_bytes} bytes: {error!r}") from error
         expected = response.headers.get("Content-Length")
         if expected is not None and int(expected) != num_bytes:
             raise OSError(f"the transfer broke off after {num_bytes} of {expected} bytes")
-        _refuse_wrong_checksum(source, part, digest.hexdigest())
-        target = directory / source.file_name
-        part.replace(target)
-    except http.client.HTTPException as error:
-        raise OSError(f"the transfer broke off after {num_bytes} bytes: {error!r}") from error
-    finally:
-        part.unlink(missing_ok=True)
+        _refuse_wrong_checksum(source, partial, digest.hexdigest())
     return target
 
 
@@ -238,14 +238,11 @@ def _read_record(record: Path) -> str | None:
 
 
 def _write_record(record: Path, data: dict[str, Any]) -> None:
-    part = record.with_name(f".{record.name}.{os.getpid()}.part")
-    try:
+    # A read-only weights folder serves as well; the store's provenance keeps the checksum anyway.
+    with suppress(OSError):
         record.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-        part.replace(record)
-    except OSError:
-        # A read-only weights folder serves as well; the store's provenance keeps the checksum anyway.
-        part.unlink(missing_ok=True)
+        with appearing(record) as partial:
+            partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
 def _reason(error: OSError) -> str:

@@ -22,6 +22,7 @@ from reelbank.heads.examples.copies import Copies, copies_of
 from reelbank.heads.examples.splits import Partition, thinned
 from reelbank.heads.examples.targets import DEFAULT_RANGES, Bins, make_bins, vocabulary
 from reelbank.heads.models import HeadShape
+from reelbank.store.devices import resolve_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +85,11 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
         cache: where trainings of one process or one sweep keep what they share.
 
     Raises:
+        DeviceError: a device that is not here.
         TrainingError: whatever in the stores does not fit the configuration; the message says what to change.
         StoreError: a path that is no store, or a column it does not hold.
     """
-    device = choose_device(config.run.device)
+    device = torch.device(resolve_device(config.run.device))
     cache = cache or FeatureCache()
     table = cache.table(config.data, config.features)
     groups, partitions = cache.parts(config)
@@ -138,21 +140,6 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
     )
     _require_usable_parts(prepared)
     return replace(prepared, notes=tuple(notes))
-
-
-def choose_device(name: str) -> torch.device:
-    """The torch device for `auto`, `cpu` or `cuda[:N]`. Raises TrainingError if it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise TrainingError(f"--device {name!r} is not one of auto, cpu, cuda, cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise TrainingError(f"--device {name!r} is not one of auto, cpu, cuda, cuda:N")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise TrainingError(f"--device {name}: this machine has no CUDA device that torch can use; pass --device cpu")
-    return device
 
 
 def _target_name(config: DataConfig, table: ClipTable) -> str | None:

@@ -16,6 +16,7 @@ from reelbank.heads.examples.targets import class_numbers
 from reelbank.heads.judging import baselines
 from reelbank.heads.judging.intervals import group_numbers, interval
 from reelbank.heads.judging.metrics import METRICS, ClassScores, TargetScores, evaluate, names_of
+from reelbank.store import description
 
 # (metric, the baseline that it must beat): what the verdict speaks of.
 HEADLINES = {"label": ("accuracy", "majority_class"), "target": ("mae", "constant_median")}
@@ -188,13 +189,8 @@ def number(value: float) -> float | None:
 
 def random_weights_warning(prepared: Prepared) -> str:
     """What every file, page and message of a run on an untrained backbone says; empty for a real one."""
-    names = [s.store.spec.backbone for s in prepared.table.sources if s.store.weights_are_random]
-    if not names:
-        return ""
-    return (
-        f"RANDOM WEIGHTS: {', '.join(sorted(names))} was never trained. This run shows that the pipeline works; "
-        "its numbers say nothing about the backbone."
-    )
+    sources = prepared.table.sources
+    return description.random_weights_warning(s.store.spec.backbone for s in sources if s.store.weights_are_random)
 
 
 def unseen_label_notes(prepared: Prepared, predictions: Predictions) -> list[str]:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from reelbank.heads.events import Event, Progress
 from reelbank.heads.probes.figures import PICTURES
+from reelbank.store.devices import resolve_device
 from reelbank.store.options import option
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from reelbank.heads.probes.rows import ProbeRows
     from reelbank.store.reader import Store
 
-RANDOM_WEIGHTS = "random weights: not a pretrained network"
 DEFAULT_K = 5
 
 OUTPUTS = (*PICTURES, "coordinates.csv", "index.html", "results.json")
@@ -234,12 +234,11 @@ def _run_tsne(config: ProbeConfig, rows: ProbeRows, found: _Findings) -> None:
 
 
 def _run_kmeans(config: ProbeConfig, rows: ProbeRows, found: _Findings) -> None:
-    from reelbank.heads.examples.prepared import choose_device
     from reelbank.heads.probes.cluster_reading import cluster_purities, read_labels, read_target, silhouette
     from reelbank.heads.probes.kmeans import kmeans
 
     assert config.kmeans is not None
-    device = str(choose_device(config.device))
+    device = resolve_device(config.device)
     clustering = kmeans(
         rows.vectors,
         config.kmeans,
@@ -302,8 +301,9 @@ def _write(
     from reelbank.heads.probes.figures import draw
     from reelbank.heads.probes.report import probe_page, verdict
     from reelbank.heads.reports.drawing import Heading
+    from reelbank.store.description import random_weights_warning
 
-    warning = RANDOM_WEIGHTS if store.weights_are_random else ""
+    warning = random_weights_warning([store.spec.backbone]) if store.weights_are_random else ""
     source = f"{store.path.name} · {store.spec.backbone}"
     if rows is not None:
         count = f"n = {len(rows)} {'clips' if config.level == 'clip' else f'steps of {rows.num_clips} clips'}"

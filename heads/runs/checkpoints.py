@@ -22,16 +22,16 @@ from reelbank.heads.examples.targets import Bins
 from reelbank.heads.models import HeadShape, build_head
 from reelbank.heads.runs.plugins import head_identity, refuse_changed_plugins, refuse_missing_head
 from reelbank.heads.training.trainer import Progression, Trainer
+from reelbank.store.files import appearing
 
 HEADER = "reelbank"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Replaces `path` by a safetensors file with `header` as JSON under the key `reelbank`."""
-    temporary = path.with_name(f".{path.name}.part")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(plain, temporary, metadata={HEADER: json.dumps(header, sort_keys=True)})
-    temporary.replace(path)
+    with appearing(path) as partial:
+        save_file(plain, partial, metadata={HEADER: json.dumps(header, sort_keys=True)})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -20,6 +20,7 @@ from reelbank.heads.judging.evaluation import Predictions, number
 from reelbank.heads.judging.metrics import point_estimate
 from reelbank.heads.training.trainer import EpochRecord
 from reelbank.manifests.registry import file_name
+from reelbank.store.files import appearing
 
 
 class Resumable(Protocol):
@@ -112,10 +113,9 @@ def _runs_below(path: Path) -> str:
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Replaces a JSON file atomically."""
-    temporary = path.with_name(f".{path.name}.part")
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with appearing(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
 
 
 class EpochLog:
@@ -137,9 +137,8 @@ class EpochLog:
                 continue
             if entry["epoch"] <= epochs.get(entry["fold"], 0):
                 kept.append(line + "\n")
-        temporary = self._path.with_name(f".{self._path.name}.part")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        temporary.replace(self._path)
+        with appearing(self._path) as partial:
+            partial.write_text("".join(kept), encoding="utf-8")
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Writes one line."""
@@ -174,13 +173,11 @@ def write_predictions(path: Path, prepared: Prepared, parts: Iterable[Prediction
     columns = ["clip_id", "split", "fold", "group", "label", "predicted", "probability", "correct"]
     if prepared.bins is not None:
         columns += ["target", "predicted_target", "target_cdf"]
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with appearing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         for part in parts:
             writer.writerows(_rows(prepared, part))
-    temporary.replace(path)
 
 
 def mass_below(probabilities: np.ndarray, bins: Bins, value: float) -> float:

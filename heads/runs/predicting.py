@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.clips import ClipTable, load_features, load_table, open_sources
-from reelbank.heads.examples.prepared import choose_device
 from reelbank.heads.examples.resident import Resident
 from reelbank.heads.judging.metrics import point_estimate
 from reelbank.heads.models import head_row
 from reelbank.heads.runs.checkpoints import Predictor
 from reelbank.heads.runs.directory import read_json
 from reelbank.heads.training.trainer import cpu_threads, probabilities
+from reelbank.store.devices import resolve_device
 from reelbank.store.errors import SpecMismatch
 from reelbank.store.indexing import parse_segments
 from reelbank.store.spec import FeatureSpec, differences
@@ -151,7 +152,7 @@ def predict(
             raise TrainingError(f"no clip of split {split!r}; there are {', '.join(sorted(set(table.splits)))}")
         table = table.take(chosen)
     with cpu_threads(threads):
-        averaged = _averaged(predictors, table, choose_device(device), progress)
+        averaged = _averaged(predictors, table, torch.device(resolve_device(device)), progress)
     return _result(first, table, averaged, config["warning"], len(predictors))
 
 

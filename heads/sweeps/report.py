@@ -20,6 +20,7 @@ from reelbank.heads.reports.drawing import DPI, PALETTE, Heading, clean_axes, na
 from reelbank.heads.runs.directory import read_json
 from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.heads.sweeps.grid import Axis, Member, value_text
+from reelbank.store.files import appearing
 from reelbank.store.options import options
 
 FORMAT_VERSION = 1
@@ -218,12 +219,10 @@ def write_csv(path: Path, results: Mapping[str, Any]) -> None:
     """sweep.csv: one row per member, best combination first."""
     swept = list(results["fields"])
     columns = ["name", *swept, "seed", "status", "val_loss", "val_accuracy", "val_mae", "best_epoch", "epochs_run"]
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with appearing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*columns, "seconds", "error"], extrasaction="ignore")
         writer.writeheader()
         writer.writerows({**member["values"], **member} for member in results["members"])
-    temporary.replace(path)
 
 
 def sweep_text(directory: Path, results: Mapping[str, Any]) -> str:

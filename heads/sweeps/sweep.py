@@ -31,7 +31,7 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.clips import Features
-from reelbank.heads.examples.prepared import Prepared, choose_device, prepare
+from reelbank.heads.examples.prepared import Prepared, prepare
 from reelbank.heads.judging.evaluation import require_metrics
 from reelbank.heads.runs.directory import name_of_run, open_directory, read_json, refuse_other_config, write_json
 from reelbank.heads.runs.plugins import try_out
@@ -41,6 +41,7 @@ from reelbank.heads.sweeps.grid import Axis, Member, combinations, members_of, p
 from reelbank.heads.sweeps.member_pool import MEMBER_MODULES, Done, train_in_processes
 from reelbank.heads.sweeps.report import Trial, choose, criterion, draw, summarize, sweep_text, trial_of, write_csv
 from reelbank.heads.sweeps.stacked import train_stacked
+from reelbank.store.devices import resolve_device
 from reelbank.store.options import flat
 from reelbank.store.processes import import_ahead
 
@@ -58,7 +59,7 @@ def executor_name(members: MembersConfig, device: str) -> str:
     """Which row of EXECUTORS trains the members."""
     if members.executor != "auto":
         return members.executor
-    return "stacked" if choose_device(device).type == "cuda" else "processes"
+    return "stacked" if resolve_device(device).startswith("cuda") else "processes"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,11 +16,8 @@ from reelbank.store.errors import StoreError
 from reelbank.store.exchange.options import ExportConfig
 from reelbank.store.exchange.quantizing import Channels, fit_channels
 from reelbank.store.exchange.selection import HEADER_FILE, FileNames, Selection
-from reelbank.store.exchange.table import (
-    RESERVED_TAPS,
-    file_name,
-    listed_rows,
-)
+from reelbank.store.exchange.table import RESERVED_TAPS, file_name, listed_rows, unknown_notes
+from reelbank.store.files import appearing
 from reelbank.store.layout import DONE
 from reelbank.store.reader import Store
 from reelbank.store.spec import TapSpec
@@ -38,6 +34,7 @@ class ExportResult:
         num_clips: clips with features; `num_listed` counts those that failed too.
         left_out: {reason: clips} that are not in the export at all.
         losses: {tap: {cosine_min, cosine_median, max_abs, num_steps}} of int8.
+        notes: which arrays of a later version are left out.
     """
 
     path: str
@@ -46,6 +43,7 @@ class ExportResult:
     num_bytes: int
     left_out: dict[str, int]
     losses: dict[str, dict[str, float]]
+    notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """The facts as JSON types."""
@@ -57,6 +55,7 @@ class ExportResult:
         if without := self.num_listed - self.num_clips:
             lines.append(f"  without features: {without}, listed with their reason")
         lines += [f"  left out: {count} x {reason}" for reason, count in self.left_out.items()]
+        lines += [f"  {note}" for note in self.notes]
         for tap, loss in self.losses.items():
             lines.append(
                 f"  int8 of tap {tap}: cosine with what is stored {loss['cosine_min']:.6f} at least, "
@@ -101,16 +100,10 @@ def export(
         losses={name: Agreement() for name in channels},
         tell=lambda count: tell(count, (passes - 1) * done),
     )
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    _remove(part)
     out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        _write(selection, part, config)
-        if out.exists():
-            _remove(out)
-        part.replace(out)
-    finally:
-        _remove(part)
+    with appearing(out) as partial:
+        _write(selection, partial, config)
+        _remove(out)
     return ExportResult(
         path=str(out),
         num_clips=done,
@@ -118,6 +111,7 @@ def export(
         num_bytes=sum(p.stat().st_size for p in (out.rglob("*") if folder else [out]) if p.is_file()),
         left_out=left_out,
         losses={name: loss.to_json() for name, loss in selection.losses.items()},
+        notes=unknown_notes(opened),
     )
 
 

@@ -16,7 +16,7 @@ from reelbank.store.building import new_store
 from reelbank.store.errors import StoreError
 from reelbank.store.exchange.import_arrays import ArraySource, Times
 from reelbank.store.exchange.options import ImportConfig
-from reelbank.store.exchange.table import clip_of, file_name, ledger_values, manifest_of
+from reelbank.store.exchange.table import clip_of, file_name, ledger_values, manifest_of, unknown_columns
 from reelbank.store.layout import FAILED, MISSING
 from reelbank.store.spec import FeatureSpec, TapSpec
 from reelbank.store.staging import ClipStage, Outcome, stage_failure
@@ -36,6 +36,7 @@ class ImportResult:
     Attributes:
         failures: {reason: clips} of clips without features; each has its row in the ledger.
         num_unused: arrays that belong to no clip of the manifest; `unused` names a few.
+        notes: what a later version exported that is left out.
     """
 
     path: str
@@ -46,6 +47,7 @@ class ImportResult:
     failures: dict[str, int]
     num_unused: int
     unused: tuple[str, ...]
+    notes: tuple[str, ...]
 
     @property
     def has_failures(self) -> bool:
@@ -64,6 +66,7 @@ class ImportResult:
         if self.num_unused:
             names = ", ".join(map(repr, self.unused))
             lines.append(f"  {self.num_unused} arrays belong to no clip of the manifest (first: {names})")
+        lines += [f"  {note}" for note in self.notes]
         return "\n".join(lines)
 
 
@@ -135,6 +138,7 @@ def import_store(
         failures=dict(failures),
         num_unused=len(unused),
         unused=tuple(unused[:MAX_NAMED]),
+        notes=unknown_columns(source.columns),
     )
 
 

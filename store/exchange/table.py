@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelbank.store.errors import StoreError
-from reelbank.store.layout import DONE, LEDGER
+from reelbank.store.layout import COLUMNS, DONE, LEDGER
 from reelbank.store.reader import Store
 
 if TYPE_CHECKING:
@@ -27,10 +27,15 @@ FORMAT_NAME, FORMAT_VERSION = "reelbank-export", 1
 TIMES = ("step_seconds", "frame_index")
 RESERVED_TAPS = (*TIMES, "int8")
 """What lies beside the taps in an export; no tap of it can be called so."""
-LEDGER_NAMES = tuple(name for name in LEDGER if name not in ("attempts", "in_manifest", "num_views"))
 MAX_NAME_BYTES = 200
 """File systems end at 255; a temporary ending and a suffix have room beside it."""
 _SAFE = " ()+,=@[]"
+
+
+def ledger_names() -> tuple[str, ...]:
+    """Arrays of the ledger that an exchange keeps: what is said of a clip whatever store it is in."""
+    own = ("attempts", "in_manifest", "num_views")
+    return tuple(name for name, kind in LEDGER.items() if name not in own and not kind.axis)
 
 
 def file_name(clip_id: str) -> str:
@@ -55,8 +60,26 @@ def clip_of(name: str) -> str | None:
 
 def clip_columns(store: Store, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     """The table of an export: {`manifest/<column>` or `ledger/<name>`: (len(rows),)}."""
-    table = {f"manifest/{name}": store.column(name)[rows] for name in store.column_names}
-    return table | {f"ledger/{name}": getattr(store.clips, name)[rows] for name in LEDGER_NAMES}
+    columns = {name: store.column(name) for name in store.column_names}
+    table = {f"manifest/{name}": values[rows] for name, values in columns.items() if is_plain(values)}
+    return table | {f"ledger/{name}": getattr(store.clips, name)[rows] for name in ledger_names()}
+
+
+def is_plain(column: NDArray[Any]) -> bool:
+    """Whether a manifest column is one number or text per clip, as today's are."""
+    return column.ndim == 1 and column.dtype.kind in "fO"
+
+
+def unknown_notes(store: Store) -> tuple[str, ...]:
+    """A sentence for each array of a later version, which an export leaves out."""
+    names = [*store.unknown, *(store.column_arrays[n] for n in store.column_arrays if not is_plain(store.column(n)))]
+    return tuple(f"{name} is left out: this version does not know it" for name in names)
+
+
+def unknown_columns(table: Mapping[str, Any]) -> tuple[str, ...]:
+    """A sentence for each ledger column of a later version's export, which an import leaves out."""
+    names = [name for name in table if name.startswith("ledger/") and name.removeprefix("ledger/") not in LEDGER]
+    return tuple(f"{name} is left out: this version does not know it" for name in names)
 
 
 def manifest_of(table: Mapping[str, NDArray[Any]], target_names: tuple[str, ...]) -> Manifest:
@@ -67,9 +90,13 @@ def manifest_of(table: Mapping[str, NDArray[Any]], target_names: tuple[str, ...]
     from reelbank.manifests.manifest import SECONDS_FIELDS, TEXT_FIELDS
 
     columns = {name.removeprefix("manifest/"): values for name, values in table.items() if name.startswith("manifest/")}
-    if missing := sorted({*TEXT_FIELDS, *SECONDS_FIELDS, *target_names} - set(columns)):
-        raise StoreError(f"the export has no manifest column {missing[0]!r}; it is damaged or from another version")
+    fills: dict[str, Any] = dict.fromkeys(target_names, math.nan)
+    fills |= {name: kind.fill for name, kind in COLUMNS.items() if not kind.essential}
+    if missing := sorted({*TEXT_FIELDS, *SECONDS_FIELDS} - {*columns, *fills}):
+        raise StoreError(f"the export has no manifest column {missing[0]!r}: it is damaged")
     texts = tuple(name for name in columns if name not in {*TEXT_FIELDS, *SECONDS_FIELDS, *target_names})
+    count = len(columns["clip_id"])
+    columns = {name: np.full(count, fill, dtype=object) for name, fill in fills.items()} | columns
 
     def seconds(name: str, i: int) -> float | None:
         value = float(columns[name][i])
@@ -105,7 +132,7 @@ def plain_value(value: Any) -> Any:
 def column_from_json(name: str, values: list[Any], target_names: Iterable[str]) -> NDArray[Any]:
     """The column `name` of a table whose cells are those of `plain_value`."""
     folder, _, own = name.partition("/")
-    dtype = LEDGER[own][0] if folder == "ledger" and own in LEDGER else "str"
+    dtype = LEDGER[own].dtype if folder == "ledger" and own in LEDGER else "str"
     if dtype == "str" and (folder == "ledger" or own not in {*target_names, "start_seconds", "end_seconds"}):
         return np.array([str(value) for value in values], dtype=object)
     if dtype == "str" or dtype.startswith("float"):
@@ -115,7 +142,7 @@ def column_from_json(name: str, values: list[Any], target_names: Iterable[str]) 
 
 def ledger_values(table: Mapping[str, NDArray[Any]], i: int) -> dict[str, Any]:
     """What the ledger row of clip `i` keeps over an exchange, as JSON types."""
-    kept = [name for name in LEDGER_NAMES if name not in ("status", "reason", "num_steps")]
+    kept = [name for name in ledger_names() if name not in ("status", "reason", "num_steps")]
     cells = {name: table[f"ledger/{name}"][i] for name in kept if f"ledger/{name}" in table}
     return {name: cell.item() if isinstance(cell, np.generic) else str(cell) for name, cell in cells.items()}
 
