@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from reelbank.manifests.lazy import lazy
 
-__all__ = ["Clip", "Manifest", "ManifestError", "read", "write"]
+__all__ = ["Clip", "Manifest", "ManifestError", "PluginError", "read", "write"]
 
 if TYPE_CHECKING:
     from reelbank.manifests.manifest import Clip, Manifest, ManifestError
+    from reelbank.manifests.plugins import PluginError
     from reelbank.manifests.reading import read, write
 else:
     __getattr__, __dir__ = lazy(
@@ -21,6 +22,7 @@ else:
             "Clip": "reelbank.manifests.manifest",
             "Manifest": "reelbank.manifests.manifest",
             "ManifestError": "reelbank.manifests.manifest",
+            "PluginError": "reelbank.manifests.plugins",
             "read": "reelbank.manifests.reading",
             "write": "reelbank.manifests.reading",
         },

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKBONES", "Backbone", "BackboneError", "BackboneInfo", "BuildOptions", "Definition", "Described", "Preprocess",
-    "Row", "TapSpec", "build", "check_features", "definition", "describe", "names", "outline", "plugin", "save_state",
+    "Row", "TapSpec", "build", "definition", "describe", "names", "outline", "save_state",
 ]  # fmt: skip
 
 _OUTLINE_DEVICE = "meta"

@@ -16,7 +16,7 @@ from reelbank.manifests.registry import Registry, first_line
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["HEADS", "HeadRow", "HeadShape", "build_head", "head_row", "parse_options"]
+__all__ = ["HEADS", "HeadRow", "HeadShape", "build_head"]
 
 
 @dataclass(frozen=True, kw_only=True)
