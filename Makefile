@@ -6,14 +6,14 @@ WORKERS ?= 2
 VIDEOS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types bench bench-full clean chromium
+.PHONY: help venv demo test lint types docs bench bench-full clean chromium
 
 help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	touch $@
 
 venv: $(VENV)/.installed  ## make the virtual environment and install reelbank with its tools
@@ -29,7 +29,11 @@ types: venv  ## mypy --strict
 	mkdir -p build/types && ln -sfn ../.. build/types/reelbank
 	$(BIN)/mypy -p reelbank.manifests -p reelbank.store -p reelbank.extract -p reelbank.heads -p reelbank.testing -m reelbank.cli
 
-test: lint types chromium  ## lint, types and the whole test suite
+docs: venv  ## the docs site in build/docs; every warning is an error
+	$(BIN)/python docs/generate.py build/reference
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet -d build/doctrees docs build/docs
+
+test: lint types docs chromium  ## lint, types, docs and the whole test suite
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 
 chromium:  ## install headless Chromium for the page tests where apt can (skipped where it is there)

@@ -1,4 +1,7 @@
-"""Writes the benchmark table of README.md from benchmarks/results/*.json, between its two markers."""
+"""Writes the tables of benchmarks from benchmarks/results/*.json: all rows into the docs, a few into README.
+
+Each stands between two markers. `python benchmarks/readme.py` renews both.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,43 @@ from typing import Any
 from reelbank.benchmarks.measuring import RESULTS
 
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+PAGE, README = ROOT / "docs" / "measured.md", ROOT / "README.md"
 ORDER = ("decode", "featurize", "store", "train", "sweep", "probe", "precision", "memory", "gpu")
+# README's rows: one or two of each stage on a CPU, met or missed.
+HEADLINES = (
+    *("decode.sparse.h264-60s", "decode.all.h264-60s", "featurize.googlenet.forward", "store.warm.zarr"),
+    *("store.warm.h5py", "train.epoch", "sweep.best", "probe.kmeans.float64"),
+)
+HEAD = "| measure | against | ours | theirs | ratio | target | |\n|---|---|---|---|---|---|---|"
 
 
-def regenerate(results: Path, readme: Path = README) -> None:
-    """Replaces what stands between the markers of `readme`.
+def regenerate(results: Path, page: Path = PAGE, readme: Path = README) -> None:
+    """Replaces what stands between the markers of `page` (all rows) and of `readme` (HEADLINES).
 
     Raises:
-        ValueError: the file does not hold both markers once, in order.
+        ValueError: a file does not hold both markers once, in order.
     """
-    text = readme.read_text()
+    _replace(page, table(results))
+    _replace(readme, headlines(results))
+
+
+def _replace(path: Path, content: str) -> None:
+    text = path.read_text()
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"{readme}: expected one {BEGIN} and after it one {END}")
+        raise ValueError(f"{path}: expected one {BEGIN} and after it one {END}")
     head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
-    readme.write_text(f"{head}{BEGIN}\n{table(results)}\n{END}{tail}")
+    path.write_text(f"{head}{BEGIN}\n{content}\n{END}{tail}")
+
+
+def headlines(results: Path) -> str:
+    """Markdown of the rows of HEADLINES that were measured, in their order."""
+    rows = {row["id"]: row for path in results.glob("*.json") for row in json.loads(path.read_text())["rows"]}
+    return _table([rows[name] for name in HEADLINES if name in rows])
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    return "\n".join([HEAD, *map(_line, rows)])
 
 
 def table(results: Path) -> str:
@@ -41,9 +66,8 @@ def table(results: Path) -> str:
         "Ratios are of medians of interleaved runs; with a target `<=` of our time to the peer's, with `>=` how many "
         "times faster ours is.\n"
     )
-    lines = ["| measure | against | ours | theirs | ratio | target | |", "|---|---|---|---|---|---|---|"]
-    lines += [_line(row) for stage in stages for row in stage["rows"]]
-    head, rows = "\n\n".join([*parts[:-1], parts[-1].rstrip()]), "\n".join(lines)
+    head = "\n\n".join([*parts[:-1], parts[-1].rstrip()])
+    rows = _table([row for stage in stages for row in stage["rows"]])
     return "\n\n".join([head, rows, *_projections(results / "projections")])
 
 

@@ -1,4 +1,4 @@
-"""Runs every benchmark, one after another in processes of their own, and writes README's table.
+"""Runs every benchmark, one after another in processes of their own, and writes their tables in the docs.
 
 `python benchmarks/run.py` (make bench) takes under 15 minutes on two cores; `--full` (make bench-full) scales
 nothing down. Nothing else should run on the machine meanwhile.

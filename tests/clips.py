@@ -38,6 +38,7 @@ class Clip:
         rotation_degrees: display rotation, counterclockwise.
         first_pts: in frames; below 0 an edit list hides the frames before 0.
         second_stream: a smaller second video stream, which comes first in the file.
+        sound: noise beside the picture.
         planned: whether a scan must find a GOP plan.
     """
 
@@ -54,6 +55,7 @@ class Clip:
     rotation_degrees: int = 0
     first_pts: int = 0
     second_stream: bool = False
+    sound: bool = False
     planned: bool = True
 
     @property
@@ -62,10 +64,11 @@ class Clip:
         return self.num_frames + min(self.first_pts, 0)
 
 
-_GOP = "keyint=12:min-keyint=12:scenecut=0"
+# b-adapt=0: which frames are B-frames is not for the encoder to measure, so a GOP is the same on every CPU.
+_GOP = "keyint=12:min-keyint=12:scenecut=0:b-adapt=0"
 _X264_CLOSED = {"x264-params": f"{_GOP}:bframes=3:open-gop=0:threads=1"}
 _X264_OPEN = {"x264-params": f"{_GOP}:bframes=3:open-gop=1:threads=1"}
-_X265 = "keyint=12:min-keyint=12:scenecut=0:pools=1:frame-threads=1:log-level=none"
+_X265 = f"{_GOP}:pools=1:frame-threads=1:log-level=none"
 
 _VFR_TICKS = tuple(int(tick) for tick in np.cumsum(np.random.default_rng(5).integers(4, 30, 60)))
 
@@ -97,10 +100,17 @@ CLIPS: dict[str, Clip] = {
     "h264-mkv-vfr": Clip(suffix=".mkv", options=_X264_OPEN, ticks=_VFR_TICKS),
     "h264-mp4-vfr": Clip(options=_X264_OPEN, ticks=_VFR_TICKS),
     "h264-avi": Clip(suffix=".avi", options=_X264_CLOSED, planned=False),
+    "h264-flv": Clip(suffix=".flv", options=_X264_CLOSED, sound=True, planned=False),
+    "h264-m2ts": Clip(suffix=".m2ts", options=_X264_CLOSED, planned=False),
     "h264-ts": Clip(suffix=".ts", options=_X264_CLOSED, planned=False),
+    "h264-ts-sound": Clip(suffix=".ts", options=_X264_CLOSED, sound=True, planned=False),
+    "hevc-ts": Clip(suffix=".ts", codec="libx265", options={"x265-params": f"{_X265}:open-gop=0"}, planned=False),
+    "mpeg2-ts": Clip(
+        suffix=".ts", codec="mpeg2video", options={"g": "12", "bf": "2", "qmin": "2", "qmax": "2"}, planned=False
+    ),
     "hevc": Clip(codec="libx265", options={"x265-params": f"{_X265}:open-gop=0"}),
     "hevc-open-gop": Clip(codec="libx265", options={"x265-params": f"{_X265}:open-gop=1:bframes=4"}),
-    "hevc-sublayers": Clip(codec="libx265", options={"x265-params": f"{_X265}:temporal-layers=3:b-adapt=0:bframes=3"}),
+    "hevc-sublayers": Clip(codec="libx265", options={"x265-params": f"{_X265}:temporal-layers=3:bframes=3"}),
     "hevc-10bit": Clip(codec="libx265", pix_fmt="yuv420p10le", options={"x265-params": f"{_X265}:open-gop=1"}),
     "hevc-mkv": Clip(suffix=".mkv", codec="libx265", options={"x265-params": f"{_X265}:open-gop=1"}),
     "av1": Clip(
@@ -123,6 +133,7 @@ CLIPS: dict[str, Clip] = {
         options={"g": "20", "auto-alt-ref": "1", "lag-in-frames": "12", "cpu-used": "5"},
         planned=False,
     ),
+    "gif": Clip(suffix=".gif", codec="gif", num_frames=20, pix_fmt="rgb8", planned=False),
     "mpeg4-avi": Clip(suffix=".avi", codec="mpeg4", options={"g": "12"}, planned=False),
     "mpeg4-avi-b": Clip(suffix=".avi", codec="mpeg4", options={"g": "12", "bf": "2"}, planned=False),
     "mpeg4-mp4-b": Clip(codec="mpeg4", options={"g": "12", "bf": "2"}, planned=False),
@@ -158,10 +169,13 @@ def write(path: Path, clip: Clip) -> None:
         stream.disposition = Disposition.default  # FFmpeg prefers it to a larger or earlier stream
         if clip.rotation_degrees:
             stream.set_display_rotation(clip.rotation_degrees)
+        sound = _Sound(container) if clip.sound else None
         for index in range(clip.num_frames):
             if clip.second_stream and index < clip.num_frames - 10:
                 container.mux(small.encode(_frame(clip, small, index + 1000)))
             container.mux(stream.encode(_frame(clip, stream, index)))
+            if sound is not None:
+                sound.write(float((index + 1) / clip.rate))
         if clip.second_stream:
             container.mux(small.encode())
         container.mux(stream.encode())
@@ -179,10 +193,27 @@ def write_sound(path: Path) -> None:
         container.mux(stream.encode())
 
 
-def cut(source: Path, target: Path, share: float) -> None:
-    """Copies the first part of a file, as an interrupted download leaves it."""
-    data = source.read_bytes()
-    target.write_bytes(data[: int(len(data) * share)])
+class _Sound:
+    """Noise in a container, written up to the time that its picture has come to."""
+
+    def __init__(self, container: Any) -> None:
+        self._container, self._num_samples = container, 0
+        self._stream = container.add_stream("aac", rate=44100)
+        self._stream.layout = "mono"
+
+    def write(self, end_seconds: float) -> None:
+        """Adds whole frames of 1024 samples."""
+        while self._num_samples < end_seconds * 44100:
+            noise = np.random.default_rng(self._num_samples).normal(0, 0.1, (1, 1024)).astype(np.float32)
+            frame = av.AudioFrame.from_ndarray(noise, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 44100, self._num_samples
+            self._num_samples += 1024
+            self._container.mux(self._stream.encode(frame))
+
+
+def cut(source: Path, target: Path, num_bytes: int) -> None:
+    """Copies the first bytes of a file, as an interrupted download leaves it."""
+    target.write_bytes(source.read_bytes()[:num_bytes])
 
 
 def _stream(container: Any, clip: Clip, width_px: int, height_px: int) -> Any:

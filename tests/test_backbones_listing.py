@@ -1,4 +1,4 @@
-"""README's table of backbones is what the code says."""
+"""The table of backbones in the docs is what the code says."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 from reelbank.extract import backbones
 from reelbank.extract.backbones import listing
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "backbones.md"
 
 
-def test_table_of_readme_is_current(tmp_path: Path) -> None:
-    copy = tmp_path / "README.md"
-    copy.write_text(README.read_text(encoding="utf-8"), encoding="utf-8")
+def test_table_of_the_docs_is_current(tmp_path: Path) -> None:
+    copy = tmp_path / "backbones.md"
+    copy.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
     listing.regenerate(copy)
-    assert copy.read_text(encoding="utf-8") == README.read_text(encoding="utf-8"), (
-        "run python -m reelbank.extract.backbones.listing README.md"
+    assert copy.read_text(encoding="utf-8") == PAGE.read_text(encoding="utf-8"), (
+        "run python -m reelbank.extract.backbones.listing docs/reference/backbones.md"
     )
 
 
@@ -34,7 +34,7 @@ def test_every_backbone_and_every_tap_stands_in_one_row() -> None:
 
 @pytest.mark.parametrize("content", ["no markers", f"{listing.END} {listing.BEGIN}", f"{listing.BEGIN} " * 2])
 def test_file_without_its_two_markers_is_left_alone(content: str, tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text(content)
+    (tmp_path / "page.md").write_text(content)
     with pytest.raises(ValueError, match="expected one <!-- backbones:begin"):
-        listing.regenerate(tmp_path / "README.md")
-    assert (tmp_path / "README.md").read_text() == content
+        listing.regenerate(tmp_path / "page.md")
+    assert (tmp_path / "page.md").read_text() == content

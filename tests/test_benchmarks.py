@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reelbank.benchmarks import readme
-from reelbank.benchmarks.measuring import Row, Stage, Timing, interleaved, meets, peer, write
+from reelbank.benchmarks.measuring import RESULTS, Row, Stage, Timing, interleaved, meets, peer, write
 from reelbank.benchmarks.run import STAGES
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
@@ -75,27 +75,37 @@ def test_absent_peer_is_named() -> None:
     assert "a_peer_that_nobody_wrote is not installed" in why
 
 
-def test_readme_table_replaces_only_what_stands_between_the_markers(tmp_path: Path) -> None:
+def test_tables_replace_only_what_stands_between_the_markers(tmp_path: Path) -> None:
     stage = Stage()
     stage.compare("decode.x", "all | frames", 1.0, "peer", 2.0, "<= 0.75")
     stage.skip("decode.y", "some frames", "other peer", "it is not installed", "<= 1")
+    stage.compare(readme.HEADLINES[0], "few frames", 1.0, "peer", 4.0, "<= 0.75")
     about = {"cpu": "a CPU", "cores": 2, "memory_gib": 4.0}
     write("decode", stage, "normal", about, 1.0, tmp_path)
-    text = tmp_path / "README.md"
-    text.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
-    readme.regenerate(tmp_path, text)
-    first = text.read_text()
-    assert first.startswith(f"before\n{readme.BEGIN}\n")
-    assert first.endswith(f"{readme.END}\nafter\n")
-    assert "old" not in first
+    page, front = tmp_path / "measured.md", tmp_path / "README.md"
+    for path in (page, front):
+        path.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
+    readme.regenerate(tmp_path, page, front)
+    first = page.read_text()
+    for text in (first, front.read_text()):
+        assert text.startswith(f"before\n{readme.BEGIN}\n")
+        assert text.endswith(f"{readme.END}\nafter\n")
+        assert "old" not in text
+        assert "| few frames | peer | 1 s | 4 s | 0.25 | <= 0.75 | met |" in text
     assert "| all \\| frames | peer | 1 s | 2 s | 0.5 | <= 0.75 | met |" in first
     assert "skipped: it is not installed" in first
-    readme.regenerate(tmp_path, text)
-    assert text.read_text() == first
+    assert "all" not in front.read_text()
+    readme.regenerate(tmp_path, page, front)
+    assert page.read_text() == first
+
+
+def test_headlines_are_rows_of_the_results_there_are() -> None:
+    measured = {row["id"] for path in RESULTS.glob("*.json") for row in json.loads(path.read_text())["rows"]}
+    assert [name for name in readme.HEADLINES if name not in measured] == []
 
 
 def test_readme_without_markers_is_an_error(tmp_path: Path) -> None:
     text = tmp_path / "README.md"
     text.write_text("nothing here\n")
     with pytest.raises(ValueError, match="expected one <!-- benchmarks:begin -->"):
-        readme.regenerate(tmp_path, text)
+        readme.regenerate(tmp_path, text, text)

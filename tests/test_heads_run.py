@@ -23,6 +23,7 @@ from reelbank.heads.models import HEADS
 from reelbank.heads.runs.checkpoints import Predictor, read_tensors, write_tensors
 from reelbank.heads.training.optimization import OPTIMIZERS, SCHEDULES
 from reelbank.store import SpecMismatch, Store
+from reelbank.store.devices import DeviceError
 from reelbank.store.options import options as options_of_config
 from reelbank.store.testing import write_store
 
@@ -365,7 +366,7 @@ def test_two_stores_are_joined_by_clip(stores: dict[str, Path], tmp_path: Path) 
 def test_what_does_not_fit_is_an_error_that_says_what_to_do(
     options: dict[str, Any], message: str, stores: dict[str, Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(TrainingError, match=message):
+    with pytest.raises((TrainingError, DeviceError), match=message):
         _train(stores["clear"], tmp_path / "run", **options)
 
 

@@ -1,4 +1,4 @@
-"""What users may rely on: the modules and names of docs/public.md, with their types, in a checkout and in a wheel."""
+"""What users may rely on: the public modules and their names, with their types, in a checkout and in a wheel."""
 
 from __future__ import annotations
 
@@ -14,16 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from reelbank.docs.generate import PUBLIC
+
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("extract", "heads", "manifests", "store")
 LAZY = (*(f"reelbank.{stage}" for stage in STAGES), "reelbank.testing")
-
-
-def listed() -> dict[str, list[str]]:
-    """{module: names} of the table in docs/public.md."""
-    text = (ROOT / "docs" / "public.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `(reelbank[\w.]*)` \| (.*?) \|", text, flags=re.MULTILINE)
-    return {module: re.findall(r"`(\w+)`", names) for module, names in rows}
 
 
 def source_of(module: str) -> Path:
@@ -41,15 +36,14 @@ def test_public_modules_are_those_with_all_and_stand_in_the_docs() -> None:
             found.append(
                 ".".join(("reelbank", *(part for part in parts if part not in ("tests", "reelbank", "__init__"))))
             )
-    assert sorted(found) == sorted(listed()), "a module with `__all__` is public and stands in docs/public.md"
+    assert sorted(found) == sorted(PUBLIC), "a module with `__all__` is public and stands in docs/generate.py"
 
 
-@pytest.mark.parametrize("module", sorted(listed()))
+@pytest.mark.parametrize("module", sorted(PUBLIC))
 def test_every_exported_member_is_there_sorted_and_documented(module: str) -> None:
     loaded = importlib.import_module(module)
     exported = list(loaded.__all__)
     assert exported == sorted(exported, key=_by_case)
-    assert exported == listed()[module], f"docs/public.md should say: {', '.join(f'`{name}`' for name in exported)}"
     assert set(exported) <= set(dir(loaded))
     for name in exported:
         assert getattr(loaded, name).__doc__, f"{module}.{name} has no docstring"

@@ -23,7 +23,7 @@ import reelbank.store
 from reelbank import cli
 from reelbank.heads import TrainConfig, train_head
 from reelbank.heads.probes.rows import load_rows
-from reelbank.manifests import synth
+from reelbank.manifests.rendered import synth
 from reelbank.store import Store, StoreError, diff, layout, merge, verify
 from reelbank.store.description import describe
 from reelbank.store.exchange.options import ExportConfig, ImportConfig

@@ -1,6 +1,6 @@
 """The table of backbones for a person: taps, shapes, bytes, weights, licence.
 
-`python -m reelbank.extract.backbones.listing README.md` renews the table between README's markers.
+`python -m reelbank.extract.backbones.listing docs/reference/backbones.md` renews the table between the page's markers.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def rows() -> list[tuple[str, str, tuple[str, ...], str, str]]:
 
 
 def markdown() -> str:
-    """The table of README."""
+    """The table of the docs."""
     lines = [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
     for name, reads, taps, weights, licence in rows():
         # What is typed on a command line stands in code; a family of open variants ends in words.
@@ -55,17 +55,17 @@ def markdown() -> str:
     return "\n".join(lines)
 
 
-def regenerate(readme: Path) -> None:
-    """Replaces what stands between the markers of `readme`.
+def regenerate(page: Path) -> None:
+    """Replaces what stands between the markers of `page`.
 
     Raises:
         ValueError: the file does not hold both markers once, in order.
     """
-    text = readme.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"{readme}: expected one {BEGIN} and after it one {END}")
+        raise ValueError(f"{page}: expected one {BEGIN} and after it one {END}")
     head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
-    readme.write_text(f"{head}{BEGIN}\n{markdown()}\n{END}{tail}", encoding="utf-8")
+    page.write_text(f"{head}{BEGIN}\n{markdown()}\n{END}{tail}", encoding="utf-8")
 
 
 def text(width: int | None = None) -> str:

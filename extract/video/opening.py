@@ -16,8 +16,10 @@ from av.stream import Disposition
 from reelbank.extract.errors import DecodeError
 
 AVI = "avi"
+GIF = "gif"
 MATROSKA = "matroska,webm"
 MOV = "mov,mp4,m4a,3gp,3g2,mj2"
+MPEGTS = "mpegts"
 
 # FFmpeg's demuxers for single files that hold their own frames.
 FORMATS = (
@@ -26,7 +28,7 @@ FORMATS = (
     AVI,
     "dv",
     "flv",
-    "gif",
+    GIF,
     "h264",
     "hevc",
     "ivf",
@@ -35,7 +37,7 @@ FORMATS = (
     "mjpeg",
     MOV,
     "mpeg",
-    "mpegts",
+    MPEGTS,
     "mpegvideo",
     "mxf",
     "nut",

@@ -20,8 +20,8 @@ import av
 import numpy as np
 
 from reelbank.extract.errors import DecodeError
-from reelbank.extract.video import access_points
-from reelbank.extract.video.opening import AVI, MATROSKA, MOV, Limits, open_video
+from reelbank.extract.video import access_points, transport
+from reelbank.extract.video.opening import AVI, GIF, MATROSKA, MOV, MPEGTS, Limits, open_video
 from reelbank.extract.video.scan import NO_TIMESTAMP, Examination, Positions, Seconds
 from reelbank.extract.video.scan import GopPlan as GopPlan
 from reelbank.extract.video.scan import VideoScan as VideoScan
@@ -33,6 +33,8 @@ PLAN_FORMATS = (MATROSKA, MOV)
 PLAN_CODECS = ("av1", "h264", "hevc", "libdav1d", "vp9")
 # Decoders that drop a non-reference frame by its header alone. VP9 and AV1 carry entropy state through it.
 SKIP_CODECS = ("h264", "hevc")
+# Demuxers that give a part of a packet at the end of a file as if it were whole; the others flag it.
+UNFLAGGED_FORMATS = (GIF, MPEGTS)
 
 KEPT_BYTES = 64 * 2**20
 # The largest reorder depth of H.264 and HEVC: without decode timestamps, so many frames before a break may
@@ -192,7 +194,7 @@ def _announced_more(path: Path, container: Any, stream: Any, num_packets: int) -
     if container.format.name == MOV and len(stream.index_entries) > num_packets:
         return f"the container lists {len(stream.index_entries)} frames and holds {num_packets}"
     missing = missing_bytes(path)
-    return f"the file ends {missing} bytes early" if missing else None
+    return f"the file ends at least {missing} bytes early" if missing else None
 
 
 def _before_break(emitted: Positions, dts: Positions) -> int:
@@ -203,12 +205,14 @@ def _before_break(emitted: Positions, dts: Positions) -> int:
 
 
 def _counted(path: str, container: Any, stream: Any, limits: Limits, kept_bytes: int) -> Examination:
-    missing = missing_bytes(Path(path))
-    broken = f"the file ends {missing} bytes early" if missing else None
+    ending = transport.ending(Path(path)) if container.format.name == MPEGTS else None
+    missing = ending.missing_bytes if ending else missing_bytes(Path(path))
+    broken = f"the file ends at least {missing} bytes early" if missing else None
+    last_pictures = transport.LastPictures() if ending and stream.id in ending.unpadded else None
     pts: list[int | None] = []
     corrupt: list[int] = []
     frames: list[Any] | None = []
-    bytes_kept, num_packets, first, last = 0, 0, None, None
+    bytes_kept, num_packets, num_before_last, first, last = 0, 0, 0, None, None
     try:
         for packet in container.demux(stream):
             is_end = packet.size == 0 and packet.dts is None and packet.pts is None
@@ -216,10 +220,16 @@ def _counted(path: str, container: Any, stream: Any, limits: Limits, kept_bytes:
                 broken = broken or _announced_more(Path(path), container, stream, num_packets)
             if packet.is_corrupt and not is_end:
                 broken = broken or f"packet {num_packets} is cut off"
+            elif is_end and last_pictures is not None and last_pictures.lack_data(stream):
+                broken = broken or f"packet {num_packets - 1} is cut off"
             # What a broken file leaves in the decoder might belong after frames that are missing.
             if broken is not None and (is_end or packet.is_corrupt):
+                num_before_last = num_before_last if is_end else len(pts)
                 break
-            num_packets += not is_end
+            if not is_end:
+                num_packets, num_before_last = num_packets + 1, len(pts)
+                if last_pictures is not None:
+                    last_pictures.add(packet)
             for frame in stream.decode(packet):
                 first, last = first or frame, frame
                 if frame.is_corrupt:
@@ -233,7 +243,9 @@ def _counted(path: str, container: Any, stream: Any, limits: Limits, kept_bytes:
                         frames = None
     except av.FFmpegError as error:
         broken = f"packet {num_packets - 1} cannot be decoded ({error.strerror})"
-    # Transport streams do not say how long they are; what a cut leaves of the last picture is flagged.
+    if broken is not None and container.format.name in UNFLAGGED_FORMATS:
+        del pts[num_before_last:]
+    # What a cut leaves of the last picture is flagged.
     tail = [index for index in corrupt if index >= len(pts) - _MAX_REORDER_FRAMES]
     if tail:
         broken = broken or f"frame {tail[0]} of {len(pts)} is cut off"

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from reelbank.heads.config import DataConfig, FeaturesConfig, TrainConfig
 from reelbank.heads.events import Progress
-from reelbank.heads.examples.clips import ClipTable, Features, load_features, load_table, open_sources
-from reelbank.heads.examples.copies import Copies, other_views, with_views
-from reelbank.heads.examples.normalization import Normalization
+from reelbank.heads.examples.clips import ClipTable, Features, read_table
+from reelbank.heads.examples.copies import Copies, read_features
+from reelbank.heads.examples.normalization import Normalization, fit_normalization
 from reelbank.heads.examples.resident import Resident, pooled_copies
-from reelbank.heads.examples.splits import Partition, effective_groups, make_partitions
+from reelbank.heads.examples.splits import Parts, parts_of
 
 _PARTS = ("arrays", "means", "variances")
 
@@ -40,36 +40,20 @@ class FeatureCache:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._tables: dict[tuple[Any, ...], ClipTable] = {}
-        self._parts: dict[tuple[Any, ...], tuple[NDArray[Any], tuple[Partition, ...]]] = {}
+        self._parts: dict[tuple[Any, ...], Parts] = {}
         self._features: WeakValueDictionary[str, Features] = WeakValueDictionary()
         self._keys: WeakValueDictionary[str, Resident] = WeakValueDictionary()
 
-    def table(self, data: DataConfig, features: FeaturesConfig) -> ClipTable:
-        """The clips that a training can use. Raises what `open_sources` and `load_table` raise."""
+    def clips(self, config: TrainConfig) -> tuple[ClipTable, Parts]:
+        """The clips that `config` can use, and their parts. Raises what `read_table` and `parts_of` raise."""
+        data, features = config.data, config.features
         key = _table_key(data, features)
         if key not in self._tables:
-            sources = open_sources(data.store, features.tap)
-            self._tables[key] = load_table(sources, label_column=data.label, join=data.join, view=features.view)
-        return self._tables[key]
-
-    def parts(self, config: TrainConfig) -> tuple[NDArray[Any], tuple[Partition, ...]]:
-        """(groups of the clips, the partitions) of `config`. Raises what `make_partitions` raises."""
-        table = self.table(config.data, config.features)
-        key = (*_table_key(config.data, config.features), config.data.folds, config.data.select_on, config.seed)
+            self._tables[key] = read_table(data, features)
+        table, key = self._tables[key], (*key, data.folds, data.select_on, features.train_clips, config.seed)
         if key not in self._parts:
-            groups = effective_groups(table.groups.tolist(), table.clip_ids.tolist())
-            self._parts[key] = (
-                groups,
-                make_partitions(
-                    splits=table.splits,
-                    labels=table.labels,
-                    groups=groups,
-                    folds=config.data.folds,
-                    select_on=config.data.select_on,
-                    seed=config.seed,
-                ),
-            )
-        return self._parts[key]
+            self._parts[key] = parts_of(table, data, train_clips=features.train_clips, seed=config.seed)
+        return table, self._parts[key]
 
     def features(self, table: ClipTable, config: TrainConfig, progress: Progress | None = None) -> Features:
         """The features of `table` as the head of `config` reads them. Raises what `load_features` raises."""
@@ -82,27 +66,29 @@ class FeatureCache:
         if found is None:
 
             def load() -> Features:
-                base = load_features(
-                    table,
-                    needs_steps=steps,
-                    pool=read.pool,
-                    view=read.view,
-                    segments=read.segment_rule(),
-                    unit_steps=unit_steps,
-                    progress=progress,
-                )
-                if read.train_views == "one":
-                    return base
-                return with_views(base, table, read, other_views(read, table), needs_steps=steps)
+                return read_features(table, read, needs_steps=steps, unit_steps=unit_steps, progress=progress)
 
             found = load() if self._folder is None else self._mapped_features(f"features-{key}", load)
             self._features[key] = found
         return found
 
     def resident(
+        self,
+        features: Features,
+        table: ClipTable,
+        copies: Copies | None,
+        config: TrainConfig,
+        train: NDArray[np.int64],
+        device: torch.device,
+    ) -> Resident:
+        """`features` of `table` with `copies` on `device`, normalised by the clips `train`."""
+        normalization = fit_normalization(features, train, config.features.normalize)
+        found = self._resident(features, normalization, train, device)
+        return found if copies is None else self._with_copies(found, copies, table, config, train)
+
+    def _resident(
         self, features: Features, normalization: Normalization, train: NDArray[np.int64], device: torch.device
     ) -> Resident:
-        """`features` on `device`, normalised by the training rows `train` that `normalization` was fitted on."""
         names = [key for key, value in self._features.items() if value is features]
         if not names:
             return Resident.load(features, normalization, device)
@@ -122,7 +108,7 @@ class FeatureCache:
             self._keys[key] = found
         return found
 
-    def with_copies(
+    def _with_copies(
         self,
         resident: Resident,
         copies: Copies,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import reelbank.store
+from reelbank.heads.config import DataConfig, FeaturesConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.events import Event, Progress
 from reelbank.store import Store
@@ -65,6 +66,32 @@ class ClipTable:
         """Whether any of the backbones was never trained."""
         return any(source.store.weights_are_random for source in self.sources)
 
+    def notes(self) -> list[str]:
+        """Sentences for the report: clips that are left out, clips without a group."""
+        notes = [f"{count} clips are left out: {reason}." for reason, count in self.left_out]
+        ungrouped = int((self.groups == "").sum())
+        if ungrouped == len(self):
+            notes.append("The manifest has no groups: parts are cut and intervals drawn by clip.")
+        elif ungrouped:
+            notes.append(f"{ungrouped} of {len(self)} clips have no group; each counts as its own.")
+        return notes
+
+    def describe(self) -> list[Mapping[str, Any]]:
+        """One entry per store for config.json: where it is and what made its features."""
+        return [
+            {
+                "path": str(source.store.path),
+                "backbone": source.store.spec.backbone,
+                "weights": dict(source.store.spec.weights),
+                "weights_are_random": source.store.weights_are_random,
+                "spec": source.store.spec.to_json(),
+                "spec_digest": source.store.spec_digest,
+                "taps": sorted(source.keys.values()),
+                "keys": dict(source.keys),
+            }
+            for source in self.sources
+        ]
+
     def take(self, positions: NDArray[np.int64]) -> ClipTable:
         """The same table with only the clips at `positions`, in that order."""
         return replace(
@@ -76,6 +103,12 @@ class ClipTable:
             targets={name: values[positions] for name, values in self.targets.items()},
             rows=tuple(rows[positions] for rows in self.rows),
         )
+
+
+def read_table(data: DataConfig, features: FeaturesConfig) -> ClipTable:
+    """The clips that a training can use. Raises what `open_sources` and `load_table` raise."""
+    sources = open_sources(data.store, features.tap)
+    return load_table(sources, label_column=data.label, join=data.join, view=features.view)
 
 
 def open_sources(paths: Sequence[Path], taps: Sequence[str]) -> tuple[Source, ...]:

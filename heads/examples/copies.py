@@ -18,6 +18,7 @@ from reelbank.heads import augmentation
 from reelbank.heads.augmentation import Augmentation
 from reelbank.heads.config import FeaturesConfig
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.events import Progress
 from reelbank.heads.examples.clips import ClipTable, Features, load_features
 
 Stored = Callable[[Tensor], tuple[dict[str, Tensor], Tensor]]
@@ -111,6 +112,29 @@ def other_views(config: FeaturesConfig, table: ClipTable) -> tuple[StoredView, .
             "the store with `featurize --views augment`, which adds flip, rotation and jitter of the training clips"
         )
     return tuple(found)
+
+
+def read_features(
+    table: ClipTable,
+    config: FeaturesConfig,
+    *,
+    needs_steps: bool,
+    unit_steps: bool,
+    progress: Progress | None = None,
+) -> Features:
+    """The features of `table` as `config` reads them, those of other views behind. Raises as `load_features` does."""
+    base = load_features(
+        table,
+        needs_steps=needs_steps,
+        pool=config.pool,
+        view=config.view,
+        segments=config.segment_rule(),
+        unit_steps=unit_steps,
+        progress=progress,
+    )
+    if config.train_views == "one":
+        return base
+    return with_views(base, table, config, other_views(config, table), needs_steps=needs_steps)
 
 
 def with_views(

@@ -6,11 +6,13 @@ A clip without a group is its own group; whether that happened is said in the re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from reelbank.heads.config import DataConfig
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.examples.clips import ClipTable
 
 VALIDATION_SHARE = 0.2
 KNOWN_SPLITS = ("train", "val", "test")
@@ -34,6 +36,54 @@ class Partition:
     unknown: np.ndarray
     val_is_reported: bool = False
     notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The parts of a run's clips.
+
+    Attributes:
+        groups: `effective_groups` of the clips (N,).
+        partitions: one, or one for each fold.
+        eligible: clips that train some partition, before --train-clips draws of them, int64, sorted.
+    """
+
+    groups: np.ndarray
+    partitions: tuple[Partition, ...]
+    eligible: np.ndarray
+
+    @property
+    def trained(self) -> np.ndarray:
+        """Clips that train some partition, int64, sorted."""
+        return _trained(self.partitions)
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for the report."""
+        return list(dict.fromkeys(note for part in self.partitions for note in part.notes))
+
+
+def parts_of(table: ClipTable, data: DataConfig, *, train_clips: int, seed: int) -> Parts:
+    """Which clips of `table` train, select and are reported. Raises what `make_partitions` raises."""
+    groups = effective_groups(table.groups.tolist(), table.clip_ids.tolist())
+    partitions = make_partitions(
+        splits=table.splits,
+        labels=table.labels,
+        groups=groups,
+        folds=data.folds,
+        select_on=data.select_on,
+        seed=seed,
+    )
+    eligible = _trained(partitions)
+    if train_clips:
+        partitions = tuple(
+            replace(part, train=thinned(part.train, table.labels, train_clips, seed)) for part in partitions
+        )
+    return Parts(groups=groups, partitions=partitions, eligible=eligible)
+
+
+def _trained(partitions: Sequence[Partition]) -> np.ndarray:
+    return np.unique(np.concatenate([part.train for part in partitions]))
 
 
 def effective_groups(groups: Sequence[str], clip_ids: Sequence[str]) -> np.ndarray:

@@ -28,6 +28,7 @@ from reelbank.heads.reports.drawing import (
     split_order,
 )
 from reelbank.heads.reports.drawing import Heading as Heading
+from reelbank.heads.reports.drawing import png as png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -56,7 +56,7 @@ from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.cache import FeatureCache
-from reelbank.heads.examples.prepared import Prepared, describe_sources, prepare
+from reelbank.heads.examples.prepared import Prepared, prepare
 from reelbank.heads.examples.splits import Partition
 from reelbank.heads.judging.evaluation import (
     Predictions,
@@ -193,7 +193,7 @@ def start_run(directory: Path, prepared: Prepared) -> None:
         {
             "format_version": FORMAT_VERSION,
             "config": prepared.config.to_json(),
-            "stores": describe_sources(prepared.table),
+            "stores": prepared.table.describe(),
             "weights_are_random": prepared.table.weights_are_random,
             "warning": random_weights_warning(prepared),
             "labels": None if prepared.labels is None else list(prepared.labels),
@@ -275,7 +275,7 @@ def keep_trained(prepared: Prepared, partition: Partition, trainer: Trainer, fol
         estimate=job.config.head.estimate,
         unit_steps=prepared.features.unit_steps,
         normalization=job.resident.normalization,
-        sources=tuple({"spec": entry["spec"], "keys": entry["keys"]} for entry in describe_sources(prepared.table)),
+        sources=tuple({"spec": entry["spec"], "keys": entry["keys"]} for entry in prepared.table.describe()),
         head=trainer.head,
     ).save(folder / "best.safetensors")
     parts = {"val": partition.val, "test": partition.test, "unknown": partition.unknown}

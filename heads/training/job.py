@@ -10,7 +10,6 @@ from torch import Tensor
 
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.examples.copies import draw_weights
-from reelbank.heads.examples.normalization import fit_normalization
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.resident import Resident
 from reelbank.heads.examples.splits import Partition
@@ -71,25 +70,20 @@ def stream_seed(*path: int) -> int:
 
 def make_job(prepared: Prepared, partition: Partition) -> Job:
     """The training of one partition of `prepared`."""
-    kind = prepared.config.features.normalize
-    normalization = fit_normalization(prepared.features, partition.train, kind)
+    labels = _labels_on_device(prepared, partition)
     rows = partition.train if prepared.copies is None else prepared.copies.rows(partition.train)
-    resident = prepared.cache.resident(prepared.features, normalization, partition.train, prepared.device)
-    if prepared.copies is not None:
-        resident = prepared.cache.with_copies(
-            resident, prepared.copies, prepared.table, prepared.config, partition.train
-        )
     names = {"class": prepared.table.labels, "group": prepared.groups}
+    weights = draw_weights(names, prepared.config.features.balance, rows % len(prepared.table))
     return Job(
         config=prepared.config,
         shape=prepared.shape,
-        resident=resident,
-        labels=_labels_on_device(prepared, partition),
+        resident=prepared.resident(partition.train),
+        labels=labels,
         train=rows,
         val=partition.val,
         fold=partition.fold,
         device=prepared.device,
-        draw_weights=draw_weights(names, prepared.config.features.balance, rows % len(prepared.table)),
+        draw_weights=weights,
     )
 
 
