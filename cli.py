@@ -17,7 +17,7 @@ from click.core import ParameterSource
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.extract.errors import ExtractionError
 from reelbank.heads.config import TrainConfig
-from reelbank.heads.probes.probe import ProbeConfig
+from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.request import CONFIGS, request
 from reelbank.heads.sweeps.config import SweepConfig

@@ -51,6 +51,7 @@ PUBLIC = {
     "reelbank.heads.judging.metrics": "for those who add a metric",
     "reelbank.heads.losses": "for those who add a loss",
     "reelbank.heads.models": "for those who add a head",
+    "reelbank.heads.probes": "for those who add an analysis to `probe`",
     "reelbank.heads.recipes": "named experiments",
     "reelbank.testing": "checks for plug-ins; stores from arrays",
 }

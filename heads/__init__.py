@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     )
     from reelbank.heads.errors import TrainingError
     from reelbank.heads.events import Event
-    from reelbank.heads.probes.probe import ProbeConfig, ProbeResult, probe
+    from reelbank.heads.probes.config import ProbeConfig
+    from reelbank.heads.probes.probe import ProbeResult, probe
     from reelbank.heads.recipes.config import RecipeConfig
     from reelbank.heads.recipes.run import RecipeResult, run_recipe
     from reelbank.heads.runs.predicting import PredictResult, predict
@@ -44,7 +45,7 @@ else:
             "ObjectiveConfig": "reelbank.heads.config",
             "OptimizerConfig": "reelbank.heads.config",
             "PredictResult": "reelbank.heads.runs.predicting",
-            "ProbeConfig": "reelbank.heads.probes.probe",
+            "ProbeConfig": "reelbank.heads.probes.config",
             "ProbeResult": "reelbank.heads.probes.probe",
             "RecipeConfig": "reelbank.heads.recipes.config",
             "RecipeResult": "reelbank.heads.recipes.run",

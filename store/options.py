@@ -183,6 +183,42 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def named_values(
+    texts: Sequence[str], defaults: Mapping[str, Any], *, flag: str, owner: str, error: type[ValueError]
+) -> dict[str, Any]:
+    """Options given as NAME=VALUE, each in the type of its default.
+
+    Args:
+        texts: what was given by `flag`.
+        defaults: {name: default} of the options that `owner` has.
+        owner: what has them, for the message: `head 'mlp'`.
+
+    Raises `error` for an option that is not there or given twice, or a value of another type.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise error(f"{flag} {text!r} is not of the form NAME=VALUE")
+        if name not in defaults:
+            raise error(f"{flag} {name}: {owner} has no such option; it has {', '.join(sorted(defaults)) or 'none'}")
+        if name in values:
+            raise error(f"{flag} {name} of {owner} is given twice")
+        try:
+            values[name] = _in_type_of(defaults[name], value)
+        except (KeyError, ValueError):
+            wanted = {bool: "true or false", int: "a whole number", float: "a number"}[type(defaults[name])]
+            raise error(f"{flag} {name}: {owner} wants {wanted}, not {value!r}") from None
+    return values
+
+
+def _in_type_of(default: Any, text: str) -> Any:
+    """`text` as a bool, int or float where `default` is one; else as it is."""
+    if isinstance(default, bool):
+        return {"true": True, "false": False}[text.lower()]
+    return type(default)(text) if isinstance(default, int | float) else text
+
+
 def options_of(config: type, *others: type) -> Callable[[Command], Command]:
     """A decorator that gives a click command one option per field of the configs, in their order, each once.
 

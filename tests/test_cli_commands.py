@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from reelbank import cli
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.heads.config import TrainConfig
-from reelbank.heads.probes.probe import ProbeConfig
+from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.recipes import RECIPES, announcement
 from reelbank.manifests.datasets import READERS
 from reelbank.store.options import options as options_of_config

@@ -12,8 +12,9 @@ from PIL import Image
 from probe_stores import clustered_store
 
 from reelbank.heads.probes.cluster_reading import read_labels, read_target
+from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.probes.kmeans import kmeans
-from reelbank.heads.probes.probe import OUTPUTS, ProbeConfig, probe
+from reelbank.heads.probes.probe import OUTPUTS, probe
 from reelbank.heads.probes.rows import load_rows, normalized
 from reelbank.store.testing import write_store
 

@@ -5,13 +5,14 @@ A head is one of HEADS, one that an installed package adds (entry points `reelba
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reelbank.heads.errors import TrainingError
 from reelbank.manifests.plugins import Plugin
 from reelbank.manifests.registry import Registry, first_line
+from reelbank.store.options import named_values
 
 if TYPE_CHECKING:
     from torch import nn
@@ -131,7 +132,7 @@ def build_head(name: str, shape: HeadShape, options: Mapping[str, Any] | None = 
     return made  # type: ignore[no-any-return]
 
 
-def parse_options(name: str, texts: Iterable[str], flags: Iterable[str]) -> dict[str, Any]:
+def parse_options(name: str, texts: Sequence[str], flags: Sequence[str]) -> dict[str, Any]:
     """The options of head `name` that were given as NAME=VALUE, as values.
 
     Args:
@@ -142,35 +143,12 @@ def parse_options(name: str, texts: Iterable[str], flags: Iterable[str]) -> dict
         TrainingError: no such option of this head, a value of another type than its default, an option given twice or
             that is a flag; the message names head and option.
     """
-    row, flags = HEADS.row(name), set(flags)
-    values: dict[str, Any] = {}
-    for text in texts:
-        option, separator, value = text.partition("=")
-        if not separator:
-            raise TrainingError(f"--head-option {text!r} is not of the form NAME=VALUE")
-        if option in flags and option in row.options:
+    defaults = HEADS.row(name).options
+    own = {option: default for option, default in defaults.items() if option not in flags}
+    for option in (text.partition("=")[0] for text in texts):
+        if option in defaults and option not in own:
             raise TrainingError(f"--head-option {option}: head {name!r} has it as --{option.replace('_', '-')}")
-        if option not in row.options:
-            has = ", ".join(sorted(set(row.options) - flags)) or "none beside its flags"
-            raise TrainingError(f"--head-option {option}: head {name!r} has no such option; it has {has}")
-        if option in values:
-            raise TrainingError(f"--head-option {option} of head {name!r} is given twice")
-        values[option] = _value(name, option, value, row.options[option])
-    return values
-
-
-def _value(name: str, option: str, text: str, default: Any) -> Any:
-    """`text` in the type of `default`."""
-    if isinstance(default, str) or default is None:
-        return text
-    words = {"true": True, "false": False}
-    try:
-        return words[text.lower()] if isinstance(default, bool) else type(default)(text)
-    except (KeyError, TypeError, ValueError):
-        wanted = {"bool": "true or false", "int": "a whole number", "float": "a number"}.get(
-            type(default).__name__, f"a {type(default).__name__}"
-        )
-        raise TrainingError(f"--head-option {option}: head {name!r} wants {wanted}, not {text!r}") from None
+    return named_values(texts, own, flag="--head-option", owner=f"head {name!r}", error=TrainingError)
 
 
 def _try_out(plugin: Plugin, row: HeadRow, head: Any, shape: HeadShape) -> None:
