@@ -16,6 +16,7 @@ from reelbank.heads import augmentation
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.losses import LOSSES
 from reelbank.heads.models import HEADS, parse_options
+from reelbank.heads.optimizers import OPTIMIZERS, SCHEDULES
 from reelbank.store.devices import check_device_name
 from reelbank.store.errors import StoreError
 from reelbank.store.indexing import SegmentRule, parse_segments
@@ -25,8 +26,6 @@ PLUGIN = "PLUG-IN"
 """What stands in the help for the name of an installed package's row, or `module:attribute`."""
 HEAD_FLAGS = ("aggregation", "trunk")
 """Options of heads that are flags of their own; others are given as --head-option NAME=VALUE."""
-OPTIMIZER_NAMES = ("adam", "adamw", "radam", "rmsprop", "sgd")
-SCHEDULE_NAMES = ("multistep", "none", "plateau", "step")
 ESTIMATES = ("argmax", "expectation", "median")
 
 
@@ -256,7 +255,7 @@ class ObjectiveConfig:
 class OptimizerConfig:
     """How it is minimised: batches, the update, the schedule, the epochs, which weights are kept."""
 
-    name: str = option("adam", "--optimizer", "optimiser", choices=OPTIMIZER_NAMES, name="optimizer")
+    name: str = option("adam", "--optimizer", "optimiser", choices=sorted(OPTIMIZERS), name="optimizer")
     batch: int = option(32, "--batch", "clips per step", least=1)
     lr: float = option(1e-3, "--lr", "learning rate", above=0)
     weight_decay: float = option(1e-5, "--weight-decay", "L2 added to the gradient (adamw: decoupled)", least=0)
@@ -264,7 +263,9 @@ class OptimizerConfig:
     eps: float = option(1e-8, "--eps", "epsilon of adam, adamw, radam, rmsprop", above=0)
     momentum: float = option(0.9, "--momentum", "of sgd and rmsprop", least=0)
     alpha: float = option(0.99, "--alpha", "smoothing of rmsprop", above=0)
-    schedule: str = option("none", "--schedule", "learning-rate schedule, one step per epoch", choices=SCHEDULE_NAMES)
+    schedule: str = option(
+        "none", "--schedule", "learning-rate schedule, one step per epoch", choices=sorted(SCHEDULES)
+    )
     step_epochs: int = option(20, "--step-epochs", "step: epochs between reductions", least=1)
     milestones: tuple[int, ...] = option(
         (), "--milestone", "multistep: last epoch(s) before a reduction", multiple=True

@@ -23,22 +23,12 @@ ARROWS = {
 ROOMS = {
     "extract": ("errors", "video", "weights", "inputs", "backbones", "config", "run", "doctor"),
     "heads": (
-        *("errors", "events", "reports", "augmentation", "losses", "models", "config", "examples"),
+        *("errors", "events", "reports", "augmentation", "losses", "models", "optimizers", "config", "examples"),
         *("training", "judging", "runs", "probes", "sweeps", "recipes", "request"),
     ),
     "manifests": (
-        *(
-            "files",
-            "lazy",
-            "plugins",
-            "registry",
-            "manifest",
-            "validation",
-            "finding",
-            "reading",
-            "datasets",
-            "rendered",
-        ),
+        *("files", "lazy", "plugins", "registry"),
+        *("manifest", "validation", "finding", "reading", "datasets", "rendered"),
     ),
     "store": (
         *("errors", "agreement", "cores", "devices", "options", "processes"),

@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from reelbank.heads.config import OPTIMIZER_NAMES, ObjectiveConfig, OptimizerConfig
+from reelbank.heads.config import ObjectiveConfig, OptimizerConfig
 from reelbank.heads.losses import LOSSES
 from reelbank.heads.models import HEADS, HeadShape, build_head
+from reelbank.heads.optimizers import OPTIMIZERS, load
 from reelbank.heads.training.direct import DirectPass, LayeredHead
 from reelbank.heads.training.flat import FlatParameters
 from reelbank.heads.training.job import Labels
 from reelbank.heads.training.optimization import make_optimizer
-from reelbank.heads.training.stacked_optimizers import UPDATES, Hyperparameters
+from reelbank.heads.training.stacked_optimizers import Hyperparameters
 from reelbank.heads.training.trainer import total_loss, total_loss_with_gradient
 
 SHAPE = HeadShape(taps={"cls": 10}, outputs={"label": 3, "target": 7}, num_steps=1)
@@ -110,7 +111,7 @@ def test_flat_adam_gives_the_bits_of_torchs_fused_adam(name: str) -> None:
     assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("name", OPTIMIZER_NAMES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_stacked_update_is_that_of_each_member(name: str) -> None:
     """Each of three members with its own numbers, over enough steps for RAdam to rectify."""
     configs = [
@@ -124,7 +125,7 @@ def test_stacked_update_is_that_of_each_member(name: str) -> None:
     start = torch.linspace(-1, 1, 50)
     alone = [torch.nn.Parameter(start.clone()) for _ in configs]
     optimizers = [make_optimizer(values, config) for values, config in zip(alone, configs, strict=True)]
-    update, names = UPDATES[name]
+    update, names = load(OPTIMIZERS[name].update), OPTIMIZERS[name].state
     stack = start.repeat(3, 1)
     state = {entry: torch.zeros_like(stack) for entry in names}
     hyper = Hyperparameters.of(configs, torch.device("cpu"))

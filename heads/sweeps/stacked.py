@@ -26,6 +26,7 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.prepared import Prepared, prepare
 from reelbank.heads.examples.splits import Partition
+from reelbank.heads.optimizers import OPTIMIZERS, load
 from reelbank.heads.runs.checkpoints import save_progress
 from reelbank.heads.runs.directory import EpochLog, log_line, name_of_run, open_directory
 from reelbank.heads.runs.results import Trained
@@ -33,7 +34,7 @@ from reelbank.heads.runs.run import finish_run, fold_folder, keep_trained, start
 from reelbank.heads.sweeps.member_pool import Done, train_member
 from reelbank.heads.training.job import Job, make_job
 from reelbank.heads.training.optimization import learning_rate
-from reelbank.heads.training.stacked_optimizers import UPDATES, Hyperparameters
+from reelbank.heads.training.stacked_optimizers import Hyperparameters, Update
 from reelbank.heads.training.trainer import (
     EpochRecord,
     Trainer,
@@ -196,8 +197,9 @@ class _Stack:
         self._job: Job = trainers[0].job
         self._values = torch.stack([trainer.flat.values.detach() for trainer in trainers])
         self._steps = 0
-        self._update, names = UPDATES[self._job.config.optimizer.name]
-        self._state = {name: torch.zeros_like(self._values) for name in names}
+        row = OPTIMIZERS[self._job.config.optimizer.name]
+        self._update: Update = load(row.update)
+        self._state = {name: torch.zeros_like(self._values) for name in row.state}
         for trainer in trainers:
             # The schedule moves the rate of an optimiser that never steps itself; torch would warn of that.
             trainer.optimizer._opt_called = True  # type: ignore[attr-defined]
