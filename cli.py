@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -530,31 +531,23 @@ def backbones(as_json: bool) -> None:
         emit(listing.to_json(), as_json, lambda: listing.text(None if sys.stdout.isatty() else 110))
 
 
-@main.command()
-@json_option
-def heads(as_json: bool) -> None:
-    """List the heads and their options."""
-    from reelbank.heads.models import HEADS
+def _listing(kind: str, module: str, table: str) -> click.Command:
+    @click.command(kind, help=f"List the {kind}, with what installed packages add.")
+    @json_option
+    def command(as_json: bool) -> None:
+        rows = getattr(import_module(module), table)
+        emit(rows.to_json(), as_json, rows.text)
 
-    emit(HEADS.to_json(), as_json, HEADS.text)
-
-
-@main.command()
-@json_option
-def losses(as_json: bool) -> None:
-    """List the losses."""
-    from reelbank.heads.losses import LOSSES
-
-    emit(LOSSES.to_json(), as_json, LOSSES.text)
+    return command
 
 
-@main.command()
-@json_option
-def metrics(as_json: bool) -> None:
-    """List the metrics."""
-    from reelbank.heads.judging.metrics import METRICS
-
-    emit(METRICS.to_json(), as_json, METRICS.text)
+for _kind, _module, _table in (
+    ("analyses", "reelbank.heads.probes", "PROBES"),
+    ("heads", "reelbank.heads.models", "HEADS"),
+    ("losses", "reelbank.heads.losses", "LOSSES"),
+    ("metrics", "reelbank.heads.judging.metrics", "METRICS"),
+):
+    main.add_command(_listing(_kind, _module, _table))
 
 
 @main.command(short_help="List the recipes: named experiments.")

@@ -9,7 +9,7 @@ from reelbank.manifests.lazy import lazy
 __all__ = [
     "DataConfig", "Event", "FeaturesConfig", "HeadConfig", "MembersConfig", "ObjectiveConfig", "OptimizerConfig",
     "PredictResult", "ProbeConfig", "ProbeResult", "RecipeConfig", "RecipeResult", "RunConfig", "RunResult",
-    "SweepConfig", "SweepResult", "TrainConfig", "TrainingError", "predict", "probe", "run_recipe", "sweep",
+    "SweepConfig", "SweepResult", "TrainConfig", "TrainingError", "predict", "predict_videos", "probe", "run_recipe", "sweep",
     "train_head",
 ]  # fmt: skip
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from reelbank.heads.probes.probe import ProbeResult, probe
     from reelbank.heads.recipes.config import RecipeConfig
     from reelbank.heads.recipes.run import RecipeResult, run_recipe
-    from reelbank.heads.runs.predicting import PredictResult, predict
+    from reelbank.heads.runs.predicting import PredictResult, predict, predict_videos
     from reelbank.heads.runs.run import RunResult, train_head
     from reelbank.heads.sweeps.config import MembersConfig, SweepConfig
     from reelbank.heads.sweeps.sweep import SweepResult, sweep
@@ -56,6 +56,7 @@ else:
             "TrainConfig": "reelbank.heads.config",
             "TrainingError": "reelbank.heads.errors",
             "predict": "reelbank.heads.runs.predicting",
+            "predict_videos": "reelbank.heads.runs.predicting",
             "probe": "reelbank.heads.probes.probe",
             "run_recipe": "reelbank.heads.recipes.run",
             "sweep": "reelbank.heads.sweeps.sweep",

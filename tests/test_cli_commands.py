@@ -25,7 +25,7 @@ from reelbank.store.options import options as options_of_config
 RUN = "runs/flow-dis-mlp-jsd-1"
 HEAVY = ("av", "cv2", "matplotlib", "sklearn", "timm", "torch", "torchvision", "zarr")
 COMMANDS = (
-    "", "backbones", "doctor", "featurize", "heads", "losses", "manifest", "manifest synth",
+    "", "analyses", "backbones", "doctor", "featurize", "heads", "losses", "manifest", "manifest synth",
     *(f"manifest {name}" for name in READERS), "metrics", "predict", "probe", "recipes", "store", "store diff",
     "store export", "store import", "store info", "store merge", "store retry", "store verify",
     "train-head",
