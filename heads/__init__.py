@@ -9,8 +9,8 @@ from reelbank.manifests.lazy import lazy
 __all__ = [
     "DataConfig", "Event", "FeaturesConfig", "HeadConfig", "MembersConfig", "ObjectiveConfig", "OptimizerConfig",
     "PredictResult", "ProbeConfig", "ProbeResult", "RecipeConfig", "RecipeResult", "RunConfig", "RunResult",
-    "SweepConfig", "SweepResult", "TrainConfig", "TrainingError", "predict", "predict_videos", "probe", "run_recipe", "sweep",
-    "train_head",
+    "SweepConfig", "SweepResult", "TrainConfig", "TrainingError", "predict", "predict_videos", "probe", "run_recipe",
+    "sweep", "train_head",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

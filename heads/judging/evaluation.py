@@ -104,7 +104,7 @@ def split_results(prepared: Prepared, predictions: Predictions, train: np.ndarra
         metrics |= {name: _with_interval(prepared, name, scores, rows) for name in names}
         known = class_numbers(prepared.table.labels[train].tolist(), prepared.labels)
         size = len(prepared.labels)
-        guesses["majority_class"] = baselines.majority_class(known, scores.truth, size)
+        guesses["majority_class"] = baselines.majority_class(known[known >= 0], scores.truth, size)
         guesses["uniform_random_class"] = baselines.uniform_random_class(scores.truth, size)
     targets = target_scores(prepared, predictions)
     if targets is not None and prepared.bins is not None and prepared.target_values is not None:
@@ -112,6 +112,7 @@ def split_results(prepared: Prepared, predictions: Predictions, train: np.ndarra
         names = names_of("target", prepared.config.data.metric)
         metrics |= {name: _with_interval(prepared, name, values, rows) for name in names}
         seen = prepared.target_values[train]
+        seen = seen[np.isfinite(seen)]  # with folds a clip that only validates and tests may lack label or target
         guesses |= {
             "constant_median": baselines.constant_median(seen, values.truth),
             "uniform_random_bin": baselines.uniform_random_bin(prepared.bins.values(), values.truth),

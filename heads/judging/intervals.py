@@ -26,7 +26,8 @@ def interval(
     """Metric `name` with its percentile bootstrap interval: (value, low, high).
 
     Groups are drawn with replacement, as many as there are (Efron 1979); 2,000 resamples, 500 for metrics that no
-    mean over clips gives. The bounds are NaN for fewer than 2 groups and where most resamples are undefined.
+    mean over clips gives. The bounds are NaN for fewer than 2 groups with a defined clip and where most resamples are
+    undefined.
 
     Args:
         groups: number of each clip's group, int64 (N,).
@@ -59,19 +60,22 @@ def mean_interval(per_clip: np.ndarray, groups: np.ndarray, *, seed: int) -> tup
     num_groups = int(groups.max()) + 1 if len(groups) else 0
     samples = _resampled_means(per_clip, groups, num_groups, seed)
     samples = samples[~np.isnan(samples)]
-    if num_groups < 2 or not len(samples):
+    if not len(samples):
         return mean_where_defined(per_clip), float("nan"), float("nan")
     low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return mean_where_defined(per_clip), float(low), float(high)
 
 
 def _resampled_means(per_clip: np.ndarray, groups: np.ndarray, num_groups: int, seed: int) -> np.ndarray:
-    """Means of the resamples from sums and counts per group: no row is copied."""
-    if num_groups < 2:
-        return np.empty(0)
+    """Means of the resamples from sums and counts per group: no row is copied.
+
+    None where fewer than 2 groups have a defined clip: every resample would be the mean of the same group.
+    """
     defined = ~np.isnan(per_clip)
     sums = np.bincount(groups[defined], weights=per_clip[defined], minlength=num_groups)
     counts = np.bincount(groups[defined], minlength=num_groups).astype(np.float64)
+    if (counts > 0).sum() < 2:
+        return np.empty(0)
     means = []
     for times in _draws(num_groups, seed):
         total = times @ counts

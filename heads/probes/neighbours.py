@@ -151,13 +151,15 @@ def linear(rows: ProbeRows, protocol: Protocol, *, seed: int = 0) -> dict[str, A
         ValueError: fewer than two classes or too few groups to fit on.
     """
     classes, numbers = _classes(rows, protocol)
-    if len(np.unique(numbers[protocol.fitted])) < 2:
+    fits = _fits(rows, protocol, seed)
+    used = np.concatenate([fitted for fitted, _ in fits])
+    if len(np.unique(numbers[used])) < 2:
         raise ValueError(
-            f"--linear needs at least 2 labels among the fitted rows, found {len(np.unique(numbers[protocol.fitted]))}"
+            f"--linear needs at least 2 labels among the fitted rows, found {len(np.unique(numbers[used]))}"
         )
     chosen, converged = [], True
     scores = np.zeros((len(protocol.judged), len(classes)))
-    for fitted, judged_places in _fits(rows, protocol, seed):
+    for fitted, judged_places in fits:
         strength = _choose_strength(rows, numbers, fitted, protocol.choosing, seed)
         judged = protocol.judged[judged_places]
         part, ok = _fit_predict(rows.vectors, numbers, fitted, judged, strength, len(classes))
@@ -223,11 +225,16 @@ def _classes(rows: ProbeRows, protocol: Protocol) -> tuple[NDArray[np.str_], NDA
 def _fits(rows: ProbeRows, protocol: Protocol, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """(rows to fit, places in `judged`) of every fit."""
     if protocol.reported != "held-out groups":
-        return [(protocol.fitted, np.arange(len(protocol.judged)))]
+        return [(_of_other_groups(rows, protocol.fitted, protocol.judged), np.arange(len(protocol.judged)))]
     groups, labels = rows.groups[protocol.judged], rows.labels[protocol.judged]
     num_folds = min(LINEAR_FOLDS, len(np.unique(groups)))
     folds = assign_folds(labels, groups, num_folds, seed)
     return [(protocol.judged[folds != f], np.flatnonzero(folds == f)) for f in range(num_folds)]
+
+
+def _of_other_groups(rows: ProbeRows, fitted: NDArray[np.int64], judged: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`fitted` less the rows whose group is among `judged`: a manifest may have been allowed such groups."""
+    return fitted[~np.isin(rows.groups[fitted], rows.groups[judged])]
 
 
 def _choose_strength(
@@ -245,6 +252,7 @@ def _choose_strength(
             return 1.0
         parts = assign_folds(rows.labels[fitted], groups, num_parts, seed)
         fitted, choosing = fitted[parts != 0], fitted[parts == 0]
+    fitted = _of_other_groups(rows, fitted, choosing)
     if len(np.unique(numbers[fitted])) < 2:
         return 1.0
     accuracies = []

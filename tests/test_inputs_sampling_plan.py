@@ -1,0 +1,293 @@
+"""The clip plan: which frames a video has and when, what must be decoded for a frame, and where a broken file ends."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from clips import CLIPS, Clip, picture, write
+
+from reelbank.extract.errors import DecodeError
+from reelbank.extract.video import plan
+from reelbank.extract.video.decode import Video
+from reelbank.extract.video.opening import Limits
+from reelbank.extract.video.scan import NO_TIMESTAMP, GopPlan, VideoScan
+
+
+def _gop(pts: list[int], starts: list[int], hidden: tuple[int, ...] = ()) -> GopPlan:
+    """Packets with these timestamps in decode order; decoding may start at the packets `starts`."""
+    shown = [i for i in range(len(pts)) if i not in hidden]
+    return GopPlan(
+        pts=np.array(pts),
+        dts=np.arange(len(pts)),
+        starts=np.isin(np.arange(len(pts)), starts),
+        position_of=np.array(sorted(shown, key=lambda i: pts[i])),
+        skip_nonref=False,
+    )
+
+
+def _segments(one: GopPlan, wanted: list[int]) -> list[tuple[int, int, list[int]]]:
+    return [(first, last, indices.tolist()) for first, last, indices in one.segments(np.array(wanted, dtype=np.int64))]
+
+
+def test_a_frame_needs_its_group_from_the_keyframe_on() -> None:
+    closed = _gop([0, 2, 1, 3, 5, 4], starts=[0, 3])  # two closed groups of three packets
+    assert _segments(closed, [0]) == [(0, 0, [0])]
+    assert _segments(closed, [1]) == [(0, 2, [1])]  # shown second, decoded third
+    assert _segments(closed, [2]) == [(0, 1, [2])]
+    assert _segments(closed, [3]) == [(3, 3, [3])]
+    assert _segments(closed, [4, 5]) == [(3, 5, [4, 5])]
+    assert _segments(closed, []) == []
+
+
+def test_groups_that_touch_are_read_in_one_run_and_others_are_skipped() -> None:
+    groups = _gop(list(range(12)), starts=[0, 3, 6, 9])
+    assert _segments(groups, [0, 7]) == [(0, 0, [0]), (6, 7, [7])]
+    assert _segments(groups, [2, 3]) == [(0, 3, [2, 3])]  # the last packet of one, the first of the next
+    assert _segments(groups, [1, 3]) == [(0, 1, [1]), (3, 3, [3])]
+    assert _segments(groups, [0, 1, 2, 8, 11]) == [(0, 2, [0, 1, 2]), (6, 11, [8, 11])]
+
+
+def test_leading_pictures_need_the_group_before() -> None:
+    # decode order: I0 P3 | I6 with the leading pictures 4, 5, then 7
+    opened = _gop([0, 3, 6, 4, 5, 7], starts=[0, 2])
+    assert _segments(opened, [2]) == [(0, 3, [2])]  # pts 4: shown before keyframe 6, may refer to 3
+    assert _segments(opened, [4]) == [(2, 2, [4])]  # the keyframe itself
+    assert _segments(opened, [5]) == [(2, 5, [5])]  # after it
+    first = _gop([6, 4, 5], starts=[0])
+    assert _segments(first, [0]) == [(0, 1, [0])]  # there is no group before the first
+
+
+def test_runs_over_several_groups_keep_their_frames_in_order() -> None:
+    opened = _gop([0, 3, 6, 4, 5, 9, 7, 8], starts=[0, 2, 5])
+    assert _segments(opened, [0, 2, 5, 7]) == [(0, 6, [0, 2, 5, 7])]
+
+
+def test_hidden_packets_have_no_index() -> None:
+    edited = _gop([0, 1, 2, 3, 4], starts=[0, 3], hidden=(0, 1))
+    assert _segments(edited, [0]) == [(0, 2, [0])]  # packet 2 is frame 0 and needs packets 0 and 1
+    assert _segments(edited, [1, 2]) == [(3, 4, [1, 2])]
+
+
+# --- a file that ends early
+
+
+def _scan(broken: str | None) -> VideoScan:
+    return VideoScan(
+        path="a.mp4", num_frames=3, times_seconds=np.array([0.0, 0.5, 1.0]), duration_seconds=1.5,
+        width_px=4, height_px=4, rate_fps=Fraction(2), broken=broken,
+    )  # fmt: skip
+
+
+def test_interval_must_end_before_the_break() -> None:
+    for end in (None, 0.1, 99.0):
+        _scan(None).check_whole(end)
+    broken = _scan("it ends early")
+    for end in (0.3, 1.0):
+        broken.check_whole(end)
+    for end, asked in ((None, "its end"), (1.0001, "1.0001 s"), (1.5, "1.5 s")):
+        with pytest.raises(DecodeError, match=f"reaches to {asked}, but it ends early; 3 frames up to 1 s are usable"):
+            broken.check_whole(end)
+
+
+def test_frames_before_a_break_are_those_that_nothing_missing_precedes() -> None:
+    emitted = np.array([0, 10, 20, 30])
+    assert plan._before_break(emitted, np.array([0, 10, 20])) == 3  # what is missing is shown after its decode time
+    assert plan._before_break(emitted, np.array([0, 19])) == 2
+    assert plan._before_break(emitted, np.array([-5])) == 0
+    unknown = np.array([0, NO_TIMESTAMP])
+    assert plan._before_break(np.arange(40), unknown) == 24
+    assert plan._before_break(np.arange(10), unknown) == 0
+
+
+# --- times, rates, lengths
+
+
+def _stream(**more: Any) -> Any:
+    context = SimpleNamespace(name="h264")
+    options = {"average_rate": Fraction(25), "guessed_rate": None, "time_base": Fraction(1, 1000), "index": 0}
+    return SimpleNamespace(**{**options, "codec_context": context, **more})
+
+
+def test_rate_is_that_of_the_container_or_the_mean_of_the_times() -> None:
+    times = np.array([0.0, 0.1, 0.2, 0.3])
+    assert plan._rate("a", _stream(), times) == 25
+    assert plan._rate("a", _stream(average_rate=None, guessed_rate=Fraction(30000, 1001)), times) == Fraction(
+        30000, 1001
+    )
+    bare = _stream(average_rate=None)
+    assert plan._rate("a", bare, times) == 10
+    assert plan._rate("a", bare, np.array([0.0])) == 1
+    with pytest.raises(DecodeError, match="neither a frame rate nor usable timestamps"):
+        plan._rate("a", bare, np.zeros(2))
+
+
+def test_counted_times_are_the_timestamps_where_they_ascend() -> None:
+    container = SimpleNamespace(format=SimpleNamespace(name="mpegts"))
+    last = SimpleNamespace(duration=70)
+    times, rate, length = plan._counted_times("a", container, _stream(), [500, 540, 600], last)
+    assert times.tolist() == pytest.approx([0.0, 0.04, 0.1])
+    assert (rate, length) == (25, pytest.approx(0.07))
+    untold = plan._counted_times("a", container, _stream(), [500, 540, 600], SimpleNamespace(duration=None))
+    assert untold[2] == pytest.approx(0.04)
+    avi = SimpleNamespace(format=SimpleNamespace(name="avi"))
+    for box, pts in (
+        (container, [500, 600, 540]),
+        (container, [500, 500, 540]),
+        (container, [500, None, 540]),
+        (avi, [500, 540, 600]),
+    ):
+        times, rate, length = plan._counted_times("a", box, _stream(), pts, last)
+        assert times.tolist() == pytest.approx([0.0, 0.04, 0.08])
+        assert (rate, length) == (25, pytest.approx(0.04))
+
+
+def _walk(pts: list[int | None], **more: Any) -> Any:
+    frame = SimpleNamespace(width=96, height=64, rotation=0)
+    num = len(pts)
+    options = {
+        "pts": pts, "dts": list(range(num)), "starts": [True] + [False] * (num - 1), "shown": [True] * num,
+        "durations": [40] * num, "first_frame": frame,
+    }  # fmt: skip
+    return plan._Walk(**{**options, **more})
+
+
+def _planned(walk: Any, tmp_path: Path, **stream: Any) -> VideoScan | None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"")
+    container = SimpleNamespace(format=SimpleNamespace(name="other"))
+    found = plan._planned(str(path), container, _stream(**stream), walk, Limits())
+    return None if found is None else found.scan
+
+
+def test_plan_gives_frames_in_order_of_their_timestamps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "missing_bytes", lambda path: 0)
+    found = _planned(_walk([100, 220, 140, 180], durations=[40, 80, 40, 40]), tmp_path)
+    assert found is not None
+    assert found.plan is not None
+    assert found.plan.position_of.tolist() == [0, 2, 3, 1]
+    assert found.times_seconds.tolist() == pytest.approx([0.0, 0.04, 0.08, 0.12])
+    assert found.duration_seconds == pytest.approx(0.12 + 0.08)  # the last shown lasts as long as its packet says
+    assert (found.num_frames, found.width_px, found.height_px, found.broken, found.rate_fps) == (4, 96, 64, None, 25)
+    untold = _planned(_walk([100, 140], durations=[40, 0]), tmp_path)
+    assert untold is not None
+    assert untold.duration_seconds == pytest.approx(0.04 + 0.04)  # else one mean frame time
+    hidden = _planned(_walk([100, 140, 180], shown=[False, True, True]), tmp_path)
+    assert hidden is not None
+    assert hidden.num_frames == 2
+    assert hidden.times_seconds.tolist() == pytest.approx([0.0, 0.04])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"pts": [100, None, 180]},
+        {"pts": [100, 140, 140]},  # one timestamp twice
+        {"pts": [100, 60, 180]},  # shown before the first keyframe
+        {"first_frame": None},
+        {"starts": [False, True, False]},
+    ],
+)
+def test_packets_that_do_not_tell_are_counted_by_decoding(
+    more: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "missing_bytes", lambda path: 0)
+    walk = _walk(more.pop("pts", [100, 140, 180]), **more)
+    assert _planned(walk, tmp_path) is None
+
+
+def test_broken_file_keeps_the_frames_before_the_break(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "missing_bytes", lambda path: 0)
+    cut = _planned(_walk([0, 30, 10, 20, 60], dts=[0, 1, 10, 20, 25], broken="packet 5 is cut off"), tmp_path)
+    assert cut is not None
+    assert (cut.broken, cut.num_frames) == ("packet 5 is cut off", 3)  # 0 10 20, not 30 and 60
+    monkeypatch.setattr(plan, "missing_bytes", lambda path: 7)
+    short = _planned(_walk([0, 1, 2]), tmp_path)
+    assert short is not None
+    assert short.broken == "the file ends at least 7 bytes early"
+    with pytest.raises(DecodeError, match="no whole frame: packet 1 is cut off"):
+        _planned(_walk([5], dts=[0], broken="packet 1 is cut off"), tmp_path)
+    with pytest.raises(DecodeError, match="video stream 0 has no frame: packet 0 is cut off"):
+        _planned(_walk([5], shown=[False], broken="packet 0 is cut off"), tmp_path)
+
+
+def test_rotation_turns_width_and_height(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "missing_bytes", lambda path: 0)
+    for rotation, size in ((0, (96, 64)), (90, (64, 96)), (-90, (64, 96)), (180, (96, 64))):
+        frame = SimpleNamespace(width=96, height=64, rotation=rotation)
+        found = _planned(_walk([0, 40], first_frame=frame), tmp_path)
+        assert found is not None
+        assert (found.width_px, found.height_px, found.rotation_degrees) == (*size, rotation)
+
+
+# --- frames by index, on small files
+
+
+SMALL = {
+    name: Clip(**{**vars(CLIPS[name]), "num_frames": 26, "width_px": 96, "height_px": 32})
+    for name in ("h264-open-gop", "h264-edit-list", "mpeg4-avi-b", "h264-mkv-vfr")
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("small")
+    for name, clip in SMALL.items():
+        write(root / f"{name}{clip.suffix}", clip)
+    return root
+
+
+def _code(pixels: np.ndarray) -> int:
+    """The number of the frame, from the bar code in its top rows."""
+    return sum(1 << bit for bit in range(12) if pixels[1:7, bit * 8 + 1 : bit * 8 + 7].mean() > 128)
+
+
+@pytest.mark.parametrize("kept_bytes", [2**26, 0], ids=["kept", "reread"])
+@pytest.mark.parametrize("name", SMALL)
+def test_every_index_gives_its_own_picture(name: str, kept_bytes: int, folder: Path) -> None:
+    clip = SMALL[name]
+    hidden = clip.num_frames - clip.num_shown
+    assert _code(picture(1234, 96, 32)) == 1234
+    with Video(folder / f"{name}{clip.suffix}", kept_bytes=kept_bytes) as video:
+        scan = video.scan()
+        assert scan.num_frames == clip.num_shown
+        last = scan.num_frames - 1
+        for wanted in ([0], [last], [3, 4, 15], [11, 12, 13], [0, last], list(range(scan.num_frames)), []):
+            found = list(video.frames(wanted))
+            assert [index for index, _ in found] == wanted
+            assert [_code(frame.rgb) for _, frame in found] == [index + hidden for index in wanted]
+        assert video.cost.fallbacks == 0
+        for bad in ([2, 2], [3, 1], [-1], [scan.num_frames], [[0]]):
+            with pytest.raises(ValueError, match=r"ascending without repeats|are not all in 0\.\."):
+                list(video.frames(bad))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_times_are_those_of_the_frames(name: str, folder: Path) -> None:
+    clip = SMALL[name]
+    path = folder / f"{name}{clip.suffix}"
+    scan = plan.scan(path)
+    with av.open(str(path)) as container:
+        pts = [frame.pts for frame in container.decode(video=0)]
+        base = float(container.streams.video[0].time_base)
+    if clip.suffix == ".avi":
+        assert scan.times_seconds.tolist() == pytest.approx([i / 25 for i in range(26)])
+    else:
+        assert scan.times_seconds.tolist() == pytest.approx([(value - pts[0]) * base for value in pts])
+    counted = plan.scan(path, count=True)
+    assert counted.num_frames == scan.num_frames
+    assert counted.times_seconds.tolist() == pytest.approx(scan.times_seconds.tolist())
+    assert counted.duration_seconds == pytest.approx(scan.duration_seconds, abs=0.05)
+
+
+def test_sparse_frames_decode_their_groups_alone(folder: Path) -> None:
+    with Video(folder / "h264-edit-list.mp4") as video:
+        video.scan()
+        before = video.cost.packets_decoded
+        list(video.frames([18]))  # frame 25 of the file: the third group of 12
+        assert 1 <= video.cost.packets_decoded - before <= 2

@@ -1,0 +1,160 @@
+"""Stepwise tuning, with an executor that writes the losses it is told: each step starts from the winner so far."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from planted import planted_store, sweep_config
+
+from reelbank.heads import TrainConfig, TrainingError, sweep
+from reelbank.heads.sweeps import sweep as sweep_module
+
+Told = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return planted_store(tmp_path_factory.mktemp("store") / "s.zarr", num=48)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The members that were trained, in order."""
+    return []
+
+
+def _told(monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]], told: Told) -> None:
+    """Members get the validation numbers of `told`({lr, weight_decay, batch, seed}); None: the member fails."""
+
+    def execute(
+        configs: Sequence[TrainConfig], folder: Path, workers: int, done: Callable[[int, str | None], None]
+    ) -> None:
+        for position, one in enumerate(configs):
+            asked = one.to_json()
+            point = {name: asked[name] for name in ("lr", "weight_decay", "batch", "seed", "sigma")}
+            trained.append(point)
+            numbers = told(point)
+            if numbers is None:
+                done(position, "it burnt")
+                continue
+            run = Path(asked["run"])
+            run.mkdir(parents=True, exist_ok=True)
+            line = {"fold": None, "epoch": 1, "val_loss": 1.0, "val_accuracy": 0.5, "val_mae": 50.0, **numbers}
+            (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+            (run / "config.json").write_text(json.dumps({"config": asked}))
+            metrics = {"metrics": {"accuracy": {"value": point["lr"]}}}
+            results = {"folds": [], "reported": "test", "splits": {"test": metrics}}
+            training = {"best_epoch": 1, "epochs_run": 1, "seconds": 1.0}
+            (run / "results.json").write_text(json.dumps({**results, "training": training}))
+            done(position, None)
+
+    monkeypatch.setattr(sweep_module, "EXECUTORS", {"processes": execute})
+    monkeypatch.setattr(sweep_module, "import_ahead", lambda modules: None)
+    monkeypatch.setattr(sweep_module, "draw", lambda results, prepared: b"")
+
+
+def _sweep(store: Path, run: Path, **options: Any) -> Any:
+    return sweep(sweep_config(store=(store,), run=run, executor="processes", **options)).results
+
+
+AXES = ("lr=0.1,0.2,0.3", "weight_decay=0.5,0.6", "batch=4,8")
+
+
+def test_each_step_starts_from_the_winner_so_far(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
+) -> None:
+    losses = {0.1: 3.0, 0.2: 1.0, 0.3: 2.0}
+
+    def told(point: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"val_loss": losses[point["lr"]] - point["weight_decay"] + point["batch"] / 100}
+
+    _told(monkeypatch, trained, told)
+    results = _sweep(store, tmp_path / "s", sweep=AXES, stepwise=True, weight_decay=0.25, batch=16)
+    tried = [(point["lr"], point["weight_decay"], point["batch"]) for point in trained]
+    assert tried == [
+        *((0.1, 0.25, 16), (0.2, 0.25, 16), (0.3, 0.25, 16)),
+        *((0.2, 0.5, 16), (0.2, 0.6, 16)),
+        *((0.2, 0.6, 4), (0.2, 0.6, 8)),
+    ]
+    assert results["steps"] == [
+        {"field": "lr", "chosen": "0.2", "val_loss": pytest.approx(1.0 - 0.25 + 0.16)},
+        {"field": "weight_decay", "chosen": "0.6", "val_loss": pytest.approx(1.0 - 0.6 + 0.16)},
+        {"field": "batch", "chosen": "4", "val_loss": pytest.approx(1.0 - 0.6 + 0.04)},
+    ]
+    assert results["winner"]["values"] == {"lr": "0.2", "weight_decay": "0.6", "batch": "4"}
+    assert results["winner"]["metrics"]["accuracy"]["mean"] == 0.2
+    assert len(results["members"]) == 7
+
+
+def test_a_step_is_decided_among_its_own_members(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
+) -> None:
+    """A second step that only makes things worse keeps its best all the same; the winner is then an earlier one."""
+
+    def told(point: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"val_loss": 1.0 if point["weight_decay"] == 0.25 else 2.0 + point["weight_decay"]}
+
+    _told(monkeypatch, trained, told)
+    results = _sweep(store, tmp_path / "s", sweep=AXES[:2], stepwise=True, weight_decay=0.25)
+    assert [step["chosen"] for step in results["steps"]] == ["0.1", "0.5"]
+    assert [step["val_loss"] for step in results["steps"]] == [1.0, 2.5]
+    assert results["winner"]["values"] == {"lr": "0.1", "weight_decay": "0.25"}
+
+
+def test_values_already_trained_are_not_trained_again(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
+) -> None:
+    _told(monkeypatch, trained, lambda point: {"val_loss": point["lr"] + point["weight_decay"]})
+    results = _sweep(store, tmp_path / "s", sweep=AXES[:2], stepwise=True, weight_decay=0.5)
+    assert len(trained) == 4  # lr 0.1 with weight decay 0.5 is in both steps
+    assert [step["chosen"] for step in results["steps"]] == ["0.1", "0.5"]
+
+
+def test_steps_average_over_repeats_and_take_the_metric_of_the_sweep(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
+) -> None:
+    lucky = {(0.1, 3): 0.9, (0.1, 4): 0.1, (0.2, 3): 0.6, (0.2, 4): 0.6, (0.3, 3): 0.5, (0.3, 4): 0.5}
+
+    def told(point: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"val_loss": point["lr"], "val_accuracy": lucky[point["lr"], point["seed"]], "val_mae": point["lr"]}
+
+    _told(monkeypatch, trained, told)
+    options = {"sweep": AXES[:1], "stepwise": True, "repeats": 2, "seed": 3}
+    by_accuracy = _sweep(store, tmp_path / "a", **options, sweep_by="val_accuracy")
+    assert by_accuracy["steps"] == [{"field": "lr", "chosen": "0.2", "val_accuracy": pytest.approx(0.6)}]
+    assert _sweep(store, tmp_path / "b", **options)["steps"] == [{"field": "lr", "chosen": "0.1", "val_loss": 0.1}]
+    # a field that changes the loss is judged by the error of the target
+    changing = _sweep(store, tmp_path / "c", sweep=("lr=0.1,0.2", "sigma=3,4"), stepwise=True, seed=3)
+    assert [list(step) for step in changing["steps"]] == [["field", "chosen", "val_mae"]] * 2
+
+
+def test_failed_members_lose_and_all_failed_is_an_error(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
+) -> None:
+    _told(monkeypatch, trained, lambda point: None if point["lr"] == 0.1 else {"val_loss": point["lr"]})
+    results = _sweep(store, tmp_path / "s", sweep=AXES[:1])
+    assert results["winner"]["values"] == {"lr": "0.2"}
+    assert results["notes"] == ["1 of 3 members could not be trained; sweep.json says why."]
+    assert results["steps"] == []
+    _told(monkeypatch, trained, lambda point: None)
+    with pytest.raises(TrainingError, match="the first: it burnt"):
+        _sweep(store, tmp_path / "t", sweep=AXES[:1])
+
+
+def test_resumed_sweep_trains_what_is_missing_and_judges_all(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
+) -> None:
+    _told(monkeypatch, trained, lambda point: {"val_loss": point["lr"]})
+    _sweep(store, tmp_path / "s", sweep=AXES[:1])
+    trained.clear()
+    _told(monkeypatch, trained, lambda point: {"val_loss": 0.01})
+    results = _sweep(store, tmp_path / "s", sweep=("lr=0.1,0.2,0.3,0.4",), resume=True)
+    assert [point["lr"] for point in trained] == [0.4]
+    assert results["winner"]["values"] == {"lr": "0.4"}
+    assert [one["mean"] for one in results["combinations"]] == [0.01, 0.1, 0.2, 0.3]
+    with pytest.raises(TrainingError, match="trained with other options"):
+        _sweep(store, tmp_path / "s", sweep=AXES[:1], resume=True, batch=4)
