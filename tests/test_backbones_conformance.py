@@ -148,7 +148,10 @@ def test_descriptions_load_neither_torch_nor_decoder() -> None:
 @pytest.mark.parametrize(
     ("name", "choices"),
     [
-        ("dinov4", "choose one of clip, dinov2, dinov3, flow, .*; `reelbank backbones` lists"),
+        (
+            "dinov4",
+            f"choose one of {', '.join(sorted(backbones.BACKBONES))}, or give module:function .*; `reelbank backbones`",
+        ),
         ("flow:raft", "flow has flow, flow:dis, .*flow:raft-small"),
         ("clip:", "clip has clip, clip:rn50, clip:vitb16, clip:vitb32-256, clip:vitl14"),
         ("dinov2:vits14-reg:x", "dinov2 has dinov2, .*dinov2:vits14-reg"),

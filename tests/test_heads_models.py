@@ -142,7 +142,7 @@ def test_aggregation_refuses_two_taps_and_unknown_names_are_listed() -> None:
     shape = HeadShape(taps={"a": 3, "b": 3}, outputs={"label": 2}, num_steps=4)
     with pytest.raises(TrainingError, match=r"one tap, got \['a', 'b'\]"):
         build_head("conv-aggregation", shape)
-    with pytest.raises(TrainingError, match="choose one of additive, attentive, conv-aggregation, linear, mlp"):
+    with pytest.raises(TrainingError, match=f"choose one of {', '.join(sorted(HEADS))}, or"):
         build_head("transformer", shape)
     with pytest.raises(TrainingError, match="has no option 'depth'"):
         build_head("linear", shape, {"depth": 3})

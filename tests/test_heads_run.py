@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from reelbank.heads import RecipeConfig, SweepConfig, TrainConfig, TrainingError, predict, train_head
 from reelbank.heads.events import Event
 from reelbank.heads.examples.clips import load_features, load_table, open_sources
+from reelbank.heads.losses import LOSSES
 from reelbank.heads.models import HEADS
 from reelbank.heads.optimizers import OPTIMIZERS, SCHEDULES
 from reelbank.heads.runs.checkpoints import Predictor, read_tensors, write_tensors
@@ -451,9 +452,9 @@ def test_bad_stores_are_errors(tmp_path: Path) -> None:
         ({"store": ()}, "--store names no store"),
         (
             {"head": "lstm"},
-            "--head: no head 'lstm'; choose one of additive, attentive, conv-aggregation, linear, mlp, or give",
+            f"--head: no head 'lstm'; choose one of {', '.join(sorted(HEADS))}, or give",
         ),
-        ({"loss": "mse"}, "--loss: no loss 'mse'; choose one of ce, jsd, kld, or give"),
+        ({"loss": "mse"}, f"--loss: no loss 'mse'; choose one of {', '.join(sorted(LOSSES))}, or give"),
         ({"epochs": 0}, "--epochs 0 must be 1 or more"),
         ({"lr": -1.0}, "--lr -1.0 must be above 0"),
         ({"folds": 1}, "--folds 1 leaves nothing to train on"),

@@ -40,7 +40,7 @@ def test_imports_load_no_heavy_library() -> None:
 
 
 def test_unknown_reader_lists_the_known_ones() -> None:
-    with pytest.raises(ManifestError, match="choose one of brace, csv, folder, gtea61, hmdb51, intervals, kinetics"):
+    with pytest.raises(ManifestError, match=f"choose one of {', '.join(sorted(READERS))}"):
         reader("sports1m")
 
 

@@ -92,7 +92,7 @@ def test_a_row_of_the_table_is_all_that_an_analysis_needs(folder: Path, monkeypa
     ("options", "message"),
     [
         ("--analysis tsne", "--analysis tsne: it has a flag of its own, --tsne"),
-        ("--analysis umop", "no analysis 'umop'; choose one of kmeans, knn, linear, tsne, or give module:function"),
+        ("--analysis umop", f"no analysis 'umop'; choose one of {', '.join(sorted(PROBES))}, or give module:function"),
         (f"--analysis {MODULE}:bare", f"{MODULE}:bare gave a dict, expected a Finding"),
         (f"--analysis {MODULE}:few", "Finding.columns['one'] has 1 values, expected 24"),
         (f"--analysis {MODULE}:analyse", "KeyError: 'scale'"),
