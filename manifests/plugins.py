@@ -17,7 +17,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -111,18 +110,22 @@ def outside(kind: str, target: str) -> Plugin | None:
     if not _is_there(module):
         return None
     distribution = _distribution(module.partition(".")[0]) if _is_installed(_origin_of(module)) else None
+    from importlib import metadata
+
     return Plugin(
         kind=kind,
         name=target,
         target=target,
         distribution=distribution,
-        version=None if distribution is None else version(distribution),
+        version=None if distribution is None else metadata.version(distribution),
     )
 
 
 @functools.cache
 def _distribution(package: str) -> str | None:
     """The distribution that brought a top-level package; reading what every one holds takes a while."""
+    from importlib.metadata import packages_distributions
+
     return next(iter(packages_distributions().get(package, ())), None)
 
 

@@ -269,6 +269,20 @@ def test_broken_backbone_is_a_sentence_before_a_store_is_made(
     assert not list(Path.cwd().glob("*.zarr"))
 
 
+def test_shape_that_changes_while_running_ends_the_run_naming_module_and_tap(
+    module: Callable[[str], str], synth_set: Path
+) -> None:
+    """What the try-out on an empty step does not show: here a step that is not black has another shape."""
+    wrong = "frames.mean(axis=(1, 2), dtype=np.float32)[:, : 3 - bool(frames.any())]"
+    name = module(BACKBONE.replace("frames.mean(axis=(1, 2), dtype=np.float32)", wrong))
+    result = call(
+        f"featurize --manifest {synth_set}/manifest.csv --model {name}:define --sampling uniform:1 --workers 1"
+    )
+    assert result.exit_code == cli.WRONG_USE
+    assert "Traceback" not in result.output
+    assert f"backbone '{name}:define': tap 'mean': feature.shape = (16, 2) float32, declared (16, 3)" in result.output
+
+
 def test_broken_loss_metric_and_reader_are_sentences(module: Callable[[str], str], tmp_path: Path) -> None:
     name = module(
         "from reelbank.heads.judging.metrics import Metric\n"

@@ -8,7 +8,7 @@ BACKBONES, one that an installed package adds (entry points `reelbank.backbones`
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -243,25 +243,25 @@ def try_out(name: str, backbone: Backbone, taps: Sequence[str]) -> None:
     if from_outside is not None:
         with from_outside.running("forward"):
             step = np.zeros((1, *backbone.info.frames_shape), backbone.info.payload_dtype)
-            check_features(backbone, backbone.forward(step, taps), taps, 1)
+            features = backbone.forward(step, taps)
+        check_features(from_outside, backbone, features, taps, 1)
 
 
 def check_features(
-    backbone: Backbone, features: dict[str, npt.NDArray[Any]], taps: Sequence[str], num_steps: int
+    plugin: Plugin, backbone: Backbone, features: Mapping[str, npt.NDArray[Any]], taps: Sequence[str], num_steps: int
 ) -> None:
-    """Raises BackboneError naming the tap unless `features` are those of `taps` in the declared shape and dtype.
+    """Raises PluginError naming the tap unless `features` are those of `taps` in the declared shape and dtype.
 
     Backbones of this package check themselves (`Described.checked`); a plug-in need not.
     """
     for tap in taps:
         if tap not in features:
             given = ", ".join(sorted(features)) or "none"
-            raise BackboneError(f"backbone {backbone.name!r}: tap {tap!r} was asked for, forward gave {given}")
+            raise plugin.wrong(f"tap {tap!r} was asked for, forward gave {given}")
         spec, feature = backbone.info.taps[tap], np.asarray(features[tap])
         if feature.shape != (num_steps, *spec.shape) or feature.dtype != spec.dtype:
-            raise BackboneError(
-                f"backbone {backbone.name!r}, tap {tap!r}: {feature.shape = } {feature.dtype}, "
-                f"declared {(num_steps, *spec.shape)} {spec.dtype}"
+            raise plugin.wrong(
+                f"tap {tap!r}: {feature.shape = } {feature.dtype}, declared {(num_steps, *spec.shape)} {spec.dtype}"
             )
 
 

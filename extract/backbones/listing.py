@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reelbank.extract.backbones import BACKBONES, BackboneInfo, describe, family_names, names
+from reelbank.extract.backbones import BACKBONES, BackboneError, BackboneInfo, describe, family_names, names
 
 BEGIN, END = "<!-- backbones:begin -->", "<!-- backbones:end -->"
 COLUMNS = ("backbone", "one step reads", "taps (* default): shape, bytes per step", "weights", "licence of weights")
@@ -118,9 +118,14 @@ def _plugin_lines() -> list[str]:
     for name, origin, described in _plugins():
         if isinstance(described, str):
             lines.append(f"{name}: cannot be used: {described}")
+            continue
+        taps = "; ".join(_tap(tap, described) for tap in described.to_json()["taps"])
+        try:
+            reads = _reads(described)
+        except BackboneError as error:  # its preprocessing gives no fixed size
+            lines.append(f"{name}: cannot be used: {error}")
         else:
-            taps = "; ".join(_tap(tap, described) for tap in described.to_json()["taps"])
-            lines.append(f"{name}: plug-in, {origin}; one step reads {_reads(described)}; taps {taps}")
+            lines.append(f"{name}: plug-in, {origin}; one step reads {reads}; taps {taps}")
     return lines
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from reelbank.extract import backbones
 from reelbank.extract.backbones import Backbone, BackboneInfo
+from reelbank.extract.errors import ExtractionError
 from reelbank.extract.run.messages import ModelJob, Tally
 from reelbank.extract.run.payloads import ClipViews, Pixels, Prepare, preparer
 from reelbank.store.spec import TapSpec
@@ -206,7 +207,9 @@ class Model:
                 parts.append(self._features(part))
             except (MemoryError, RuntimeError) as error:
                 if self._batch == 1 or not _is_out_of_memory(error):
-                    raise
+                    if self._plugin is None or isinstance(error, ExtractionError):
+                        raise
+                    raise ExtractionError(str(self._plugin.wrong(f"forward failed: {error}"))) from error
                 self._batch = max(1, self._batch // 2)
                 self._note(f"{self.job.model}: out of memory, batch halved to {self._batch}")
                 continue
@@ -216,10 +219,14 @@ class Model:
     def _features(self, frames: Pixels) -> Features:
         if self._plugin is None:
             return self.backbone.forward(frames, self._names)
-        with self._plugin.running("forward"):
-            features = self.backbone.forward(frames, self._names)
-            backbones.check_features(self.backbone, features, self._names, len(frames))
-            return features
+        try:
+            with self._plugin.running("forward"):
+                features = self.backbone.forward(frames, self._names)
+            backbones.check_features(self._plugin, self.backbone, features, self._names, len(frames))
+        except ValueError as error:
+            # No clip is to blame, and several may stand in the batch: the run ends with the sentence.
+            raise ExtractionError("; ".join([str(error), *getattr(error, "__notes__", ())])) from error
+        return features
 
 
 class Feed(Protocol):
