@@ -67,7 +67,7 @@ class FeaturizeConfig:
         "original",
         "--views",
         "copies of each clip to store beside it: augment (flip, rotation, jitter), corners[:N] (of 40 crops x flips), "
-        "or names; drawn from clip id and --seed",
+        "or names, jitter with other ranges as jitter-0.4-0.4-0.4-0.2; drawn from clip id and --seed",
     )
     view_split: str = option("train", "--view-split", "split whose clips get the views; 'all' for every split")
     past_end: str = option(

@@ -111,7 +111,8 @@ class FeaturesConfig:
     augment: tuple[str, ...] = option(
         (),
         "--augment",
-        "METHOD[=AMOUNT]: one more copy of each training clip; dropout (0.1), noise (0.1), scaling (0.1), shift (2)",
+        "METHOD[=AMOUNT]: one more copy of each training clip; dropout (rate 0.1), noise (0.1), scaling (0.1), "
+        "shift (2 steps)",
         multiple=True,
     )
     train_clips: int = option(
@@ -207,7 +208,7 @@ class ObjectiveConfig:
     loss: str = option(
         "ce",
         "--loss",
-        "loss on the target's bins; without a target, on the classes",
+        "loss on the target's bins; without a target, on the classes; jsd-sum: jsd without its halves",
         choices=sorted(LOSSES),
         more=PLUGIN,
     )
@@ -235,7 +236,10 @@ class ObjectiveConfig:
     )
     sigma: float = option(5.0, "--sigma", "width of the softened target in bins (standard deviation)", above=0)
     target_labels: str = option(
-        "soft", "--target-labels", "soft: Gaussian over bins, hard: one bin", choices=("hard", "soft")
+        "soft",
+        "--target-labels",
+        "soft: Gaussian over bins that sums to 1; density: its raw density, less near the borders; hard: one bin",
+        choices=("density", "hard", "soft"),
     )
     reduction: str = option("sum", "--reduction", "of the target's loss over its bins", choices=("mean", "sum"))
 

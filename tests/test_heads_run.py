@@ -115,7 +115,7 @@ def test_unknown_split_has_target_metrics_only(stores: dict[str, Path], tmp_path
     result = _train(stores["clear"], tmp_path / "run").results
     assert set(result["splits"]["test"]["metrics"]) >= {"accuracy", "top5_accuracy", "macro_f1", "mae", "nll"}
     unknown = result["splits"]["unknown"]
-    assert set(unknown["metrics"]) == {"mae", "mae_bins", "spc_values", "spc_bins", "nll"}
+    assert set(unknown["metrics"]) == {"mae", "mae_bins", "spc_values", "spc_bins", "nll", "nll_mean"}
     assert "majority_class" not in unknown["baselines"]
     assert (result["target_name"], result["target_unit"]) == ("kcal", "kcal/h")
 

@@ -36,20 +36,27 @@ def _with_gradient(logits: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tens
     return loss.detach(), dict(zip(leaves, gradients, strict=True))
 
 
+@pytest.mark.parametrize("target_labels", ["density", "soft"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("name", sorted(LOSSES))
-def test_closed_gradient_of_the_loss_is_that_of_autograd(name: str, reduction: str, weighted: bool) -> None:
+def test_closed_gradient_of_the_loss_is_that_of_autograd(
+    name: str, reduction: str, weighted: bool, target_labels: str
+) -> None:
     generator = torch.Generator().manual_seed(0)
     p = torch.randn(6, 9, generator=generator, dtype=torch.float64).mul(8).softmax(1)
     p[0] = torch.eye(9)[4]  # one bin, and far from the prediction
+    if target_labels == "density":
+        p[2] *= 0.54  # cut off at a border
     labels = Labels(
         classes=torch.tensor([0, 1, 2, 2, 1, 0]),
         class_weights=torch.tensor([0.5, 2.0, 0.0], dtype=torch.float64) if weighted else None,
         values=torch.zeros(6),
         distributions=p,
     )
-    config = ObjectiveConfig(loss=name, class_loss=name, reduction=reduction, label_smoothing=0.1)
+    config = ObjectiveConfig(
+        loss=name, class_loss=name, reduction=reduction, label_smoothing=0.1, target_labels=target_labels
+    )
     logits = {
         output: torch.randn(4, size, generator=generator, dtype=torch.float64).mul(5).requires_grad_()
         for output, size in (("label", 3), ("target", 9))

@@ -20,7 +20,7 @@ from reelbank.heads.examples.targets import (
     make_bins,
     vocabulary,
 )
-from reelbank.heads.judging.metrics import TargetScores, nll_per_clip, spc_bins_per_clip
+from reelbank.heads.judging.metrics import TargetScores, nll_mean_per_clip, nll_per_clip, spc_bins_per_clip
 from reelbank.heads.losses import LOSSES, loss_function
 from reelbank.heads.training.reduction import reduce
 from reelbank.store.options import options
@@ -50,6 +50,16 @@ def test_soft_label_of_400_has_the_published_peak() -> None:
 @pytest.mark.parametrize("value", [0.0, 3.0, 500.0, 1000.0])
 def test_soft_label_is_a_distribution_at_borders_too(value: float) -> None:
     assert _label(value).sum() == pytest.approx(1.0, abs=1e-12)
+
+
+def test_raw_density_of_1001_bins_is_the_printed_formula() -> None:
+    """Register of readings, 3: a value is its own bin, and at a border the sum is 0.54, not 1."""
+    bins = Bins(target="kcal", num_bins=1001, low=0.0, high=1000.0, sigma_bins=5.0, labels="density")
+    p = bins.distributions(np.array([400.0, 500.0, 0.0]))
+    assert p.argmax(axis=1).tolist() == [400, 500, 0]
+    assert p[0, 400] == pytest.approx(1 / (5 * math.sqrt(2 * math.pi)))
+    assert p[0, 405] == pytest.approx(math.exp(-0.5) / (5 * math.sqrt(2 * math.pi)))
+    assert p.sum(axis=1) == pytest.approx([1, 1, 0.54], abs=5e-3)
 
 
 def test_bins_hit_by_labels_are_the_published_ones() -> None:
@@ -83,6 +93,13 @@ def test_losses_of_a_uniform_prediction_are_the_published_ones() -> None:
     p, z = torch.from_numpy(_label(400.0))[None], torch.zeros(1, 1000, dtype=torch.float64)
     assert loss_function("kld")(z, p).item() == pytest.approx(3.879379, abs=1e-6)
     assert loss_function("jsd")(z, p).item() == pytest.approx(0.630965, abs=1e-6)
+
+
+def test_other_readings_of_nll_and_jsd_are_a_factor() -> None:
+    """Register of readings, 4 and 8: the mean over bins, and the divergence without its halves."""
+    assert nll_mean_per_clip(_scores(np.full(1000, 1e-3)))[0] == pytest.approx(7.907255 / 1000, abs=1e-9)
+    p, z = torch.from_numpy(_label(400.0))[None], torch.zeros(1, 1000, dtype=torch.float64)
+    assert loss_function("jsd-sum")(z, p).item() == pytest.approx(2 * 0.630965, abs=2e-6)
 
 
 @pytest.mark.parametrize(("shift", "value"), [(5, 0.4990), (10, 1.9960), (25, 12.475)])
@@ -136,7 +153,7 @@ def test_every_loss_keeps_to(check: str, name: str) -> None:
     suite.CHECKS[check](name)
 
 
-@pytest.mark.parametrize("name", ["jsd", "kld"])
+@pytest.mark.parametrize("name", ["jsd", "jsd-sum", "kld"])
 def test_divergence_of_equal_distributions_is_zero(name: str) -> None:
     p = torch.softmax(torch.randn(4, 9, dtype=torch.float64), dim=1)
     torch.testing.assert_close(loss_function(name)(p.log(), p), torch.zeros(4, dtype=torch.float64), atol=1e-9, rtol=0)

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted import clips, partition, prepared
+from planted import clips, config, partition, prepared
 
 from reelbank.heads import TrainingError
-from reelbank.heads.examples.clips import Features
+from reelbank.heads.examples.clips import ClipTable, Features
+from reelbank.heads.examples.labelling import Labelling, label_clips
 from reelbank.heads.examples.normalization import Normalization, fit_normalization
 from reelbank.heads.examples.splits import (
     KNOWN_SPLITS,
     VALIDATION_SHARE,
     Partition,
+    Parts,
     assign_folds,
     effective_groups,
     hold_out,
     make_partitions,
+    parts_of,
     thinned,
 )
 from reelbank.heads.training.job import make_job
@@ -58,11 +64,11 @@ def test_each_part_holds_the_clips_of_its_split() -> None:
 
 
 def test_selecting_on_the_reported_set_takes_test_or_else_val() -> None:
-    (part,) = _make(["train", "train", "val", "test", "test", "val"], select_on="reported-set")
+    (part,) = _make(["train", "train", "val", "test", "test", "val", "val"], select_on="reported-set")
     assert part.val.tolist() == part.test.tolist() == [3, 4]
     assert part.train.tolist() == [0, 1]  # the split `val` is neither trained on nor used
     assert part.val_is_reported
-    assert part.notes == ("The 2 clips of split 'val' are not used: the best epoch is chosen on 'test'.",)
+    assert part.notes == ("The 3 clips of split 'val' are not used: the best epoch is chosen on 'test'.",)
     (only,) = _make(["train", "train", "val"], select_on="reported-set")
     assert (only.val.tolist(), only.test.tolist(), only.val_is_reported) == ([2], [], True)
     assert only.notes == (
@@ -108,8 +114,10 @@ def test_effective_groups_never_meet() -> None:
 
 
 def test_what_cannot_be_parted_is_an_error() -> None:
-    with pytest.raises(TrainingError, match=r"holds no usable clip, found 'test' \(1\), 'val' \(2\)"):
+    with pytest.raises(TrainingError, match=r"holds no usable clip, found 'test' \(1\), 'val' \(2\); featurize"):
         _make(["val", "test", "val"])
+    (part,) = _make(["train", "odd", "val", "test", "even", "odd"])
+    assert part.notes == ("3 clips of other splits ('even', 'odd') are not used.",)
     with pytest.raises(TrainingError, match="found no clip at all"):
         _make([])
     with pytest.raises(TrainingError, match="--folds 2: no usable clip"):
@@ -141,6 +149,44 @@ def test_ties_go_to_the_smaller_fold() -> None:
     """Class shares are even whichever fold a group goes to, so the sizes decide."""
     fold = assign_folds(np.array(["a"] * 7), np.array(list("abcdefg")), 3, 0)
     assert sorted(np.bincount(fold, minlength=3).tolist()) == [2, 2, 3]
+
+
+def _folds_by_the_rule(labels: np.ndarray, groups: np.ndarray, num_folds: int, seed: int) -> list[int]:
+    """The rule written plainly: the most uneven groups first, each where the variance of class shares grows least."""
+    names, classes = sorted(set(groups.tolist())), sorted(set(labels.tolist()))
+    counts = {g: [int(((groups == g) & (labels == c)).sum()) for c in classes] for g in names}
+    totals = [int((labels == c).sum()) for c in classes]
+    order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    order.sort(key=lambda g: -float(np.std(counts[g])))
+    shares = np.zeros((num_folds, len(classes)))
+    clips_in, fold_of = [0] * num_folds, {}
+    for placed, group in enumerate(order):
+        empty = [fold for fold in range(num_folds) if clips_in[fold] == 0]
+        open_folds = empty if len(order) - placed <= len(empty) else list(range(num_folds))
+        spreads = {}
+        for fold in open_folds:
+            tried = shares.copy()
+            tried[fold] += np.array(counts[group]) / totals
+            spreads[fold] = tried.var(axis=0).sum()
+        least = min(spreads.values())
+        close = [fold for fold in open_folds if spreads[fold] - least < 1e-9]
+        fold = min(close, key=lambda one: (clips_in[one], one))
+        shares[fold] += np.array(counts[group]) / totals
+        clips_in[fold] += sum(counts[group])
+        fold_of[group] = fold
+    return [fold_of[group] for group in groups.tolist()]
+
+
+@settings(deadline=None, max_examples=120, derandomize=True)
+@given(st.integers(0, 10**6), st.integers(2, 6), st.integers(1, 5), st.integers(0, 12))
+def test_folds_are_those_of_the_rule(seed: int, folds: int, num_classes: int, more_groups: int) -> None:
+    random = np.random.default_rng(seed)
+    num_groups = folds + more_groups
+    group = np.r_[np.arange(num_groups), random.integers(num_groups, size=int(random.integers(0, 60)))]
+    class_of = random.integers(num_classes, size=num_groups)[group]
+    label = np.where(random.random(len(group)) < 0.6, class_of, random.integers(num_classes, size=len(group)))
+    labels, groups = np.array([f"k{i}" for i in label]), np.array([f"g{i:02d}" for i in group])
+    assert assign_folds(labels, groups, folds, seed).tolist() == _folds_by_the_rule(labels, groups, folds, seed)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -243,6 +289,15 @@ def test_classes_that_one_group_alone_holds_stay_in_training() -> None:
         hold_out(np.arange(4), labels, groups, 0)
 
 
+def test_group_with_one_class_that_is_needed_and_one_that_is_not_stays_whole() -> None:
+    labels = np.array(["rare", "a", "a", "a", "a", "a"])
+    groups = np.array(["g1", "g1", "g2", "g2", "g3", "g3"])
+    for seed in range(6):
+        train, val = hold_out(np.arange(6), labels, groups, seed)
+        assert {0, 1} <= set(train.tolist())
+        assert len(val) == 2
+
+
 def test_two_groups_of_one_class_leave_one_to_train() -> None:
     """Both might be held out together: then the class would be gone, so only one of them is."""
     labels = np.array(["a", "a"])
@@ -263,6 +318,125 @@ def test_thinned_rows_are_drawn_class_by_class() -> None:
     only = thinned(np.array([2, 4, 11]), labels, 2, 0)
     assert set(only.tolist()) < {2, 4, 11}
     assert 11 in only
+
+
+# --- the parts of a run, and what their clips are labelled with
+
+
+def _parts(table: ClipTable, *, train_clips: int = 0, seed: int = 0, **options: Any) -> Parts:
+    return parts_of(table, config(**options).data, train_clips=train_clips, seed=seed)
+
+
+def test_parts_are_made_from_the_columns_of_the_table() -> None:
+    splits = ["train", "train", "test", "train", "val", "unknown"]
+    found = _parts(clips(list("ababab"), splits=splits, groups=["g", "", "h", "g", "", "i"]))
+    assert found.groups.tolist() == ["g:g", "c:c1", "g:h", "g:g", "c:c4", "g:i"]
+    (part,) = found.partitions
+    assert (part.train.tolist(), part.val.tolist(), part.test.tolist()) == ([0, 1, 3], [4], [2])
+    assert found.eligible.tolist() == found.trained.tolist() == [0, 1, 3]
+    assert found.notes == []
+    same = clips(list("ababab"), splits=splits)
+    (reported,) = _parts(same, select_on="reported-set").partitions
+    assert reported.val.tolist() == [2]
+
+
+def test_folds_of_a_run_are_those_of_its_seed_and_labels() -> None:
+    table = clips(["a", "b", "c"] * 10, splits=["train"] * 30, groups=[f"g{i // 2}" for i in range(30)])
+    for seed in (0, 5):
+        found = _parts(table, folds=3, seed=seed)
+        folds = assign_folds(table.labels, found.groups, 3, seed)
+        assert [part.test.tolist() for part in found.partitions] == [
+            np.flatnonzero(folds == f).tolist() for f in range(3)
+        ]
+        assert found.trained.tolist() == sorted({row for part in found.partitions for row in part.train.tolist()})
+        assert len(found.notes) == 1  # said once, not once per fold
+
+
+def test_fewer_training_clips_leave_every_other_part_as_it_is() -> None:
+    table = clips(["a", "b", "c", "d"] * 10, splits=(["train"] * 3 + ["test"]) * 10)
+    whole, drawn = _parts(table), _parts(table, train_clips=8)
+    (part,) = drawn.partitions
+    assert len(part.train) == 8
+    assert set(part.train.tolist()) <= set(whole.partitions[0].train.tolist())
+    assert part.test.tolist() == whole.partitions[0].test.tolist()
+    assert part.val.tolist() == whole.partitions[0].val.tolist()
+    assert drawn.trained.tolist() == part.train.tolist()
+    assert drawn.eligible.tolist() == whole.trained.tolist()
+    assert {table.labels[row] for row in part.train} == set(table.labels[whole.trained].tolist())
+    assert part.train.tolist() != _parts(table, train_clips=8, seed=3).partitions[0].train.tolist()
+
+
+SIX = ["train", "train", "train", "val", "test", "unknown"]
+
+
+def _labelling(labels: Sequence[str], values: Sequence[float] | None = None, **options: Any) -> Labelling:
+    table = clips(labels, splits=SIX, values=values)
+    asked = config(**options)
+    return label_clips(asked.data, asked.objective, table, _parts(table, **options))
+
+
+def test_classes_and_bins_are_those_of_the_training_clips() -> None:
+    found = _labelling(["b", "a", "b", "a", "a", "other"], [3.0, 5.0, 9.0, -50.0, 99.0, 1000.0])
+    assert found.labels == ("a", "b")
+    assert found.bins is not None
+    assert (found.bins.low, found.bins.high, found.bins.target) == (3.0, 9.0, "speed")
+    assert found.notes == ()
+
+
+def test_test_parts_that_cannot_be_judged_are_refused() -> None:
+    with pytest.raises(TrainingError, match=r"none of the 1 clips of split 'test' has a class that training knows"):
+        _labelling(["b", "a", "b", "a", "new", "other"])
+    with pytest.raises(TrainingError, match=r"none of the 1 clips of the validation part has a class that training"):
+        _labelling(["b", "a", "b", "new", "a", "other"])
+    nan = float("nan")
+    with pytest.raises(TrainingError, match=r"none of the 1 validation clips has a target 'speed'"):
+        _labelling(["b", "a", "b", "a", "a", ""], [1.0, 2.0, 3.0, nan, 4.0, nan])
+    with pytest.raises(TrainingError, match=r"none of the 1 validation clips has a label"):
+        _labelling(["b", "a", "b", "", "a", ""])
+    assert _labelling(["b", "a", "b", "", "a", ""], [1.0, 2.0, 3.0, 4.0, nan, nan]).labels == ("a", "b")
+
+
+def test_training_clips_must_have_what_is_trained() -> None:
+    nan = float("nan")
+    with pytest.raises(TrainingError, match=r"'speed' is empty or not finite in 1 of 3 training clips \('c1'\)"):
+        _labelling(["b", "a", "b", "a", "a", ""], [1.0, nan, 3.0, 4.0, 4.0, nan])
+    with pytest.raises(
+        TrainingError, match=r"2 of 3 training clips lie outside 2:3 \('c0', 'c2'; all go from 1 to 5\)"
+    ):
+        _labelling(["b", "a", "b", "a", "a", ""], [1.0, 2.0, 5.0, 4.0, 4.0, nan], range=(2.0, 3.0))
+    with pytest.raises(TrainingError, match=r"1 of 3 training clips have no label"):
+        _labelling(["b", "", "b", "a", "a", ""])
+    with pytest.raises(TrainingError, match=r"needs at least 2 classes in the training part, found only 'b'"):
+        _labelling(["b", "b", "b", "b", "b", ""])
+    with pytest.raises(TrainingError, match="--label none needs a target column"):
+        _labelling(["b", "a", "b", "b", "b", ""], label="none")
+    with pytest.raises(TrainingError, match="--target mass: the store has no such target column; it has speed"):
+        _labelling(["b", "a", "b", "b", "b", ""], [1.0] * 6, target="mass")
+
+
+def test_outputs_are_those_that_are_asked_for_and_there() -> None:
+    values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    labels = ["b", "a", "b", "a", "a", "new"]
+    assert _labelling(labels, values, target="none").bins is None
+    assert _labelling(labels).bins is None
+    assert _labelling(labels, values, label="none").labels is None
+    named = _labelling(labels, values, target="speed", range=(0.0, 8.0), bins=5, sigma=2.0, target_labels="hard").bins
+    assert named is not None
+    assert (named.low, named.high, named.num_bins, named.sigma_bins, named.labels) == (0.0, 8.0, 5, 2.0, "hard")
+    bare = _labelling([""] * 6, values)
+    assert bare.labels is None
+    assert bare.notes == ("No training clip has a label: only the target is trained.",)
+
+
+def test_classes_that_a_fold_never_trains_on_are_named() -> None:
+    labels = ["a", "b"] * 6 + ["rare"] * 2
+    table = clips(labels, splits=["train"] * 14, groups=[f"g{i}" for i in range(12)] + ["r", "r"])
+    asked = config(folds=3)
+    parts = _parts(table, folds=3)
+    (holder,) = [part.fold for part in parts.partitions if 12 in part.test]
+    found = label_clips(asked.data, asked.objective, table, parts)
+    assert found.labels == ("a", "b", "rare")  # one vocabulary for all folds
+    assert found.notes == (f"Fold {holder} is tested on 1 classes it never trains on ('rare').",)
 
 
 # --- normalisation

@@ -30,7 +30,7 @@ def test_every_analysis_lands_in_the_folder(tmp_path: Path) -> None:
     names = {path.name for path in result.out.iterdir()}
     others = {file for name, row in PROBES.items() if name not in FLAGS for file in row.captions(name)}
     # A store that is made of arrays knows no durations.
-    assert names == set(OUTPUTS) - others - {"class-durations.png"} == set(result.results["files"])
+    assert names == set(OUTPUTS) - others - {"class-durations.png", "stored-views.png"} == set(result.results["files"])
     for picture in result.pictures:
         with Image.open(picture) as image:
             assert image.format == "PNG"

@@ -77,13 +77,15 @@ def label_marginal(bins: Bins, train: np.ndarray, truth: np.ndarray) -> dict[str
         return {}
     values, counts = np.unique(train, return_counts=True)
     marginal = (bins.distributions(values) * (counts / counts.sum())[:, None]).sum(axis=0)
+    marginal /= marginal.sum()  # labels that are densities sum to less
     scores = TargetScores(
         probabilities=np.broadcast_to(marginal, (len(truth), len(marginal))),
         bin_values=bins.values(),
         truth=truth,
         labels=bins.distributions(truth),
     )
-    return {"nll": float(nll_per_clip(scores).mean())}
+    nll = float(nll_per_clip(scores).mean())
+    return {"nll": nll, "nll_mean": nll / bins.num_bins}
 
 
 def _mean_distance(guesses: np.ndarray, truth: np.ndarray) -> float:

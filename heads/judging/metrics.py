@@ -178,6 +178,12 @@ def nll_per_clip(scores: TargetScores) -> Array:
     return result
 
 
+def nll_mean_per_clip(scores: TargetScores) -> Array:
+    """`nll_per_clip` as the mean over bins, not their sum: (N,)."""
+    means: Array = nll_per_clip(scores) / scores.probabilities.shape[1]
+    return means
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metric:
     """A row of the metrics table; exactly one of `per_clip` and `whole` is given.
@@ -259,6 +265,13 @@ _ROWS = {
         unit="nats",
         per_clip=nll_per_clip,
         summary="cross-entropy of every bin against the label distribution, summed over bins",
+    ),
+    "nll_mean": Metric(
+        output="target",
+        higher_is_better=False,
+        unit="nats",
+        per_clip=nll_mean_per_clip,
+        summary="`nll` as the mean over bins",
     ),
 }
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     LossFunction = Callable[[Tensor, Tensor], Tensor]
-    LossWithGradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    LossWithGradient = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 __all__ = ["LOSSES", "Loss", "loss_function", "loss_with_gradient"]
 
@@ -32,7 +32,8 @@ class Loss:
         target: `module:function`, (logits (B, K), p (B, K)) -> (B,).
         summary: one line for `reelbank losses`.
         gradient: `module:function` that returns also the gradient in the logits, ((B,), (B, K)), written without
-            autograd: recording the loss costs a small head more than its layers. Empty: autograd does it.
+            autograd: recording the loss costs a small head more than its layers. It is given a third argument: the
+            sums of the rows of p, (B, 1), or None where they are 1. Empty: autograd does it.
     """
 
     target: str
@@ -50,6 +51,11 @@ _ROWS = {
         target="reelbank.heads.losses.divergences:jensen_shannon",
         gradient="reelbank.heads.losses.divergences:jensen_shannon_with_gradient",
         summary="Jensen-Shannon divergence",
+    ),
+    "jsd-sum": Loss(
+        target="reelbank.heads.losses.divergences:jensen_shannon_sum",
+        gradient="reelbank.heads.losses.divergences:jensen_shannon_sum_with_gradient",
+        summary="Jensen-Shannon divergence without its halves",
     ),
     "kld": Loss(
         target="reelbank.heads.losses.divergences:kullback_leibler",
@@ -79,7 +85,7 @@ def loss_function(name: str) -> LossFunction:
 
 @cache
 def loss_with_gradient(name: str) -> LossWithGradient:
-    """(logits, p) -> (loss (B,), its gradient in the logits (B, K)): the row's own, else by autograd."""
+    """(logits, p, sums of p or None) -> (loss (B,), its gradient in the logits (B, K)): the row's, else autograd's."""
     found = LOSSES.find(name)
     if found.row.gradient:
         own: LossWithGradient = found.load(found.row.gradient)
@@ -109,7 +115,7 @@ def _checked(found: Found[Loss], function: LossFunction) -> LossFunction:
 def _by_autograd(function: LossFunction) -> LossWithGradient:
     import torch
 
-    def with_gradient(logits: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    def with_gradient(logits: Tensor, p: Tensor, mass: Tensor | None) -> tuple[Tensor, Tensor]:
         # The caller works in inference mode, whose tensors autograd cannot note down: copies made outside it can be.
         with torch.inference_mode(False), torch.enable_grad():
             z = logits.clone().requires_grad_()

@@ -45,7 +45,8 @@ class Probe:
     def captions(self, name: str) -> dict[str, str]:
         """{file name: caption} of every picture it may leave, under the name that it was asked by."""
         title = self.title or name
-        by = {"class": "class", "target": "the target"} if self.is_map else {}
+        numbered = "class; the number of a class stands at the median of its points"
+        by = {"class": numbered, "target": "the target"} if self.is_map else {}
         maps = {f"{file_name(name)}-{of}.png": f"{title} coloured by {what}" for of, what in by.items()}
         return {**maps, **self.pictures}
 

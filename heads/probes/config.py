@@ -35,6 +35,12 @@ class ProbeConfig:
     explore: bool = option(
         False, "--explore", "classes, target and clip sizes of the manifest; alone, it reads no features"
     )
+    views: bool = option(
+        False, "--views", "draw stored views of a few clips beside the original; needs a store of frames"
+    )
+    clip: tuple[str, ...] = option(
+        (), "--clip", "clip_id whose views are drawn; default: the first clips that have some", multiple=True
+    )
     level: str = option("clip", "--level", "what a row is: a clip (the mean of its steps) or a step", ("clip", "step"))
     normalize: str = option(
         "zscore",
@@ -65,6 +71,8 @@ class ProbeConfig:
                 raise ValueError(f"--{name.replace('_', '-')} {value} must be {least} or more")
         if not self.perplexity > 0:
             raise ValueError(f"--perplexity {self.perplexity} must be above 0")
+        if self.clip and not self.views:
+            raise ValueError("--clip names clips whose views are drawn; it belongs to --views")
         for name in self.analysis:
             if name in FLAGS:
                 raise ValueError(f"--analysis {name}: it has a flag of its own, --{name}")

@@ -22,6 +22,7 @@ GENERAL = {
     "target-ranges.png": "Clips by range of the target",
     "clip-sizes.png": "Duration, number of frames, width and height, per split: median, quartiles, 1.5 IQR",
     "class-durations.png": "Duration of the clips, per class",
+    "stored-views.png": "Stored views of clips beside the original, at the middle step",
 }
 """Pictures of no single analysis, with what they show."""
 
@@ -38,7 +39,7 @@ def draw_map(
     splits, stem = rows.splits.tolist(), file_name(name)
     figures = {
         f"{stem}-class.png": pictures.scatter_by_class(
-            points, _shown_labels(rows), splits, title=f"{title} by class", heading=heading
+            points, _shown_labels(rows), splits, title=f"{title} by class", heading=heading, numbered=True
         )
     }
     if rows.target is not None and np.isfinite(rows.target).any():

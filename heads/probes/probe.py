@@ -1,12 +1,12 @@
-"""Looking at a store without training a head: t-SNE, k-means, nearest neighbours, a linear probe, its manifest.
+"""Looking at a store without a head: t-SNE, k-means, nearest neighbours, linear probe, its manifest, its views.
 
 `probe(config)` fills one folder:
 
 `results.json`     (written last) what was asked, what was found, warnings and notes; `analyses` holds one entry
-                   per analysis: `explore`, and those of `reelbank.heads.probes.PROBES` and of plug-ins that ran
+                   per analysis: `explore`, `views`, those of `reelbank.heads.probes.PROBES`, and plug-ins
 `coordinates.csv`  one line per row: clip_id, step ('' for a whole clip), split, label, group, target, and x, y
-                   (with t-SNE), cluster (with k-means) and what other analyses give; not written where only the
-                   manifest was explored
+                   (with t-SNE), cluster (with k-means) and what other analyses give; not written where no
+                   features were read
 `*.png`            the pictures
 `index.html`       all of it as one page that needs no network
 """
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from reelbank.heads.probes import Probe
     from reelbank.heads.probes.exploration import Exploration
     from reelbank.heads.probes.rows import ProbeRows
+    from reelbank.heads.probes.stored_views import StoredViews
     from reelbank.heads.reports.drawing import Heading
     from reelbank.store.reader import Store
 
@@ -82,19 +83,24 @@ def probe(config: ProbeConfig, progress: Progress | None = None) -> ProbeResult:
     store = reelbank.store.open(config.store or default_store(Path.cwd()))
     tap = config.tap or store.default_tap
     out = config.out or Path(f"{store.path.name.removesuffix('.zarr')}-probe")
-    plan = config.asked() or ([] if config.explore else ["tsne", "knn"])
+    plan = config.asked() or ([] if config.explore or config.views else ["tsne", "knn"])
     former = {*OUTPUTS, *(file for name in plan for file in PROBES.row(name).captions(name)), *_files_before(out)}
     _require_free(out, former)
     options = {name: config.options_of(name) for name in plan}
     warning = random_weights_warning([store.spec.backbone]) if store.weights_are_random else ""
     source = f"{store.path.name} · {store.spec.backbone}"
-    tell = _Teller(progress, int(config.explore) + (len(plan) + 1 if plan else 0) + 1)
+    tell = _Teller(progress, config.explore + config.views + (len(plan) + 1 if plan else 0) + 1)
     page = _Page(store=store, config=config, tap=tap, source=source, warning=warning)
     if config.explore:
         from reelbank.heads.probes.exploration import explore
 
         tell("explore", f"manifest and ledger of {store.path.name}")
         page.exploration = explore(store, label=config.label, target=config.target)
+    if config.views:
+        from reelbank.heads.probes.stored_views import stored_views
+
+        tell("views", f"frames of {store.path.name}")
+        page.views = stored_views(store, tap=config.tap, clip_ids=config.clip)
     if plan:
         tell("load", f"reading tap {tap} of {store.path.name}")
         rows = page.rows = load_rows(
@@ -205,6 +211,7 @@ class _Page:
         self.rows: ProbeRows | None = None
         self.heading: Heading | None = None
         self.exploration: Exploration | None = None
+        self.views: StoredViews | None = None
         self.findings: dict[str, Finding] = {}
         self.notes: list[str] = []
 
@@ -229,6 +236,13 @@ class _Page:
             # Every clip of the manifest, with features or not, instead of the pictures of those that were read.
             heading = Heading(source=self.source, count=f"n = {len(self.exploration)} clips", warning=self.warning)
             general |= draw_exploration(self.exploration, heading)
+        if self.views is not None:
+            from reelbank.heads.probes.stored_views import draw_views
+            from reelbank.heads.reports.drawing import png
+
+            source = f"{self.source} · tap {self.views.tap}"
+            heading = Heading(source=source, count="the middle step of each clip", warning=self.warning)
+            general["stored-views.png"] = png(draw_views(self.views, heading))
         return drawn | {file: (general[file], caption) for file, caption in GENERAL.items() if file in general}
 
     def write(self, out: Path, former: set[str], began: float) -> ProbeResult:
@@ -236,7 +250,9 @@ class _Page:
 
         store, rows, pictures = self.store, self.rows, self.pictures()
         analyses = {"explore": self.exploration.to_json()} if self.exploration is not None else {}
+        analyses |= {"views": self.views.to_json()} if self.views is not None else {}
         analyses |= {name: dict(finding.numbers) for name, finding in self.findings.items()}
+        self.notes += self.views.notes() if self.views is not None else []
         notes = [*self.notes, *(note for finding in self.findings.values() for note in finding.notes)]
         plugins = [plugin.identity() for name in self.findings if (plugin := PROBES.plugin(name)) is not None]
         results: dict[str, Any] = {
@@ -250,7 +266,7 @@ class _Page:
             "warning": self.warning,
             "config": {name: _plain(value) for name, value in asdict(self.config).items()}
             | {"tap": self.tap if rows is not None else None},
-            **_counts(rows if rows is not None else self.exploration),
+            **_counts(rows if rows is not None else self.exploration or self.views),
             "analyses": analyses,
             "plugins": plugins,
             "notes": notes,
@@ -281,8 +297,8 @@ class _Page:
         )
 
 
-def _counts(looked_at: ProbeRows | Exploration | None) -> dict[str, Any]:
-    """How much was looked at: rows of features, else the clips of the manifest."""
+def _counts(looked_at: ProbeRows | Exploration | StoredViews | None) -> dict[str, Any]:
+    """How much was looked at: rows of features, else the clips of the manifest, else those that were drawn."""
     assert looked_at is not None
     vectors = getattr(looked_at, "vectors", None)
     return {

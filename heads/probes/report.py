@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from reelbank.heads.probes import Finding, exploration, scatter
+from reelbank.heads.probes import Finding, exploration, scatter, stored_views
 from reelbank.heads.reports.html import (
     data_block,
     details,
@@ -30,9 +30,11 @@ _SUMMARY = ("mean", "std", "min", "q1", "median", "q3", "max")
 
 
 def verdict(results: Mapping[str, Any], findings: Mapping[str, Finding]) -> Iterator[str]:
-    """What a person wants to know first: sentences of the exploration, then of every analysis; maps come last."""
+    """What a person wants to know first: of exploration and stored views, then of every analysis; maps come last."""
     if "explore" in results["analyses"]:
         yield from exploration.sentences(results["analyses"]["explore"])
+    if "views" in results["analyses"]:
+        yield stored_views.sentence(results["analyses"]["views"])
     for finding in sorted(findings.values(), key=lambda finding: finding.coordinates is not None):
         yield from finding.sentences
 
@@ -47,7 +49,7 @@ def probe_page(
     """The whole index.html.
 
     Args:
-        rows: None where only the manifest was explored.
+        rows: None where no features were read.
         findings: of the analyses; the first with coordinates is the map that shows clips under the pointer.
         pictures: {file name: (PNG, caption)}.
     """

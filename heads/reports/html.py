@@ -35,6 +35,7 @@ p, li { overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
 .dense { font-size: .8rem; }
 .dense th, .dense td { padding-right: .5rem; }
+.dense th { white-space: normal; vertical-align: bottom; }
 table { border-collapse: collapse; font-size: .92rem; margin: .3rem 0 .9rem; }
 th, td { text-align: left; padding: .28rem .8rem .28rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; }

@@ -28,11 +28,17 @@ OVERFIT_RATIO = 1.05  # SYSTEMS.md 1.15: the final validation loss exceeds its m
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """One partition after its training."""
+    """One partition after its training.
+
+    Attributes:
+        predictions: {split: predictions} with the weights that the run keeps.
+        at_best_epoch: those with the weights of the best epoch, where the run keeps the last ones; else None.
+    """
 
     partition: Partition
     state: Progression
     predictions: Mapping[str, Predictions]
+    at_best_epoch: Mapping[str, Predictions] | None = None
 
 
 def counts(prepared: Prepared) -> dict[str, Any]:
@@ -51,18 +57,26 @@ def counts(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def by_split(trained: Sequence[Trained]) -> dict[str, Predictions]:
+def by_split(parts: Sequence[tuple[Partition, Mapping[str, Predictions]]]) -> dict[str, Predictions]:
     """The predictions that are reported; with folds pooled over them, and without their validation parts."""
-    if trained[0].partition.fold is None:
-        return dict(trained[0].predictions)
-    splits = {name: pooled(name, [one.predictions[name] for one in trained]) for name in ("test", "unknown")}
+    partition, predictions = parts[0]
+    if partition.fold is None:
+        return dict(predictions)
+    splits = {name: pooled(name, [own[name] for _, own in parts]) for name in ("test", "unknown")}
     return {name: part for name, part in splits.items() if len(part.rows)}
+
+
+def at_best_epoch(trained: Sequence[Trained]) -> dict[str, Predictions]:
+    """`by_split` of the best epochs' weights; empty where the run keeps them."""
+    best = [(one.partition, one.at_best_epoch) for one in trained if one.at_best_epoch is not None]
+    return by_split(best) if best else {}
 
 
 def results_of(name: str, prepared: Prepared, trained: Sequence[Trained], seconds: float) -> dict[str, Any]:
     config, first = prepared.config, trained[0]
     with_folds = first.partition.fold is not None
-    predictions = by_split(trained)
+    predictions = by_split([(one.partition, one.predictions) for one in trained])
+    best = at_best_epoch(trained)
     known = [np.concatenate([one.partition.train, one.partition.val, one.partition.test]) for one in trained]
     train = np.unique(np.concatenate(known)) if with_folds else first.partition.train
     splits = {split: split_results(prepared, part, train) for split, part in predictions.items()}
@@ -83,6 +97,16 @@ def results_of(name: str, prepared: Prepared, trained: Sequence[Trained], second
         "counts": counts(prepared),
         "splits": splits,
         "folds": [_fold_entry(prepared, one) for one in trained] if with_folds else [],
+        "at_best_epoch": {
+            "splits": {split: split_results(prepared, part, train) for split, part in best.items()},
+            "folds": [
+                {"fold": one.partition.fold, "metrics": plain_metrics(prepared, one.at_best_epoch["test"])}
+                for one in trained
+                if with_folds and one.at_best_epoch is not None
+            ],
+        }
+        if best
+        else None,
         "training": {
             "seconds": round(seconds, 3),
             "num_parameters": count_parameters(prepared),

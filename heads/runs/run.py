@@ -21,6 +21,9 @@
     clip_id, split ("val" | "test" | "unknown"), fold ("" without folds), group, label, predicted, probability,
     correct ("1" | "0" | ""), and with a target: target, predicted_target (empty where unknown), both in target units
 
+`predictions-best-epoch.csv`  (with --keep last only)
+    the same columns, predicted with the weights of the best epoch, which this run does not keep
+
 `confusion.json`  (absent without a class output)
     {split: {labels: [names of rows and columns], counts: [[true x predicted]]}}
 
@@ -34,10 +37,11 @@
                      metrics:   {name: {value, low, high, higher_is_better, unit}},   value null = undefined
                      baselines: {baseline: {metric: value}}}}
         class metrics:  accuracy, top5_accuracy, macro_f1 (fractions)
-        target metrics: mae (target unit), mae_bins (bins), spc_values, spc_bins, nll (nats)
+        target metrics: mae (target unit), mae_bins (bins), spc_values, spc_bins, nll (nats; nll_mean: over bins)
         baselines: majority_class, uniform_random_class; constant_median, class_mean_oracle, uniform_random_bin,
                    random_training_label, label_marginal
-    folds: [] or [{fold, best_epoch, epochs_run, stopped_early, train, val, test, metrics: {name: value}}]
+    folds: [] or [{fold, best_epoch, epochs_run, stopped_early, overfit, train, val, test, metrics: {name: value}}]
+    at_best_epoch: null or, with --keep last, {splits, folds: [{fold, metrics}]} as above, of the best epoch's weights
     training: {seconds, epochs_run, best_epoch, stopped_early, num_parameters, overfit}  (of fold 0 with --folds)
     notes: [sentences] · verdict (sentences) · target_name, target_unit (null without target)
 """
@@ -76,7 +80,7 @@ from reelbank.heads.runs.directory import (
     write_predictions,
 )
 from reelbank.heads.runs.plugins import plugins_of, refuse_changed_plugins, try_out
-from reelbank.heads.runs.results import FORMAT_VERSION, Trained, by_split, counts, results_of
+from reelbank.heads.runs.results import FORMAT_VERSION, Trained, at_best_epoch, by_split, counts, results_of
 from reelbank.heads.runs.watching import resumable
 from reelbank.heads.training.job import count_parameters, make_job
 from reelbank.heads.training.trainer import EpochRecord, Trainer, cpu_threads, probabilities
@@ -157,8 +161,10 @@ def finish_run(
     """Judges the trained partitions of a run and writes everything that is written last."""
     results = results_of(directory.name, prepared, trained, seconds)
     _tell(progress, "evaluate", results["verdict"])
-    splits = by_split(trained)
+    splits = by_split([(one.partition, one.predictions) for one in trained])
     write_predictions(directory / "predictions.csv", prepared, splits.values())
+    if best := at_best_epoch(trained):
+        write_predictions(directory / "predictions-best-epoch.csv", prepared, best.values())
     tables = {name: table for name, part in splits.items() if (table := confusion(prepared, part))}
     if tables:
         write_json(directory / "confusion.json", tables)
@@ -281,13 +287,25 @@ def keep_trained(prepared: Prepared, partition: Partition, trainer: Trainer, fol
     parts = {"val": partition.val, "test": partition.test, "unknown": partition.unknown}
     if partition.val_is_reported and len(partition.test):
         del parts["val"]  # it is the test part itself
-    predictions = {}
-    for name, rows in parts.items():
-        if len(rows) or partition.fold is not None:
-            predictions[name] = Predictions(
-                split=name,
-                rows=rows,
-                folds=np.full(len(rows), -1 if partition.fold is None else partition.fold),
-                probabilities=probabilities(trainer.head, job.resident, rows),
-            )
-    return Trained(partition=partition, state=trainer.state, predictions=predictions)
+    predictions = _predictions(trainer, partition, parts)
+    best = None
+    if job.config.optimizer.keep == "last":  # after the kept weights are saved and used: the head is not needed again
+        best = predictions
+        if trainer.state.best_epoch != trainer.state.epoch:
+            trainer.head.load_state_dict(trainer.state.best_weights)
+            best = _predictions(trainer, partition, parts)
+    return Trained(partition=partition, state=trainer.state, predictions=predictions, at_best_epoch=best)
+
+
+def _predictions(trainer: Trainer, partition: Partition, parts: Mapping[str, np.ndarray]) -> dict[str, Predictions]:
+    """What the head as it is says of the clips of each part."""
+    return {
+        name: Predictions(
+            split=name,
+            rows=rows,
+            folds=np.full(len(rows), -1 if partition.fold is None else partition.fold),
+            probabilities=probabilities(trainer.head, trainer.job.resident, rows),
+        )
+        for name, rows in parts.items()
+        if len(rows) or partition.fold is not None
+    }

@@ -85,13 +85,17 @@ def cpu_threads(count: int) -> Iterator[None]:
 
 
 class LossTerm(NamedTuple):
-    """The loss of one output on a batch: a row of `LOSSES`, p (B, K) and how `reduce` makes a scalar of it."""
+    """The loss of one output on a batch: a row of `LOSSES`, p (B, K) and how `reduce` makes a scalar of it.
+
+    `mass`: sums of the rows of p (B, 1); None where they are 1.
+    """
 
     output: str
     loss: str
     p: Tensor
     reduction: str
     weights: Tensor | None
+    mass: Tensor | None = None
 
 
 def loss_terms(
@@ -121,9 +125,9 @@ def loss_terms(
     if labels.values is not None:
         assert labels.distributions is not None
         known = None if complete else (~labels.values[index].isnan()).float()
-        terms.append(
-            LossTerm("target", objective.loss, labels.distributions.index_select(0, index), objective.reduction, known)
-        )
+        p = labels.distributions.index_select(0, index)
+        mass = p.sum(dim=-1, keepdim=True) if objective.target_labels == "density" else None
+        terms.append(LossTerm("target", objective.loss, p, objective.reduction, known, mass))
     return terms
 
 
@@ -144,7 +148,7 @@ def total_loss_with_gradient(
     """L of a training batch and its gradient in every output's logits, without autograd through the head."""
     parts, gradients = [], {}
     for term in loss_terms(objective, labels, logits, index, complete=True):
-        per_clip, gradient = loss_with_gradient(term.loss)(logits[term.output], term.p)
+        per_clip, gradient = loss_with_gradient(term.loss)(logits[term.output], term.p, term.mass)
         loss, share = reduce_with_shares(per_clip, term.p.shape[-1], term.reduction, term.weights)
         parts.append(loss)
         gradients[term.output] = gradient.mul_(share)

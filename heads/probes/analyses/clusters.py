@@ -14,7 +14,7 @@ from reelbank.heads.reports import figures
 from reelbank.heads.reports.html import paragraphs, section, table, with_interval
 from reelbank.store.devices import resolve_device
 
-_READINGS = ("cluster_mean_label", "nearest_train", "cluster_id")
+_READINGS = ("cluster_mean_label", "nearest_train", "cluster_id", "shuffled_cluster_id")
 
 
 def clusters(question: Question) -> Finding:
@@ -78,7 +78,8 @@ def _sentences(entry: Mapping[str, Any]) -> Iterator[str]:
         mae = {name: with_interval(part["mae"][name]) for name in _READINGS}
         yield (
             f"{entry['target']['target']} on {split}: MAE {mae['cluster_mean_label']} from cluster means, "
-            f"{mae['cluster_id']} from cluster numbers; constant median {part['baselines']['constant_median']:.4g}, "
+            f"{mae['cluster_id']} from cluster numbers, {mae['shuffled_cluster_id']} from numbers drawn at random; "
+            f"constant median {part['baselines']['constant_median']:.4g}, "
             f"random bin {part['baselines']['uniform_random_bin']:.4g}."
         )
 
