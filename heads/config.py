@@ -6,6 +6,8 @@ differ in all but `data` and `run`, those of one stack in the numbers of `optimi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,15 +16,28 @@ from typing import Any
 from reelbank.heads import augmentation
 from reelbank.heads.augmentation import Augmentation
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.models import HEADS
+from reelbank.heads.losses import LOSSES
+from reelbank.heads.models import HEADS, parse_options
 from reelbank.heads.optimizers import OPTIMIZERS, SCHEDULES
 from reelbank.store.devices import check_device_name
 from reelbank.store.errors import StoreError
 from reelbank.store.indexing import SegmentRule, parse_segments
 from reelbank.store.options import check_options, flat_json, from_options, option, options, with_options
 
-LOSS_NAMES = ("ce", "jsd", "jsd-sum", "kld")
+PLUGIN = "PLUG-IN"
+"""What stands in the help for the name of an installed package's row, or `module:attribute`."""
+HEAD_FLAGS = ("aggregation", "trunk")
+"""Options of heads that are flags of their own; others are given as --head-option NAME=VALUE."""
 ESTIMATES = ("argmax", "expectation", "median")
+
+
+@contextmanager
+def flagged(flag: str) -> Iterator[None]:
+    """Puts the flag before what a table says of a name that it does not know."""
+    try:
+        yield
+    except TrainingError as error:
+        raise TrainingError(f"{flag}: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +70,9 @@ class DataConfig:
     )
     shuffle_labels: bool = option(
         False, "--shuffle-labels", "control experiment: labels and targets of the training part are permuted"
+    )
+    metric: tuple[str, ...] = option(
+        (), "--metric", "one more metric to report: a plug-in's name or module:attribute", multiple=True
     )
 
     def __post_init__(self) -> None:
@@ -133,7 +151,17 @@ class FeaturesConfig:
 class HeadConfig:
     """The network, its own options, and the value that its output stands for."""
 
-    name: str = option("mlp", "--head", "head to train", choices=sorted(HEADS), name="head")
+    name: str = option(
+        "mlp",
+        "--head",
+        "head to train, see `reelbank heads`; a plug-in by its name or as module:function",
+        choices=sorted(HEADS),
+        name="head",
+        more=PLUGIN,
+    )
+    head_option: tuple[str, ...] = option(
+        (), "--head-option", "NAME=VALUE: an option of the head that is no flag (`reelbank heads`)", multiple=True
+    )
     trunk: str = option(
         "separate",
         "--trunk",
@@ -155,16 +183,29 @@ class HeadConfig:
 
     def __post_init__(self) -> None:
         check_options(self, TrainingError)
+        if self.name not in HEADS:
+            with flagged("--head"):
+                HEADS.row(self.name)
+        if self.head_option:
+            parse_options(self.name, self.head_option, HEAD_FLAGS)
 
     @property
     def needs_steps(self) -> bool:
         """Whether the head reads every step, not one vector per clip."""
-        return HEADS[self.name].needs_steps
+        return HEADS.row(self.name).needs_steps
 
     @property
     def options(self) -> dict[str, Any]:
-        """The head's own options: the fields that its row names."""
-        return {name: getattr(self, name) for name in HEADS[self.name].options}
+        """The head's own options: the flags that its row names, and what --head-option gives."""
+        flags = {name: getattr(self, name) for name in HEADS.row(self.name).options if name in HEAD_FLAGS}
+        return flags | parse_options(self.name, self.head_option, HEAD_FLAGS)
+
+    @property
+    def can_be_stacked(self) -> bool:
+        """Whether several can be trained in one pass, as members of a sweep are on a GPU."""
+        row = HEADS.row(self.name)
+        options = {**row.options, **self.options}
+        return not any(options[name] == value for name, value in row.alone_with.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,13 +216,15 @@ class ObjectiveConfig:
         "ce",
         "--loss",
         "loss on the target's bins; without a target, on the classes; jsd-sum: jsd without its halves",
-        choices=LOSS_NAMES,
+        choices=sorted(LOSSES),
+        more=PLUGIN,
     )
     class_loss: str = option(
         "auto",
         "--class-loss",
         "loss on the classes; auto: ce beside a target, else --loss",
-        choices=("auto", *LOSS_NAMES),
+        choices=("auto", *sorted(LOSSES)),
+        more=PLUGIN,
     )
     class_weights: str = option(
         "none",
@@ -209,6 +252,10 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         check_options(self, TrainingError)
+        for flag, name in (("--loss", self.loss), ("--class-loss", self.class_loss)):
+            if name not in (*LOSSES, "auto"):
+                with flagged(flag):
+                    LOSSES.row(name)
         if self.range is not None and not self.range[0] < self.range[1]:
             raise TrainingError(f"--range {self.range[0]}:{self.range[1]}: LOW must be below HIGH")
         if not 0 <= self.label_smoothing < 1:
@@ -314,6 +361,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_options(self, TrainingError)
         head, pool = self.head, self.features.pool
+        # Not where the parts are made, which are defaults too: a package that takes the name of one of ours must not
+        # stop a program that trains nothing.
+        HEADS.row(head.name)
+        for loss in {self.objective.loss, self.objective.class_loss} - {"auto"}:
+            LOSSES.row(loss)
         if pool != "mean" and head.needs_steps:
             raise TrainingError(f"--pool {pool} has no meaning for head {head.name!r}, which reads every step")
         if self.features.augment and not head.needs_steps and pool != "mean":

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("extract", "heads", "manifests", "store")
 ARROWS = {
     "extract": ("manifests", "store"),
-    "heads": ("extract.backbones", "store"),
+    "heads": ("extract.backbones", "manifests.lazy", "manifests.plugins", "manifests.registry", "store"),
     "manifests": (),
     "store": ("manifests",),
 }
@@ -23,10 +23,13 @@ ARROWS = {
 ROOMS = {
     "extract": ("errors", "video", "weights", "inputs", "backbones", "config", "run", "doctor"),
     "heads": (
-        *("errors", "events", "reports", "augmentation", "models", "optimizers", "config", "examples"),
+        *("errors", "events", "reports", "augmentation", "losses", "models", "optimizers", "config", "examples"),
         *("training", "judging", "runs", "probes", "sweeps", "recipes", "request"),
     ),
-    "manifests": ("files", "manifest", "validation", "finding", "reading", "datasets", "rendered"),
+    "manifests": (
+        *("files", "lazy", "plugins", "registry"),
+        *("manifest", "validation", "finding", "reading", "datasets", "rendered"),
+    ),
     "store": (
         *("errors", "agreement", "cores", "devices", "options", "processes"),
         *("files", "indexing", "spec", "layout", "shards", "growing"),
@@ -187,6 +190,8 @@ def test_packages_of_setup_cfg_are_the_folders_with_an_init() -> None:
     for stage in STAGES:
         for init in (ROOT / stage).rglob("__init__.py"):
             found.add(".".join(("reelbank", *init.parent.relative_to(ROOT).parts)))
+    for init in (ROOT / "tests").rglob("__init__.py"):
+        found.add(".".join(init.parent.relative_to(ROOT / "tests").parts))
     assert sorted(listed) == sorted(found)
 
 

@@ -19,6 +19,7 @@ from reelbank.heads import RecipeConfig, SweepConfig, TrainConfig, TrainingError
 from reelbank.heads.events import Event
 from reelbank.heads.examples.clips import load_table, open_sources
 from reelbank.heads.examples.features import load_features
+from reelbank.heads.losses import LOSSES
 from reelbank.heads.models import HEADS
 from reelbank.heads.optimizers import OPTIMIZERS, SCHEDULES
 from reelbank.heads.runs.checkpoints import Predictor, read_tensors, write_tensors
@@ -450,8 +451,11 @@ def test_bad_stores_are_errors(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"store": ()}, "--store names no store"),
-        ({"head": "lstm"}, "--head 'lstm' is not one of additive, attentive, conv-aggregation, linear, mlp"),
-        ({"loss": "mse"}, "--loss 'mse' is not one of ce, jsd, jsd-sum, kld"),
+        (
+            {"head": "lstm"},
+            f"--head: no head 'lstm'; choose one of {', '.join(sorted(HEADS))}, or give",
+        ),
+        ({"loss": "mse"}, f"--loss: no loss 'mse'; choose one of {', '.join(sorted(LOSSES))}, or give"),
         ({"epochs": 0}, "--epochs 0 must be 1 or more"),
         ({"lr": -1.0}, "--lr -1.0 must be above 0"),
         ({"folds": 1}, "--folds 1 leaves nothing to train on"),

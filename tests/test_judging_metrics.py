@@ -9,9 +9,7 @@ import pytest
 
 from reelbank.heads.examples.targets import Bins
 from reelbank.heads.judging.metrics import (
-    CLASS_METRICS,
     METRICS,
-    TARGET_METRICS,
     ClassScores,
     TargetScores,
     average_ranks,
@@ -19,6 +17,7 @@ from reelbank.heads.judging.metrics import (
     evaluate,
     macro_f1,
     mean_where_defined,
+    names_of,
     point_estimate,
     spc_values,
 )
@@ -54,10 +53,10 @@ def test_directions_and_units_are_those_of_the_specification() -> None:
         "nll_mean": False,
     }
     units = {name: metric.unit for name, metric in METRICS.items()}
-    assert {name for name, unit in units.items() if unit == "fraction"} == set(CLASS_METRICS)
+    assert {name for name, unit in units.items() if unit == "fraction"} == set(names_of("label"))
     assert (units["mae"], units["mae_bins"], units["nll"], units["nll_mean"]) == ("target", "bins", "nats", "nats")
     assert units["spc_values"] == units["spc_bins"] == "correlation"
-    assert METRICS == {**CLASS_METRICS, **TARGET_METRICS}
+    assert set(METRICS) == {*names_of("label"), *names_of("target")}
     assert all((metric.per_clip is None) != (metric.whole is None) for metric in METRICS.values())
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging import baselines
 from reelbank.heads.judging.intervals import group_numbers, interval
-from reelbank.heads.judging.metrics import CLASS_METRICS, METRICS, TARGET_METRICS, ClassScores, TargetScores, evaluate
+from reelbank.heads.judging.metrics import METRICS, ClassScores, TargetScores, evaluate, names_of
 
 # (metric, the baseline that it must beat): what the verdict speaks of.
 HEADLINES = {"label": ("accuracy", "majority_class"), "target": ("mae", "constant_median")}
@@ -131,9 +132,11 @@ def split_results(prepared: Prepared, predictions: Predictions, train: np.ndarra
     guesses: dict[str, Any] = {}
     classes, targets = class_scores(prepared, predictions), target_scores(prepared, predictions)
     # With folds a clip that only validates and tests may lack label or target.
-    judged = ((CLASS_METRICS, classes), (TARGET_METRICS, targets))
     metrics = {
-        name: _with_interval(prepared, name, *found) for names, found in judged if found is not None for name in names
+        name: _with_interval(prepared, name, *found)
+        for output, found in (("label", classes), ("target", targets))
+        if found is not None
+        for name in names_of(output, prepared.config.data.metric)
     }
     if classes is not None and prepared.labels is not None:
         known = prepared.class_numbers[train]
@@ -156,7 +159,7 @@ def _with_interval(
 ) -> dict[str, Any]:
     groups = group_numbers(prepared.groups[rows].tolist())
     value, low, high = interval(name, scores, groups, seed=prepared.config.seed)
-    metric = METRICS[name]
+    metric = METRICS.row(name)
     unit = metric.unit
     if unit == "target":
         assert prepared.bins is not None
@@ -170,14 +173,23 @@ def _with_interval(
     }
 
 
+def require_metrics(prepared: Prepared) -> None:
+    """Raises TrainingError for a metric of --metric that there is not, or that judges what is not trained."""
+    trained = {"label": prepared.labels is not None, "target": prepared.bins is not None}
+    for name in prepared.config.data.metric:
+        output = METRICS.row(name).output
+        if not trained[output]:
+            raise TrainingError(f"--metric {name} judges the {output}, which this run does not train")
+
+
 def plain_metrics(prepared: Prepared, predictions: Predictions) -> dict[str, float | None]:
     """{metric: value} without intervals, for the row of one fold."""
     values: dict[str, float | None] = {}
     classes, targets = class_scores(prepared, predictions), target_scores(prepared, predictions)
     if classes is not None:
-        values |= {name: number(evaluate(name, classes[0])) for name in CLASS_METRICS}
+        values |= {name: number(evaluate(name, classes[0])) for name in names_of("label", prepared.config.data.metric)}
     if targets is not None:
-        values |= {name: number(evaluate(name, targets[0])) for name in TARGET_METRICS}
+        values |= {name: number(evaluate(name, targets[0])) for name in names_of("target", prepared.config.data.metric)}
     return values
 
 
@@ -274,7 +286,7 @@ def summary_text(directory: Path, results: Mapping[str, Any]) -> str:
     for split, entry in results["splits"].items():
         lines.append(f"{split}: {entry['num_clips']} clips, {entry['num_groups']} groups")
         for name, measured in entry["metrics"].items():
-            lines.append(f"  {name:<14}{_measured(measured):<40}{_guesses(entry['baselines'], name)}".rstrip())
+            lines.append(f"  {name:<14} {_measured(measured):<40}{_guesses(entry['baselines'], name)}".rstrip())
     lines += ["", results["selection"]["sentence"], *results["notes"], f"Run: {directory}"]
     if (directory / "report.html").exists():
         lines.append(f"Report: {directory / 'report.html'}")

@@ -1,11 +1,16 @@
-"""What a probe is asked for. The command's options are made from these fields; no torch is loaded here."""
+"""What `probe` is asked for. The command's options are made from these fields; no torch is loaded here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from reelbank.store.options import option
+from reelbank.heads.probes import PROBES
+from reelbank.store.options import named_values, option
+
+FLAGS = ("kmeans", "knn", "linear", "tsne")
+"""Analyses that are asked for by a flag of their own; what is an option of theirs is a flag, too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +26,12 @@ class ProbeConfig:
     kmeans: int | None = option(None, "--kmeans", "cluster the rows into K clusters")
     knn: int | None = option(None, "--knn", "classify by a vote of the K nearest rows (cosine)")
     linear: bool = option(False, "--linear", "classify by logistic regression, C chosen on validation rows")
+    analysis: tuple[str, ...] = option(
+        (), "--analysis", "one more analysis: a row of the table without a flag, or a plug-in", multiple=True
+    )
+    analysis_option: tuple[str, ...] = option(
+        (), "--analysis-option", "NAME.OPTION=VALUE: an option of one of --analysis", multiple=True
+    )
     explore: bool = option(
         False, "--explore", "classes, target and clip sizes of the manifest; alone, it reads no features"
     )
@@ -62,3 +73,36 @@ class ProbeConfig:
             raise ValueError(f"--perplexity {self.perplexity} must be above 0")
         if self.clip and not self.views:
             raise ValueError("--clip names clips whose views are drawn; it belongs to --views")
+        for name in self.analysis:
+            if name in FLAGS:
+                raise ValueError(f"--analysis {name}: it has a flag of its own, --{name}")
+            PROBES.row(name)
+        if len(set(self.analysis)) < len(self.analysis):
+            raise ValueError(f"--analysis names one twice: {', '.join(self.analysis)}")
+        for text in self.analysis_option:
+            if not any(text.startswith(f"{name}.") for name in self.analysis):
+                asked = ", ".join(self.analysis) or "none"
+                raise ValueError(
+                    f"--analysis-option {text!r} is not NAME.OPTION=VALUE of one asked; --analysis has {asked}"
+                )
+
+    def asked(self) -> list[str]:
+        """The analyses that the flags and --analysis name, in the table's order, then in that given."""
+        given = {
+            "tsne": self.tsne,
+            "kmeans": self.kmeans is not None,
+            "knn": self.knn is not None,
+            "linear": self.linear,
+        }
+        own = [name for name in PROBES if given.get(name) or (name in self.analysis and name not in given)]
+        return [*own, *(name for name in self.analysis if name not in own)]
+
+    def options_of(self, name: str) -> dict[str, Any]:
+        """Every option of an analysis: its default, its flag, or what --analysis-option gives. Raises ValueError."""
+        row = PROBES.row(name)
+        if name in FLAGS:
+            flags = {option: getattr(self, option) for option in row.options}
+            return {option: row.options[option] if value is None else value for option, value in flags.items()}
+        texts = [text.removeprefix(f"{name}.") for text in self.analysis_option if text.startswith(f"{name}.")]
+        given = named_values(texts, row.options, flag="--analysis-option", owner=f"analysis {name!r}", error=ValueError)
+        return {**row.options, **given}

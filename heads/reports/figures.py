@@ -17,7 +17,6 @@ from reelbank.heads.reports.drawing import (
     MARKERS,
     MAX_CLASSES,
     PALETTE,
-    Heading,
     clean_axes,
     cycle,
     density,
@@ -25,28 +24,16 @@ from reelbank.heads.reports.drawing import (
     map_axes,
     name_text,
     new_figure,
-    png,
     point_size,
     split_order,
 )
+from reelbank.heads.reports.drawing import Heading as Heading
+from reelbank.heads.reports.drawing import png as png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
-
-__all__ = [
-    "Heading",
-    "class_counts",
-    "cluster_sizes",
-    "confusion_matrix",
-    "learning_curves",
-    "png",
-    "predicted_vs_true",
-    "scatter_by_class",
-    "scatter_by_value",
-    "target_distribution",
-]
 
 _LEGEND_ROWS = 32
 

@@ -19,7 +19,9 @@ from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.targets import Bins
 from reelbank.heads.judging.evaluation import Predictions
 from reelbank.heads.judging.metrics import point_estimate
+from reelbank.heads.runs.plugins import plugins_of, refuse_changed_plugins
 from reelbank.heads.runs.results import FORMAT_VERSION, Finished
+from reelbank.manifests.registry import file_name
 from reelbank.store.files import appearing
 
 
@@ -66,21 +68,24 @@ def start_run(prepared: Prepared) -> Path:
 
     For a resumed run also TrainingError where its data are no longer the same.
     """
-    config, described = prepared.config, prepared.description
+    config, described, plugins = prepared.config, prepared.description, plugins_of(prepared.config)
     directory = open_directory(config.run, name_of_run(config), config)
     path = directory / "config.json"
     if config.run.resume and read_json(path)["data_digest"] != described["data_digest"]:
         raise TrainingError(
             f"--resume: the stores of {directory} have changed (clips, labels or features); start another run"
         )
-    write_json(path, {"format_version": FORMAT_VERSION, **described})
+    if config.run.resume:
+        stored = read_json(path).get("plugins", [])
+        refuse_changed_plugins(f"--resume: {directory} was trained with", stored, plugins)
+    write_json(path, {"format_version": FORMAT_VERSION, **described, "plugins": plugins})
     return directory
 
 
 def name_of_run(config: TrainConfig) -> str:
     """What the directory of a run is called before its number: stores, head and loss."""
     stores = "+".join(path.stem for path in config.data.store)
-    return f"{stores}-{config.head.name}-{config.objective.loss}"
+    return f"{stores}-{file_name(config.head.name)}-{file_name(config.objective.loss)}"
 
 
 def _free_directory(name: str) -> Path:

@@ -6,7 +6,8 @@
     format_version 1 · config: every field of its parts · stores: [{path, backbone, weights, weights_are_random,
     spec, spec_digest, taps: [names used]}] · weights_are_random (any store) · warning ("" or the sentence that every
     report must show) · labels: [class names, sorted] or null · bins: null or {target, unit, num_bins, low, high,
-    sigma_bins, labels} · num_parameters · counts (as in results.json) · notes [sentences]
+    sigma_bins, labels} · num_parameters · counts (as in results.json) · notes [sentences] ·
+    plugins: [{kind, name, target, distribution, version, sha256, files}] of the code from outside
 
 `metrics.jsonl`  (one JSON object per epoch, flushed; a resumed run continues it)
     fold (int, null without --folds) · epoch (from 1) · learning_rate · train_loss · val_loss (null without
@@ -59,9 +60,11 @@ from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.prepared import Prepared, prepare
 from reelbank.heads.judging.evaluation import (
+    require_metrics,
     summary_text,
 )
 from reelbank.heads.runs.directory import resumable, start_run, write_finished
+from reelbank.heads.runs.plugins import try_out
 from reelbank.heads.runs.recording import Recording
 from reelbank.heads.runs.results import Trained, finished
 from reelbank.heads.training.job import make_job
@@ -127,6 +130,8 @@ def train_with(config: TrainConfig, cache: FeatureCache, progress: Progress | No
     """`train_head` with features that other trainings share."""
     with cpu_threads(config.run.threads):
         prepared = prepare(config, progress, cache)
+        require_metrics(prepared)
+        try_out(prepared)
         directory = start_run(prepared)
         started = time.perf_counter()
         with resumable(directory):

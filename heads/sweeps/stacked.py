@@ -83,7 +83,7 @@ def train_stacked(configs: Sequence[TrainConfig], folder: Path, workers: int, do
     with cpu_threads(configs[0].run.threads):
         runs = []
         for position, config in enumerate(configs):
-            if config.head.name == "conv-aggregation" and config.head.aggregation == "flatten":
+            if not config.head.can_be_stacked:
                 done(position, train_member(config, cache))
                 continue
             prepared = prepare(config, None, cache)

@@ -21,12 +21,13 @@ from reelbank.heads.config import ObjectiveConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.resident import Resident
 from reelbank.heads.examples.targets import estimate_of_logits
+from reelbank.heads.losses import loss_function, loss_with_gradient
 from reelbank.heads.models import build_head
 from reelbank.heads.training.direct import DirectPass, LayeredHead
 from reelbank.heads.training.flat import FlatParameters
 from reelbank.heads.training.job import Job, Labels, stream_seed
-from reelbank.heads.training.losses import LOSSES, LOSSES_WITH_GRADIENT, reduce, reduce_with_shares
 from reelbank.heads.training.optimization import advance, learning_rate, make_optimizer, make_schedule
+from reelbank.heads.training.reduction import reduce, reduce_with_shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +137,7 @@ def total_loss(
     """L, scalar; the arguments are those of `loss_terms`."""
     parts = []
     for term in loss_terms(objective, labels, logits, index, complete=complete):
-        per_clip = LOSSES[term.loss](logits[term.output], term.p)
+        per_clip = loss_function(term.loss)(logits[term.output], term.p)
         parts.append(reduce(per_clip, term.p.shape[-1], term.reduction, term.weights))
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
@@ -144,10 +145,10 @@ def total_loss(
 def total_loss_with_gradient(
     objective: ObjectiveConfig, labels: Labels, logits: Mapping[str, Tensor], index: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """L of a training batch and its gradient in every output's logits, without autograd."""
+    """L of a training batch and its gradient in every output's logits, without autograd through the head."""
     parts, gradients = [], {}
     for term in loss_terms(objective, labels, logits, index, complete=True):
-        per_clip, gradient = LOSSES_WITH_GRADIENT[term.loss](logits[term.output], term.p, term.mass)
+        per_clip, gradient = loss_with_gradient(term.loss)(logits[term.output], term.p, term.mass)
         loss, share = reduce_with_shares(per_clip, term.p.shape[-1], term.reduction, term.weights)
         parts.append(loss)
         gradients[term.output] = gradient.mul_(share)
