@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from reelbank.heads import augmentation
+from reelbank.heads.augmentation import Augmentation
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.losses import LOSSES
 from reelbank.heads.models import HEADS, parse_options
@@ -128,7 +130,12 @@ class FeaturesConfig:
     def __post_init__(self) -> None:
         check_options(self, TrainingError)
         self.segment_rule()
-        augmentation.parse(self.augment)
+        _ = self.augmentations
+
+    @cached_property
+    def augmentations(self) -> tuple[Augmentation, ...]:
+        """What `augment` asks for. Raises TrainingError for a method or an amount that there is not."""
+        return augmentation.parse(self.augment)
 
     def segment_rule(self) -> SegmentRule | None:
         """The rule of `segments`, None where every step is read once. Raises TrainingError for one it cannot read."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
 
 ONE, STACKED = "reelbank.heads.training.optimization", "reelbank.heads.training.stacked_optimizers"
 
@@ -43,9 +41,3 @@ SCHEDULES: Mapping[str, str] = {
     "step": f"{ONE}:step",
 }
 """Schedule -> `module:function` that makes it, (Optimizer, OptimizerConfig) -> LRScheduler; '' for a constant rate."""
-
-
-def load(target: str) -> Any:
-    """What `module:function` names."""
-    module, function = target.split(":")
-    return getattr(import_module(module), function)

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 from reelbank.heads import RecipeConfig, SweepConfig, TrainConfig, TrainingError, predict, train_head
 from reelbank.heads.events import Event
-from reelbank.heads.examples.clips import load_features, load_table, open_sources
+from reelbank.heads.examples.clips import load_table, open_sources
+from reelbank.heads.examples.features import load_features
 from reelbank.heads.judging.metrics import names_of
 from reelbank.heads.losses import LOSSES
 from reelbank.heads.models import HEADS

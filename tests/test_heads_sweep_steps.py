@@ -12,11 +12,11 @@ from torch import Tensor
 from reelbank.heads.config import ObjectiveConfig, OptimizerConfig
 from reelbank.heads.losses import LOSSES
 from reelbank.heads.models import HEADS, HeadShape, build_head
-from reelbank.heads.optimizers import OPTIMIZERS, load
+from reelbank.heads.optimizers import OPTIMIZERS
 from reelbank.heads.training.direct import DirectPass, LayeredHead
 from reelbank.heads.training.flat import FlatParameters
 from reelbank.heads.training.job import Labels
-from reelbank.heads.training.optimization import make_optimizer
+from reelbank.heads.training.optimization import load, make_optimizer
 from reelbank.heads.training.stacked_optimizers import Hyperparameters
 from reelbank.heads.training.trainer import total_loss, total_loss_with_gradient
 

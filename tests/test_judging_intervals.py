@@ -89,6 +89,8 @@ def test_groups_without_a_defined_clip_are_drawn_and_give_nothing() -> None:
     _, low, high = mean_interval(per_clip, groups, seed=2)
     assert (low, high) == pytest.approx(_by_hand(per_clip, groups, 2))
     assert (low, high) == (1.0, 3.0)
+    few = np.array([1.0, 2.7, 5.1, 9.3, *[np.nan] * 8])  # a resample may have a single defined clip, once
+    assert mean_interval(few, np.arange(12), seed=2)[1:] == pytest.approx(_by_hand(few, np.arange(12), 2))
 
 
 @pytest.mark.parametrize(("defined", "finite"), [(250, True), (249, False), (0, False)])

@@ -58,7 +58,7 @@ def test_directions_and_units_are_those_of_the_specification() -> None:
     )
     units = {name: metric.unit for name, metric in METRICS.items()}
     assert {name for name, unit in units.items() if unit == "fraction"} == set(names_of("label"))
-    assert (units["mae"], units["mae_bins"], units["nll"]) == ("target", "bins", "nats")
+    assert (units["mae"], units["mae_bins"], units["nll"], units["nll_mean"]) == ("target", "bins", "nats", "nats")
     assert units["spc_values"] == units["spc_bins"] == "correlation"
     assert set(METRICS) == {*names_of("label"), *names_of("target")}
     assert all((metric.per_clip is None) != (metric.whole is None) for metric in METRICS.values())

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from planted import clips, config, partition, prepared
 
 from reelbank.heads import TrainingError
-from reelbank.heads.examples.clips import ClipTable, Features
+from reelbank.heads.examples.clips import ClipTable
+from reelbank.heads.examples.features import Features
 from reelbank.heads.examples.labelling import Labelling, label_clips
 from reelbank.heads.examples.normalization import Normalization, fit_normalization
 from reelbank.heads.examples.splits import (
@@ -53,6 +54,9 @@ def _make(
 
 def test_constants_are_those_of_the_documentation() -> None:
     assert KNOWN_SPLITS == ("train", "val", "test")
+    none = np.array([], dtype=np.int64)
+    plain = Partition(fold=None, train=none, val=none, test=none, unknown=none)
+    assert (plain.val_is_reported, plain.notes) == (False, ())
     assert VALIDATION_SHARE == 0.2
 
 
@@ -290,12 +294,13 @@ def test_classes_that_one_group_alone_holds_stay_in_training() -> None:
 
 
 def test_group_with_one_class_that_is_needed_and_one_that_is_not_stays_whole() -> None:
-    labels = np.array(["rare", "a", "a", "a", "a", "a"])
-    groups = np.array(["g1", "g1", "g2", "g2", "g3", "g3"])
+    """It would be the fifth asked for; without it there would be no clip of class `rare` to train on."""
+    labels = np.array(["rare", "a", *["a"] * 8])
+    groups = np.array(["g1", "g1", *["g2"] * 4, *["g3"] * 4])
     for seed in range(6):
-        train, val = hold_out(np.arange(6), labels, groups, seed)
+        train, val = hold_out(np.arange(10), labels, groups, seed)
         assert {0, 1} <= set(train.tolist())
-        assert len(val) == 2
+        assert len(val) == 4
 
 
 def test_two_groups_of_one_class_leave_one_to_train() -> None:
@@ -488,6 +493,13 @@ def test_a_dimension_that_never_changes_is_shifted_only() -> None:
     assert found.scale["cls"][2] == 1.0  # below the rounding of what is stored
     values = found.apply({"cls": torch.tensor([[[5.0, 3.0, 1000.0]]])}, torch.ones(1, 1, dtype=torch.bool))["cls"]
     np.testing.assert_allclose(values[0, 0], [0.0, 0.0, 0.0], atol=1e-3)
+
+
+def test_a_deviation_below_a_millionth_of_the_mean_is_noise() -> None:
+    means, deviations = np.array([1000.0, 1000.0, -1000.0, 0.0, 0.0]), np.array([1.5e-3, 7e-4, 7e-4, 1.5e-6, 7e-7])
+    steps = [(means + deviations)[None], (means - deviations)[None]]
+    scale = fit_normalization(_features(steps), np.array([0, 1]), "zscore").scale["cls"]
+    assert scale.tolist() == pytest.approx([0.0015, 1.0, 1.0, 1.5e-6, 1.0])
 
 
 def test_normalised_training_steps_have_mean_zero_and_deviation_one() -> None:

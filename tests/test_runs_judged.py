@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from planted import BINS, clips, partition, predictions, prepared, sure_of
 from reelbank.heads import TrainingError
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging import intervals
-from reelbank.heads.runs.directory import EpochLog, mass_below, write_predictions
+from reelbank.heads.runs.directory import mass_below, write_predictions
+from reelbank.heads.runs.recording import EpochLog
 from reelbank.heads.runs.results import Trained
 from reelbank.heads.runs.run import RunResult, finish_run
 from reelbank.heads.training.trainer import Progression
@@ -121,11 +123,13 @@ SELECTION = {
 @pytest.mark.parametrize("how", SELECTION)
 def test_selection_says_what_chose(how: str, keep: str, kept: str, tmp_path: Path) -> None:
     parts = {
-        "validation": WHOLE,
-        "only validation": partition(range(6), [6, 7], [], [], val_is_reported=True),
+        "validation": partition(range(6), [6, 7], [8, 9, 10, 11]),
+        "only validation": partition(range(6), [6, 7], [], [12, 13], val_is_reported=True),
         "reported": partition(range(6), [8, 9, 10, 11], [8, 9, 10, 11], [12, 13], val_is_reported=True),
     }[how]
-    splits = {"validation": ("val", "test"), "only validation": ("val",), "reported": ("test", "unknown")}[how]
+    splits = {"validation": ("val", "test"), "only validation": ("val", "unknown"), "reported": ("test", "unknown")}[
+        how
+    ]
     select_on = "reported-set" if how == "reported" else "validation"
     results = _finish(
         tmp_path, _case(keep=keep, select_on=select_on, partitions=(parts,)), [_trained(parts, splits=splits)]
@@ -214,6 +218,27 @@ def test_baselines_of_folds_know_every_known_clip_and_no_unknown_one(tmp_path: P
         "The baselines know the labels of all folds, which makes them a little stronger than the heads."
         in results["notes"]
     )
+
+
+def test_baselines_of_folds_count_every_clip_once(tmp_path: Path) -> None:
+    """With --train-clips some clips are in fewer folds than others: they weigh no less."""
+    trained, _ = _folds()
+    parts = [replace(one.partition, train=one.partition.train[:1]) for one in trained]
+    fewer = [replace(one, partition=part) for one, part in zip(trained, parts, strict=True)]
+    results = _finish(tmp_path, _case(partitions=tuple(parts)), fewer)
+    found = results["splits"]["test"]["baselines"]["random_training_label"]["mae"]
+    known = np.array(VALUES[:12])
+    assert found == pytest.approx(np.abs(known[:, None] - known).mean())
+
+
+def test_counts_of_folds_are_those_of_the_first(tmp_path: Path) -> None:
+    trained, _ = _folds()
+    parts = [
+        trained[0].partition,
+        *(replace(one.partition, train=one.partition.train[:1], val=one.partition.val[:2]) for one in trained[1:]),
+    ]
+    counts = _finish(tmp_path, _case(partitions=tuple(parts)), trained)["counts"]
+    assert (counts["train"], counts["val"], counts["test"], counts["unknown"]) == (4, 4, 12, 2)
 
 
 def test_folds_are_entries_with_their_own_epochs_and_numbers(tmp_path: Path) -> None:

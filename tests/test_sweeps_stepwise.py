@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from planted import planted_store, sweep_config
 
-from reelbank.heads import TrainConfig, TrainingError, sweep
+from reelbank.heads import SweepResult, TrainConfig, TrainingError, sweep
+from reelbank.heads.reports import html
 from reelbank.heads.sweeps import sweep as sweep_module
+from reelbank.heads.sweeps.report import sweep_text
 
 Told = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
 
@@ -54,11 +56,15 @@ def _told(monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]], told: 
 
     monkeypatch.setattr(sweep_module, "EXECUTORS", {"processes": execute})
     monkeypatch.setattr(sweep_module, "import_ahead", lambda modules: None)
-    monkeypatch.setattr(sweep_module, "draw", lambda results, prepared: b"")
+    monkeypatch.setattr(sweep_module, "draw", lambda results, prepared: b"picture" if results["winner"] else b"")
 
 
 def _sweep(store: Path, run: Path, **options: Any) -> Any:
-    return sweep(sweep_config(store=(store,), run=run, executor="processes", **options)).results
+    return _result(store, run, **options).results
+
+
+def _result(store: Path, run: Path, **options: Any) -> SweepResult:
+    return sweep(sweep_config(store=(store,), run=run, executor="processes", **options))
 
 
 AXES = ("lr=0.1,0.2,0.3", "weight_decay=0.5,0.6", "batch=4,8")
@@ -145,6 +151,38 @@ def test_failed_members_lose_and_all_failed_is_an_error(
         _sweep(store, tmp_path / "t", sweep=AXES[:1])
 
 
+def test_a_finished_sweep_has_its_files_and_pages_of_the_winner_alone(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
+) -> None:
+    pages: list[Path] = []
+    monkeypatch.setattr(html, "write_run_report", pages.append)
+    _told(monkeypatch, trained, lambda point: None if point["lr"] == 0.1 else {"val_loss": point["lr"]})
+    run = tmp_path / "s"
+    result = _result(store, run, sweep=AXES[:1], repeats=2, report=True)
+    assert result.has_failures
+    assert result.winner["members"] == ["lr=0.2,seed=0", "lr=0.2,seed=1"]
+    assert pages == [run / "members" / name for name in result.winner["members"]]
+    assert json.loads((run / "sweep.json").read_text()) == result.results
+    assert (run / "sweep.png").read_bytes() == b"picture"
+    assert (run / "sweep.csv").read_text().startswith("name,lr,seed,status,")
+    assert result.text() == sweep_text(run, result.results)
+    assert 0 <= result.results["seconds"] < 1000
+    _told(monkeypatch, trained, lambda point: {"val_loss": point["lr"]})
+    pages.clear()
+    assert not _result(store, tmp_path / "t", sweep=AXES[:1]).has_failures
+    assert pages == []
+
+
+def test_a_sweep_with_an_impossible_member_writes_nothing(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
+) -> None:
+    _told(monkeypatch, trained, lambda point: {"val_loss": 1.0})
+    with pytest.raises(TrainingError, match="must be above 0"):
+        _sweep(store, tmp_path / "s", sweep=("lr=0.1,-1",), stepwise=True)
+    assert not (tmp_path / "s").exists()
+    assert trained == []
+
+
 def test_resumed_sweep_trains_what_is_missing_and_judges_all(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
 ) -> None:
@@ -158,3 +196,13 @@ def test_resumed_sweep_trains_what_is_missing_and_judges_all(
     assert [one["mean"] for one in results["combinations"]] == [0.01, 0.1, 0.2, 0.3]
     with pytest.raises(TrainingError, match="trained with other options"):
         _sweep(store, tmp_path / "s", sweep=AXES[:1], resume=True, batch=4)
+
+
+def test_members_are_trained_as_asked_or_as_the_device_prefers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of(executor: str, device: str) -> str:
+        return sweep_module.executor_name(sweep_config(executor=executor).members, device)
+
+    monkeypatch.setattr(sweep_module, "resolve_device", lambda name: name)
+    assert [of("auto", device) for device in ("cpu", "cuda", "cuda:1")] == ["processes", "stacked", "stacked"]
+    assert [of(name, "cuda") for name in ("processes", "stacked")] == ["processes", "stacked"]
+    assert of("stacked", "cpu") == "stacked"

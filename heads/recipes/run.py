@@ -33,8 +33,8 @@ from reelbank.heads.recipes.recipe import Recipe, Row
 from reelbank.heads.recipes.report import write_recipe_page
 from reelbank.heads.recipes.rows import FORMAT_VERSION, Trained
 from reelbank.heads.recipes.tables import latex_table, markdown_table, text_table
-from reelbank.heads.runs.directory import open_directory, refuse_other_config, write_json
-from reelbank.heads.runs.watching import resumable, watched
+from reelbank.heads.runs.directory import open_directory, refuse_other_config, resumable, write_json
+from reelbank.heads.runs.watching import watched
 from reelbank.heads.sweeps.sweep import EXECUTORS, executor_name, shared_folder
 
 MAP_CLIPS = 5000  # more points than that fill a picture, and cost minutes

@@ -14,7 +14,8 @@ import torch
 
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.events import Event, Progress
-from reelbank.heads.examples.clips import ClipTable, load_features, load_table, open_sources
+from reelbank.heads.examples.clips import ClipTable, load_table, open_sources
+from reelbank.heads.examples.features import load_features
 from reelbank.heads.examples.resident import Resident
 from reelbank.heads.judging.metrics import point_estimate
 from reelbank.heads.models import head_row

@@ -7,6 +7,7 @@ the epoch's updates: milestone m means that epochs m + 1, m + 2, ... use the red
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, ReduceLROnPlateau, StepLR
 
 from reelbank.heads.config import OptimizerConfig
-from reelbank.heads.optimizers import OPTIMIZERS, SCHEDULES, load
+from reelbank.heads.optimizers import OPTIMIZERS, SCHEDULES
 
 Parameters = Iterable[nn.Parameter]
 
@@ -149,6 +150,12 @@ def plateau(optimizer: Optimizer, config: OptimizerConfig) -> LRScheduler:
     return ReduceLROnPlateau(
         optimizer, mode="min", factor=config.factor, patience=config.patience_epochs, threshold=1e-4
     )
+
+
+def load(target: str) -> Any:
+    """What `module:function` of a row names."""
+    module, function = target.split(":")
+    return getattr(import_module(module), function)
 
 
 def make_optimizer(values: nn.Parameter, config: OptimizerConfig) -> Optimizer:

@@ -13,7 +13,6 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging import baselines
-from reelbank.heads.judging.evaluation import random_weights_warning
 from reelbank.heads.probes.cluster_reading import read_target, target_readings
 from reelbank.heads.probes.kmeans import Clustering, kmeans
 from reelbank.heads.probes.rows import ProbeRows, load_rows
@@ -73,7 +72,7 @@ def read_clusters(
             "label_marginal": baselines.label_marginal(prepared.bins, _target(rows)[train], _target(rows)[own]),
         }
     header = {
-        "warning": random_weights_warning(prepared),
+        "warning": prepared.warning,
         "target": {"name": prepared.bins.target, "unit": prepared.bins.unit},
         "counts": {split: int((rows.splits == split).sum()) for split in ("train", "val", "test", "unknown")},
         "baselines": guesses,
