@@ -22,7 +22,7 @@ from reelbank.heads.optimizers import OPTIMIZERS, SCHEDULES
 from reelbank.store.devices import check_device_name
 from reelbank.store.errors import StoreError
 from reelbank.store.indexing import SegmentRule, parse_segments
-from reelbank.store.options import check_options, flat_json, from_options, option, options, with_options
+from reelbank.store.options import Flat, check_options, option, options
 
 PLUGIN = "PLUG-IN"
 """What stands in the help for the name of an installed package's row, or `module:attribute`."""
@@ -342,7 +342,7 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(Flat):
     """A head, the stores it is trained on, and how. Every field of its parts is a flag of `train-head`.
 
     `TrainConfig.of(store=(path,), lr=1e-4)` takes the fields of all parts by their names.
@@ -372,19 +372,6 @@ class TrainConfig:
             raise TrainingError(
                 f"--augment with head {head.name!r} makes its copies before the mean over time; it needs --pool mean"
             )
-
-    @classmethod
-    def of(cls, **values: Any) -> TrainConfig:
-        """A configuration from the fields of its parts. Raises TypeError for a name that is none."""
-        return from_options(cls, values)
-
-    def but(self, **values: Any) -> TrainConfig:
-        """A copy with other values of fields of its parts. Raises TypeError for a name that is none."""
-        return with_options(self, values)
-
-    def to_json(self) -> dict[str, Any]:
-        """Every field of every part as JSON types."""
-        return flat_json(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TrainConfig:

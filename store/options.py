@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Self, TypeVar, get_type_hints
 
 if TYPE_CHECKING:
     import click
@@ -159,6 +159,23 @@ def with_options(config: Config, values: Mapping[str, Any]) -> Config:
     return replace(config, **changed)  # type: ignore[type-var]
 
 
+class Flat:
+    """What a config that is made of parts can do with the fields of all of them."""
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """A configuration from the fields of its parts. Raises TypeError for a name that is none."""
+        return from_options(cls, values)
+
+    def but(self, **values: Any) -> Self:
+        """A copy with other values of fields of its parts. Raises TypeError for a name that is none."""
+        return with_options(self, values)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field of every part as JSON types: paths as text, tuples as lists."""
+        return {name: _plain(value) for name, value in flat(self).items()}
+
+
 def flat(config: Any) -> dict[str, Any]:
     """{name: value} of every option of `config`, in their order."""
     values = {}
@@ -168,11 +185,6 @@ def flat(config: Any) -> dict[str, Any]:
             owner = getattr(owner, part)
         values[name] = getattr(owner, one.entry.name)
     return values
-
-
-def flat_json(config: Any) -> dict[str, Any]:
-    """`flat` as JSON types: paths as text, tuples as lists."""
-    return {name: _plain(value) for name, value in flat(config).items()}
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -215,3 +216,26 @@ def test_files_stay_small() -> None:
 def test_file_names_say_what_is_inside() -> None:
     names = [path for path in sources(*STAGES, "benchmarks", "docs") if path.stem in NAMES_THAT_SAY_NOTHING]
     assert names == []
+
+
+def test_every_file_lies_where_the_architecture_says() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    said = {}
+    for line in text.splitlines():
+        if found := re.fullmatch(rf"\| `((?:{'|'.join(STAGES)})/[a-z_/]*)` \| .* \| (.*) \|", line):
+            said[found[1]] = sorted(re.findall(r"`(\w+)`", found[2]))
+    folders: dict[str, list[str]] = {}
+    for path in sources(*STAGES):
+        names = folders.setdefault(f"{path.parent.relative_to(ROOT).as_posix()}/", [])
+        if path.stem != "__init__":
+            names.append(path.stem)
+    assert said == {folder: sorted(names) for folder, names in folders.items()}
+
+
+def test_the_picture_names_every_room_that_has_files() -> None:
+    picture = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("```text")[2].partition("```")[0]
+    drawn = set(re.findall(r"\w+", picture))
+    rooms = {
+        path.parent.name for path in sources("extract", "heads") if path.parent.parent.name in ("extract", "heads")
+    }
+    assert rooms - drawn == set()
