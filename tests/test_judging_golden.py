@@ -183,7 +183,7 @@ def test_a_run_does_not_go_on_with_other_labels(small: Path, tmp_path: Path) -> 
     _train(small, tmp_path / "run", epochs=1)
     _train(small, tmp_path / "run", epochs=2, resume=True)
     for clip, fields in (
-        (16, {"label": "class 1"}),
+        (16, {"label": "class 0"}),
         (1, {"kcal": 990.0}),
         (2, {"group": "s99"}),
         (13, {"split": "test"}),
