@@ -27,7 +27,7 @@ lint: venv  ## ruff: rules and format
 
 types: venv  ## mypy --strict
 	mkdir -p build/types && ln -sfn ../.. build/types/reelbank
-	$(BIN)/mypy -p reelbank.manifests -p reelbank.store -p reelbank.extract -p reelbank.heads -m reelbank.cli
+	$(BIN)/mypy -p reelbank.manifests -p reelbank.store -p reelbank.extract -p reelbank.heads -p reelbank.testing -m reelbank.cli
 
 docs: venv  ## the docs site in build/docs; every warning is an error
 	$(BIN)/python docs/generate.py build/reference

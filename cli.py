@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from click.core import ParameterSource
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.extract.errors import ExtractionError
 from reelbank.heads.config import TrainConfig
-from reelbank.heads.probes.probe import ProbeConfig
+from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.request import CONFIGS, request
 from reelbank.heads.sweeps.config import SweepConfig
@@ -233,13 +234,18 @@ def probe(as_json: bool, **options: Any) -> None:
 @click.option("--store", "store", type=PATH, multiple=True, required=True, help="Store to predict; as in training.")
 @click.option("--split", help="Only clips of this split.  [default: all]")
 @click.option("--out", type=PATH, help="CSV to write.  [default: <run>/predictions-<store>.csv]")
+@click.option(
+    "--accept-changed-code", is_flag=True, help="Apply a head from outside although its source has changed since."
+)
 @json_option
-def predict(run: Path, store: tuple[Path, ...], split: str | None, out: Path | None, as_json: bool) -> None:
+def predict(
+    run: Path, store: tuple[Path, ...], split: str | None, out: Path | None, accept_changed_code: bool, as_json: bool
+) -> None:
     """Apply the head of a finished run to a store."""
     with plain_errors():
         from reelbank.heads import predict as call
 
-        result = call(run, store, split=split)
+        result = call(run, store, split=split, accept_changed_code=accept_changed_code)
         path = out or run / f"predictions-{store[0].stem}.csv"
         result.write_csv(path)
         emit(result.to_json() | {"csv": str(path)}, as_json, lambda: f"{result.text()}\nPredictions: {path}")
@@ -254,9 +260,33 @@ def _numbers(event: Any) -> str:
 # -- manifests -------------------------------------------------------------------------------------------
 
 
-@main.group(context_settings=CONTEXT, short_help="Make a manifest of a data set.")
+class ReaderGroup(click.Group):
+    """`reelbank manifest`: besides its own commands one per reader that an installed package adds."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *READERS.names()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if (command := super().get_command(ctx, cmd_name)) or (cmd_name not in READERS.names() and ":" not in cmd_name):
+            return command
+        try:
+            return _reader_command(cmd_name, READERS.row(cmd_name))
+        except ValueError as error:
+            problem = str(error)  # of one package: the others are listed and work
+
+        def refuse() -> None:
+            raise click.ClickException(problem)
+
+        settings = {"ignore_unknown_options": True, "allow_extra_args": True}
+        return click.Command(cmd_name, callback=refuse, short_help="cannot be used", context_settings=settings)
+
+
+@main.group(cls=ReaderGroup, context_settings=CONTEXT, short_help="Make a manifest of a data set.")
 def manifest() -> None:
-    """Make a manifest from a data set in its official layout, from folders, or from any CSV."""
+    """Make a manifest from a data set in its official layout, from folders, or from any CSV.
+
+    A reader of your own is asked for as module:function.
+    """
 
 
 out_option = click.option(
@@ -336,7 +366,11 @@ READER_OPTIONS: dict[str, Callable[[Any], Any]] = {
 """How an option of `READERS` is written on the command line."""
 
 
-def _reader_command(name: str, row: Row) -> None:
+def _reader_command(name: str, row: Row) -> click.Command:
+    if unknown := sorted(set(row.options) - set(READER_OPTIONS)):
+        known = ", ".join(sorted(READER_OPTIONS))
+        raise ValueError(f"reader {name!r} ({row.target}): Row.options has {unknown[0]!r}; choose from {known}")
+
     def command(source: Path, out: Path, overwrite: bool, **options: Any) -> None:
         _write_manifest(name, out, overwrite, source, **options)
 
@@ -344,11 +378,11 @@ def _reader_command(name: str, row: Row) -> None:
     for option in reversed(row.options):
         decorated = READER_OPTIONS[option](decorated)
     decorated = click.argument("source", metavar=row.argument, type=PATH)(decorated)
-    manifest.command(name, help=row.layout, short_help=row.summary)(decorated)
+    return click.command(name, help=row.layout or row.summary, short_help=row.summary)(decorated)
 
 
 for _name, _row in READERS.items():
-    _reader_command(_name, _row)
+    manifest.add_command(_reader_command(_name, _row))
 
 # -- stores ----------------------------------------------------------------------------------------------
 
@@ -497,15 +531,23 @@ def backbones(as_json: bool) -> None:
         emit(listing.to_json(), as_json, lambda: listing.text(None if sys.stdout.isatty() else 110))
 
 
-@main.command()
-@json_option
-def heads(as_json: bool) -> None:
-    """List the heads."""
-    with plain_errors():
-        from reelbank.heads.models import HEADS
+def _listing(kind: str, module: str, table: str) -> click.Command:
+    @click.command(kind, help=f"List the {kind}, with what installed packages add.")
+    @json_option
+    def command(as_json: bool) -> None:
+        rows = getattr(import_module(module), table)
+        emit(rows.to_json(), as_json, rows.text)
 
-        found = {name: {"description": row.description, "options": dict(row.options)} for name, row in HEADS.items()}
-        emit(found, as_json, lambda: "\n".join(f"{name:<18}{row.description}" for name, row in sorted(HEADS.items())))
+    return command
+
+
+for _kind, _module, _table in (
+    ("analyses", "reelbank.heads.probes", "PROBES"),
+    ("heads", "reelbank.heads.models", "HEADS"),
+    ("losses", "reelbank.heads.losses", "LOSSES"),
+    ("metrics", "reelbank.heads.judging.metrics", "METRICS"),
+):
+    main.add_command(_listing(_kind, _module, _table))
 
 
 @main.command(short_help="List the recipes: named experiments.")

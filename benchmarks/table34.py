@@ -25,10 +25,10 @@ from reelbank.benchmarks.measuring import RESULTS, torch_threads
 from reelbank.heads.config import OptimizerConfig
 from reelbank.heads.examples.normalization import Normalization
 from reelbank.heads.examples.resident import Resident
+from reelbank.heads.losses import loss_function
 from reelbank.heads.models import HeadShape, build_head
 from reelbank.heads.recipes import RECIPES
 from reelbank.heads.training.flat import FlatParameters
-from reelbank.heads.training.losses import LOSSES
 from reelbank.heads.training.optimization import make_optimizer
 
 CLIPS, STEPS, DIMENSION, BATCH, CLASSES, BINS = 2476, 160, 1536, 4, 27, 1000
@@ -105,7 +105,7 @@ def _seconds(steps: Sequence[Callable[[], None]], count: int) -> list[float]:
 
 def _loss(logits: dict[str, torch.Tensor], labels: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     onehot = torch.nn.functional.one_hot(labels, CLASSES).float()
-    return LOSSES["ce"](logits["label"], onehot).mean() + LOSSES["kld"](logits["target"], targets).mean()
+    return loss_function("ce")(logits["label"], onehot).mean() + loss_function("kld")(logits["target"], targets).mean()
 
 
 class _PlainModel(torch.nn.Module):

@@ -140,7 +140,7 @@ def calories(work: Path) -> list[dict[str, Any]]:
         run(folder, "train-head", "--recipe", "calories/beyond", *stores, "--run", "run", *resume)
         results = json.loads((folder / "run" / "recipe.json").read_text())
         ours = {row["name"]: row["ours"]["mae_unknown"] for row in results["rows"]}
-        against, name = results["against_tables"], results["proposed"]
+        against, name = results["against_references"], results["proposed"]
         if not name:
             sys.exit(f"the proposed row of calories/beyond was not trained: {results['sentences'][-1]}")
         rows.append(
@@ -150,11 +150,11 @@ def calories(work: Path) -> list[dict[str, Any]]:
                 "seed": given["seed"],
                 "models": list(given["models"]),
                 "num_unknown": results["counts"]["unknown"],
-                "constant": results["constant_intervals"]["unknown"],
-                "tables": {"name": against["name"], **ours[against["name"]]},
+                "constant": results["judged"]["mae_unknown"],
+                "tables": {key: against[key] for key in ("name", "epoch", "value", "low", "high")},
                 "proposed": {"name": name, **ours[name]},
                 "against_constant": next(
-                    row["against_constant"]["unknown"] for row in results["rows"] if row["name"] == name
+                    row["beside"]["mae_unknown"] for row in results["rows"] if row["name"] == name
                 ),
                 "against_tables": against,
             }

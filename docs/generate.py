@@ -26,11 +26,11 @@ from reelbank.docs.click_pages import Program
 from reelbank.docs.docstrings import attributes, escaped, summary, table
 from reelbank.extract.inputs.keypoints import ALIASES, LAYOUTS, SLOTS, UNUSED
 from reelbank.heads.judging.metrics import METRICS
+from reelbank.heads.losses import LOSSES, loss_function
 from reelbank.heads.models import HEADS
 from reelbank.heads.recipes import RECIPES, detail_text
 from reelbank.heads.request import CONFIGS
 from reelbank.heads.runs import run as run_files
-from reelbank.heads.training.losses import LOSSES
 from reelbank.manifests.manifest import GUARDED_SPLITS, IMAGE_SUFFIXES, PATH_COLUMNS, VIDEO_SUFFIXES, Clip
 from reelbank.store import layout
 from reelbank.store.options import options
@@ -41,7 +41,21 @@ ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = "reelbank"
 # Annotations that are kept as text are shown in quotes.
 _ANNOTATION = re.compile(r"(: |-> )'([^']*)'")
-STAGES = ("reelbank.manifests", "reelbank.extract", "reelbank.store", "reelbank.heads")
+PUBLIC = {
+    "reelbank.manifests": "tables of clips",
+    "reelbank.manifests.datasets": "readers of data sets, for those who add one",
+    "reelbank.extract": "stage 1",
+    "reelbank.extract.backbones": "backbones, for those who run or add one",
+    "reelbank.store": "stores: reading, checking, converting",
+    "reelbank.heads": "stage 2",
+    "reelbank.heads.judging.metrics": "for those who add a metric",
+    "reelbank.heads.losses": "for those who add a loss",
+    "reelbank.heads.models": "for those who add a head",
+    "reelbank.heads.probes": "for those who add an analysis to `probe`",
+    "reelbank.heads.recipes": "named experiments",
+    "reelbank.testing": "checks for plug-ins; stores from arrays",
+}
+"""{public module: what for}. A module is public if it has `__all__`; a test holds the two equal."""
 
 
 def commands() -> str:
@@ -161,13 +175,13 @@ def heads() -> str:
     head_rows = [
         (
             f"`{name}`",
-            escaped(row.description),
+            escaped(row.summary),
             "every step" if row.needs_steps else "one pooled vector",
             ", ".join(f"`--{option.replace('_', '-')} {value}`" for option, value in row.options.items()) or "-",
         )
         for name, row in sorted(HEADS.items())
     ]
-    loss_rows = [(f"`{name}`", escaped(summary(loss))) for name, loss in sorted(LOSSES.items())]
+    loss_rows = [(f"`{name}`", escaped(summary(loss_function(name)))) for name in sorted(LOSSES)]
     metric_rows = [
         (
             f"`{name}`",
@@ -199,15 +213,18 @@ def recipes() -> str:
 
 
 def python() -> str:
-    """The public names of each stage."""
-    parts = []
-    for stage in STAGES:
-        module = importlib.import_module(stage)
-        parts += [f"## {stage}", escaped(summary(module))]
-        for name in module.__all__:
-            thing = getattr(module, name)
-            signature = "" if inspect.isclass(thing) else _ANNOTATION.sub(r"\1\2", str(inspect.signature(thing)))
-            parts.append(f"`{name}{signature}`\n: {escaped(summary(thing))}")
+    """The public modules, and the names of each."""
+    parts = [table(("public module", "for"), [(f"`{module}`", escaped(what)) for module, what in PUBLIC.items()])]
+    for name in PUBLIC:
+        module = importlib.import_module(name)
+        parts += [f"## {name}", escaped(summary(module))]
+        for member in module.__all__:
+            thing = getattr(module, member)
+            if inspect.isclass(thing) or not callable(thing):
+                signature = ""
+            else:
+                signature = _ANNOTATION.sub(r"\1\2", str(inspect.signature(thing)))
+            parts.append(f"`{member}{signature}`\n: {escaped(summary(thing))}")
     return "\n\n".join(parts)
 
 

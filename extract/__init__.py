@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from reelbank.manifests.lazy import lazy
+
+__all__ = ["DecodeError", "FeaturizeConfig", "featurize"]
 
 if TYPE_CHECKING:
     from reelbank.extract.config import FeaturizeConfig
     from reelbank.extract.errors import DecodeError
     from reelbank.extract.run.featurize import featurize
-
-__all__ = ["DecodeError", "FeaturizeConfig", "featurize"]
-
-_PUBLIC = {
-    "DecodeError": "reelbank.extract.errors",
-    "FeaturizeConfig": "reelbank.extract.config",
-    "featurize": "reelbank.extract.run.featurize",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'reelbank.extract' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "DecodeError": "reelbank.extract.errors",
+            "FeaturizeConfig": "reelbank.extract.config",
+            "featurize": "reelbank.extract.run.featurize",
+        },
+    )

@@ -10,6 +10,7 @@ from pathlib import Path
 from reelbank.extract.inputs import views
 from reelbank.extract.inputs.sampling import PAST_END, Sampling, parse
 from reelbank.extract.weights.files import WEIGHTS_VARIABLE
+from reelbank.manifests.registry import file_name
 from reelbank.store.devices import check_device_name
 from reelbank.store.options import option
 
@@ -30,7 +31,10 @@ class FeaturizeConfig:
     """
 
     model: tuple[str, ...] = option(
-        MISSING, "--model", "backbone, see `reelbank backbones`; several share one decode", multiple=True
+        MISSING,
+        "--model",
+        "backbone, see `reelbank backbones`, or module:function of your own; several share one decode",
+        multiple=True,
     )
     manifest: Path | None = option(
         None, "--manifest", "table of clips; default: $REELBANK_MANIFEST, else manifest.csv, else the CSV of manifests/"
@@ -63,7 +67,7 @@ class FeaturizeConfig:
         "original",
         "--views",
         "copies of each clip to store beside it: augment (flip, rotation, jitter), corners[:N] (of 40 crops x flips), "
-        "or names; drawn from clip id and --seed",
+        "or names, jitter with other ranges as jitter-0.4-0.4-0.4-0.2; drawn from clip id and --seed",
     )
     view_split: str = option("train", "--view-split", "split whose clips get the views; 'all' for every split")
     past_end: str = option(
@@ -167,5 +171,4 @@ class FeaturizeConfig:
 
     def store_path(self, model: str) -> Path:
         """Where the features of `model` are written."""
-        name = model.replace(":", "-").replace("/", "-")
-        return Path((self.out or "{model}.zarr").replace("{model}", name))
+        return Path((self.out or "{model}.zarr").replace("{model}", file_name(model)))

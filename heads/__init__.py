@@ -2,39 +2,64 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
-_PUBLIC = {
-    "DataConfig": "reelbank.heads.config",
-    "Event": "reelbank.heads.events",
-    "FeaturesConfig": "reelbank.heads.config",
-    "HeadConfig": "reelbank.heads.config",
-    "MembersConfig": "reelbank.heads.sweeps.config",
-    "ObjectiveConfig": "reelbank.heads.config",
-    "OptimizerConfig": "reelbank.heads.config",
-    "PredictResult": "reelbank.heads.runs.predicting",
-    "ProbeConfig": "reelbank.heads.probes.probe",
-    "ProbeResult": "reelbank.heads.probes.probe",
-    "RecipeConfig": "reelbank.heads.recipes.config",
-    "RecipeResult": "reelbank.heads.recipes.run",
-    "RunConfig": "reelbank.heads.config",
-    "RunResult": "reelbank.heads.runs.run",
-    "SweepConfig": "reelbank.heads.sweeps.config",
-    "SweepResult": "reelbank.heads.sweeps.sweep",
-    "TrainConfig": "reelbank.heads.config",
-    "TrainingError": "reelbank.heads.errors",
-    "predict": "reelbank.heads.runs.predicting",
-    "probe": "reelbank.heads.probes.probe",
-    "run_recipe": "reelbank.heads.recipes.run",
-    "sweep": "reelbank.heads.sweeps.sweep",
-    "train_head": "reelbank.heads.runs.run",
-}
+from reelbank.manifests.lazy import lazy
 
-__all__ = sorted(_PUBLIC)
+__all__ = [
+    "DataConfig", "Event", "FeaturesConfig", "HeadConfig", "MembersConfig", "ObjectiveConfig", "OptimizerConfig",
+    "PredictResult", "ProbeConfig", "ProbeResult", "RecipeConfig", "RecipeResult", "RunConfig", "RunResult",
+    "SweepConfig", "SweepResult", "TrainConfig", "TrainingError", "predict", "predict_videos", "probe", "run_recipe",
+    "sweep", "train_head",
+]  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(sorted(_PUBLIC))}")
-    return getattr(import_module(_PUBLIC[name]), name)
+if TYPE_CHECKING:
+    from reelbank.heads.config import (
+        DataConfig,
+        FeaturesConfig,
+        HeadConfig,
+        ObjectiveConfig,
+        OptimizerConfig,
+        RunConfig,
+        TrainConfig,
+    )
+    from reelbank.heads.errors import TrainingError
+    from reelbank.heads.events import Event
+    from reelbank.heads.probes.config import ProbeConfig
+    from reelbank.heads.probes.probe import ProbeResult, probe
+    from reelbank.heads.recipes.config import RecipeConfig
+    from reelbank.heads.recipes.run import RecipeResult, run_recipe
+    from reelbank.heads.runs.predicting import PredictResult, predict, predict_videos
+    from reelbank.heads.runs.run import RunResult, train_head
+    from reelbank.heads.sweeps.config import MembersConfig, SweepConfig
+    from reelbank.heads.sweeps.sweep import SweepResult, sweep
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "DataConfig": "reelbank.heads.config",
+            "Event": "reelbank.heads.events",
+            "FeaturesConfig": "reelbank.heads.config",
+            "HeadConfig": "reelbank.heads.config",
+            "MembersConfig": "reelbank.heads.sweeps.config",
+            "ObjectiveConfig": "reelbank.heads.config",
+            "OptimizerConfig": "reelbank.heads.config",
+            "PredictResult": "reelbank.heads.runs.predicting",
+            "ProbeConfig": "reelbank.heads.probes.config",
+            "ProbeResult": "reelbank.heads.probes.probe",
+            "RecipeConfig": "reelbank.heads.recipes.config",
+            "RecipeResult": "reelbank.heads.recipes.run",
+            "RunConfig": "reelbank.heads.config",
+            "RunResult": "reelbank.heads.runs.run",
+            "SweepConfig": "reelbank.heads.sweeps.config",
+            "SweepResult": "reelbank.heads.sweeps.sweep",
+            "TrainConfig": "reelbank.heads.config",
+            "TrainingError": "reelbank.heads.errors",
+            "predict": "reelbank.heads.runs.predicting",
+            "predict_videos": "reelbank.heads.runs.predicting",
+            "probe": "reelbank.heads.probes.probe",
+            "run_recipe": "reelbank.heads.recipes.run",
+            "sweep": "reelbank.heads.sweeps.sweep",
+            "train_head": "reelbank.heads.runs.run",
+        },
+    )

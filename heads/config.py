@@ -6,22 +6,38 @@ differ in all but `data` and `run`, those of one stack in the numbers of `optimi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from reelbank.heads import augmentation
+from reelbank.heads.augmentation import Augmentation
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.models import HEADS
+from reelbank.heads.losses import LOSSES
+from reelbank.heads.models import HEADS, parse_options
+from reelbank.heads.optimizers import OPTIMIZERS, SCHEDULES
 from reelbank.store.devices import check_device_name
 from reelbank.store.errors import StoreError
 from reelbank.store.indexing import SegmentRule, parse_segments
-from reelbank.store.options import check_options, flat_json, from_options, option, options, with_options
+from reelbank.store.options import Flat, check_options, option, options
 
-LOSS_NAMES = ("ce", "jsd", "kld")
-OPTIMIZER_NAMES = ("adam", "adamw", "radam", "rmsprop", "sgd")
-SCHEDULE_NAMES = ("multistep", "none", "plateau", "step")
+PLUGIN = "PLUG-IN"
+"""What stands in the help for the name of an installed package's row, or `module:attribute`."""
+HEAD_FLAGS = ("aggregation", "trunk")
+"""Options of heads that are flags of their own; others are given as --head-option NAME=VALUE."""
 ESTIMATES = ("argmax", "expectation", "median")
+
+
+@contextmanager
+def flagged(flag: str) -> Iterator[None]:
+    """Puts the flag before what a table says of a name that it does not know."""
+    try:
+        yield
+    except TrainingError as error:
+        raise TrainingError(f"{flag}: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +70,9 @@ class DataConfig:
     )
     shuffle_labels: bool = option(
         False, "--shuffle-labels", "control experiment: labels and targets of the training part are permuted"
+    )
+    metric: tuple[str, ...] = option(
+        (), "--metric", "one more metric to report: a plug-in's name or module:attribute", multiple=True
     )
 
     def __post_init__(self) -> None:
@@ -94,7 +113,8 @@ class FeaturesConfig:
     augment: tuple[str, ...] = option(
         (),
         "--augment",
-        "METHOD[=AMOUNT]: one more copy of each training clip; dropout (0.1), noise (0.1), scaling (0.1), shift (2)",
+        "METHOD[=AMOUNT]: one more copy of each training clip; dropout (rate 0.1), noise (0.1), scaling (0.1), "
+        "shift (2 steps)",
         multiple=True,
     )
     train_clips: int = option(
@@ -110,7 +130,12 @@ class FeaturesConfig:
     def __post_init__(self) -> None:
         check_options(self, TrainingError)
         self.segment_rule()
-        augmentation.parse(self.augment)
+        _ = self.augmentations
+
+    @cached_property
+    def augmentations(self) -> tuple[Augmentation, ...]:
+        """What `augment` asks for. Raises TrainingError for a method or an amount that there is not."""
+        return augmentation.parse(self.augment)
 
     def segment_rule(self) -> SegmentRule | None:
         """The rule of `segments`, None where every step is read once. Raises TrainingError for one it cannot read."""
@@ -126,7 +151,17 @@ class FeaturesConfig:
 class HeadConfig:
     """The network, its own options, and the value that its output stands for."""
 
-    name: str = option("mlp", "--head", "head to train", choices=sorted(HEADS), name="head")
+    name: str = option(
+        "mlp",
+        "--head",
+        "head to train, see `reelbank heads`; a plug-in by its name or as module:function",
+        choices=sorted(HEADS),
+        name="head",
+        more=PLUGIN,
+    )
+    head_option: tuple[str, ...] = option(
+        (), "--head-option", "NAME=VALUE: an option of the head that is no flag (`reelbank heads`)", multiple=True
+    )
     trunk: str = option(
         "separate",
         "--trunk",
@@ -148,16 +183,29 @@ class HeadConfig:
 
     def __post_init__(self) -> None:
         check_options(self, TrainingError)
+        if self.name not in HEADS:
+            with flagged("--head"):
+                HEADS.row(self.name)
+        if self.head_option:
+            parse_options(self.name, self.head_option, HEAD_FLAGS)
 
     @property
     def needs_steps(self) -> bool:
         """Whether the head reads every step, not one vector per clip."""
-        return HEADS[self.name].needs_steps
+        return HEADS.row(self.name).needs_steps
 
     @property
     def options(self) -> dict[str, Any]:
-        """The head's own options: the fields that its row names."""
-        return {name: getattr(self, name) for name in HEADS[self.name].options}
+        """The head's own options: the flags that its row names, and what --head-option gives."""
+        flags = {name: getattr(self, name) for name in HEADS.row(self.name).options if name in HEAD_FLAGS}
+        return flags | parse_options(self.name, self.head_option, HEAD_FLAGS)
+
+    @property
+    def can_be_stacked(self) -> bool:
+        """Whether several can be trained in one pass, as members of a sweep are on a GPU."""
+        row = HEADS.row(self.name)
+        options = {**row.options, **self.options}
+        return not any(options[name] == value for name, value in row.alone_with.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,13 +213,18 @@ class ObjectiveConfig:
     """What is minimised. Losses of two objectives cannot be compared."""
 
     loss: str = option(
-        "ce", "--loss", "loss on the target's bins; without a target, on the classes", choices=LOSS_NAMES
+        "ce",
+        "--loss",
+        "loss on the target's bins; without a target, on the classes; jsd-sum: jsd without its halves",
+        choices=sorted(LOSSES),
+        more=PLUGIN,
     )
     class_loss: str = option(
         "auto",
         "--class-loss",
         "loss on the classes; auto: ce beside a target, else --loss",
-        choices=("auto", *LOSS_NAMES),
+        choices=("auto", *sorted(LOSSES)),
+        more=PLUGIN,
     )
     class_weights: str = option(
         "none",
@@ -190,12 +243,19 @@ class ObjectiveConfig:
     )
     sigma: float = option(5.0, "--sigma", "width of the softened target in bins (standard deviation)", above=0)
     target_labels: str = option(
-        "soft", "--target-labels", "soft: Gaussian over bins, hard: one bin", choices=("hard", "soft")
+        "soft",
+        "--target-labels",
+        "soft: Gaussian over bins that sums to 1; density: its raw density, less near the borders; hard: one bin",
+        choices=("density", "hard", "soft"),
     )
     reduction: str = option("sum", "--reduction", "of the target's loss over its bins", choices=("mean", "sum"))
 
     def __post_init__(self) -> None:
         check_options(self, TrainingError)
+        for flag, name in (("--loss", self.loss), ("--class-loss", self.class_loss)):
+            if name not in (*LOSSES, "auto"):
+                with flagged(flag):
+                    LOSSES.row(name)
         if self.range is not None and not self.range[0] < self.range[1]:
             raise TrainingError(f"--range {self.range[0]}:{self.range[1]}: LOW must be below HIGH")
         if not 0 <= self.label_smoothing < 1:
@@ -206,7 +266,7 @@ class ObjectiveConfig:
 class OptimizerConfig:
     """How it is minimised: batches, the update, the schedule, the epochs, which weights are kept."""
 
-    name: str = option("adam", "--optimizer", "optimiser", choices=OPTIMIZER_NAMES, name="optimizer")
+    name: str = option("adam", "--optimizer", "optimiser", choices=sorted(OPTIMIZERS), name="optimizer")
     batch: int = option(32, "--batch", "clips per step", least=1)
     lr: float = option(1e-3, "--lr", "learning rate", above=0)
     weight_decay: float = option(1e-5, "--weight-decay", "L2 added to the gradient (adamw: decoupled)", least=0)
@@ -214,7 +274,9 @@ class OptimizerConfig:
     eps: float = option(1e-8, "--eps", "epsilon of adam, adamw, radam, rmsprop", above=0)
     momentum: float = option(0.9, "--momentum", "of sgd and rmsprop", least=0)
     alpha: float = option(0.99, "--alpha", "smoothing of rmsprop", above=0)
-    schedule: str = option("none", "--schedule", "learning-rate schedule, one step per epoch", choices=SCHEDULE_NAMES)
+    schedule: str = option(
+        "none", "--schedule", "learning-rate schedule, one step per epoch", choices=sorted(SCHEDULES)
+    )
     step_epochs: int = option(20, "--step-epochs", "step: epochs between reductions", least=1)
     milestones: tuple[int, ...] = option(
         (), "--milestone", "multistep: last epoch(s) before a reduction", multiple=True
@@ -280,7 +342,7 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(Flat):
     """A head, the stores it is trained on, and how. Every field of its parts is a flag of `train-head`.
 
     `TrainConfig.of(store=(path,), lr=1e-4)` takes the fields of all parts by their names.
@@ -299,25 +361,17 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_options(self, TrainingError)
         head, pool = self.head, self.features.pool
+        # Not where the parts are made, which are defaults too: a package that takes the name of one of ours must not
+        # stop a program that trains nothing.
+        HEADS.row(head.name)
+        for loss in {self.objective.loss, self.objective.class_loss} - {"auto"}:
+            LOSSES.row(loss)
         if pool != "mean" and head.needs_steps:
             raise TrainingError(f"--pool {pool} has no meaning for head {head.name!r}, which reads every step")
         if self.features.augment and not head.needs_steps and pool != "mean":
             raise TrainingError(
                 f"--augment with head {head.name!r} makes its copies before the mean over time; it needs --pool mean"
             )
-
-    @classmethod
-    def of(cls, **values: Any) -> TrainConfig:
-        """A configuration from the fields of its parts. Raises TypeError for a name that is none."""
-        return from_options(cls, values)
-
-    def but(self, **values: Any) -> TrainConfig:
-        """A copy with other values of fields of its parts. Raises TypeError for a name that is none."""
-        return with_options(self, values)
-
-    def to_json(self) -> dict[str, Any]:
-        """Every field of every part as JSON types."""
-        return flat_json(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TrainConfig:

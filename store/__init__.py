@@ -1,10 +1,19 @@
-"""The store: one Zarr group, one manifest under one FeatureSpec (see layout.py for the format)."""
+"""The store: one Zarr group, one manifest under one FeatureSpec (see layout.py for the format).
+
+Public names load on first use.
+"""
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from reelbank.manifests.lazy import lazy
+
+__all__ = [
+    "FeatureSpec", "Ledger", "SpecMismatch", "Store", "StoreError", "TapSpec",
+    "diff", "export", "import_store", "merge", "open", "verify",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from reelbank.store.comparing import diff
@@ -16,25 +25,23 @@ if TYPE_CHECKING:
     from reelbank.store.reader import Store
     from reelbank.store.spec import FeatureSpec, TapSpec
     from reelbank.store.verification import verify
-
-_PUBLIC = {
-    "FeatureSpec": "reelbank.store.spec",
-    "Ledger": "reelbank.store.ledger",
-    "SpecMismatch": "reelbank.store.errors",
-    "Store": "reelbank.store.reader",
-    "StoreError": "reelbank.store.errors",
-    "TapSpec": "reelbank.store.spec",
-    "diff": "reelbank.store.comparing",
-    "export": "reelbank.store.exchange.exporting",
-    "import_store": "reelbank.store.exchange.importing",
-    "merge": "reelbank.store.merging",
-    "verify": "reelbank.store.verification",
-}
-
-__all__ = [
-    "FeatureSpec", "Ledger", "SpecMismatch", "Store", "StoreError", "TapSpec",
-    "diff", "export", "import_store", "merge", "open", "verify",
-]  # fmt: skip
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "FeatureSpec": "reelbank.store.spec",
+            "Ledger": "reelbank.store.ledger",
+            "SpecMismatch": "reelbank.store.errors",
+            "Store": "reelbank.store.reader",
+            "StoreError": "reelbank.store.errors",
+            "TapSpec": "reelbank.store.spec",
+            "diff": "reelbank.store.comparing",
+            "export": "reelbank.store.exchange.exporting",
+            "import_store": "reelbank.store.exchange.importing",
+            "merge": "reelbank.store.merging",
+            "verify": "reelbank.store.verification",
+        },
+    )
 
 
 def open(path: Path | str) -> Store:
@@ -42,9 +49,3 @@ def open(path: Path | str) -> Store:
     from reelbank.store.reader import Store
 
     return Store(path)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'reelbank.store' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PUBLIC[name]), name)

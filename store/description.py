@@ -85,6 +85,7 @@ class Description:
                 for name, (shape, dtype, codec) in self.taps.items()
             ),
             f"  weights   {origin}",
+            *([f"  plug-in   {_plugin_text(plugin)}"] if (plugin := self.provenance.get("plugin")) else []),
             f"  spec      {self.spec_digest[:16]}, resize {self.spec['resize']}, {self.spec['precision']}",
             f"  made by   {self.provenance.get('command', '')} at {self.provenance.get('created', '')}",
         ]
@@ -98,6 +99,11 @@ class Description:
         if self.weights_are_random:
             lines.append(random_weights_warning([self.spec["backbone"]]))
         return "\n".join(lines)
+
+
+def _plugin_text(plugin: dict[str, Any]) -> str:
+    package = f" of {plugin['distribution']} {plugin['version']}" if plugin["distribution"] else ""
+    return f"{plugin['target']}{package}, source sha256 {plugin['sha256']}"
 
 
 def _views_text(spec: dict[str, Any]) -> str:

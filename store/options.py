@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Self, TypeVar, get_type_hints
 
 if TYPE_CHECKING:
     import click
@@ -30,6 +30,7 @@ def option(
     least: float | None = None,
     above: float | None = None,
     name: str = "",
+    more: str = "",
 ) -> Any:
     """A field of a config.
 
@@ -42,6 +43,7 @@ def option(
         least: the smallest value that can be used.
         above: what a value must be greater than; it must then be finite, too.
         name: of the option where it is not the field's.
+        more: what may be given beside `choices`, in capitals; the config checks it. Empty: nothing else.
     """
     metadata = {
         "help": text,
@@ -51,6 +53,7 @@ def option(
         "least": least,
         "above": above,
         "name": name,
+        "more": more,
     }
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
@@ -62,7 +65,7 @@ def check_options(config: Any, error: type[Exception]) -> None:
         if "flag" not in meta or value is None:
             continue
         flag, choices, least, above = (meta[key] for key in ("flag", "choices", "least", "above"))
-        if choices and value not in choices:
+        if choices and value not in choices and not meta["more"]:
             raise error(f"{flag} {value!r} is not one of {', '.join(sorted(choices))}")
         if least is not None and not value >= least:
             raise error(f"{flag} {value} must be {least} or more")
@@ -156,6 +159,23 @@ def with_options(config: Config, values: Mapping[str, Any]) -> Config:
     return replace(config, **changed)  # type: ignore[type-var]
 
 
+class Flat:
+    """What a config that is made of parts can do with the fields of all of them."""
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """A configuration from the fields of its parts. Raises TypeError for a name that is none."""
+        return from_options(cls, values)
+
+    def but(self, **values: Any) -> Self:
+        """A copy with other values of fields of its parts. Raises TypeError for a name that is none."""
+        return with_options(self, values)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every field of every part as JSON types: paths as text, tuples as lists."""
+        return {name: _plain(value) for name, value in flat(self).items()}
+
+
 def flat(config: Any) -> dict[str, Any]:
     """{name: value} of every option of `config`, in their order."""
     values = {}
@@ -167,17 +187,48 @@ def flat(config: Any) -> dict[str, Any]:
     return values
 
 
-def flat_json(config: Any) -> dict[str, Any]:
-    """`flat` as JSON types: paths as text, tuples as lists."""
-    return {name: _plain(value) for name, value in flat(config).items()}
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value
+
+
+def named_values(
+    texts: Sequence[str], defaults: Mapping[str, Any], *, flag: str, owner: str, error: type[ValueError]
+) -> dict[str, Any]:
+    """Options given as NAME=VALUE, each in the type of its default.
+
+    Args:
+        texts: what was given by `flag`.
+        defaults: {name: default} of the options that `owner` has.
+        owner: what has them, for the message: `head 'mlp'`.
+
+    Raises `error` for an option that is not there or given twice, or a value of another type.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise error(f"{flag} {text!r} is not of the form NAME=VALUE")
+        if name not in defaults:
+            raise error(f"{flag} {name}: {owner} has no such option; it has {', '.join(sorted(defaults)) or 'none'}")
+        if name in values:
+            raise error(f"{flag} {name} of {owner} is given twice")
+        try:
+            values[name] = _in_type_of(defaults[name], value)
+        except (KeyError, ValueError):
+            wanted = {bool: "true or false", int: "a whole number", float: "a number"}[type(defaults[name])]
+            raise error(f"{flag} {name}: {owner} wants {wanted}, not {value!r}") from None
+    return values
+
+
+def _in_type_of(default: Any, text: str) -> Any:
+    """`text` as a bool, int or float where `default` is one; else as it is."""
+    if isinstance(default, bool):
+        return {"true": True, "false": False}[text.lower()]
+    return type(default)(text) if isinstance(default, int | float) else text
 
 
 def options_of(config: type, *others: type) -> Callable[[Command], Command]:
@@ -208,6 +259,8 @@ def _click_option(one: Option, *, required: bool) -> Callable[[Command], Command
         if default:
             flag = f"{flag}/--no-{flag.removeprefix('--')}"
         settings["is_flag"] = True
+    elif meta["choices"] and meta["more"]:
+        settings["metavar"] = f"[{'|'.join([*sorted(meta['choices']), meta['more']])}]"
     elif meta["choices"]:
         settings["type"] = click.Choice(sorted(meta["choices"]))
     elif "tuple[float, float]" in text:

@@ -69,6 +69,8 @@ class FeatureSpec:
         precision: dtype of the forward pass: `fp32`, `bf16` or `fp16`.
         preprocess: short side, interpolation, crop, colour: what turns a frame into the network's input.
         seed: of every random draw (frame starts, views).
+        plugin_sha256: of the source of a backbone that is not one of reelbank's: other code, other numbers. The
+            provenance says whose it is.
     """
 
     backbone: str
@@ -82,6 +84,7 @@ class FeatureSpec:
     precision: str = "fp32"
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    plugin_sha256: str | None = None
 
     def __post_init__(self) -> None:
         names = [tap.name for tap in self.taps]

@@ -12,7 +12,8 @@ import torch
 
 from reelbank.heads import SweepConfig, TrainConfig
 from reelbank.heads.examples.cache import FeatureCache
-from reelbank.heads.examples.clips import ClipTable, Features
+from reelbank.heads.examples.clips import ClipTable
+from reelbank.heads.examples.features import Features
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.splits import Partition, effective_groups
 from reelbank.heads.examples.targets import Bins

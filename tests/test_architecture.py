@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("extract", "heads", "manifests", "store")
 ARROWS = {
     "extract": ("manifests", "store"),
-    "heads": ("extract.backbones", "store"),
+    "heads": ("extract.backbones", "manifests.lazy", "manifests.plugins", "manifests.registry", "store"),
     "manifests": (),
     "store": ("manifests",),
 }
@@ -23,10 +24,13 @@ ARROWS = {
 ROOMS = {
     "extract": ("errors", "video", "weights", "inputs", "backbones", "config", "run", "doctor"),
     "heads": (
-        *("errors", "events", "reports", "augmentation", "models", "config", "examples"),
+        *("errors", "events", "reports", "augmentation", "losses", "models", "optimizers", "config", "examples"),
         *("training", "judging", "runs", "probes", "sweeps", "recipes", "request"),
     ),
-    "manifests": ("files", "manifest", "validation", "finding", "reading", "datasets", "rendered"),
+    "manifests": (
+        *("files", "lazy", "plugins", "registry"),
+        *("manifest", "validation", "finding", "reading", "datasets", "rendered"),
+    ),
     "store": (
         *("errors", "agreement", "cores", "devices", "options", "processes"),
         *("files", "indexing", "spec", "layout", "shards", "growing"),
@@ -187,6 +191,8 @@ def test_packages_of_setup_cfg_are_the_folders_with_an_init() -> None:
     for stage in STAGES:
         for init in (ROOT / stage).rglob("__init__.py"):
             found.add(".".join(("reelbank", *init.parent.relative_to(ROOT).parts)))
+    for init in (ROOT / "tests").rglob("__init__.py"):
+        found.add(".".join(init.parent.relative_to(ROOT / "tests").parts))
     assert sorted(listed) == sorted(found)
 
 
@@ -210,3 +216,26 @@ def test_files_stay_small() -> None:
 def test_file_names_say_what_is_inside() -> None:
     names = [path for path in sources(*STAGES, "benchmarks", "docs") if path.stem in NAMES_THAT_SAY_NOTHING]
     assert names == []
+
+
+def test_every_file_lies_where_the_architecture_says() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    said = {}
+    for line in text.splitlines():
+        if found := re.fullmatch(rf"\| `((?:{'|'.join(STAGES)})/[a-z_/]*)` \| .* \| (.*) \|", line):
+            said[found[1]] = sorted(re.findall(r"`(\w+)`", found[2]))
+    folders: dict[str, list[str]] = {}
+    for path in sources(*STAGES):
+        names = folders.setdefault(f"{path.parent.relative_to(ROOT).as_posix()}/", [])
+        if path.stem != "__init__":
+            names.append(path.stem)
+    assert said == {folder: sorted(names) for folder, names in folders.items()}
+
+
+def test_the_picture_names_every_room_that_has_files() -> None:
+    picture = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("```text")[2].partition("```")[0]
+    drawn = set(re.findall(r"\w+", picture))
+    rooms = {
+        path.parent.name for path in sources("extract", "heads") if path.parent.parent.name in ("extract", "heads")
+    }
+    assert rooms - drawn == set()

@@ -15,9 +15,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from reelbank import cli
+from reelbank.extract.backbones import BACKBONES
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.heads.config import TrainConfig
-from reelbank.heads.probes.probe import ProbeConfig
+from reelbank.heads.models import HEADS
+from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.recipes import RECIPES, announcement
 from reelbank.manifests.datasets import READERS
 from reelbank.store.options import options as options_of_config
@@ -25,9 +27,9 @@ from reelbank.store.options import options as options_of_config
 RUN = "runs/flow-dis-mlp-jsd-1"
 HEAVY = ("av", "cv2", "matplotlib", "sklearn", "timm", "torch", "torchvision", "zarr")
 COMMANDS = (
-    "", "backbones", "doctor", "featurize", "heads", "manifest", "manifest synth",
-    *(f"manifest {name}" for name in READERS), "predict", "probe", "recipes", "store", "store diff", "store export",
-    "store import", "store info", "store merge", "store retry", "store verify",
+    "", "analyses", "backbones", "doctor", "featurize", "heads", "losses", "manifest", "manifest synth",
+    *(f"manifest {name}" for name in READERS), "metrics", "predict", "probe", "recipes", "store", "store diff",
+    "store export", "store import", "store info", "store merge", "store retry", "store verify",
     "train-head",
 )  # fmt: skip
 
@@ -171,7 +173,7 @@ PROBE = "probe --kmeans 3 --out {out}/probe"
 WRONG: list[tuple[str, str]] = [
     ("featurize", "Missing option '--model'"),
     (f"{FEATURIZE} --batch 1000000000", "--batch 1000000000: the input alone of flow:dis takes"),
-    ("featurize --model nope", "backbone 'nope' is not known; choose one of clip, dinov2, dinov3, flow"),
+    ("featurize --model nope", f"backbone 'nope' is not known; choose one of {', '.join(sorted(BACKBONES))}, or give"),
     ("featurize --model flow:nope", "backbone 'flow:nope' is not known; flow has flow, flow:dis"),
     ("featurize --model flow:dis --model flow:dis", "--model names a backbone twice"),
     ("featurize --model flow:dis --model frames --out one.zarr", "put {model} in it"),
@@ -212,7 +214,7 @@ WRONG: list[tuple[str, str]] = [
     (f"{TRAIN} --tap cls4", "--tap cls4: no store holds it; there are hof"),
     (f"{TRAIN} --target nope", "no such target column; it has kcal"),
     (f"{TRAIN} --label nope", "no manifest column 'nope'"),
-    (f"{TRAIN} --head nope", "is not one of 'additive', 'attentive', 'conv-aggregation', 'linear', 'mlp'"),
+    (f"{TRAIN} --head nope", f"no head 'nope'; choose one of {', '.join(sorted(HEADS))}, or give"),
     (f"{TRAIN} --folds 1", "--folds 1"),
     (f"{TRAIN} --folds 50", "50 folds need at least 50 groups"),
     (f"{TRAIN} --epochs 0", "--epochs 0"),

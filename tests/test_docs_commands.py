@@ -95,7 +95,7 @@ def test_every_shown_line_is_taken_by_its_command(name: str, monkeypatch: pytest
         ("featurize --sampling all", "Missing option"),
         ("featurize --model flow --sampling uniform:many", "uniform"),
         ("train-head --store a.zarr --los jsd", "No such option"),
-        ("train-head --store a.zarr --loss nope", "is not one of"),
+        ("train-head --store a.zarr --loss nope", "no loss 'nope'; choose one of"),
         ("train-head --store a.zarr --recipe calories/nope", "no such recipe"),
         ("reelbank train-head --store a.zarr --augment noise=much", "augment"),
         ("probe --kmeans 0", "must be 1 or more"),

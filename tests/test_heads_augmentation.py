@@ -207,7 +207,7 @@ def test_balance_is_used_in_training(store: Path) -> None:
     job = make_job(prepared, prepared.partitions[0])
     assert job.draw_weights is not None
     assert len(job.draw_weights) == len(job.train)
-    assert copies_of(prepared.config.features, prepared.table, 0) is None
+    assert copies_of(prepared.config.features, prepared.table.clip_ids, (), 0) is None
 
 
 def test_fewer_training_clips_keep_every_class() -> None:

@@ -12,19 +12,19 @@ from sklearn.metrics import accuracy_score, f1_score, top_k_accuracy_score
 
 from reelbank.heads.examples.targets import Bins
 from reelbank.heads.judging import baselines
-from reelbank.heads.judging.intervals import group_numbers, interval
+from reelbank.heads.judging.intervals import interval
 from reelbank.heads.judging.metrics import (
-    CLASS_METRICS,
     METRICS,
-    TARGET_METRICS,
     ClassScores,
     TargetScores,
     average_ranks,
     evaluate,
     macro_f1,
+    names_of,
     spc_values,
 )
 from reelbank.manifests.datasets.vid2burn import read_lists
+from reelbank.testing import metrics as suite
 
 BINS = Bins(target="speed", num_bins=20, low=0.0, high=10.0, sigma_bins=1.5)
 
@@ -76,30 +76,10 @@ def test_top5_is_one_where_there_are_at_most_five_classes() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(METRICS))
-def test_every_metric_prefers_the_perfect_prediction(name: str) -> None:
-    if name in CLASS_METRICS:
-        poor: ClassScores | TargetScores = _class_scores()
-        best: ClassScores | TargetScores = ClassScores(probabilities=np.eye(7)[poor.truth], truth=poor.truth)
-    else:
-        target = _target_scores()
-        poor = target
-        best = TargetScores(
-            probabilities=target.labels, bin_values=target.bin_values, truth=target.truth, labels=target.labels
-        )
-    good, bad = evaluate(name, best), evaluate(name, poor)
-    assert good > bad if METRICS[name].higher_is_better else good < bad
-
-
-@pytest.mark.parametrize("name", sorted(METRICS))
-def test_every_metric_of_no_clips_is_nan_without_a_warning(name: str) -> None:
-    scores: ClassScores | TargetScores
-    if name in CLASS_METRICS:
-        scores = ClassScores(probabilities=np.empty((0, 3)), truth=np.empty(0, dtype=int))
-    else:
-        empty = np.empty((0, 20))
-        scores = TargetScores(probabilities=empty, bin_values=BINS.values(), truth=np.empty(0), labels=empty)
-    assert np.isnan(evaluate(name, scores))
-    assert all(np.isnan(interval(name, scores, np.empty(0, dtype=int), seed=0)))
+@pytest.mark.parametrize("check", sorted(suite.CHECKS))
+def test_every_metric_keeps_to(check: str, name: str) -> None:
+    """`reelbank.testing.check_metric`, one test per check."""
+    suite.CHECKS[check](name)
 
 
 def test_spc_is_nan_where_it_is_undefined() -> None:
@@ -115,16 +95,6 @@ def test_spc_is_nan_where_it_is_undefined() -> None:
 def test_scores_refuse_other_shapes_and_show_them() -> None:
     with pytest.raises(ValueError, match=r"\(4, 3\).*\(5,\)"):
         ClassScores(probabilities=np.zeros((4, 3)), truth=np.zeros(5, dtype=int))
-
-
-@pytest.mark.parametrize("name", sorted(METRICS))
-def test_interval_holds_the_value_and_is_the_same_twice(name: str) -> None:
-    scores = _class_scores() if name in CLASS_METRICS else _target_scores()
-    groups = group_numbers([f"g{i // 4}" for i in range(60)])
-    value, low, high = interval(name, scores, groups, seed=3)
-    assert low <= value <= high
-    assert value == pytest.approx(evaluate(name, scores))
-    assert (value, low, high) == interval(name, scores, groups, seed=3)
 
 
 def test_interval_is_wider_over_groups_than_over_clips() -> None:
@@ -163,7 +133,7 @@ def test_oracle_knows_the_class_mean() -> None:
     assert baselines.class_mean_oracle(["a", "a", "b"], np.array([1.0, 3.0, 9.0]))["mae"] == pytest.approx(2 / 3)
 
 
-@pytest.mark.parametrize("name", sorted(TARGET_METRICS))
+@pytest.mark.parametrize("name", names_of("target"))
 def test_target_metrics_name_their_direction(name: str) -> None:
     assert METRICS[name].higher_is_better == name.startswith("spc")
 

@@ -2,101 +2,51 @@
 
 from __future__ import annotations
 
-import math
+import functools
 
 import pytest
 import torch
 from torch import nn
 
-from reelbank.heads.config import TrainConfig
+from reelbank.heads.config import HEAD_FLAGS, TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.models import HEADS, HeadShape, build_head
 from reelbank.heads.models.conv_aggregation import ConvAggregator, StepConv
 from reelbank.store.options import options
+from reelbank.testing import heads as suite
 
+# Beside the defaults, with which every head of the table is tested.
 OPTIONS = {
-    "additive": [{}],
-    "attentive": [{}, {"trunk": "shared"}],
-    "conv-aggregation": [{}, {"aggregation": "flatten"}, {"trunk": "shared"}],
-    "linear": [{}],
-    "mlp": [{}, {"trunk": "shared"}],
+    "attentive": [{"trunk": "shared"}],
+    "conv-aggregation": [{"aggregation": "flatten"}, {"trunk": "shared"}],
+    "mlp": [{"trunk": "shared"}],
 }
-CASES = [(name, options) for name in sorted(HEADS) for options in OPTIONS[name]]
-LENGTHS = [1, 2, 3, 5, 7, 8, 13, 21]
-
-
-def _shape(num_steps: int = max(LENGTHS)) -> HeadShape:
-    return HeadShape(taps={"cls": 12}, outputs={"label": 4, "target": 9}, num_steps=num_steps)
-
-
-def _head(name: str, options: dict[str, str]) -> nn.Module:
-    torch.manual_seed(0)
-    return build_head(name, _shape(), options).double().eval()
-
-
-def _batch() -> tuple[torch.Tensor, torch.Tensor]:
-    """Clips of every length, zero-padded to the longest."""
-    torch.manual_seed(1)
-    features = torch.randn(len(LENGTHS), max(LENGTHS), 12, dtype=torch.float64)
-    mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
-    return features * mask.unsqueeze(-1), mask
+CASES = [(name, options) for name in sorted(HEADS) for options in ({}, *OPTIONS.get(name, []))]
 
 
 def _parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-@pytest.mark.parametrize(("name", "options"), CASES)
-def test_outputs_have_the_declared_shapes(name: str, options: dict[str, str]) -> None:
-    features, mask = _batch()
-    logits = _head(name, options)({"cls": features}, mask)
-    assert {output: tuple(value.shape) for output, value in logits.items()} == {"label": (8, 4), "target": (8, 9)}
+@functools.cache
+def _subject(case: int) -> suite.Subject:
+    name, options = CASES[case]
+    return suite.Subject(name, options, every_step=True)  # also heads that are given one vector: they take the mean
 
 
-@pytest.mark.parametrize(("name", "options"), CASES)
-def test_batch_of_one_without_padding_equals_row_of_a_padded_batch(name: str, options: dict[str, str]) -> None:
-    head = _head(name, options)
-    features, mask = _batch()
-    together = head({"cls": features}, mask)
-    for i, length in enumerate(LENGTHS):
-        alone = head({"cls": features[i : i + 1, :length]}, mask[i : i + 1, :length])
-        for output, logits in alone.items():
-            torch.testing.assert_close(logits[0], together[output][i])
-
-
-@pytest.mark.parametrize(("name", "options"), CASES)
-def test_what_stands_in_the_padding_does_not_matter(name: str, options: dict[str, str]) -> None:
-    head = _head(name, options)
-    features, mask = _batch()
-    dirty = torch.where(mask.unsqueeze(-1), features, torch.full_like(features, 7.0))
-    for output, logits in head({"cls": dirty}, mask).items():
-        torch.testing.assert_close(logits, head({"cls": features}, mask)[output])
-
-
-@pytest.mark.parametrize(("name", "options"), CASES)
-def test_state_round_trip_gives_the_same_logits(name: str, options: dict[str, str]) -> None:
-    first = _head(name, options)
-    second = build_head(name, _shape(), options).double().eval()
-    second.load_state_dict(first.state_dict())
-    features, mask = _batch()
-    for output, logits in first({"cls": features}, mask).items():
-        assert torch.equal(logits, second({"cls": features}, mask)[output])
-
-
-@pytest.mark.parametrize(("name", "options"), CASES)
-def test_every_parameter_gets_a_gradient(name: str, options: dict[str, str]) -> None:
-    head = _head(name, options)
-    features, mask = _batch()
-    sum(value.square().sum() for value in head({"cls": features}, mask).values()).backward()
-    for key, parameter in head.named_parameters():
-        assert parameter.grad is not None, key
-        assert parameter.grad.abs().sum() > 0, key
+@pytest.mark.parametrize("case", range(len(CASES)), ids=[f"{name}-{options}" for name, options in CASES])
+@pytest.mark.parametrize("check", sorted(suite.CHECKS))
+def test_every_head_keeps_to(check: str, case: int) -> None:
+    """`reelbank.testing.check_head`, one test per check."""
+    suite.CHECKS[check](_subject(case))
 
 
 @pytest.mark.parametrize("name", sorted(HEADS))
-def test_options_of_every_head_are_fields_of_the_configuration(name: str) -> None:
-    for option, default in HEADS[name].options.items():
-        assert options(TrainConfig)[option].default == default
+def test_flags_of_every_head_have_its_default(name: str) -> None:
+    """Where an option is a flag, both say the same default; the others are given by --head-option."""
+    for option in HEAD_FLAGS:
+        default = options(TrainConfig)[option].default
+        assert HEADS[name].options.get(option, default) == default
 
 
 def _plain_aggregator(ours: ConvAggregator) -> nn.Sequential:
@@ -192,12 +142,12 @@ def test_aggregation_refuses_two_taps_and_unknown_names_are_listed() -> None:
     shape = HeadShape(taps={"a": 3, "b": 3}, outputs={"label": 2}, num_steps=4)
     with pytest.raises(TrainingError, match=r"one tap, got \['a', 'b'\]"):
         build_head("conv-aggregation", shape)
-    with pytest.raises(TrainingError, match="choose one of additive, attentive, conv-aggregation, linear, mlp"):
+    with pytest.raises(TrainingError, match=f"choose one of {', '.join(sorted(HEADS))}, or"):
         build_head("transformer", shape)
     with pytest.raises(TrainingError, match="has no option 'depth'"):
         build_head("linear", shape, {"depth": 3})
 
 
 def test_shape_goes_through_json() -> None:
-    assert HeadShape(**_shape().to_json()) == _shape()
-    assert math.prod(_shape().outputs.values()) == 36
+    shape = HeadShape(taps={"cls": 12}, outputs={"label": 4, "target": 9}, num_steps=21)
+    assert HeadShape(**shape.to_json()) == shape

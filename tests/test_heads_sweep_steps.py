@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from reelbank.heads.config import OPTIMIZER_NAMES, ObjectiveConfig, OptimizerConfig
+from reelbank.heads.config import ObjectiveConfig, OptimizerConfig
+from reelbank.heads.losses import LOSSES
 from reelbank.heads.models import HEADS, HeadShape, build_head
+from reelbank.heads.optimizers import OPTIMIZERS
 from reelbank.heads.training.direct import DirectPass, LayeredHead
 from reelbank.heads.training.flat import FlatParameters
 from reelbank.heads.training.job import Labels
-from reelbank.heads.training.losses import LOSSES
-from reelbank.heads.training.optimization import make_optimizer
-from reelbank.heads.training.stacked_optimizers import UPDATES, Hyperparameters
+from reelbank.heads.training.optimization import load, make_optimizer
+from reelbank.heads.training.stacked_optimizers import Hyperparameters
 from reelbank.heads.training.trainer import total_loss, total_loss_with_gradient
 
 SHAPE = HeadShape(taps={"cls": 10}, outputs={"label": 3, "target": 7}, num_steps=1)
@@ -35,20 +36,27 @@ def _with_gradient(logits: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tens
     return loss.detach(), dict(zip(leaves, gradients, strict=True))
 
 
+@pytest.mark.parametrize("target_labels", ["density", "soft"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("name", sorted(LOSSES))
-def test_closed_gradient_of_the_loss_is_that_of_autograd(name: str, reduction: str, weighted: bool) -> None:
+def test_closed_gradient_of_the_loss_is_that_of_autograd(
+    name: str, reduction: str, weighted: bool, target_labels: str
+) -> None:
     generator = torch.Generator().manual_seed(0)
     p = torch.randn(6, 9, generator=generator, dtype=torch.float64).mul(8).softmax(1)
     p[0] = torch.eye(9)[4]  # one bin, and far from the prediction
+    if target_labels == "density":
+        p[2] *= 0.54  # cut off at a border
     labels = Labels(
         classes=torch.tensor([0, 1, 2, 2, 1, 0]),
         class_weights=torch.tensor([0.5, 2.0, 0.0], dtype=torch.float64) if weighted else None,
         values=torch.zeros(6),
         distributions=p,
     )
-    config = ObjectiveConfig(loss=name, class_loss=name, reduction=reduction, label_smoothing=0.1)
+    config = ObjectiveConfig(
+        loss=name, class_loss=name, reduction=reduction, label_smoothing=0.1, target_labels=target_labels
+    )
     logits = {
         output: torch.randn(4, size, generator=generator, dtype=torch.float64).mul(5).requires_grad_()
         for output, size in (("label", 3), ("target", 9))
@@ -110,7 +118,7 @@ def test_flat_adam_gives_the_bits_of_torchs_fused_adam(name: str) -> None:
     assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("name", OPTIMIZER_NAMES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_stacked_update_is_that_of_each_member(name: str) -> None:
     """Each of three members with its own numbers, over enough steps for RAdam to rectify."""
     configs = [
@@ -124,7 +132,7 @@ def test_stacked_update_is_that_of_each_member(name: str) -> None:
     start = torch.linspace(-1, 1, 50)
     alone = [torch.nn.Parameter(start.clone()) for _ in configs]
     optimizers = [make_optimizer(values, config) for values, config in zip(alone, configs, strict=True)]
-    update, names = UPDATES[name]
+    update, names = load(OPTIMIZERS[name].update), OPTIMIZERS[name].state
     stack = start.repeat(3, 1)
     state = {entry: torch.zeros_like(stack) for entry in names}
     hyper = Hyperparameters.of(configs, torch.device("cpu"))

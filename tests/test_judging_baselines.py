@@ -81,7 +81,10 @@ def test_label_marginal_is_the_mean_softened_training_label() -> None:
     q = BINS.distributions(train).mean(axis=0).clip(1e-15, 1 - 1e-15)
     p = BINS.distributions(truth)
     expected = -(p * np.log(q) + (1 - p) * np.log(1 - q)).sum(axis=1).mean()
-    assert baselines.label_marginal(BINS, train, truth) == {"nll": pytest.approx(expected)}
+    assert baselines.label_marginal(BINS, train, truth) == {
+        "nll": pytest.approx(expected),
+        "nll_mean": pytest.approx(expected / BINS.num_bins),
+    }
     assert baselines.label_marginal(BINS, train, truth[:0]) == {}
 
 

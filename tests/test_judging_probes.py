@@ -287,7 +287,6 @@ def test_a_row_is_never_fitted_beside_its_own_group(splits: str, monkeypatch: py
 
 
 def test_equal_strengths_take_the_weakest() -> None:
-    assert LINEAR_STRENGTHS == (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
     rows = _rows(np.r_[np.zeros((6, 2)), np.ones((6, 2))], ["a"] * 6 + ["b"] * 6, ["train", "val", "test"] * 4)
     assert linear(rows, make_protocol(rows))["strength"] == [LINEAR_STRENGTHS[0]]
 

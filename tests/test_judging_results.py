@@ -89,7 +89,7 @@ def test_split_entry_counts_clips_and_groups_and_carries_units_and_directions() 
     assert (entry["num_clips"], entry["num_groups"]) == (4, 3)
     metrics = entry["metrics"]
     assert list(metrics) == [
-        *("accuracy", "top5_accuracy", "macro_f1", "mae", "mae_bins", "spc_values", "spc_bins", "nll"),
+        *("accuracy", "top5_accuracy", "macro_f1", "mae", "mae_bins", "spc_values", "spc_bins", "nll", "nll_mean"),
     ]
     assert metrics["accuracy"]["value"] == pytest.approx(2 / 3)  # clips 3 and 4 right, 6 wrong, 5 has no label
     assert metrics["mae"]["value"] == pytest.approx((0 + 2 + 3) / 3)  # clips 3, 5, 6
@@ -162,7 +162,7 @@ def test_unknown_split_has_target_metrics_and_no_class_baseline() -> None:
     one = prepared(table, classes=CLASSES, bins=BINS)
     part = predictions([3, 4], split="unknown", label=sure_of([0, 0], 3), target=sure_of([4, 4], 11))
     entry = split_results(one, part, TRAIN)
-    assert set(entry["metrics"]) == {"mae", "mae_bins", "spc_values", "spc_bins", "nll"}
+    assert set(entry["metrics"]) == {"mae", "mae_bins", "spc_values", "spc_bins", "nll", "nll_mean"}
     assert set(entry["baselines"]) == {
         *("constant_median", "uniform_random_bin", "random_training_label", "label_marginal", "class_mean_oracle"),
     }

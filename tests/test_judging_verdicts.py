@@ -12,7 +12,6 @@ from planted import BINS, clips, predictions, prepared, sure_of
 from reelbank.heads.judging.evaluation import (
     class_scores,
     number,
-    random_weights_warning,
     summary_text,
     unseen_label_notes,
     verdict,
@@ -135,8 +134,8 @@ def test_control_and_random_weights_come_before_any_number() -> None:
     table = clips(["a"], random_backbones=("toy", "real", "able"))
     warning = "RANDOM WEIGHTS: able, toy was never trained; numbers from it say nothing about the published model."
     control = "CONTROL: the training labels were shuffled; nothing above a baseline is to be expected."
-    assert random_weights_warning(prepared(table)) == warning
-    assert random_weights_warning(prepared(clips(["a"], random_backbones=("real",)))) == ""
+    assert prepared(table).warning == warning
+    assert prepared(clips(["a"], random_backbones=("real",))).warning == ""
     said = verdict(prepared(table, shuffle_labels=True), {"test": entry}, "test")
     assert said.startswith(f"{warning} {control} test accuracy 0.900")
     assert "CONTROL" not in _said(entry)

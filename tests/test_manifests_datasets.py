@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import subprocess
 import sys
@@ -17,6 +16,8 @@ from reelbank.manifests import ManifestError, read, write
 from reelbank.manifests.datasets import READERS, hmdb51, reader, ucf101
 from reelbank.manifests.datasets.csv_map import read_csv
 from reelbank.manifests.datasets.folder import read_folder
+from reelbank.testing import check_dataset
+from reelbank.testing import datasets as suite
 
 
 def _touch(root: Path, names: Iterable[str]) -> Path:
@@ -28,8 +29,7 @@ def _touch(root: Path, names: Iterable[str]) -> Path:
 
 @pytest.mark.parametrize("name", READERS)
 def test_every_reader_loads_and_refuses_an_absent_place(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="nowhere"):
-        reader(name)(tmp_path / "nowhere.csv")
+    suite.absent_place_is_named(name, tmp_path / "here")
 
 
 def test_imports_load_no_heavy_library() -> None:
@@ -40,16 +40,14 @@ def test_imports_load_no_heavy_library() -> None:
 
 
 def test_unknown_reader_lists_the_known_ones() -> None:
-    with pytest.raises(ManifestError, match="choose one of brace, csv, folder, gtea61, hmdb51, intervals, kinetics"):
+    with pytest.raises(ManifestError, match=f"choose one of {', '.join(sorted(READERS))}"):
         reader("sports1m")
 
 
 @pytest.mark.parametrize("name", READERS)
 def test_options_of_a_row_are_arguments_of_its_reader_and_of_the_command(name: str) -> None:
     row = READERS[name]
-    arguments = list(inspect.signature(reader(name)).parameters.values())
-    assert arguments[0].default is inspect.Parameter.empty
-    assert sorted(argument.name for argument in arguments[1:]) == sorted(row.options)
+    suite.options_are_arguments(name)
     offered = {parameter.name for parameter in cli.manifest.commands[name].params}
     assert offered == {"source", "out", "overwrite", *row.options}
 
@@ -77,7 +75,7 @@ def test_folder_takes_classes_and_cuts_by_class(tmp_path: Path) -> None:
         ("one", "train"): 1,
         ("still", "train"): 1,
     }
-    assert read_folder(root).digest() == manifest.digest()
+    assert check_dataset("folder", root).digest() == manifest.digest()
     assert read_folder(root, seed=1).digest() != manifest.digest()
     assert any("cut by file (seed 0" in note for note in manifest.notes)
     write(manifest, tmp_path / "out" / "m.csv")

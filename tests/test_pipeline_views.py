@@ -142,6 +142,19 @@ def test_draws_fill_the_published_ranges(monkeypatch: pytest.MonkeyPatch) -> Non
         assert abs(offsets.mean()) < 5 * 0.577 / 600**0.5  # five standard deviations of a uniform mean
 
 
+def test_jitter_with_other_ranges_is_a_view_of_its_own() -> None:
+    """Register of readings, 14: the document gives no ranges."""
+    assert views.parse("jitter,jitter-0.4-0.4-0.4-0.2") == ("original", "jitter", "jitter-0.4-0.4-0.4-0.2")
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)
+    changed = {name: views._augmentation(name, "clip", 0)(pixels) for name in ("jitter", "jitter-0.2-0.2-0.2-0.1")}
+    np.testing.assert_array_equal(changed["jitter"], changed["jitter-0.2-0.2-0.2-0.1"])
+    np.testing.assert_array_equal(views._augmentation("jitter-0-0-0-0", "clip", 0)(pixels), pixels)
+    assert (views._augmentation("jitter-0.9-0.9-0.9-0.5", "clip", 0)(pixels) != changed["jitter"]).any()
+    for text in ("jitter-0.4", "jitter-2-0-0-0", "jitter-0-0-0-0.6", "jitter-a-b-c-d", "jitter-"):
+        with pytest.raises(ValueError, match="is no view; choose"):
+            views.parse(text)
+
+
 def _frames(clips: Path, store: reelbank.store.Store, row: int) -> list[tuple[int, Any]]:
     with Video(clips / str(store.column("video")[row])) as video:
         return list(video.frames(np.unique(store.frame_index(row))))

@@ -11,8 +11,9 @@ import pytest
 from probe_stores import clustered_store
 
 from reelbank.heads.probes import exploration_figures
+from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.probes.exploration import SIZES, Exploration, explore, sentences, summary
-from reelbank.heads.probes.probe import ProbeConfig, probe
+from reelbank.heads.probes.probe import probe
 from reelbank.heads.reports.drawing import Heading
 from reelbank.store.reader import Store
 from reelbank.store.testing import write_store
@@ -139,7 +140,7 @@ def test_probe_explore_alone_reads_no_feature(tmp_path: Path, monkeypatch: pytes
     assert (stored["num_rows"], stored["num_dimensions"], stored["config"]["tap"]) == (24, None, None)
     assert "24 clips (train" in result.text() and "kcal " in result.text()
     page = result.page.read_text()
-    assert "<h2>Exploration</h2>" in page and "class_3" in page and "random weights" in page
+    assert "<h2>Exploration</h2>" in page and "class_3" in page and "RANDOM WEIGHTS" in page
     assert page.count("data:image/png;base64,") == len(result.pictures) == 5
 
 

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 from probe_stores import clustered_store
 
-from reelbank.heads.probes.probe import ProbeConfig, probe
+from reelbank.heads.probes.config import ProbeConfig
+from reelbank.heads.probes.probe import probe
 from reelbank.heads.reports.html import data_block, write_run_report
 
 HOSTILE = '</script><script>document.title="owned"</script><img src=x onerror=alert(1)>'

@@ -14,9 +14,9 @@ import torch
 from planted import BINS, clips, partition, prepared
 
 from reelbank.heads import TrainingError
+from reelbank.heads.losses import loss_function
 from reelbank.heads.runs.checkpoints import load_progress, save_progress, saved_epoch
 from reelbank.heads.training.job import Job, make_job
-from reelbank.heads.training.losses import LOSSES
 from reelbank.heads.training.trainer import (
     EpochRecord,
     Progression,
@@ -201,7 +201,7 @@ def test_clips_without_a_label_have_no_part_in_the_validation_loss() -> None:
     index = torch.tensor([4, 5, 6])
     logits = {"label": _logits([[2.0, 0.0], [9.0, 0.0], [0.0, 9.0]])}
     loss = total_loss(job.config.objective, job.labels, logits, index, complete=False)
-    assert loss.item() == pytest.approx(LOSSES["ce"](logits["label"][:1], torch.tensor([[1.0, 0.0]])).item())
+    assert loss.item() == pytest.approx(loss_function("ce")(logits["label"][:1], torch.tensor([[1.0, 0.0]])).item())
     (term,) = loss_terms(job.config.objective, job.labels, logits, index, complete=False)
     assert term.weights is not None
     assert term.weights.tolist() == [1.0, 0.0, 0.0]

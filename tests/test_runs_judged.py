@@ -16,7 +16,8 @@ from planted import BINS, clips, partition, predictions, prepared, sure_of
 from reelbank.heads import TrainingError
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging import intervals
-from reelbank.heads.runs.directory import EpochLog, mass_below, write_predictions
+from reelbank.heads.runs.directory import mass_below, write_predictions
+from reelbank.heads.runs.recording import EpochLog
 from reelbank.heads.runs.results import Trained
 from reelbank.heads.runs.run import RunResult, finish_run
 from reelbank.heads.training.trainer import Progression

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from reelbank.heads import SweepConfig, TrainConfig, TrainingError, predict, sweep, train_head
-from reelbank.heads.examples.clips import Features, load_features, load_table, open_sources
+from reelbank.heads.examples.clips import load_table, open_sources
+from reelbank.heads.examples.features import Features, load_features
 from reelbank.heads.examples.normalization import fit_normalization
 from reelbank.heads.examples.resident import Resident
 from reelbank.heads.models import HeadShape, build_head

@@ -1,16 +1,20 @@
 """Frozen networks and operators that turn frames into features.
 
 One backbone is one file and one row of BACKBONES. `describe` says what a backbone gives and needs without
-loading torch; `build` makes it ready to run. A name is `family` or `family:variant` (`flow:dis`).
+loading torch; `build` makes it ready to run. A name is `family` or `family:variant` (`flow:dis`); a family is one of
+BACKBONES, one that an installed package adds (entry points `reelbank.backbones`), or `module:function`.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from reelbank.extract.backbones.description import (
     Backbone,
@@ -18,25 +22,22 @@ from reelbank.extract.backbones.description import (
     BackboneInfo,
     BuildOptions,
     Definition,
+    Described,
 )
+from reelbank.extract.inputs.preprocess import Preprocess
+from reelbank.manifests.plugins import TARGET, Plugin, outside
+from reelbank.manifests.registry import Found, Registry, first_line
 from reelbank.store.devices import check_device_name
 from reelbank.store.files import appearing
+from reelbank.store.spec import TapSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "BACKBONES",
-    "Backbone",
-    "BackboneError",
-    "BackboneInfo",
-    "Row",
-    "build",
-    "describe",
-    "names",
-    "outline",
-    "save_state",
-]
+    "BACKBONES", "Backbone", "BackboneError", "BackboneInfo", "BuildOptions", "Definition", "Described", "Preprocess",
+    "Row", "TapSpec", "build", "definition", "describe", "names", "outline", "save_state",
+]  # fmt: skip
 
 _OUTLINE_DEVICE = "meta"
 
@@ -66,7 +67,7 @@ class Row:
     libraries: tuple[str, ...] = TORCHVISION
 
 
-BACKBONES: dict[str, Row] = {
+_ROWS: dict[str, Row] = {
     "clip": Row(
         target="reelbank.extract.backbones.clip:define",
         libraries=TIMM,
@@ -147,6 +148,16 @@ BACKBONES: dict[str, Row] = {
     ),
 }
 
+BACKBONES: Registry[Row] = Registry(
+    _ROWS,
+    kind="backbone",
+    group="reelbank.backbones",
+    row_type=Row,
+    error=BackboneError,
+    from_function=lambda target, function: Row(target=target, summary=first_line(function), libraries=()),
+    function="define(family, variant) -> Definition",
+)
+
 
 def names() -> tuple[str, ...]:
     """Every name that `describe` and `build` take, sorted, but those of families with open variants."""
@@ -160,13 +171,18 @@ def family_names(family: str, row: Row) -> tuple[str, ...]:
 
 def libraries(name: str) -> tuple[str, ...]:
     """Modules that processes running this backbone will import. Raises BackboneError for an unknown name."""
-    _define(name)
-    return BACKBONES[name.partition(":")[0]].libraries
+    definition(name)
+    return _find(name)[0].row.libraries
+
+
+def plugin(name: str) -> Plugin | None:
+    """Where a backbone comes from; None for those of this package. Raises BackboneError for an unknown name."""
+    return _find(name)[0].plugin
 
 
 def describe(name: str) -> BackboneInfo:
     """Taps, preprocessing and weights sources of a backbone. Raises BackboneError for an unknown name."""
-    return _define(name).info
+    return definition(name).info
 
 
 def build(
@@ -195,7 +211,7 @@ def build(
     """
     check_device_name(device)
     options = BuildOptions(weights=str(weights), seed=seed, device=device, precision=precision, state_file=state_file)
-    return _define(name).make(options)
+    return definition(name).make(options)
 
 
 def outline(name: str) -> Backbone:
@@ -204,7 +220,7 @@ def outline(name: str) -> Backbone:
     Only the shapes of its `tensors` and of `module` mean something; it gives no features. Backbones without
     weights are built as `build` does.
     """
-    return _define(name).make(BuildOptions(device=_OUTLINE_DEVICE))
+    return definition(name).make(BuildOptions(device=_OUTLINE_DEVICE))
 
 
 def save_state(backbone: Backbone, path: Path) -> None:
@@ -221,20 +237,92 @@ def save_state(backbone: Backbone, path: Path) -> None:
         save_file(state, partial, metadata={"backbone": backbone.name, "weights": json.dumps(backbone.weights)})
 
 
-def _choices(family: str) -> str:
-    """What could have been meant: the variants of a known family, else the families."""
-    row = BACKBONES.get(family)
-    if row is not None:
-        return f"{family} has {', '.join(sorted(family_names(family, row))) or f'{family}:{row.open_variants}'}"
-    return f"choose one of {', '.join(sorted(BACKBONES))}; `reelbank backbones` lists their variants and taps"
+def try_out(name: str, backbone: Backbone, taps: Sequence[str]) -> None:
+    """Runs a plug-in's backbone on one empty step, so that a wrong shape is said before a store is made."""
+    from_outside = plugin(name)
+    if from_outside is not None:
+        with from_outside.running("forward"):
+            step = np.zeros((1, *backbone.info.frames_shape), backbone.info.payload_dtype)
+            features = backbone.forward(step, taps)
+        check_features(from_outside, backbone, features, taps, 1)
 
 
-def _define(name: str) -> Definition:
+def check_features(
+    plugin: Plugin, backbone: Backbone, features: Mapping[str, npt.NDArray[Any]], taps: Sequence[str], num_steps: int
+) -> None:
+    """Raises PluginError naming the tap unless `features` are those of `taps` in the declared shape and dtype.
+
+    Backbones of this package check themselves (`Described.checked`); a plug-in need not.
+    """
+    for tap in taps:
+        if tap not in features:
+            given = ", ".join(sorted(features)) or "none"
+            raise plugin.wrong(f"tap {tap!r} was asked for, forward gave {given}")
+        spec, feature = backbone.info.taps[tap], np.asarray(features[tap])
+        if feature.shape != (num_steps, *spec.shape) or feature.dtype != spec.dtype:
+            raise plugin.wrong(
+                f"tap {tap!r}: {feature.shape = } {feature.dtype}, declared {(num_steps, *spec.shape)} {spec.dtype}"
+            )
+
+
+def _find(name: str) -> tuple[Found[Row], str, str]:
+    """(row, family, variant) of a name. Raises BackboneError listing what could be meant."""
     family, _, variant = name.partition(":")
-    row = BACKBONES.get(family)
-    if row is None or not (name in family_names(family, row) or (row.open_variants and variant)):
-        raise BackboneError(f"backbone {name!r} is not known; {_choices(family)}")
-    module_name, _, function = row.target.partition(":")
-    definition = getattr(importlib.import_module(module_name), function)(family, variant)
-    assert isinstance(definition, Definition)
-    return definition
+    found = BACKBONES.registered(family)
+    if found is None:
+        # `module:function`, perhaps with a variant behind a second colon.
+        function, _, rest = variant.partition(":")
+        target = f"{family}:{function}"
+        if TARGET.fullmatch(target):
+            found = BACKBONES.from_module(target)
+        if found is None:
+            raise BackboneError(f"backbone {name!r} is not known; {BACKBONES.choices(name)}; {_LIST}")
+        family, variant = target, rest
+    row = found.row
+    if name in family_names(family, row) or (row.open_variants and variant):
+        return found, family, variant
+    has = ", ".join(sorted(family_names(family, row))) or f"{family}:{row.open_variants}"
+    if found.plugin is None and TARGET.fullmatch(name) and outside("backbone", name) is not None:
+        has += f" (there is a module {family} too, but families come first: rename it to use its {variant})"
+    raise BackboneError(f"backbone {name!r} is not known; {family} has {has}")
+
+
+_LIST = "`reelbank backbones` lists them with variants and taps"
+
+
+def definition(name: str) -> Definition:
+    """Description and builder of a backbone. Raises BackboneError for an unknown name, PluginError for a broken one."""
+    found, family, variant = _find(name)
+    define: Callable[[str, str], Definition] = found.load(found.row.target)
+    if found.plugin is None:
+        return define(family, variant)
+    with found.plugin.running(f"{found.row.target}({family!r}, {variant!r})"):
+        made: Any = define(family, variant)
+    return _checked(found.plugin, made)
+
+
+def _checked(plugin: Plugin, definition: Any) -> Definition:
+    """The definition that a plug-in gave, whose `make` names it. Raises PluginError naming what it lacks."""
+    if not isinstance(definition, Definition):
+        raise plugin.wrong(f"its function gave a {type(definition).__name__}, expected a Definition(info=, make=)")
+    if not isinstance(definition.info, BackboneInfo):
+        raise plugin.wrong(f"Definition.info is a {type(definition.info).__name__}, expected a BackboneInfo")
+    if not callable(definition.make):
+        raise plugin.wrong(
+            f"Definition.make is a {type(definition.make).__name__}, expected a function of BuildOptions"
+        )
+
+    def make(options: BuildOptions) -> Backbone:
+        with plugin.running("Definition.make"):
+            backbone = definition.make(options)
+        if absent := [name for name in _FIELDS if not hasattr(backbone, name)]:
+            raise plugin.wrong(
+                f"what Definition.make gave, a {type(backbone).__name__}, lacks {', '.join(absent)} (see Backbone)"
+            )
+        return backbone
+
+    return Definition(info=definition.info, make=make)
+
+
+_FIELDS = ("info", "name", "taps", "default_taps", "preprocess", "step_frames", "default_batch", "weights", "module",
+           "device", "forward")  # fmt: skip

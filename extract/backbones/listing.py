@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reelbank.extract.backbones import BACKBONES, BackboneInfo, describe, family_names, names
+from reelbank.extract.backbones import BACKBONES, BackboneError, BackboneInfo, describe, family_names, names
 
 BEGIN, END = "<!-- backbones:begin -->", "<!-- backbones:end -->"
 COLUMNS = ("backbone", "one step reads", "taps (* default): shape, bytes per step", "weights", "licence of weights")
@@ -88,12 +88,45 @@ def text(width: int | None = None) -> str:
     with console.capture() as captured:
         console.print(table)
     summaries = "\n".join(f"{name}: {row.summary}" for name, row in sorted(BACKBONES.items()))
-    return f"{captured.get().rstrip()}\n{summaries}"
+    return "\n".join([captured.get().rstrip(), summaries, *_plugin_lines()])
 
 
 def to_json() -> dict[str, Any]:
-    """{name: description}."""
-    return {name: describe(name).to_json() for name in names()}
+    """{name: description}; that of a plug-in has its `origin`, and `problem` where it cannot be used."""
+    found = {name: describe(name).to_json() for name in names()}
+    for name, origin, described in _plugins():
+        found[name] = {"origin": origin}
+        found[name] |= {"problem": described} if isinstance(described, str) else described.to_json()
+    return found
+
+
+def _plugins() -> Iterator[tuple[str, str, BackboneInfo | str]]:
+    """(name, origin, description or what is wrong) of every backbone that an installed package adds."""
+    for entry in BACKBONES.listed():
+        if entry.row is None:
+            yield entry.name, entry.origin, entry.problem
+            continue
+        for name in family_names(entry.name, entry.row):
+            try:
+                yield name, entry.origin, describe(name)
+            except ValueError as error:
+                yield name, entry.origin, str(error)
+
+
+def _plugin_lines() -> list[str]:
+    lines = []
+    for name, origin, described in _plugins():
+        if isinstance(described, str):
+            lines.append(f"{name}: cannot be used: {described}")
+            continue
+        taps = "; ".join(_tap(tap, described) for tap in described.to_json()["taps"])
+        try:
+            reads = _reads(described)
+        except BackboneError as error:  # its preprocessing gives no fixed size
+            lines.append(f"{name}: cannot be used: {error}")
+        else:
+            lines.append(f"{name}: plug-in, {origin}; one step reads {reads}; taps {taps}")
+    return lines
 
 
 def _tap(tap: dict[str, Any], info: BackboneInfo) -> str:

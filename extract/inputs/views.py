@@ -2,7 +2,8 @@
 
 Video augmentations: one draw per clip, before the resize; horizontal flip with probability 0.5, rotation uniform in
 (-30, 30) degrees with bilinear sampling and black corners, jitter of brightness, contrast and saturation by factors
-in [0.8, 1.2] and of hue by [-0.1, 0.1] turns.
+in [0.8, 1.2] and of hue by [-0.1, 0.1] turns. The publication gives no ranges of the jitter: `jitter-B-C-S-H` has
+others, so that `jitter` is `jitter-0.2-0.2-0.2-0.1`.
 Multi-scale corner crops x flips: Temporal Segment Networks, Wang et al. 2016, arXiv:1608.00859, with the scales of
 Ego-RNN, Sudhakaran and Lanz 2018, arXiv:1807.11794: short side to 256 px, a square of int(256 s) px for s in
 {1, 0.875, 0.75, 0.65625} at the centre or a corner, resized to the network's input.
@@ -39,7 +40,10 @@ CORNERS = tuple(  # in this order they are numbered
 )
 """The 40 crops; at scale 1 a corner of a landscape frame is where its neighbour is, so 36 of them differ."""
 
-MAX_ANGLE_DEGREES, MAX_HUE_TURNS, MAX_FACTOR_CHANGE = 30.0, 0.1, 0.2
+MAX_ANGLE_DEGREES = 30.0
+JITTER = (0.2, 0.2, 0.2, 0.1)
+"""How much brightness, contrast and saturation change (the factor less 1), and the hue in turns, at most."""
+JITTER_LIMITS = (1.0, 1.0, 1.0, 0.5)
 FLIP_PROBABILITY = 0.5
 
 Prepare = Callable[[Any], "Pixels"]
@@ -66,16 +70,36 @@ def parse(text: str) -> tuple[str, ...]:
         return PRESETS[text]
     names = tuple(name.strip() for name in text.split(","))
     known = (ORIGINAL, *AUGMENTATIONS, *CORNERS)
-    if unknown := [name for name in names if name not in known]:
+    if unknown := [name for name in names if name not in known and not _is_jitter(name)]:
         presets = ", ".join(sorted((*PRESETS, "corners", "corners:N")))
         raise ValueError(
             f"--views {text!r}: {', '.join(map(repr, unknown))} is no view; choose {presets}, or a list of "
-            f"{', '.join((ORIGINAL, *AUGMENTATIONS))} and corner-SCALE-POSITION[-flip] such as {CORNERS[0]}"
+            f"{', '.join((ORIGINAL, *AUGMENTATIONS))}, corner-SCALE-POSITION[-flip] such as {CORNERS[0]} and "
+            "jitter-BRIGHTNESS-CONTRAST-SATURATION-HUE such as jitter-0.4-0.4-0.4-0.2 (at most 1, 1, 1 and 0.5)"
         )
     names = (ORIGINAL, *(name for name in names if name != ORIGINAL))
     if len(set(names)) != len(names):
         raise ValueError(f"--views {text!r} names a view twice")
     return names
+
+
+def _jitter(name: str) -> tuple[float, ...] | None:
+    """The most that a view of jitter changes, as `JITTER`; None for another view, or one out of range."""
+    if name == "jitter":
+        return JITTER
+    kind, *amounts = name.split("-")
+    try:
+        given = tuple(map(float, amounts))
+    except ValueError:
+        return None
+    within = len(given) == len(JITTER) and all(
+        0 <= value <= limit for value, limit in zip(given, JITTER_LIMITS, strict=True)
+    )
+    return given if kind == "jitter" and within else None
+
+
+def _is_jitter(name: str) -> bool:
+    return _jitter(name) is not None
 
 
 def text_of(names: Sequence[str]) -> str:
@@ -90,8 +114,10 @@ def check(names: Sequence[str], source: str, preprocess: Preprocess, backbone: s
         return
     if source == "annotations":
         raise ValueError(f"{backbone} reads keypoints: views need frames; leave out --views")
-    if source != "video" and "jitter" in names:
-        raise ValueError(f"{backbone} reads {source.replace('_', ' ')}: view 'jitter' needs colours; name other views")
+    if source != "video" and (colours := [name for name in names if _is_jitter(name)]):
+        raise ValueError(
+            f"{backbone} reads {source.replace('_', ' ')}: view {colours[0]!r} needs colours; name other views"
+        )
     if any(name.startswith("corner") for name in names) and preprocess.crop_size is None:
         raise ValueError(f"{backbone} squashes whole frames: corner crops need a backbone that crops")
 
@@ -159,9 +185,11 @@ def _augmentation(name: str, clip_id: str, seed: int) -> Callable[[Pixels], Pixe
     if name == "rotation":
         angle_degrees = float(rng.uniform(-MAX_ANGLE_DEGREES, MAX_ANGLE_DEGREES))
         return lambda pixels: rotated(pixels, angle_degrees)
-    factors = rng.uniform(1 - MAX_FACTOR_CHANGE, 1 + MAX_FACTOR_CHANGE, size=3)
-    hue_turns = float(rng.uniform(-MAX_HUE_TURNS, MAX_HUE_TURNS))
-    brightness, contrast, saturation = factors.tolist()
+    most = _jitter(name)
+    assert most is not None, f"{name} is no view"
+    rng = _rng("jitter", clip_id, seed)  # the same draws for any range
+    brightness, contrast, saturation = (float(rng.uniform(1 - change, 1 + change)) for change in most[:3])
+    hue_turns = float(rng.uniform(-most[3], most[3]))
     return lambda pixels: _jittered(pixels, brightness, contrast, saturation, hue_turns)
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from reelbank.extract import backbones
 from reelbank.extract.backbones import Backbone, BackboneInfo
+from reelbank.extract.errors import ExtractionError
 from reelbank.extract.run.messages import ModelJob, Tally
 from reelbank.extract.run.payloads import ClipViews, Pixels, Prepare, preparer
 from reelbank.store.spec import TapSpec
@@ -183,6 +184,9 @@ class Model:
     def __init__(self, job: ModelJob, note: Callable[[str], None]) -> None:
         """Builds the backbone. Raises WeightsError or BackboneError if it cannot be built."""
         self.job = job
+        self._plugin = backbones.plugin(job.model)
+        if self._plugin is not None and self._plugin.sha256 != job.spec.plugin_sha256:
+            raise self._plugin.wrong("its source has changed since this run began; run the same command again")
         self.backbone: Backbone = backbones.build(
             job.model,
             weights=str(job.spec.weights.get("kind")),
@@ -200,15 +204,29 @@ class Model:
         while start < len(frames):
             part = frames[start : start + self._batch]
             try:
-                parts.append(self.backbone.forward(part, self._names))
+                parts.append(self._features(part))
             except (MemoryError, RuntimeError) as error:
                 if self._batch == 1 or not _is_out_of_memory(error):
-                    raise
+                    if self._plugin is None or isinstance(error, ExtractionError):
+                        raise
+                    raise ExtractionError(str(self._plugin.wrong(f"forward failed: {error}"))) from error
                 self._batch = max(1, self._batch // 2)
                 self._note(f"{self.job.model}: out of memory, batch halved to {self._batch}")
                 continue
             start += len(part)
         return parts[0] if len(parts) == 1 else {n: np.concatenate([p[n] for p in parts]) for n in self._names}
+
+    def _features(self, frames: Pixels) -> Features:
+        if self._plugin is None:
+            return self.backbone.forward(frames, self._names)
+        try:
+            with self._plugin.running("forward"):
+                features = self.backbone.forward(frames, self._names)
+            backbones.check_features(self._plugin, self.backbone, features, self._names, len(frames))
+        except ValueError as error:
+            # No clip is to blame, and several may stand in the batch: the run ends with the sentence.
+            raise ExtractionError("; ".join([str(error), *getattr(error, "__notes__", ())])) from error
+        return features
 
 
 class Feed(Protocol):

@@ -97,6 +97,8 @@ def make_job(config: FeaturizeConfig, model: str, folder: Path) -> ModelJob:
     backbone = backbones.build(
         model, weights=config.weights_asked, seed=config.seed, device=config.device, precision=config.precision
     )
+    backbones.try_out(model, backbone, taps)
+    plugin = backbones.plugin(model)
     state_file = None
     if backbone.module is not None:
         state_file = folder / f"{config.store_path(model).name}.safetensors"
@@ -113,6 +115,7 @@ def make_job(config: FeaturizeConfig, model: str, folder: Path) -> ModelJob:
         view_split=config.view_split if len(names) > 1 else "train",  # without views it changes nothing
         preprocess=asdict(backbone.preprocess),
         seed=config.seed,
+        plugin_sha256=None if plugin is None else plugin.sha256,
     )
     batch = config.batch or backbone.default_batch
     _check_batch(info, batch, config.workers or available_cores())
@@ -139,6 +142,7 @@ def _check_batch(info: BackboneInfo, batch: int, workers: int) -> None:
 
 def open_writer(job: ModelJob, manifest: Manifest, weights: Mapping[str, Any]) -> StoreWriter:
     """The writer of the model's store, made if it is not there."""
+    plugin = backbones.plugin(job.model)
     provenance = {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -146,6 +150,7 @@ def open_writer(job: ModelJob, manifest: Manifest, weights: Mapping[str, Any]) -
         "manifest": os.path.relpath(manifest.path, job.store.parent) if manifest.path else "",
         "manifest_notes": list(manifest.notes),
         "weights": dict(weights),
+        "plugin": None if plugin is None else plugin.identity(),
         "versions": versions(),
     }
     return StoreWriter.open_or_create(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reelbank.extract.errors import DecodeError, PlanMismatch
+from reelbank.extract.errors import DecodeError, ExtractionError, PlanMismatch
 from reelbank.extract.inputs import sampling
 from reelbank.extract.inputs.preprocess import thumbnail
 from reelbank.extract.inputs.sources import Source, open_source
@@ -67,7 +67,7 @@ def work(connection: Any, setup: WorkerSetup) -> None:
         kind = "disk-full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "error"
         connection.send(Fatal(kind=kind, text=str(error) if kind == "disk-full" else traceback.format_exc()))
     except Exception as error:  # noqa: BLE001  # whatever it is, the parent must hear of it
-        known = isinstance(error, ValueError)
+        known = isinstance(error, ValueError | ExtractionError)
         connection.send(Fatal(kind="error", text=str(error) if known else traceback.format_exc()))
 
 

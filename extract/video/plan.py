@@ -22,7 +22,9 @@ import numpy as np
 from reelbank.extract.errors import DecodeError
 from reelbank.extract.video import access_points, transport
 from reelbank.extract.video.opening import AVI, GIF, MATROSKA, MOV, MPEGTS, Limits, open_video
-from reelbank.extract.video.scan import NO_TIMESTAMP, Examination, GopPlan, Positions, Seconds, VideoScan
+from reelbank.extract.video.scan import NO_TIMESTAMP, Examination, Positions, Seconds
+from reelbank.extract.video.scan import GopPlan as GopPlan
+from reelbank.extract.video.scan import VideoScan as VideoScan
 from reelbank.extract.video.truncation import missing_bytes
 
 PLAN_FORMATS = (MATROSKA, MOV)
@@ -38,8 +40,6 @@ KEPT_BYTES = 64 * 2**20
 # The largest reorder depth of H.264 and HEVC: without decode timestamps, so many frames before a break may
 # lack an earlier neighbour.
 _MAX_REORDER_FRAMES = 16
-
-__all__ = ["GopPlan", "VideoScan", "examine", "scan"]
 
 
 @dataclass

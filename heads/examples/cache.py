@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from reelbank.heads.config import DataConfig, FeaturesConfig, TrainConfig
 from reelbank.heads.events import Progress
-from reelbank.heads.examples.clips import ClipTable, Features, read_table
-from reelbank.heads.examples.copies import Copies, read_features
+from reelbank.heads.examples.clips import ClipTable, read_table
+from reelbank.heads.examples.copies import Copies
+from reelbank.heads.examples.features import Features, StoredView, read_features
 from reelbank.heads.examples.normalization import Normalization, fit_normalization
 from reelbank.heads.examples.resident import Resident, pooled_copies
 from reelbank.heads.examples.splits import Parts, parts_of
@@ -55,7 +56,9 @@ class FeatureCache:
             self._parts[key] = parts_of(table, data, train_clips=features.train_clips, seed=config.seed)
         return table, self._parts[key]
 
-    def features(self, table: ClipTable, config: TrainConfig, progress: Progress | None = None) -> Features:
+    def features(
+        self, table: ClipTable, config: TrainConfig, views: Sequence[StoredView], progress: Progress | None = None
+    ) -> Features:
         """The features of `table` as the head of `config` reads them. Raises what `load_features` raises."""
         steps, read = config.head.needs_steps, config.features
         unit_steps = read.normalize == "l2" and not steps
@@ -66,7 +69,9 @@ class FeatureCache:
         if found is None:
 
             def load() -> Features:
-                return read_features(table, read, needs_steps=steps, unit_steps=unit_steps, progress=progress)
+                return read_features(
+                    table, read, needs_steps=steps, views=views, unit_steps=unit_steps, progress=progress
+                )
 
             found = load() if self._folder is None else self._mapped_features(f"features-{key}", load)
             self._features[key] = found

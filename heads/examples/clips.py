@@ -1,7 +1,4 @@
-"""The clips and features of one or several stores, loaded once and kept resident.
-
-A pooled head reads the stored `mean` (and `std`): 1/T of the bytes of the steps.
-"""
+"""The clips of one or several stores that a training can use, and what the manifest says of them."""
 
 from __future__ import annotations
 
@@ -12,18 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 import reelbank.store
 from reelbank.heads.config import DataConfig, FeaturesConfig
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.events import Event, Progress
 from reelbank.store import Store
-from reelbank.store.indexing import SegmentRule
-
-GATHER_ROWS = 256  # rows read from the store at once: bounds the extra memory while a tap is loaded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,144 +214,3 @@ def _joined(a: ClipTable, b: ClipTable, join: str) -> ClipTable:
         rows=(*left.rows, *right.rows),
         left_out=tuple(sorted(left_out.items())),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Features:
-    """Features of the clips of a table, on the CPU and not normalised.
-
-    Attributes:
-        arrays: {key: (N, T, D)} in the stored dtype, or float32 with T = 1 if pooled.
-        mask: (N, T) bool, True where a step is valid; (N, S) where there is a `step_index`.
-        means, variances: {key: (N, D) float64}: each clip's own over its steps, from which statistics of any
-            part follow without reading the steps. The variance of a pooled `std` is 0.
-        num_steps: (N,) int64, of the stored steps.
-        step_index: (N, S) int64, the steps of `arrays` that a head reads, in order and with repeats; None: all, once.
-        unit_steps: whether `arrays` are moments of steps that were divided by their length.
-    """
-
-    arrays: Mapping[str, Tensor]
-    mask: Tensor
-    means: Mapping[str, NDArray[np.float64]]
-    variances: Mapping[str, NDArray[np.float64]]
-    num_steps: NDArray[np.int64]
-    step_index: Tensor | None = None
-    unit_steps: bool = False
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """{key: D}."""
-        return {key: array.shape[2] for key, array in self.arrays.items()}
-
-
-def load_features(
-    table: ClipTable,
-    *,
-    needs_steps: bool,
-    pool: str = "mean",
-    view: int = 0,
-    segments: SegmentRule | None = None,
-    unit_steps: bool = False,
-    progress: Progress | None = None,
-) -> Features:
-    """Reads the features of every clip of `table` into memory.
-
-    Args:
-        needs_steps: True reads all steps, False the stored moments.
-        pool: `mean` or `mean+std` (side by side, 2 D), for heads without steps.
-        segments: the steps are read as these segments, by index: nothing is held twice. Without steps the moments are
-            those over the segments, weighted sums over the stored steps. Statistics for the normalisation stay those of
-            the stored steps (SYSTEMS.md 1.3: over all rows).
-        unit_steps: without `needs_steps`, the moments are those of the steps divided by their length, read for that.
-
-    Raises:
-        TrainingError: a clip whose features are not finite, or stores with different steps of one clip.
-    """
-    arrays: dict[str, Tensor] = {}
-    means: dict[str, NDArray[np.float64]] = {}
-    variances: dict[str, NDArray[np.float64]] = {}
-    num_steps = table.sources[0].store.num_steps[table.rows[0]].astype(np.int64)
-    total = sum(len(source.keys) for source in table.sources)
-    for source, rows in zip(table.sources, table.rows, strict=True):
-        for key, tap in source.keys.items():
-            mean = source.store.mean(tap, view)[rows]
-            std = source.store.std(tap, view)[rows]
-            _refuse_not_finite(table, key, mean, std)
-            if needs_steps:
-                if (source.store.num_steps[rows] != num_steps).any():
-                    raise TrainingError(
-                        "the stores hold different numbers of steps of the same clips; a head that reads steps needs "
-                        "one sampling: featurize both with the same --sampling, or use --head mlp"
-                    )
-                arrays[key] = _read_steps(source.store, tap, rows, view)
-                means[key], variances[key] = mean.astype(np.float64), std.astype(np.float64) ** 2
-            else:
-                vector = np.concatenate([mean, std], axis=1) if pool == "mean+std" else mean
-                read = vector
-                if segments is not None or unit_steps:
-                    both = _read_moments(source.store, tap, rows, view, segments, unit_steps)
-                    read = np.concatenate(both, axis=1) if pool == "mean+std" else both[0]
-                arrays[key] = torch.from_numpy(read).unsqueeze(1)
-                means[key] = vector.astype(np.float64)
-                variances[key] = np.zeros_like(means[key])
-                variances[key][:, : std.shape[1]] = std.astype(np.float64) ** 2
-            if progress is not None:
-                progress(Event(stage="load", done=len(arrays), total=total, message=f"tap {key}: {len(rows)} clips"))
-    index = None
-    if not needs_steps:
-        mask = torch.ones(len(table), 1) > 0
-    elif segments is None:
-        mask = torch.from_numpy(np.arange(int(num_steps.max())) < num_steps[:, None])
-    else:
-        index, mask = map(torch.from_numpy, segments.table(num_steps))
-        if index.shape[1] <= int(num_steps.max()):  # taken out at once: nothing grows
-            clips = torch.arange(len(index)).unsqueeze(1)
-            arrays, index = {key: array[clips, index] for key, array in arrays.items()}, None
-    return Features(
-        arrays=arrays, mask=mask, means=means, variances=variances, num_steps=num_steps, step_index=index,
-        unit_steps=unit_steps and not needs_steps,
-    )  # fmt: skip
-
-
-def _refuse_not_finite(table: ClipTable, key: str, *moments: NDArray[np.float32]) -> None:
-    bad = ~np.logical_and.reduce([np.isfinite(values).all(axis=1) for values in moments])
-    if bad.any():
-        first = str(table.clip_ids[np.flatnonzero(bad)[0]])
-        raise TrainingError(
-            f"tap {key!r}: the features of {int(bad.sum())} clips are not finite (the first: {first!r}); "
-            "check the store with `reelbank store verify`"
-        )
-
-
-def _read_steps(store: Store, tap: str, rows: NDArray[np.int64], view: int) -> Tensor:
-    spec = store.taps[tap]
-    longest = int(store.num_steps[rows].max())
-    out = np.zeros((len(rows), longest, *spec.shape), dtype=spec.dtype)
-    for start in range(0, len(rows), GATHER_ROWS):
-        part, _ = store.gather(tap, rows[start : start + GATHER_ROWS], view)
-        out[start : start + len(part), : part.shape[1]] = part
-    return torch.from_numpy(out)
-
-
-def _read_moments(
-    store: Store, tap: str, rows: NDArray[np.int64], view: int, segments: SegmentRule | None, unit_steps: bool
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and population standard deviation (N, D) over the steps that the segments read, repeats counted."""
-    dimension = store.taps[tap].shape[0]
-    means = np.empty((len(rows), dimension), dtype=np.float32)
-    stds = np.empty_like(means)
-    steps = store.num_steps[rows]
-    shares = {
-        count: np.ones(count) if segments is None else segments.multiplicities(count)
-        for count in np.unique(steps).tolist()
-    }
-    for start in range(0, len(rows), GATHER_ROWS):
-        part, _ = store.gather(tap, rows[start : start + GATHER_ROWS], view)
-        for i, (array, count) in enumerate(zip(part, steps[start : start + GATHER_ROWS].tolist(), strict=True), start):
-            weights = shares[count] / max(1, shares[count].sum())
-            values = array[:count].astype(np.float64)
-            if unit_steps:
-                values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)  # as torch's normalize
-            mean = weights @ values
-            means[i], stds[i] = mean, np.sqrt(weights @ (values - mean) ** 2)
-    return means, stds

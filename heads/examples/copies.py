@@ -7,29 +7,18 @@ Statistics of the normalisation are those of the clips themselves, so that they 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from reelbank.heads import augmentation
 from reelbank.heads.augmentation import Augmentation
 from reelbank.heads.config import FeaturesConfig
-from reelbank.heads.errors import TrainingError
-from reelbank.heads.events import Progress
-from reelbank.heads.examples.clips import ClipTable, Features, load_features
+from reelbank.heads.examples.features import StoredView
 
 Stored = Callable[[Tensor], tuple[dict[str, Tensor], Tensor]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredView:
-    """A view that training reads beside its own; `has` (N,) bool says of which clips it is stored."""
-
-    number: int
-    has: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,85 +73,17 @@ class Copies:
         return f"{len(self.rows(train))} training rows: {len(train)} clips and their copies ({', '.join(kinds)})."
 
 
-def copies_of(config: FeaturesConfig, table: ClipTable, seed: int) -> Copies | None:
+def copies_of(config: FeaturesConfig, clip_ids: np.ndarray, views: tuple[StoredView, ...], seed: int) -> Copies | None:
     """The copies that `config` asks for; None for none.
 
-    Raises:
-        TrainingError: --train-views all where the stores hold one view only.
+    Args:
+        clip_ids: (N,) str.
+        views: stored views that training reads beside its own, see `reelbank.heads.examples.features.other_views`.
     """
-    views = other_views(config, table) if config.train_views == "all" else ()
-    made = augmentation.parse(config.augment)
+    made = config.augmentations
     if not views and not made:
         return None
-    return Copies(
-        num_clips=len(table), views=views, augmentations=made, clip_ids=table.clip_ids, seed=seed
-    )  # fmt: skip
-
-
-def other_views(config: FeaturesConfig, table: ClipTable) -> tuple[StoredView, ...]:
-    """The views beside `config.view` that every store has of some clip. Raises TrainingError if there are none."""
-    counts = np.min(
-        [source.store.clips.num_views[rows] for source, rows in zip(table.sources, table.rows, strict=True)], axis=0
-    )
-    found = [StoredView(number=k, has=counts > k) for k in range(int(counts.max())) if k != config.view]
-    if not found:
-        held = "; ".join(f"{source.store.path} holds {', '.join(source.store.spec.views)}" for source in table.sources)
-        raise TrainingError(
-            f"video augmentation (--train-views all) trains on further stored views, and there are none: {held}; make "
-            "the store with `featurize --views augment`, which adds flip, rotation and jitter of the training clips"
-        )
-    return tuple(found)
-
-
-def read_features(
-    table: ClipTable,
-    config: FeaturesConfig,
-    *,
-    needs_steps: bool,
-    unit_steps: bool,
-    progress: Progress | None = None,
-) -> Features:
-    """The features of `table` as `config` reads them, those of other views behind. Raises as `load_features` does."""
-    base = load_features(
-        table,
-        needs_steps=needs_steps,
-        pool=config.pool,
-        view=config.view,
-        segments=config.segment_rule(),
-        unit_steps=unit_steps,
-        progress=progress,
-    )
-    if config.train_views == "one":
-        return base
-    return with_views(base, table, config, other_views(config, table), needs_steps=needs_steps)
-
-
-def with_views(
-    base: Features, table: ClipTable, config: FeaturesConfig, views: Sequence[StoredView], *, needs_steps: bool
-) -> Features:
-    """`base` with the steps (or means) of other views behind it: arrays and mask have N (1 + views) rows."""
-    arrays: dict[str, list[Tensor]] = {key: [array] for key, array in base.arrays.items()}
-    for view in views:
-        rows = np.flatnonzero(view.has)
-        loaded = load_features(
-            table.take(rows),
-            needs_steps=needs_steps,
-            pool=config.pool,
-            view=view.number,
-            segments=config.segment_rule(),
-            unit_steps=base.unit_steps,
-        )
-        for key, array in loaded.arrays.items():
-            whole = torch.zeros_like(base.arrays[key])
-            whole[torch.from_numpy(rows), : array.shape[1]] = array
-            arrays[key].append(whole)
-    times = 1 + len(views)
-    return replace(
-        base,
-        arrays={key: torch.cat(parts) for key, parts in arrays.items()},
-        mask=base.mask.repeat(times, 1),
-        step_index=None if base.step_index is None else base.step_index.repeat(times, 1),
-    )
+    return Copies(num_clips=len(clip_ids), views=views, augmentations=made, clip_ids=clip_ids, seed=seed)
 
 
 def draw_weights(labels: Mapping[str, np.ndarray], balance: str, clips: np.ndarray) -> np.ndarray | None:

@@ -34,11 +34,16 @@ def label_clips(data: DataConfig, objective: ObjectiveConfig, table: ClipTable, 
     Raises TrainingError for labels and targets that cannot be trained or judged; the message says what to change.
     """
     target = _target_name(data, table)
-    bins = None
-    # With folds every known clip trains some fold: one vocabulary, so that the predictions can be pooled.
-    trained = parts.trained
     if target is not None:
         _require_targets(objective, table, target, parts.eligible)
+    # With folds every known clip trains some fold: one vocabulary, so that the predictions can be pooled.
+    trained = parts.trained
+    notes = _untrained_classes(table, parts.partitions)
+    has_classes = _has_classes(data, table, trained, has_target=target is not None, notes=notes)
+    known = set(table.labels[trained].tolist()) if has_classes else None
+    _require_usable_parts(table, parts, known, target)
+    bins = None
+    if target is not None:
         bins = make_bins(
             target,
             table.targets[target][trained],
@@ -47,9 +52,7 @@ def label_clips(data: DataConfig, objective: ObjectiveConfig, table: ClipTable, 
             sigma_bins=objective.sigma,
             labels=objective.target_labels,
         )
-    notes = _untrained_classes(table, parts.partitions)
-    labels = _vocabulary(data, table, trained, has_target=target is not None, notes=notes)
-    _require_usable_parts(table, parts, labels, bins)
+    labels = vocabulary(table.labels[trained].tolist()) if has_classes else None
     return Labelling(labels=labels, bins=bins, notes=tuple(notes))
 
 
@@ -90,23 +93,24 @@ def _some_ids(table: ClipTable, rows: list[int]) -> str:
     return shown + (", ..." if len(rows) > 3 else "")
 
 
-def _vocabulary(
+def _has_classes(
     config: DataConfig, table: ClipTable, trained: np.ndarray, *, has_target: bool, notes: list[str]
-) -> tuple[str, ...] | None:
+) -> bool:
+    """Whether the head has a class output."""
     if config.label == "none":
         if not has_target:
             raise TrainingError("--label none needs a target column, and the store has none")
-        return None
+        return False
     labels = table.labels[trained]
     empty = int((labels == "").sum())
     if empty == len(labels) and has_target:
         notes.append("No training clip has a label: only the target is trained.")
-        return None
+        return False
     if 0 < empty < len(labels):
         raise TrainingError(
             f"{empty} of {len(labels)} training clips have no label; label them, or train on a target with --label none"
         )
-    return vocabulary(labels.tolist())
+    return True
 
 
 def _untrained_classes(table: ClipTable, partitions: tuple[Partition, ...]) -> list[str]:
@@ -120,24 +124,24 @@ def _untrained_classes(table: ClipTable, partitions: tuple[Partition, ...]) -> l
     return notes
 
 
-def _require_usable_parts(table: ClipTable, parts: Parts, labels: tuple[str, ...] | None, bins: Bins | None) -> None:
+def _require_usable_parts(table: ClipTable, parts: Parts, known: set[str] | None, target: str | None) -> None:
     """Raises TrainingError for a part that cannot be judged: no class that training knows, no target to select by."""
-    values = None if bins is None else table.targets[bins.target]
+    values = None if target is None else table.targets[target]
     for part in parts.partitions:
         for name, rows in (("split 'test'", part.test), ("the validation part", part.val)):
             given = table.labels[rows]
             given = given[given != ""]
-            if labels is not None and len(given) and not np.isin(given, labels).any():
+            if known is not None and len(given) and known.isdisjoint(given.tolist()):
                 raise TrainingError(
                     f"none of the {len(rows)} clips of {name} has a class that training knows (the first: "
                     f"{str(given[0])!r}); clips of other classes belong to split 'unknown', or pass --label none"
                 )
-        if bins is not None and values is not None and not np.isfinite(values[part.val]).any():
+        if values is not None and not np.isfinite(values[part.val]).any():
             raise TrainingError(
-                f"none of the {len(part.val)} validation clips has a target {bins.target!r}: nothing can choose the "
+                f"none of the {len(part.val)} validation clips has a target {target!r}: nothing can choose the "
                 "best epoch; fill the column, leave those clips out of split 'val', or pass --target none"
             )
-        if bins is None and labels is not None and not (table.labels[part.val] != "").any():
+        if target is None and known is not None and not (table.labels[part.val] != "").any():
             raise TrainingError(
                 f"none of the {len(part.val)} validation clips has a label: nothing can choose the best epoch; "
                 "check the manifest's split and label columns"

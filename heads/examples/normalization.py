@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reelbank.heads.examples.clips import Features
+from reelbank.heads.examples.features import Features
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +16,15 @@ import torch
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.events import Progress
 from reelbank.heads.examples.cache import FeatureCache
-from reelbank.heads.examples.clips import ClipTable, Features
+from reelbank.heads.examples.clips import ClipTable
 from reelbank.heads.examples.copies import Copies, copies_of
+from reelbank.heads.examples.features import Features, other_views
 from reelbank.heads.examples.labelling import label_clips
 from reelbank.heads.examples.resident import Resident
 from reelbank.heads.examples.splits import Partition
-from reelbank.heads.examples.targets import Bins
-from reelbank.heads.models import HeadShape
+from reelbank.heads.examples.targets import Bins, class_numbers
+from reelbank.heads.models import HeadShape, build_head
+from reelbank.store.description import random_weights_warning
 from reelbank.store.devices import resolve_device
 
 
@@ -67,6 +71,57 @@ class Prepared:
         """The features on the device, with copies, normalised by the clips `train` (int64)."""
         return self.cache.resident(self.features, self.table, self.copies, self.config, train, self.device)
 
+    @cached_property
+    def class_numbers(self) -> np.ndarray:
+        """The class of every clip as a place in `labels`, int64 (N,); -1 for one that training never saw."""
+        return class_numbers(self.table.labels.tolist(), self.labels or ())
+
+    @cached_property
+    def num_parameters(self) -> int:
+        """Trained parameters of the head; no memory is taken for them."""
+        with torch.device("meta"):
+            head = build_head(self.config.head.name, self.shape, self.config.head.options)
+        return sum(parameter.numel() for parameter in head.parameters() if parameter.requires_grad)
+
+    @cached_property
+    def warning(self) -> str:
+        """What every file, page and message of a run on an untrained backbone says; empty for a real one."""
+        sources = self.table.sources
+        return random_weights_warning(s.store.spec.backbone for s in sources if s.store.weights_are_random)
+
+    @cached_property
+    def counts(self) -> dict[str, Any]:
+        """Clips of each part and what is left out, as JSON types."""
+        first = self.partitions[0]
+        sizes = {name: len(getattr(first, name)) for name in ("train", "val", "test", "unknown")}
+        if first.fold is not None:
+            for name in ("test", "unknown"):
+                sizes[name] = sum(len(getattr(part, name)) for part in self.partitions)
+        groups = set(self.table.groups.tolist()) - {""}
+        return {
+            "clips": len(self.table),
+            **sizes,
+            "classes": 0 if self.labels is None else len(self.labels),
+            "groups": len(groups) or None,
+            "left_out": [{"reason": reason, "count": count} for reason, count in self.table.left_out],
+        }
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """What config.json says beside the format: the configuration, its stores, classes, bins, counts, notes."""
+        return {
+            "config": self.config.to_json(),
+            "stores": self.table.describe(),
+            "weights_are_random": self.table.weights_are_random,
+            "warning": self.warning,
+            "labels": None if self.labels is None else list(self.labels),
+            "bins": None if self.bins is None else self.bins.to_json(),
+            "num_parameters": self.num_parameters,
+            "counts": self.counts,
+            "data_digest": self.data_digest(),
+            "notes": list(self.notes),
+        }
+
     def data_digest(self) -> str:
         """sha256 over what the clips are and how they are labelled: a resumed run must find the same."""
         digest = hashlib.sha256()
@@ -96,7 +151,9 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
     cache = cache or FeatureCache()
     table, parts = cache.clips(config)
     labelling = label_clips(config.data, config.objective, table, parts)
-    copies = copies_of(config.features, table, config.seed)
+    views = other_views(config.features, table)
+    features = cache.features(table, config, views, progress)
+    copies = copies_of(config.features, table.clip_ids, views, config.seed)
     notes = [*parts.notes, *labelling.notes]
     if config.features.train_clips:
         notes.append(f"At most {config.features.train_clips} training clips were used (--train-clips).")
@@ -105,7 +162,7 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
     return Prepared(
         config=config,
         table=table,
-        features=cache.features(table, config, progress),
+        features=features,
         groups=parts.groups,
         partitions=parts.partitions,
         labels=labelling.labels,

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from reelbank.heads.config import FeaturesConfig
-from reelbank.heads.examples.clips import ClipTable, Features, load_features
+from reelbank.heads.examples.clips import ClipTable
 from reelbank.heads.examples.copies import Copies
+from reelbank.heads.examples.features import Features, load_features
 from reelbank.heads.examples.normalization import Normalization
 from reelbank.heads.models.pooled import masked_mean, pooled_vector
 

@@ -5,11 +5,14 @@ low + n * (high - low) / (Bn - 1), so that the first bin is `low` and the last i
 
     loc = (y - low) * (Bn - 1) / (high - low);   p[n] = exp(-(n - loc)^2 / (2 sigma^2)) / sum
 
-with sigma in bins. The sum is taken over the bins there are, so p is a distribution at the borders too.
+with sigma in bins. The sum is taken over the bins there are, so p is a distribution at the borders too. With labels
+`density` the divisor is sigma sqrt(2 pi) instead, the formula as it is printed: near a border p then sums to less than
+1, at it to 0.54 (for sigma 5), and an odd number of bins such as 1001 gives whole targets a bin of their own.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -33,7 +36,7 @@ class Bins:
         num_bins: Bn.
         low, high: values of the first and the last bin, in target units.
         sigma_bins: standard deviation of the softened label, in bins.
-        labels: `soft` or `hard` (all mass on one bin).
+        labels: `soft`, `density` or `hard` (all mass on one bin).
     """
 
     target: str
@@ -67,13 +70,19 @@ class Bins:
         return np.clip(np.ceil(loc - 0.5), 0, self.num_bins - 1).astype(np.int64)
 
     def distributions(self, values: np.ndarray) -> np.ndarray:
-        """The label of each value as a distribution: (N,) -> float64 (N, K); values are clipped to the range."""
+        """The label of each value as a distribution: (N,) -> float64 (N, K); values are clipped to the range.
+
+        Labels `density` sum to less than 1 near the borders.
+        """
         if self.labels == "hard":
             hard: np.ndarray = np.eye(self.num_bins)[self.nearest(values)]
             return hard
         loc = (np.clip(values, self.low, self.high) - self.low) * (self.num_bins - 1) / (self.high - self.low)
         bins = np.arange(self.num_bins)
         weights = np.exp(-((bins[None] - loc[:, None]) ** 2) / (2 * self.sigma_bins**2))
+        if self.labels == "density":
+            density: np.ndarray = weights / (self.sigma_bins * math.sqrt(2 * math.pi))
+            return density
         soft: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
         return soft
 

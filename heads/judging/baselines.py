@@ -21,6 +21,35 @@ from reelbank.heads.judging.metrics import (
 )
 
 
+def of_classes(train: np.ndarray, truth: np.ndarray, num_classes: int) -> dict[str, dict[str, float]]:
+    """{baseline: {metric: value}} of the class output.
+
+    Args:
+        train: class numbers of the clips whose labels a baseline knows, int64, none of them -1.
+        truth: class numbers of the clips evaluated, -1 for a class that training never saw.
+    """
+    evenly = uniform_random_class(truth, num_classes)
+    return {"majority_class": majority_class(train, truth, num_classes), "uniform_random_class": evenly}
+
+
+def of_target(bins: Bins, train: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> dict[str, dict[str, float]]:
+    """{baseline: {metric: value}} of the target output.
+
+    Args:
+        train: values of the clips whose targets a baseline knows, all finite.
+        truth: values of the clips evaluated; `labels` their classes: where one has none there is no oracle.
+    """
+    found = {
+        "constant_median": constant_median(train, truth),
+        "uniform_random_bin": uniform_random_bin(bins.values(), truth),
+        "random_training_label": random_training_label(train, truth),
+        "label_marginal": label_marginal(bins, train, truth),
+    }
+    if all(labels):
+        found["class_mean_oracle"] = class_mean_oracle(labels, truth)
+    return found
+
+
 def majority_class(train: np.ndarray, truth: np.ndarray, num_classes: int) -> dict[str, float]:
     """Always the most frequent training class (its top 5: the five most frequent); the first of equals."""
     if len(truth) == 0:
@@ -77,13 +106,15 @@ def label_marginal(bins: Bins, train: np.ndarray, truth: np.ndarray) -> dict[str
         return {}
     values, counts = np.unique(train, return_counts=True)
     marginal = (bins.distributions(values) * (counts / counts.sum())[:, None]).sum(axis=0)
+    marginal /= marginal.sum()  # labels that are densities sum to less
     scores = TargetScores(
         probabilities=np.broadcast_to(marginal, (len(truth), len(marginal))),
         bin_values=bins.values(),
         truth=truth,
         labels=bins.distributions(truth),
     )
-    return {"nll": float(nll_per_clip(scores).mean())}
+    nll = float(nll_per_clip(scores).mean())
+    return {"nll": nll, "nll_mean": nll / bins.num_bins}
 
 
 def _mean_distance(guesses: np.ndarray, truth: np.ndarray) -> float:

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import Prepared
-from reelbank.heads.examples.targets import class_numbers
 from reelbank.heads.judging import baselines
 from reelbank.heads.judging.intervals import group_numbers, interval
-from reelbank.heads.judging.metrics import CLASS_METRICS, METRICS, TARGET_METRICS, ClassScores, TargetScores, evaluate
-from reelbank.store import description
+from reelbank.heads.judging.metrics import METRICS, ClassScores, TargetScores, evaluate, names_of
 
 # (metric, the baseline that it must beat): what the verdict speaks of.
 HEADLINES = {"label": ("accuracy", "majority_class"), "target": ("mae", "constant_median")}
@@ -53,6 +52,42 @@ def pooled(split: str, parts: Sequence[Predictions]) -> Predictions:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What a run reports of its predictions.
+
+    Attributes:
+        splits: {split: its entry in results.json}.
+        reported: the split that the verdict speaks of.
+        confusions: {split: table}, see `confusion`; only splits that are judged by class.
+        notes: sentences about clips that the metrics treat specially.
+        verdict: sentences.
+    """
+
+    splits: dict[str, Any]
+    reported: str
+    confusions: dict[str, Any]
+    notes: list[str]
+    verdict: str
+
+
+def judge(prepared: Prepared, predictions: Mapping[str, Predictions], train: np.ndarray) -> Judgement:
+    """Judges the predictions of every split.
+
+    Args:
+        train: clips whose labels the baselines know: the training part; with folds all known clips.
+    """
+    splits = {split: split_results(prepared, part, train) for split, part in predictions.items()}
+    reported = "test" if "test" in splits else "val"
+    return Judgement(
+        splits=splits,
+        reported=reported,
+        confusions={split: table for split, part in predictions.items() if (table := confusion(prepared, part))},
+        notes=[note for part in predictions.values() for note in unseen_label_notes(prepared, part)],
+        verdict=verdict(prepared, splits, reported),
+    )
+
+
 def class_scores(prepared: Prepared, predictions: Predictions) -> tuple[ClassScores, np.ndarray] | None:
     """Scores of the class output and the rows they are of; None where the split cannot be judged by class.
 
@@ -61,7 +96,7 @@ def class_scores(prepared: Prepared, predictions: Predictions) -> tuple[ClassSco
     if prepared.labels is None or "label" not in predictions.probabilities:
         return None
     labels = prepared.table.labels[predictions.rows]
-    numbers = class_numbers(labels.tolist(), prepared.labels)
+    numbers = prepared.class_numbers[predictions.rows]
     if predictions.split == "unknown" or not (numbers >= 0).any():
         return None
     labelled = labels != ""
@@ -94,31 +129,23 @@ def split_results(prepared: Prepared, predictions: Predictions, train: np.ndarra
     Args:
         train: clips whose labels the baselines know: the training part; with folds all known clips.
     """
-    metrics: dict[str, Any] = {}
     guesses: dict[str, Any] = {}
-    classes = class_scores(prepared, predictions)
+    classes, targets = class_scores(prepared, predictions), target_scores(prepared, predictions)
+    # With folds a clip that only validates and tests may lack label or target.
+    metrics = {
+        name: _with_interval(prepared, name, *found)
+        for output, found in (("label", classes), ("target", targets))
+        if found is not None
+        for name in names_of(output, prepared.config.data.metric)
+    }
     if classes is not None and prepared.labels is not None:
-        scores, rows = classes
-        metrics |= {name: _with_interval(prepared, name, scores, rows) for name in CLASS_METRICS}
-        known = class_numbers(prepared.table.labels[train].tolist(), prepared.labels)
-        size = len(prepared.labels)
-        guesses["majority_class"] = baselines.majority_class(known[known >= 0], scores.truth, size)
-        guesses["uniform_random_class"] = baselines.uniform_random_class(scores.truth, size)
-    targets = target_scores(prepared, predictions)
+        known = prepared.class_numbers[train]
+        guesses |= baselines.of_classes(known[known >= 0], classes[0].truth, len(prepared.labels))
     if targets is not None and prepared.bins is not None and prepared.target_values is not None:
         values, rows = targets
-        metrics |= {name: _with_interval(prepared, name, values, rows) for name in TARGET_METRICS}
         seen = prepared.target_values[train]
-        seen = seen[np.isfinite(seen)]  # with folds a clip that only validates and tests may lack label or target
-        guesses |= {
-            "constant_median": baselines.constant_median(seen, values.truth),
-            "uniform_random_bin": baselines.uniform_random_bin(prepared.bins.values(), values.truth),
-            "random_training_label": baselines.random_training_label(seen, values.truth),
-            "label_marginal": baselines.label_marginal(prepared.bins, seen, values.truth),
-        }
-        labels = prepared.table.labels[rows]
-        if (labels != "").all():
-            guesses["class_mean_oracle"] = baselines.class_mean_oracle(labels.tolist(), values.truth)
+        labels = prepared.table.labels[rows].tolist()
+        guesses |= baselines.of_target(prepared.bins, seen[np.isfinite(seen)], values.truth, labels)
     return {
         "num_clips": len(predictions.rows),
         "num_groups": len(np.unique(prepared.groups[predictions.rows])),
@@ -132,7 +159,7 @@ def _with_interval(
 ) -> dict[str, Any]:
     groups = group_numbers(prepared.groups[rows].tolist())
     value, low, high = interval(name, scores, groups, seed=prepared.config.seed)
-    metric = METRICS[name]
+    metric = METRICS.row(name)
     unit = metric.unit
     if unit == "target":
         assert prepared.bins is not None
@@ -146,14 +173,23 @@ def _with_interval(
     }
 
 
+def require_metrics(prepared: Prepared) -> None:
+    """Raises TrainingError for a metric of --metric that there is not, or that judges what is not trained."""
+    trained = {"label": prepared.labels is not None, "target": prepared.bins is not None}
+    for name in prepared.config.data.metric:
+        output = METRICS.row(name).output
+        if not trained[output]:
+            raise TrainingError(f"--metric {name} judges the {output}, which this run does not train")
+
+
 def plain_metrics(prepared: Prepared, predictions: Predictions) -> dict[str, float | None]:
     """{metric: value} without intervals, for the row of one fold."""
     values: dict[str, float | None] = {}
     classes, targets = class_scores(prepared, predictions), target_scores(prepared, predictions)
     if classes is not None:
-        values |= {name: number(evaluate(name, classes[0])) for name in CLASS_METRICS}
+        values |= {name: number(evaluate(name, classes[0])) for name in names_of("label", prepared.config.data.metric)}
     if targets is not None:
-        values |= {name: number(evaluate(name, targets[0])) for name in TARGET_METRICS}
+        values |= {name: number(evaluate(name, targets[0])) for name in names_of("target", prepared.config.data.metric)}
     return values
 
 
@@ -165,7 +201,8 @@ def confusion(prepared: Prepared, predictions: Predictions) -> dict[str, Any] | 
     scores, rows = classes
     unseen = sorted(set(prepared.table.labels[rows][scores.truth < 0].tolist()))
     names = [*prepared.labels, *unseen]
-    truth = class_numbers(prepared.table.labels[rows].tolist(), names)
+    places = {label: place for place, label in enumerate(names)}
+    truth = np.array([places[label] for label in prepared.table.labels[rows].tolist()], dtype=np.int64)
     counts = np.zeros((len(names), len(names)), dtype=np.int64)
     np.add.at(counts, (truth, scores.predicted), 1)
     return {"labels": names, "counts": counts.tolist()}
@@ -174,12 +211,6 @@ def confusion(prepared: Prepared, predictions: Predictions) -> dict[str, Any] | 
 def number(value: float) -> float | None:
     """JSON has no NaN: undefined is null."""
     return float(value) if math.isfinite(value) else None
-
-
-def random_weights_warning(prepared: Prepared) -> str:
-    """What every file, page and message of a run on an untrained backbone says; empty for a real one."""
-    sources = prepared.table.sources
-    return description.random_weights_warning(s.store.spec.backbone for s in sources if s.store.weights_are_random)
 
 
 def unseen_label_notes(prepared: Prepared, predictions: Predictions) -> list[str]:
@@ -216,7 +247,7 @@ def unseen_label_notes(prepared: Prepared, predictions: Predictions) -> list[str
 
 def verdict(prepared: Prepared, splits: Mapping[str, Mapping[str, Any]], reported: str) -> str:
     """Plain sentences: does the head beat the trivial guess, on the reported split and on `unknown`?"""
-    sentences = [random_weights_warning(prepared)]
+    sentences = [prepared.warning]
     if prepared.config.data.shuffle_labels:
         sentences.append("CONTROL: the training labels were shuffled; nothing above a baseline is to be expected.")
     for split in dict.fromkeys([reported, "unknown"]):
@@ -255,7 +286,7 @@ def summary_text(directory: Path, results: Mapping[str, Any]) -> str:
     for split, entry in results["splits"].items():
         lines.append(f"{split}: {entry['num_clips']} clips, {entry['num_groups']} groups")
         for name, measured in entry["metrics"].items():
-            lines.append(f"  {name:<14}{_measured(measured):<40}{_guesses(entry['baselines'], name)}".rstrip())
+            lines.append(f"  {name:<14} {_measured(measured):<40}{_guesses(entry['baselines'], name)}".rstrip())
     lines += ["", results["selection"]["sentence"], *results["notes"], f"Run: {directory}"]
     if (directory / "report.html").exists():
         lines.append(f"Report: {directory / 'report.html'}")

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from reelbank.heads.judging.metrics import METRICS, ClassScores, TargetScores, mean_where_defined
+from reelbank.heads.judging.metrics import ClassScores, TargetScores, mean_where_defined, per_clip_values, whole_value
 
 RESAMPLES = 2000
 WHOLE_RESAMPLES = 500
@@ -33,22 +33,20 @@ def interval(
         groups: number of each clip's group, int64 (N,).
         seed: the same seed gives the same interval.
     """
-    metric = METRICS[name]
     num_groups = int(groups.max()) + 1 if len(groups) else 0
     random = np.random.default_rng(seed)
-    if metric.per_clip is not None:
-        per_clip = metric.per_clip(scores)
+    per_clip = per_clip_values(name, scores)
+    if per_clip is not None:
         value = mean_where_defined(per_clip)
         samples = _resampled_means(per_clip, groups, num_groups, seed)
     else:
-        assert metric.whole is not None
         truth, predicted = scores.truth, scores.predicted
-        value = float(metric.whole(truth, predicted))
+        value = whole_value(name, truth, predicted)
         members = [np.flatnonzero(groups == group) for group in range(num_groups)]
         samples = np.full(WHOLE_RESAMPLES, np.nan)
         for i in range(WHOLE_RESAMPLES if num_groups > 1 else 0):
             drawn = np.concatenate([members[g] for g in random.integers(num_groups, size=num_groups)])
-            samples[i] = metric.whole(truth[drawn], predicted[drawn])
+            samples[i] = whole_value(name, truth[drawn], predicted[drawn])
     samples = samples[~np.isnan(samples)]
     enough = num_groups > 1 and len(samples) >= WHOLE_RESAMPLES // 2
     if not enough:

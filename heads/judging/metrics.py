@@ -9,10 +9,16 @@ Formulas: SYSTEMS.md 1.10. Parity with scikit-learn and scipy is a test.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from reelbank.heads.errors import TrainingError
+from reelbank.manifests.registry import Registry
+
+__all__ = ["METRICS", "ClassScores", "Metric", "TargetScores", "evaluate", "names_of"]
 
 Array = np.ndarray
 
@@ -172,38 +178,111 @@ def nll_per_clip(scores: TargetScores) -> Array:
     return result
 
 
+def nll_mean_per_clip(scores: TargetScores) -> Array:
+    """`nll_per_clip` as the mean over bins, not their sum: (N,)."""
+    means: Array = nll_per_clip(scores) / scores.probabilities.shape[1]
+    return means
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metric:
     """A row of the metrics table; exactly one of `per_clip` and `whole` is given.
 
     Attributes:
+        output: what it judges: `label` (ClassScores) or `target` (TargetScores).
         higher_is_better: the direction.
-        unit: `fraction`, `target` (the target's own unit), `bins`, `nats` or `correlation`.
+        unit: `fraction`, `target` (the target's own unit), `bins`, `nats` or `correlation`; a plug-in may have another.
         per_clip: scores -> (N,), whose mean over the clips where it is defined is the metric.
         whole: (truth (N,), predicted (N,)) -> float, where no mean over clips gives it.
+        summary: one line for `reelbank metrics`.
     """
 
+    output: str
     higher_is_better: bool
     unit: str
     per_clip: Callable[..., Array] | None = None
     whole: Callable[[Array, Array], float] | None = None
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        if self.output not in OUTPUTS:
+            raise ValueError(f"metric: {self.output = } is not one of {', '.join(OUTPUTS)}")
+        if (self.per_clip is None) == (self.whole is None):
+            raise ValueError("metric: exactly one of per_clip and whole is needed")
 
 
-CLASS_METRICS: Mapping[str, Metric] = {
-    "accuracy": Metric(higher_is_better=True, unit="fraction", per_clip=hits),
-    "top5_accuracy": Metric(higher_is_better=True, unit="fraction", per_clip=top5_hits),
-    "macro_f1": Metric(higher_is_better=True, unit="fraction", whole=macro_f1),
+OUTPUTS = ("label", "target")
+
+_ROWS = {
+    "accuracy": Metric(
+        output="label",
+        higher_is_better=True,
+        unit="fraction",
+        per_clip=hits,
+        summary="clips whose most probable class is the true one",
+    ),
+    "top5_accuracy": Metric(
+        output="label",
+        higher_is_better=True,
+        unit="fraction",
+        per_clip=top5_hits,
+        summary="clips whose true class is among the five most probable",
+    ),
+    "macro_f1": Metric(
+        output="label", higher_is_better=True, unit="fraction", whole=macro_f1, summary="mean of the classes' F1"
+    ),
+    "mae": Metric(
+        output="target",
+        higher_is_better=False,
+        unit="target",
+        per_clip=absolute_errors,
+        summary="mean absolute error of the predicted value",
+    ),
+    "mae_bins": Metric(
+        output="target",
+        higher_is_better=False,
+        unit="bins",
+        per_clip=absolute_bin_errors,
+        summary="mean distance of the most probable bin from the label's",
+    ),
+    "spc_values": Metric(
+        output="target",
+        higher_is_better=True,
+        unit="correlation",
+        whole=spc_values,
+        summary="rank correlation of predicted and true values over clips",
+    ),
+    "spc_bins": Metric(
+        output="target",
+        higher_is_better=True,
+        unit="correlation",
+        per_clip=spc_bins_per_clip,
+        summary="mean rank correlation of predicted and label distribution over bins",
+    ),
+    "nll": Metric(
+        output="target",
+        higher_is_better=False,
+        unit="nats",
+        per_clip=nll_per_clip,
+        summary="cross-entropy of every bin against the label distribution, summed over bins",
+    ),
+    "nll_mean": Metric(
+        output="target",
+        higher_is_better=False,
+        unit="nats",
+        per_clip=nll_mean_per_clip,
+        summary="`nll` as the mean over bins",
+    ),
 }
 
-TARGET_METRICS: Mapping[str, Metric] = {
-    "mae": Metric(higher_is_better=False, unit="target", per_clip=absolute_errors),
-    "mae_bins": Metric(higher_is_better=False, unit="bins", per_clip=absolute_bin_errors),
-    "spc_values": Metric(higher_is_better=True, unit="correlation", whole=spc_values),
-    "spc_bins": Metric(higher_is_better=True, unit="correlation", per_clip=spc_bins_per_clip),
-    "nll": Metric(higher_is_better=False, unit="nats", per_clip=nll_per_clip),
-}
+METRICS: Registry[Metric] = Registry(
+    _ROWS, kind="metric", group="reelbank.metrics", row_type=Metric, error=TrainingError
+)
 
-METRICS: Mapping[str, Metric] = {**CLASS_METRICS, **TARGET_METRICS}
+
+def names_of(output: str, more: Iterable[str] = ()) -> tuple[str, ...]:
+    """The metrics that judge `output`: those of this package, then those of `more`, in that order."""
+    return tuple(name for name in dict.fromkeys((*METRICS, *more)) if METRICS.row(name).output == output)
 
 
 def mean_where_defined(values: Array) -> float:
@@ -212,10 +291,32 @@ def mean_where_defined(values: Array) -> float:
     return float(defined.mean()) if len(defined) else float("nan")
 
 
+def per_clip_values(name: str, scores: ClassScores | TargetScores) -> Array | None:
+    """Metric `name` of every clip, (N,); None where it is none of single clips."""
+    found = METRICS.find(name)
+    if found.row.per_clip is None:
+        return None
+    if found.plugin is None:
+        return found.row.per_clip(scores)
+    with found.plugin.running("per_clip(scores)"):
+        values: Any = found.row.per_clip(scores)
+    if getattr(values, "shape", None) != scores.truth.shape:
+        given = getattr(values, "shape", type(values).__name__)
+        raise found.plugin.wrong(f"per_clip gave {given} for {len(scores.truth)} clips, expected {scores.truth.shape}")
+    return np.asarray(values, np.float64)
+
+
+def whole_value(name: str, truth: Array, predicted: Array) -> float:
+    """Metric `name` of all clips at once, where it is not a mean over them."""
+    found = METRICS.find(name)
+    assert found.row.whole is not None
+    if found.plugin is None:
+        return float(found.row.whole(truth, predicted))
+    with found.plugin.running("whole(truth, predicted)"):
+        return float(found.row.whole(truth, predicted))
+
+
 def evaluate(name: str, scores: ClassScores | TargetScores) -> float:
     """Metric `name` of `scores`."""
-    metric = METRICS[name]
-    if metric.per_clip is not None:
-        return mean_where_defined(metric.per_clip(scores))
-    assert metric.whole is not None
-    return float(metric.whole(scores.truth, scores.predicted))
+    values = per_clip_values(name, scores)
+    return whole_value(name, scores.truth, scores.predicted) if values is None else mean_where_defined(values)

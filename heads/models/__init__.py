@@ -1,16 +1,23 @@
-"""The table of heads. Each row names a file of this folder; nothing is imported before it is built."""
+"""The table of heads. Each row names a file of this folder; nothing is imported before it is built.
+
+A head is one of HEADS, one that an installed package adds (entry points `reelbank.heads`), or `module:function`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from reelbank.heads.errors import TrainingError
+from reelbank.manifests.plugins import Plugin
+from reelbank.manifests.registry import Registry, first_line
+from reelbank.store.options import named_values
 
 if TYPE_CHECKING:
     from torch import nn
+
+__all__ = ["HEADS", "HeadRow", "HeadShape", "build_head"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,48 +25,63 @@ class HeadRow:
     """A registered head.
 
     Attributes:
-        factory: `module:function`, called with (HeadShape, options) and returning the `nn.Module`.
-        description: one line for `reelbank heads`.
+        target: `module:function`, called with (HeadShape, options) and returning the `nn.Module`.
+        summary: one line for `reelbank heads`.
         needs_steps: True: it sees every step, (B, T, D); False: one pooled vector per clip, (B, 1, D).
-        options: its own options with their defaults; TrainConfig has a field of the same name for each.
+        options: its own options with their defaults. What is a field of TrainConfig has a flag of its own; the others
+            are given as --head-option NAME=VALUE and have the type of their default.
+        alone_with: {option: value} with which its forward pass asks for values, which `torch.func.vmap` cannot give:
+            members of a sweep are then trained one after another instead of stacked.
     """
 
-    factory: str
-    description: str
-    needs_steps: bool
+    target: str
+    summary: str
+    needs_steps: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    alone_with: Mapping[str, Any] = field(default_factory=dict)
 
 
-HEADS: dict[str, HeadRow] = {
+_ROWS = {
     "additive": HeadRow(
-        factory="reelbank.heads.models.additive:build",
-        description="a curve per feature of the pooled vector, summed: for clips unlike those of training",
+        target="reelbank.heads.models.additive:build",
+        summary="a curve per feature of the pooled vector, summed: for clips unlike those of training",
         needs_steps=False,
     ),
     "attentive": HeadRow(
-        factory="reelbank.heads.models.attentive:build",
-        description="learnt attention over the steps of all taps, then the two-block evaluator (reads every step)",
+        target="reelbank.heads.models.attentive:build",
+        summary="learnt attention over the steps of all taps, then the two-block evaluator (reads every step)",
         needs_steps=True,
         options={"trunk": "separate"},
     ),
     "conv-aggregation": HeadRow(
-        factory="reelbank.heads.models.conv_aggregation:build",
-        description="three Conv1d + ReLU + MaxPool over time, then the two-block evaluator (reads every step)",
+        target="reelbank.heads.models.conv_aggregation:build",
+        summary="three Conv1d + ReLU + MaxPool over time, then the two-block evaluator (reads every step)",
         needs_steps=True,
         options={"aggregation": "adaptive", "trunk": "separate"},
+        alone_with={"aggregation": "flatten"},
     ),
     "linear": HeadRow(
-        factory="reelbank.heads.models.linear:build",
-        description="one linear layer per output on the pooled vector",
+        target="reelbank.heads.models.linear:build",
+        summary="one linear layer per output on the pooled vector",
         needs_steps=False,
     ),
     "mlp": HeadRow(
-        factory="reelbank.heads.models.mlp:build",
-        description="two-block evaluator on the pooled vector: D-256-128-K per output",
+        target="reelbank.heads.models.mlp:build",
+        summary="two-block evaluator on the pooled vector: D-256-128-K per output",
         needs_steps=False,
         options={"trunk": "separate"},
     ),
 }
+
+HEADS: Registry[HeadRow] = Registry(
+    _ROWS,
+    kind="head",
+    group="reelbank.heads",
+    row_type=HeadRow,
+    error=TrainingError,
+    from_function=lambda target, function: HeadRow(target=target, summary=first_line(function)),
+    function="build(shape, options) -> nn.Module (on the pooled vector, without options)",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,21 +105,71 @@ class HeadShape:
 
 def head_row(name: str) -> HeadRow:
     """The row of head `name`. Raises TrainingError listing the heads there are."""
-    if name not in HEADS:
-        raise TrainingError(f"no head {name!r}; choose one of {', '.join(sorted(HEADS))}")
-    return HEADS[name]
+    return HEADS.row(name)
 
 
 def build_head(name: str, shape: HeadShape, options: Mapping[str, Any] | None = None) -> nn.Module:
     """A freshly initialised head (torch's global generator draws the weights).
 
     Its `forward(features: dict[tap, (B, T, D)], mask: (B, T) bool)` returns {output: logits (B, K)}.
-    Raises TrainingError for an unknown head or option.
+
+    Raises:
+        TrainingError: an unknown head or option.
+        PluginError: a plug-in that fails, or gives outputs of other names or shapes than it was asked for.
     """
-    row = head_row(name)
+    found = HEADS.find(name)
+    row = found.row
     given = dict(options or {})
     if unknown := sorted(set(given) - set(row.options)):
         raise TrainingError(f"head {name!r} has no option {unknown[0]!r}; it has {sorted(row.options) or 'none'}")
-    module, function = row.factory.split(":")
-    head: nn.Module = getattr(import_module(module), function)(shape, dict(row.options) | given)
-    return head
+    build = found.load(row.target)
+    if found.plugin is None:
+        head: nn.Module = build(shape, dict(row.options) | given)
+        return head
+    with found.plugin.running(f"{row.target}(shape, options)"):
+        made = build(shape, dict(row.options) | given)
+    _try_out(found.plugin, row, made, shape)
+    return made  # type: ignore[no-any-return]
+
+
+def parse_options(name: str, texts: Sequence[str], flags: Sequence[str]) -> dict[str, Any]:
+    """The options of head `name` that were given as NAME=VALUE, as values.
+
+    Args:
+        texts: what was given.
+        flags: options that have a flag of their own.
+
+    Raises:
+        TrainingError: no such option of this head, a value of another type than its default, an option given twice or
+            that is a flag; the message names head and option.
+    """
+    defaults = HEADS.row(name).options
+    own = {option: default for option, default in defaults.items() if option not in flags}
+    for option in (text.partition("=")[0] for text in texts):
+        if option in defaults and option not in own:
+            raise TrainingError(f"--head-option {option}: head {name!r} has it as --{option.replace('_', '-')}")
+    return named_values(texts, own, flag="--head-option", owner=f"head {name!r}", error=TrainingError)
+
+
+def _try_out(plugin: Plugin, row: HeadRow, head: Any, shape: HeadShape) -> None:
+    """Runs a plug-in's head on two empty clips. Raises PluginError naming what is not as `build_head` says."""
+    import torch
+    from torch import nn
+
+    if not isinstance(head, nn.Module):
+        raise plugin.wrong(f"{row.target} gave a {type(head).__name__}, expected a torch.nn.Module")
+    where = next(iter([*head.parameters(), *head.buffers()]), torch.empty(0))
+    if where.is_meta:  # only its parameters are counted
+        return
+    steps = shape.num_steps if row.needs_steps else 1
+    features = {tap: torch.zeros(2, steps, width, device=where.device) for tap, width in shape.taps.items()}
+    was_training = head.training
+    with plugin.running("forward(features, mask)"), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        given: Any = head.eval()(features, torch.ones(2, steps, dtype=torch.bool, device=where.device))
+    head.train(was_training)
+    if not isinstance(given, Mapping):
+        raise plugin.wrong(f"forward gave a {type(given).__name__}, expected {{output: logits}}")
+    found = {name: tuple(getattr(value, "shape", ())) for name, value in given.items()}
+    wanted = {name: (2, count) for name, count in shape.outputs.items()}
+    if found != wanted:
+        raise plugin.wrong(f"forward gave the outputs {found} for 2 clips, expected {wanted}")

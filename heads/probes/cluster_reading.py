@@ -74,7 +74,7 @@ def silhouette(vectors: NDArray[np.floating], clusters: NDArray[np.int64], *, se
 
 
 def read_target(rows: ProbeRows, clustering: Clustering, *, seed: int = 0) -> dict[str, Any]:
-    """MAE of three readings of clusters as a numeric target, beside trivial baselines (SYSTEMS.md 1.14, 1.16).
+    """MAE of four readings of clusters as a numeric target, beside trivial baselines (SYSTEMS.md 1.14, 1.16).
 
     Labels come from training rows only and are judged on each other split; a store with training rows only
     (or none) judges each group by the others. The clusters themselves saw the vectors of all rows.
@@ -83,6 +83,8 @@ def read_target(rows: ProbeRows, clustering: Clustering, *, seed: int = 0) -> di
     - `nearest_train`: target of the nearest training row (Euclidean).
     - `cluster_id`: the number of the cluster, spread over the target's range, taken as the target: the reading
       of a published table whose values equal those of random guessing.
+    - `shuffled_cluster_id`: the same with the numbers drawn at random. k-means++ numbers dense clusters first, so
+      that the number itself may say something.
     """
     assert rows.target is not None
     known = np.isfinite(rows.target)
@@ -113,7 +115,7 @@ def _read_part(
     low, high = limits
     groups = group_numbers(rows.groups.tolist())
     truth, labels = rows.target[part], rows.target[train]
-    predictions, empty = target_readings(rows, clustering, train, part)
+    predictions, empty = target_readings(rows, clustering, train, part, seed=seed)
     return {
         "num_rows": len(part),
         "num_without_training_row_in_cluster": int(empty.sum()),
@@ -131,9 +133,9 @@ def _read_part(
 
 
 def target_readings(
-    rows: ProbeRows, clustering: Clustering, train: NDArray[np.int64], part: NDArray[np.int64]
+    rows: ProbeRows, clustering: Clustering, train: NDArray[np.int64], part: NDArray[np.int64], *, seed: int = 0
 ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.bool_]]:
-    """The three readings of `read_target` for the rows `part` (P,), from the labels of the rows `train`.
+    """The four readings of `read_target` for the rows `part` (P,), from the labels of the rows `train`.
 
     Returns:
         {reading: (P,) values}, and (P,) whether a row's cluster holds no training row of another group.
@@ -151,6 +153,8 @@ def target_readings(
         "cluster_mean_label": np.where(np.isfinite(means), means, fallback),
         "nearest_train": fallback,
         "cluster_id": low + clustering.labels[part] * step,
+        "shuffled_cluster_id": low
+        + np.random.default_rng(seed).permutation(num_clusters)[clustering.labels[part]] * step,
     }
     return predictions, ~np.isfinite(means)
 

@@ -1,7 +1,10 @@
 """The table of recipes: named experiments as data. No torch is loaded here.
 
-A recipe is a list of rows; a row is what it overrides in TrainConfig, with the published result beside it.
-`reelbank.heads.recipes.run` trains the rows, `reelbank.heads.recipes.judging` lays them beside the published table.
+A recipe is a list of rows; a row is what it overrides in TrainConfig, with the published result beside it. How rows are
+judged and shown its study says (`reelbank.heads.recipes.study`). `reelbank.heads.recipes.run` trains the rows,
+`reelbank.heads.recipes.judging` lays them beside the published table; neither knows a study by name.
+
+A new study is a file (or a folder) of rows and one row in `STUDIES`.
 """
 
 from __future__ import annotations
@@ -12,13 +15,13 @@ from typing import Any
 
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.recipes.beyond import RECIPES as BEYOND
-from reelbank.heads.recipes.calories import RECIPES as CALORIES
-from reelbank.heads.recipes.recipe import Published, Recipe, Row, Step
+from reelbank.heads.recipes import calories
+from reelbank.heads.recipes.recipe import SEED_BLOCK, Published, Recipe, Row, Step
 from reelbank.store.options import options as options_of_config
 
 __all__ = [
     "RECIPES",
+    "STUDIES",
     "Published",
     "Recipe",
     "Row",
@@ -31,7 +34,12 @@ __all__ = [
     "refuse_decided",
 ]
 
-RECIPES: Mapping[str, Recipe] = {one.name: one for one in (*CALORIES, *BEYOND)}
+STUDIES: Mapping[str, tuple[Recipe, ...]] = {
+    "calories": calories.RECIPES,
+}
+"""{first part of the recipes' names: its recipes}."""
+
+RECIPES: Mapping[str, Recipe] = {one.name: one for recipes in STUDIES.values() for one in recipes}
 
 
 def recipe(name: str) -> Recipe:
@@ -67,10 +75,10 @@ def refuse_decided(name: str, asked: Iterable[str]) -> None:
 def announcement(name: str, *, repeats: int = 1, is_quick: bool = False, num_stores: int = 1) -> str:
     """What will be trained, in one line, before it begins; with more stores than it reads, which of them it reads."""
     chosen = recipe(name)
-    alone = chosen.steps or chosen.kind == "kmeans" or all(row.stores == "first" for row in chosen.rows)
+    alone = chosen.steps or chosen.kind == "read" or all(row.stores == "first" for row in chosen.rows)
     if num_stores > 1 and alone:
         return f"{announcement(name, repeats=repeats, is_quick=is_quick)}. It reads the first store only"
-    if chosen.kind == "kmeans":
+    if chosen.kind == "read":
         return f"{name}: {chosen.num_rows} rows, nothing is trained"
     epochs = sum(_epochs(row.options, chosen) for row in chosen.rows)
     epochs += sum(_epochs({step.field: value}, chosen) for step in chosen.steps for value in step.values)
@@ -82,8 +90,10 @@ def announcement(name: str, *, repeats: int = 1, is_quick: bool = False, num_sto
 def detail_text(name: str) -> str:
     """One recipe for a terminal: what it is, what all rows share, one line per row."""
     chosen = recipe(name)
-    lines = [f"{name}: {chosen.title}", chosen.text, f"Features: {chosen.features}."]
+    lines = [f"{name}: {chosen.title}", chosen.text]
+    lines += [f"Features: {chosen.features}."] if chosen.features else []
     lines += [f"All rows: {_options_text(chosen.options)}"] if chosen.options else []
+    seeds = {row.name: f", seed + {SEED_BLOCK * row.seed_block}" for row in chosen.rows if row.seed_block}
     named = [(row.name, ", ".join(row.cells.values()), row.options) for row in chosen.rows]
     named += [
         (f"{position}-{step.field}", str(value), {step.field: value})
@@ -91,7 +101,7 @@ def detail_text(name: str) -> str:
         for value in step.values
     ]
     width = max(len(row) for row, _, _ in named) + 2
-    lines += [f"{row:<{width}}{what}  [{_options_text(options)}]" for row, what, options in named]
+    lines += [f"{row:<{width}}{what}  [{_options_text(options)}{seeds.get(row, '')}]" for row, what, options in named]
     return "\n".join([*lines, *chosen.notes, announcement(name)])
 
 

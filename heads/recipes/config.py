@@ -8,11 +8,11 @@ from typing import Any
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.sweeps.config import MembersConfig
-from reelbank.store.options import check_options, flat_json, from_options, option, with_options
+from reelbank.store.options import Flat, check_options, option
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecipeConfig:
+class RecipeConfig(Flat):
     """A named experiment, the stores it is trained on, and what is written of it.
 
     `RecipeConfig.of(store=(path,), recipe="calories/table-3.1")` takes the fields of all parts by their names.
@@ -34,19 +34,6 @@ class RecipeConfig:
 
     def __post_init__(self) -> None:
         check_options(self, TrainingError)
-
-    @classmethod
-    def of(cls, **values: Any) -> RecipeConfig:
-        """A configuration from the fields of its parts. Raises TypeError for a name that is none."""
-        return from_options(cls, values)
-
-    def but(self, **values: Any) -> RecipeConfig:
-        """A copy with other values of fields of its parts. Raises TypeError for a name that is none."""
-        return with_options(self, values)
-
-    def to_json(self) -> dict[str, Any]:
-        """Every field of every part as JSON types."""
-        return flat_json(self)
 
     def identity(self) -> dict[str, Any]:
         """What a resumed recipe must share: repeats, tables and the way of training may change."""

@@ -1,4 +1,4 @@
-"""The pictures of a recipe: curves of every row, distributions, errors per class, calibration."""
+"""How the pictures of a recipe are drawn: curves of every row, distributions, numbers per class, calibration."""
 
 from __future__ import annotations
 
@@ -29,88 +29,96 @@ TRUE, CHOSEN = PALETTE[2], PALETTE[3]
 OTHERS_HEIGHT = 2.5
 """The density of other rows is cut at this many times the highest of what the picture is about."""
 _SETTING_LETTERS = 50  # of a line below a panel's title
+_MARKS = (("D", PALETTE[3], 4), ("|", "black", 9), ("^", PALETTE[0], 4))
+"""(marker, colour, size) of guessers, in their order."""
 
 
 def curves(
     rows: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]],
     *,
-    kind: str,
+    key: str,
+    name: str,
     settings: Mapping[str, str],
-    keeps_last: bool,
-    constant: float | None,
-    unit: str,
+    keeps_last: Mapping[str, bool],
+    guess: tuple[str, float] | None,
     heading: Heading,
 ) -> Figure:
-    """A panel per row: train and validation loss, or the validation MAE beside a constant's.
+    """A panel per row: train and validation loss, or a validation metric beside what a guesser has.
 
-    A dot marks the epoch whose weights the row keeps.
+    A full dot marks the epoch whose weights the row keeps, a hollow one the lowest validation loss where it is another.
 
     Args:
-        rows: {row: [lines of metrics.jsonl of each repeat]}.
-        kind: `loss` or `mae`.
+        rows: {row: [lines of metrics.jsonl of each repeat and fold]}.
+        key: `val_loss`, or the metric's name in metrics.jsonl.
+        name: of the axis.
         settings: {row: what it is trained with}, below its name.
-        keeps_last: whether the last epoch's weights are kept and not the best one's.
-        constant: MAE of the constant predictor on the clips of the curve; None: not drawn.
-        unit: of the MAE.
+        keeps_last: {row: whether the last epoch's weights are kept and not the best one's}.
+        guess: (who, value) on the clips of the curve; None: not drawn.
     """
     count = len(rows)
     columns = min(PER_LINE, count)
     lines = -(-count // columns)
-    title = "Training and validation loss" if kind == "loss" else "Mean absolute error on the validation clips"
+    title = (
+        "Training and validation loss" if key == "val_loss" else f"{name[:1].upper()}{name[1:]} on the validation clips"
+    )
     figure = new_figure(max(6.0, 3.1 * columns), 2.5 * lines + 1.0, title, heading)
     panels = np.ravel(figure.subplots(lines, columns, squeeze=False))
-    series = {"train": ("train_loss", PALETTE[0]), "validation": ("val_loss", PALETTE[3])}
-    if kind == "mae":
-        series = {"validation": ("val_mae", PALETTE[3])}
-    for axes, (name, repeats) in zip(panels, rows.items(), strict=False):
-        for number, epochs in enumerate(repeats):
-            for label, (key, color) in series.items():
-                points = [(line["epoch"], line[key]) for line in epochs if line.get(key) is not None]
+    series = {"validation": (key, PALETTE[3])}
+    if key == "val_loss":
+        series = {"train": ("train_loss", PALETTE[0]), **series}
+    named: dict[str, Any] = {}
+    for axes, (row, repeats) in zip(panels, rows.items(), strict=False):
+        for epochs in repeats:
+            for label, (series_key, color) in series.items():
+                points = [(line["epoch"], line[series_key]) for line in epochs if line.get(series_key) is not None]
                 if points:
                     x, y = zip(*points, strict=True)
                     marker = "." if len(points) < 8 else ""
-                    axes.plot(x, y, color=color, linewidth=1.2, marker=marker, label=None if number else label)
-            key, color = series["validation"]
-            kept = epochs[-1:] if keeps_last else [line for line in epochs if line.get("best")][-1:]
-            for line in kept:
-                if line.get(key) is not None:
-                    axes.plot(
-                        line["epoch"], line[key], "o", color=color, markeredgecolor="black", markersize=4.5,
-                        label=None if number else "kept epoch",
-                    )  # fmt: skip
-        if constant is not None:
-            axes.axhline(constant, color=GREY, linestyle="--", linewidth=1, label="constant predictor")
-        said = "\n".join(textwrap.wrap(settings.get(name, ""), _SETTING_LETTERS)[:2])
-        axes.set_title(name_text(name) + (f"\n{plain(said)}" if said else ""), fontsize=7.5)
+                    named[label] = axes.plot(x, y, color=color, linewidth=1.2, marker=marker)[0]
+            best = [line for line in epochs if line.get("best")][-1:]
+            kept = epochs[-1:] if keeps_last[row] else best
+            for label, marked, face in (("lowest loss", best, "white"), ("kept epoch", kept, PALETTE[3])):
+                for line in marked if marked != kept or label == "kept epoch" else ():
+                    if line.get(key) is not None:
+                        named[label] = axes.plot(
+                            line["epoch"], line[key], "o", color=face, markeredgecolor="black", markersize=4.5
+                        )[0]
+        if guess is not None:
+            named[guess[0]] = axes.axhline(guess[1], color=GREY, linestyle="--", linewidth=1)
+        said = "\n".join(textwrap.wrap(settings.get(row, ""), _SETTING_LETTERS)[:2])
+        axes.set_title(name_text(row) + (f"\n{plain(said)}" if said else ""), fontsize=7.5)
         axes.tick_params(labelsize=7)
         integer_ticks(axes.xaxis)
         clean_axes(axes)
     for axes in panels[count:]:
         axes.set_visible(False)
-    panels[0].legend(fontsize=7, frameon=False)
+    if count < len(panels):  # in a panel of curves it may lie on them
+        panels[count].set_axis_off()
+        panels[count].set_visible(True)
+        panels[count].legend(list(named.values()), list(named), fontsize=8, frameon=False, loc="upper left")
+    else:
+        panels[0].legend(list(named.values()), list(named), fontsize=7, frameon=False)
     for axes in panels[max(0, count - columns) : count]:
         axes.set_xlabel("epoch", fontsize=8)
     for axes in panels[:count:columns]:
-        axes.set_ylabel("loss (nats)" if kind == "loss" else f"MAE ({unit})", fontsize=8)
+        axes.set_ylabel("loss (nats)" if key == "val_loss" else name, fontsize=8)
     return figure
 
 
 def distributions(
     parts: Mapping[str, Mapping[str, Any]], *, best: str, limits: tuple[float, float], name: str, heading: Heading
 ) -> Figure:
-    """Densities of true and predicted values, one panel per test set (Gaussian kernel, common axis).
+    """Densities of true and predicted values, one panel per part (Gaussian kernel, common axis).
 
     Args:
-        parts: {known, unknown: {truth: (n,), best: (n,), others: [(n,), ...]}}.
+        parts: {what stands above the panel: {truth: (n,), best: (n,), others: [(n,), ...]}}.
         best: name of the chosen row.
         limits: of the axis, in target units.
     """
     figure = new_figure(5.2 * len(parts), 4.0, "Distribution of predicted and true values", heading)
-    for axes, (part, values) in zip(
-        np.ravel(figure.subplots(1, len(parts), squeeze=False)), parts.items(), strict=True
-    ):
-        density(axes, values["truth"], *limits, TRUE, f"true (n = {len(values['truth'])})")
-        density(axes, values["best"], *limits, CHOSEN, f"predicted, {name_text(best)}")
+    panels = np.ravel(figure.subplots(1, len(parts), squeeze=False))
+    for axes, (said, values) in zip(panels, parts.items(), strict=True):
+        _densities(axes, values["truth"], values["best"], best, limits)
         highest = axes.get_ylim()[1]
         drawn = [_outline(axes, other, limits) for other in values["others"]]
         if any(drawn):
@@ -118,10 +126,45 @@ def distributions(
         # A row that always says about the same has a peak that would flatten the curves that matter.
         axes.set(ylim=(0, min(max([highest, *(1.05 * peak for peak in drawn)]), OTHERS_HEIGHT * highest)))
         axes.set(xlim=limits, xlabel=name_text(name), ylabel="density")
-        axes.set_title(f"{part} activities", fontsize=10)
+        axes.set_title(plain(said), fontsize=10)
         axes.legend(fontsize=8, frameon=False)
         clean_axes(axes)
     return figure
+
+
+def compared(
+    rows: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
+    *,
+    limits: tuple[float, float],
+    name: str,
+    heading: Heading,
+) -> Figure:
+    """Densities of true and predicted values: a line of panels for each row, a panel for each part, common axes.
+
+    Args:
+        rows: {row: {what stands above the panel: (truth (n,), predicted (n,))}}.
+        limits: of the axis, in target units.
+    """
+    count = len(next(iter(rows.values())))
+    figure = new_figure(5.2 * count, 3.3 * len(rows) + 0.6, "Distribution of predicted and true values", heading)
+    grid = figure.subplots(len(rows), count, squeeze=False, sharex=True, sharey="col")
+    for number, (line, (row, parts)) in enumerate(zip(grid, rows.items(), strict=True)):
+        for letter, (axes, (said, (truth, predicted))) in enumerate(zip(line, parts.items(), strict=True)):
+            _densities(axes, truth, predicted, row, limits)
+            axes.set_title(f"({chr(ord('a') + number * count + letter)}) {name_text(row)}, {plain(said)}", fontsize=10)
+            axes.set(xlim=limits)
+            axes.legend(fontsize=8, frameon=False)
+            clean_axes(axes)
+    for axes in grid[-1]:
+        axes.set_xlabel(name_text(name))
+    for axes in grid[:, 0]:
+        axes.set_ylabel("density")
+    return figure
+
+
+def _densities(axes: Any, truth: np.ndarray, predicted: np.ndarray, row: str, limits: tuple[float, float]) -> None:
+    density(axes, truth, *limits, TRUE, f"true (n = {len(truth)})")
+    density(axes, predicted, *limits, CHOSEN, f"predicted, {name_text(row)}")
 
 
 def _outline(axes: Any, values: np.ndarray, limits: tuple[float, float]) -> float:
@@ -136,24 +179,40 @@ def _outline(axes: Any, values: np.ndarray, limits: tuple[float, float]) -> floa
     return float(heights.max())
 
 
-def class_errors(classes: Sequence[Mapping[str, Any]], *, best: str, unit: str, heading: Heading) -> Figure:
-    """Mean absolute error of each class: the chosen row, the constant and the class-mean oracle."""
-    shown = sorted(classes, key=lambda entry: (entry["split"] != "known", entry["label"]))[:MAX_CLASSES][::-1]
-    figure = new_figure(8.6, 1.7 + 0.32 * len(shown), f"Mean absolute error by class ({unit})", heading)
+def class_values(
+    classes: Sequence[Mapping[str, Any]],
+    *,
+    best: str,
+    title: str,
+    guessers: Mapping[str, str],
+    parts: Mapping[str, str],
+    heading: Heading,
+) -> Figure:
+    """The judged number of each class: the chosen row as a bar, guessers as marks.
+
+    Args:
+        classes: of recipe.json.
+        title: what the number is.
+        guessers: {guesser: what to call it}.
+        parts: {part: what its clips are}; classes of a later part carry stars.
+    """
+    stars = {part: "*" * number for number, part in enumerate(parts)}
+    shown = sorted(classes, key=lambda entry: (len(stars[entry["part"]]), entry["label"]))[:MAX_CLASSES][::-1]
+    figure = new_figure(8.6, 1.7 + 0.32 * len(shown), f"{title[:1].upper()}{title[1:]} by class", heading)
     axes = figure.subplots()
     places = np.arange(len(shown))
-    bars = axes.barh(places, [entry["ours"] for entry in shown], height=0.62, color=PALETTE[5], label=name_text(best))
-    marks = [
-        *axes.plot([e["constant"] for e in shown], places, "D", color=PALETTE[3], markersize=4, label="constant"),
-        *axes.plot([e["oracle"] for e in shown], places, "|", color="black", markersize=9, label="class-mean oracle"),
+    handles: list[Any] = [
+        axes.barh(places, [entry["ours"] for entry in shown], height=0.62, color=PALETTE[5], label=name_text(best))
     ]
-    labels = [
-        f"{name_text(e['label'] or 'no label')} ({e['clips']}){' *' if e['split'] == 'unknown' else ''}" for e in shown
-    ]
+    for (marker, color, size), (name, label) in zip(_MARKS, guessers.items(), strict=False):
+        values = [entry["guesses"][name] for entry in shown]
+        handles += axes.plot(values, places, marker, color=color, markersize=size, label=label)
+    labels = [f"{name_text(e['label'] or 'no label')} ({e['clips']}) {stars[e['part']]}".rstrip() for e in shown]
     axes.set_yticks(places, labels, fontsize=8)
-    axes.set(xlabel=f"mean absolute error ({unit}); * unknown activity, in brackets clips")
+    said = "".join(f"; {stars[part]} {text}" for part, text in parts.items() if stars[part])
+    axes.set(xlabel=f"{title}; in brackets clips{said}")
     axes.legend(
-        handles=[bars, *marks], fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3
+        handles=handles, fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(handles)
     )  # fmt: skip
     clean_axes(axes)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.6)
@@ -165,13 +224,13 @@ def calibration(parts: Mapping[str, np.ndarray], *, best: str, heading: Heading)
     """How often the truth lies in the lowest share p of the predicted distribution, against p: the diagonal is right.
 
     Args:
-        parts: {known, unknown: (n,) mass of the prediction below the truth}.
+        parts: {part: (n,) mass of the prediction below the truth}.
     """
     figure = new_figure(5.4, 4.7, f"Calibration of the predicted distribution, {name_text(best)}", heading)
     axes = figure.subplots()
     levels = np.linspace(0, 1, 101)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="calibrated")
-    for (part, masses), color in zip(parts.items(), (PALETTE[0], PALETTE[3]), strict=False):
+    for (part, masses), color in zip(parts.items(), (PALETTE[0], PALETTE[3], PALETTE[2]), strict=False):
         share = (masses[None] <= levels[:, None]).mean(axis=1)
         axes.plot(levels, share, color=color, linewidth=1.6, label=f"{part} (n = {len(masses)})")
     axes.set(xlabel="share p of the predicted distribution", ylabel="clips whose true value lies in it", aspect="equal")

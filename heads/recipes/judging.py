@@ -3,324 +3,322 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from reelbank.heads.errors import TrainingError
+from reelbank.heads.events import Progress
 from reelbank.heads.examples.prepared import Prepared
-from reelbank.heads.recipes import Recipe
-from reelbank.heads.recipes.config import RecipeConfig
-from reelbank.heads.recipes.rows import FORMAT_VERSION, SPLITS, Trained, absolute_interval, epochs_of, read_split
-from reelbank.heads.recipes.tables import COLUMNS, interval_text
+from reelbank.heads.recipes.inputs import about_inputs, training_of
+from reelbank.heads.recipes.measures import Training
+from reelbank.heads.recipes.numbers import (
+    beside,
+    compared,
+    fold_values,
+    guess_values,
+    guessed,
+    interval_of,
+    measured,
+    own_values,
+    scaled,
+    units_of,
+)
+from reelbank.heads.recipes.options import Asked
+from reelbank.heads.recipes.recipe import Recipe
+from reelbank.heads.recipes.rows import FORMAT_VERSION, Predicted, Trained, epochs_of, predicted, trainings_of
+from reelbank.heads.recipes.sentences import notes, selection_sentence, sentences
+from reelbank.heads.recipes.study import Study
 from reelbank.heads.runs.directory import read_json
 
-OVERFIT_PENALTY = 1e6  # in target units: an overfit row is chosen only where every row overfits
+Reader = Callable[[Asked, Recipe, Prepared, Progress | None], tuple[dict[str, Predicted], dict[str, Any]]]
+"""Gives {row: what it says} where nothing is trained, and of recipe.json warning, baselines, notes and what else."""
 
 
-def selecting_value(config: RecipeConfig, one: Trained) -> float:
-    """What chooses among rows, the lower the better, inf for a row that failed.
+def preference(study: Study, one: Trained, *, on_reported_sets: bool) -> tuple[float, float]:
+    """What chooses among rows, the lower the better: (share of runs that overfit, value); inf for a row that failed.
 
-    The validation MAE at the epoch whose weights are kept; in the published protocol the MAE of the unknown test set.
-    A row that overfits comes after all that do not (SYSTEMS.md 1.15).
+    The value is the study's selecting one, on validation, at the epoch whose weights are kept; in the published
+    protocol that of a reported column.
     """
     if not one.runs:
-        return math.inf
+        return math.inf, math.inf
+    chosen = study.selection
+    overfit = [training["overfit"] for run in one.runs for training in trainings_of(run)]
+    if on_reported_sets:
+        column = study.column(chosen.column)
+        found = measured(study, column, predicted(study, one.runs), 0)
+        value, higher = math.nan if found is None else found["value"], study.higher_is_better(column)
+    else:
+        per_run = [_kept_value(one, run, chosen.validation) for run in one.runs]
+        value, higher = float(np.mean(per_run)), chosen.validation == "val_accuracy"
+    if not math.isfinite(value):
+        return float(np.mean(overfit)) if chosen.avoids_overfit else 0.0, math.inf
+    return (float(np.mean(overfit)) if chosen.avoids_overfit else 0.0), -value if higher else value
+
+
+def _kept_value(one: Trained, run: Any, name: str) -> float:
+    """The validation number of a run at the epoch that it keeps, the mean over its folds."""
     values = []
-    for run in one.runs:
-        results = read_json(run / "results.json")
-        training = results["training"]
-        if config.train.data.select_on == "reported-set":
-            value = results["splits"]["unknown"]["metrics"]["mae"]["value"]
-        else:
-            kept = read_json(run / "config.json")["config"]["keep"]
-            epoch = training["best_epoch"] if kept == "best" else training["epochs_run"]
-            value = next(line["val_mae"] for line in epochs_of(run) if line["epoch"] == epoch)
-        values.append((math.inf if value is None else value) + OVERFIT_PENALTY * training["overfit"])
+    for lines, training in zip(epochs_of(run), trainings_of(run), strict=True):
+        epoch = training["best_epoch"] if one.settings["keep"] == "best" else training["epochs_run"]
+        value = next(line[name] for line in lines if line["epoch"] == epoch)
+        values.append(math.nan if value is None else value)
     return float(np.mean(values))
 
 
-def summarize(config: RecipeConfig, recipe: Recipe, trained: Sequence[Trained], prepared: Prepared) -> dict[str, Any]:
+def summarize(asked: Asked, recipe: Recipe, trained: Sequence[Trained], prepared: Prepared) -> dict[str, Any]:
     """The content of recipe.json.
 
-    format_version · recipe · title · text · features · quick · select_on · selection (sentence) · repeats · warning ·
-    target {name, unit} · counts · constant: training median · baselines {known, unknown: {name: {metric: value}}} ·
-    constant_intervals {known, unknown: {value, low, high}} · rows [{name, cells, step, chosen, shared_with, error,
-    not_run: the stores lack what it asks for, options, published, ours {column: {value, low, high, deviation}},
-    spc_values {known, unknown: Spearman over clips}, against_constant {known, unknown: {difference, low, high (paired),
-    verdict "beats" | "unclear" | "worse", apart: ours lies wholly below}}, epochs, best_epoch, overfit, seconds, runs}]
-    · proposed: the recipe's own row, '' for none · best: that one, else what selection prefers · against_tables, see
-    there · classes [{label, split, clips, ours, constant, oracle}] · sentences · notes
+    format_version · kind: `train`, or `read` where nothing is trained · recipe · title · text · features · shape ·
+    stores · quick · select_on · selection (sentence) · repeats · seed · warning · study (`Study.to_json`) · target
+    {name, unit} · counts · inputs, see `inputs.about_inputs` · baselines {part: {name: {metric: value}}} · judged {key
+    of a column: {guesser, says, value, low, high, num_groups}}: what its guesser scores · rows [{name, cells, step,
+    chosen, shared_with, error, not_run: the stores lack what it asks for, options, settings, published {values,
+    outcome}, ours {key: {value, low, high, deviation, num_groups}}, at_chosen_epoch: {key: the same} with the weights
+    of the epoch chosen on validation, {} where the row keeps those or no other ones, beside {key: {difference, low,
+    high (paired), verdict "beats" | "unclear" | "worse", apart: ours lies wholly on the better side}}, folds {key:
+    {fold: value}}, epochs, best_epochs [of every run and fold], overfit, seconds, num_parameters, runs}] · best: the
+    proposed row, else what selection prefers · best_is: what to call it · proposed: the recipe's own row, '' for none ·
+    against_references, see there · compared · classes [{label, part, clips, ours, guesses {guesser: value}}] · readings
+    {part: {truth, row: values}}, where nothing is trained · sentences · notes
     """
     done = [one for one in trained if one.runs]
     if not done:
-        raise_all_failed(recipe, trained)
+        raise TrainingError(f"no row of {recipe.name} could be trained; the first: {trained[0].error}")
+    study = recipe.study
     reference = read_json(done[0].runs[0] / "results.json")
-    values = [selecting_value(config, one) for one in trained]
-    best = next((one for one in done if one.row.name == recipe.proposed), trained[int(np.argmin(values))])
+    keys = [preference(study, one, on_reported_sets=asked.on_reported_sets) for one in trained]
+    best = next((one for one in done if one.row.name == recipe.proposed), trained[keys.index(min(keys))])
     proposed = recipe.proposed if best.row.name == recipe.proposed else ""
-    assert prepared.target_values is not None
-    constant = float(np.median(prepared.target_values[prepared.partitions[0].train]))
-    intervals = {
-        part: absolute_interval(np.abs(clips.truth - constant), clips.groups, config.train.seed)
-        for part, clips in ((part, read_split(done[0].runs, split)) for part, split in SPLITS.items())
+    found = _Found(
+        said={one.row.name: predicted(study, one.runs) for one in done},
+        later={
+            one.row.name: predicted(study, one.runs, at_chosen_epoch=True)
+            for one in done
+            if not asked.on_reported_sets and _has_other_epoch(one)
+        },
+        training=training_of(prepared),
+    )
+    header = {
+        "warning": reference["warning"],
+        "target": {"name": reference["target_name"] or "", "unit": reference["target_unit"] or ""},
+        "counts": reference["counts"],
+        "baselines": {part.name: reference["splits"].get(part.split, {}).get("baselines", {}) for part in study.parts},
+        "notes": reference["notes"],
+        "best": best.row.name,
+        "best_is": "proposed row" if proposed else "best row",
+        "proposed": proposed,
+        "references": {one.row.name: one.settings["keep"] for one in done if one.row.reference and proposed},
     }
-    rows = [_row_entry(config, one, constant, intervals, is_best=one is best) for one in trained]
+    return _content(asked, recipe, trained, prepared, found, header)
+
+
+def read_rows(asked: Asked, recipe: Recipe, prepared: Prepared, progress: Progress | None = None) -> dict[str, Any]:
+    """The content of recipe.json of a recipe that trains nothing: its reader gives what the rows say."""
+    module, _, name = recipe.reader.partition(":")
+    reader: Reader = getattr(import_module(module), name)
+    said, header = reader(asked, recipe, prepared, progress)
+    study = recipe.study
+    found = _Found(said=said, later={}, training=training_of(prepared))
+    column = study.judged[0]
+    values = {
+        row: entry["value"] * (-1 if study.higher_is_better(column) else 1)
+        for row, one in said.items()
+        if (entry := measured(study, column, one, asked.seed)) is not None
+    }
+    extreme = "highest" if study.higher_is_better(column) else "lowest"
+    measure = study.measure(column)
+    assert measure is not None
+    header = {
+        "best": min(values, key=lambda row: values[row]),
+        "best_is": f"row with the {extreme} {measure.title} on {study.part(column.part).said}",
+        "proposed": "",
+        "references": {},
+        **header,
+    }
+    rows = [Trained(row=row, runs=()) for row in recipe.rows]
+    return _content(asked, recipe, rows, prepared, found, header)
+
+
+class _Found:
+    """What rows predict, as they keep their weights and at the epoch chosen on validation, and what training knows."""
+
+    def __init__(self, said: Mapping[str, Predicted], later: Mapping[str, Predicted], training: Training) -> None:
+        self.said, self.later, self.training = said, later, training
+
+
+def _content(
+    asked: Asked,
+    recipe: Recipe,
+    trained: Sequence[Trained],
+    prepared: Prepared,
+    found: _Found,
+    header: Mapping[str, Any],
+) -> dict[str, Any]:
+    study, best = recipe.study, header["best"]
+    first = next(iter(found.said.values()))
+    judged = {}
+    for column in study.judged:
+        clips = first.clips[column.part][0]
+        says = study.guesser(column.beats).says(found.training, header["target"]["unit"])
+        judged[column.key] = {
+            "guesser": column.beats,
+            "says": says,
+            **guessed(study, column, clips, found.training, asked.seed),
+        }
     data = {
         "format_version": FORMAT_VERSION,
-        "kind": "train",
-        **about(config, recipe, warning=reference["warning"]),
-        "target": {"name": reference["target_name"], "unit": reference["target_unit"]},
-        "counts": reference["counts"],
-        "constant": constant,
-        "baselines": {part: reference["splits"][split]["baselines"] for part, split in SPLITS.items()},
-        "constant_intervals": intervals,
-        "rows": rows,
-        "best": best.row.name,
-        "proposed": proposed,
-        "against_tables": against_tables(config, done, best) if proposed else None,
-        "classes": _classes(best, constant, prepared),
-    }
-    return {**data, "sentences": sentences(data), "notes": _notes(config, recipe, reference)}
-
-
-def raise_all_failed(recipe: Recipe, trained: Sequence[Trained]) -> None:
-    """Raises TrainingError with the first reason."""
-    from reelbank.heads.errors import TrainingError
-
-    raise TrainingError(f"no row of {recipe.name} could be trained; the first: {trained[0].error}")
-
-
-def about(config: RecipeConfig, recipe: Recipe, *, warning: str) -> dict[str, Any]:
-    """What recipe.json says of the recipe and how it was asked for."""
-    return {
+        "kind": recipe.kind,
         "recipe": recipe.name,
         "title": recipe.title,
         "text": recipe.text,
         "features": recipe.features,
-        "stores": [path.name for path in config.train.data.store],
-        "quick": config.quick,
-        "select_on": config.train.data.select_on,
-        "selection": _selection(config),
-        "repeats": config.members.repeats,
-        "warning": warning,
+        "shape": None if recipe.shape is None else list(recipe.shape),
+        "stores": [path.name for path in asked.stores],
+        "quick": asked.quick and recipe.kind == "train",
+        "select_on": asked.select_on,
+        "selection": selection_sentence(recipe, trained, on_reported_sets=asked.on_reported_sets),
+        "repeats": asked.repeats,
+        "seed": asked.seed,
+        "study": study.to_json(),
+        "inputs": about_inputs(asked, recipe),
+        **{name: value for name, value in header.items() if name not in ("notes", "references")},
+        "judged": judged,
+        "rows": [_row_entry(asked, study, one, found, is_best=one.row.name == best) for one in trained],
+        "against_references": _against_references(study, found, best, header["references"], asked.seed),
+        "compared": [name for name in recipe.compared if name in found.said],
+        "classes": _classes(study, found.said[best], found.training),
     }
+    return {**data, "sentences": sentences(data), "notes": notes(data, recipe, header["notes"])}
 
 
-def _selection(config: RecipeConfig) -> str:
-    if config.train.data.select_on == "reported-set":
-        return (
-            "Published protocol (--select-on reported-set): schedules watch the known test set, the last weights are "
-            "kept, and the row with the lowest error on the unknown test set is called best. The numbers are too good "
-            "for clips that nobody has seen."
-        )
-    return (
-        "Epochs, schedules and the best row are chosen on a validation part of train; both test sets are reported once."
+def _has_other_epoch(one: Trained) -> bool:
+    """Whether a row keeps the last epoch's weights, and validation chose another epoch in one of its runs."""
+    return one.settings["keep"] == "last" and any(
+        training["best_epoch"] != training["epochs_run"] for run in one.runs for training in trainings_of(run)
     )
 
 
-def _row_entry(
-    config: RecipeConfig, one: Trained, constant: float, intervals: Mapping[str, Any], *, is_best: bool
-) -> dict[str, Any]:
+def _row_entry(asked: Asked, study: Study, one: Trained, found: _Found, *, is_best: bool) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": one.row.name,
         "cells": dict(one.row.cells),
         "step": one.step,
-        "chosen": one.chosen or (one.step < 0 and is_best),
+        "chosen": one.chosen or (one.step < 0 and is_best and bool(one.runs)),
         "shared_with": one.shared_with,
         "error": one.error,
         "not_run": one.not_run,
         "options": {name: list(v) if isinstance(v, tuple) else v for name, v in one.row.options.items()},
-        "published": asdict(one.row.published),
+        "settings": dict(one.settings),
+        "published": one.row.published.to_json(),
+        "ours": {},
+        "at_chosen_epoch": {},
+        "beside": {},
+        "folds": {},
+        "runs": [],
     }
+    if one.row.name not in found.said:
+        return entry
+    said, later = found.said[one.row.name], found.later.get(one.row.name)
+    columns = (*study.columns, *study.beside)
+    entry["ours"] = _values(study, columns, said, asked.seed)
+    if later is not None:
+        entry["at_chosen_epoch"] = _values(study, columns, later, asked.seed)
+    entry["beside"] = {column.key: beside(study, column, said, found.training, asked.seed) for column in study.judged}
     if not one.runs:
-        return {**entry, "ours": {}, "against_constant": {}, "runs": []}
-    finished = [read_json(run / "results.json") for run in one.runs]
-    ours: dict[str, Any] = {}
-    against: dict[str, Any] = {}
-    for column in COLUMNS:
-        found = [results["splits"][SPLITS[column.split]]["metrics"].get(column.metric) for results in finished]
-        known = [one_metric["value"] for one_metric in found if one_metric and one_metric["value"] is not None]
-        if not known:
-            continue
-        first = found[0] if len(found) == 1 else {"low": None, "high": None}
-        ours[column.key] = {
-            "value": column.scale * float(np.mean(known)),
-            "low": None if first["low"] is None else column.scale * first["low"],
-            "high": None if first["high"] is None else column.scale * first["high"],
-            "deviation": column.scale * float(np.std(known, ddof=1)) if len(known) > 1 else None,
-        }
-    for part, split in SPLITS.items():
-        clips = read_split(one.runs, split)
-        ours[f"mae_{part}"] |= absolute_interval(clips.errors, clips.groups, config.train.seed)
-        paired = absolute_interval(clips.errors - np.abs(clips.truth - constant), clips.groups, config.train.seed)
-        against[part] = beside_constant(paired, ours[f"mae_{part}"], intervals[part])
-    training = [results["training"] for results in finished]
+        return entry
+    trainings = [training for run in one.runs for training in trainings_of(run)]
+    finished = [read_json(run / "results.json")["training"] for run in one.runs]
+    if one.settings["folds"]:
+        entry["folds"] = {column.key: fold_values(column, study, said) for column in study.judged if not column.group}
     return {
         **entry,
-        "ours": ours,
-        "spc_values": {part: _mean_metric(finished, split, "spc_values") for part, split in SPLITS.items()},
-        "against_constant": against,
-        "epochs": training[0]["epochs_run"],
-        "best_epoch": training[0]["best_epoch"],
-        "overfit": any(t["overfit"] for t in training),
-        "seconds": round(sum(t["seconds"] for t in training), 2),
-        "num_parameters": training[0]["num_parameters"],
+        "epochs": [training["epochs_run"] for training in trainings],
+        "best_epochs": [training["best_epoch"] for training in trainings],
+        "overfit": any(training["overfit"] for training in trainings),
+        "seconds": round(sum(training["seconds"] for training in finished), 2),
+        "num_parameters": finished[0]["num_parameters"],
         "runs": [str(run.relative_to(run.parents[2])) for run in one.runs],
     }
 
 
-def _mean_metric(finished: Sequence[Mapping[str, Any]], split: str, metric: str) -> float | None:
-    found = [results["splits"][split]["metrics"].get(metric) for results in finished]
-    values = [one["value"] for one in found if one and one["value"] is not None]
-    return float(np.mean(values)) if values else None
+def _values(study: Study, columns: Sequence[Any], said: Predicted, seed: int) -> dict[str, Any]:
+    return {
+        column.key: value
+        for column in columns
+        if (value := measured(study, column, said, seed)) is not None
+    }  # fmt: skip
 
 
-def against_tables(config: RecipeConfig, done: Sequence[Trained], proposed: Trained) -> dict[str, Any] | None:
-    """The proposed row against the published settings that do best on unknown activities; None without such rows.
+def _against_references(
+    study: Study, found: _Found, best: str, references: Mapping[str, str], seed: int
+) -> dict[str, Any] | None:
+    """The proposed row against the published setting that does best by the study's reported column; None without any.
 
-    {name, value, low, high: MAE of the best of them; difference, difference_low, difference_high: ours minus theirs,
-    paired by clip; apart: whether our interval lies wholly below theirs}.
+    Each of them at its last epoch and at the one chosen on validation: the strongest is the one to beat.
+    {name, epoch: `last` or `chosen`, key: of the column; value, low, high, num_groups: of the best of them; difference,
+    difference_low, difference_high: ours minus theirs, paired by clip; verdict, apart as in `beside`}.
     """
-    tables = [one for one in done if one.row.reference]
-    if not tables:
+    column = study.column(study.selection.column)
+    if not references or not column.beats:
         return None
-    ours = read_split(proposed.runs, "unknown")
-    theirs = {one.row.name: read_split(one.runs, "unknown") for one in tables}
-    name = min(theirs, key=lambda key: theirs[key].errors.mean())
-    best = absolute_interval(theirs[name].errors, theirs[name].groups, config.train.seed)
-    paired = absolute_interval(ours.errors - theirs[name].errors, ours.groups, config.train.seed)
-    high = absolute_interval(ours.errors, ours.groups, config.train.seed)["high"]
-    if paired["low"] is None or high is None or best["low"] is None:
+    higher = study.higher_is_better(column)
+    values = {
+        (name, epoch): own_values(study, column, said.clips[column.part])
+        for name, keep in references.items()
+        for epoch, said in (
+            ("last" if keep == "last" else "chosen", found.said[name]),
+            ("chosen", found.later.get(name)),
+        )
+        if said is not None
+    }
+    sign = -1 if higher else 1
+    strongest = min(values, key=lambda key: sign * float(np.nanmean(values[key])))
+    ours = own_values(study, column, found.said[best].clips[column.part])
+    clips = found.said[best].clips[column.part][0]
+
+    def interval(per_clip: np.ndarray) -> dict[str, Any]:
+        return scaled(interval_of(*units_of(column, clips, per_clip), seed), column)
+
+    theirs, paired = interval(values[strongest]), interval(ours - values[strongest])
+    if paired["low"] is None:
         return None
+    verdict = compared(paired, interval(ours), theirs, higher_is_better=higher)
     renamed = {"difference": paired["value"], "difference_low": paired["low"], "difference_high": paired["high"]}
-    return {"name": name, **best, **renamed, "apart": high < best["low"]}
+    return {
+        "name": strongest[0],
+        "epoch": strongest[1],
+        "key": column.key,
+        **theirs,
+        **renamed,
+        "verdict": verdict["verdict"],
+        "apart": verdict["apart"],
+    }
 
 
-def beside_constant(
-    paired: Mapping[str, float | None], ours: Mapping[str, float | None], constant: Mapping[str, float | None]
-) -> dict[str, Any]:
-    """A row's entry of `against_constant`, from its paired difference and the intervals of both."""
-    low, high = paired["low"], paired["high"]
-    verdict = "unclear"
-    if low is not None and high is not None:
-        verdict = "beats" if high < 0 else "worse" if low > 0 else "unclear"
-    own, limit = ours["high"], constant["low"]
-    apart = own is not None and limit is not None and own < limit
-    return {"difference": paired["value"], "low": low, "high": high, "verdict": verdict, "apart": apart}
-
-
-def _classes(best: Trained, constant: float, prepared: Prepared) -> list[dict[str, Any]]:
-    """Mean absolute error of each class of both test sets: the best row, the constant, the class-mean oracle."""
-    table = prepared.table
-    label_of = dict(zip(table.clip_ids.tolist(), table.labels.tolist(), strict=True))
+def _classes(study: Study, said: Predicted, training: Training) -> list[dict[str, Any]]:
+    """The first judged column of each part, class by class: the best row and the guessers of `Study.by_class`."""
     entries = []
-    for part, split in SPLITS.items():
-        clips = read_split(best.runs, split)
-        labels = np.array([label_of[clip] for clip in clips.clip_ids.tolist()], dtype=str)
-        entries += class_entries(part, labels, clips.truth, clips.errors, constant)
+    for part in study.parts:
+        column = next((one for one in study.judged if one.part == part.name), None)
+        if column is None or not study.by_class:
+            continue
+        repeats = said.clips[part.name]
+        ours = own_values(study, column, repeats)
+        guesses = {name: guess_values(study, column, repeats[0], training, guesser=name) for name in study.by_class}
+        labels = repeats[0].texts("label")
+        for label in np.unique(labels[~np.isnan(ours)]).tolist():
+            own = (labels == label) & ~np.isnan(ours)
+            entries.append(
+                {
+                    "label": label,
+                    "part": part.name,
+                    "clips": int(own.sum()),
+                    "ours": column.scale * float(ours[own].mean()),
+                    "guesses": {name: column.scale * float(v[own].mean()) for name, v in guesses.items()},
+                }
+            )
     return entries
-
-
-def class_entries(
-    part: str, labels: np.ndarray, truth: np.ndarray, errors: np.ndarray, constant: float
-) -> list[dict[str, Any]]:
-    """One entry of `classes` for each label of a test set; arrays (n,) of its clips."""
-    entries = []
-    for label in np.unique(labels):
-        own = labels == label
-        entries.append(
-            {
-                "label": str(label),
-                "split": part,
-                "clips": int(own.sum()),
-                "ours": float(errors[own].mean()),
-                "constant": float(np.abs(truth[own] - constant).mean()),
-                "oracle": float(np.abs(truth[own] - truth[own].mean()).mean()),
-            }
-        )
-    return entries
-
-
-def sentences(data: Mapping[str, Any]) -> list[str]:
-    """Plain sentences: which rows beat the constant predictor on each test set, and which do not."""
-    unit = data["target"]["unit"] or "target units"
-    said = []
-    for part in SPLITS:
-        rows = [row for row in data["rows"] if row["ours"] and not row.get("shared_with")]  # each training once
-        groups: dict[str, list[str]] = {"beats": [], "unclear": [], "worse": []}
-        for row in rows:
-            groups[row["against_constant"][part]["verdict"]].append(row["name"])
-        constant = data["constant_intervals"][part]
-        what = f"the constant predictor ({data['constant']:.0f} {unit}: MAE {interval_text(constant)})"
-        if not groups["beats"]:
-            said.append(f"On {part} activities no row beats {what}.")
-        else:
-            said.append(f"On {part} activities {len(groups['beats'])} of {len(rows)} rows beat {what}.")
-            if others := groups["unclear"] + groups["worse"]:
-                shown = ", ".join(others[:8]) + (f" and {len(others) - 8} more" if len(others) > 8 else "")
-                said.append(
-                    f"On {part} activities {shown} does not beat it." if len(others) == 1 else f"These do not: {shown}."
-                )
-    best = next(row for row in data["rows"] if row["name"] == data["best"])
-    kind = "proposed row" if data.get("proposed") else "best row"
-    if data["kind"] == "kmeans":
-        kind = "row with the lowest error on known activities"
-    for part in SPLITS:
-        entry = best["against_constant"][part]
-        text = f"The {kind}, {best['name']}, has MAE {interval_text(best['ours'][f'mae_{part}'])} on {part} activities"
-        if entry["low"] is not None:
-            text += f", {entry['difference']:+.1f} {unit} against the constant ({entry['low']:+.1f} to "
-            text += f"{entry['high']:+.1f}, paired)"
-        said.append(f"{text}{_overlap(best['ours'][f'mae_{part}'], data['constant_intervals'][part])}.")
-    if tables := data.get("against_tables"):
-        said.append(
-            f"Best row of the tables on unknown activities, taken by that very error: {tables['name']}, MAE "
-            f"{interval_text(tables)}. {best['name']}, proposed by the recipe, differs by {tables['difference']:+.1f} "
-            f"({tables['difference_low']:+.1f} to {tables['difference_high']:+.1f}, paired)"
-            f"{_overlap(best['ours']['mae_unknown'], tables)}."
-        )
-    if best.get("spc_values"):  # the text of the publication means this one, its tables behave like the other
-        texts = [f"{value:.3f} on {part}" for part, value in best["spc_values"].items() if value is not None]
-        said.append(f"Spearman over clips, {best['name']}: {' and '.join(texts)} activities (the tables': over bins).")
-    overfit = [row["name"] for row in data["rows"] if row.get("overfit")]
-    if overfit:
-        said.append(f"Overfit (final validation loss more than 5 % above its minimum): {', '.join(overfit)}.")
-    return said + _losses(data["rows"])
-
-
-def _overlap(ours: Mapping[str, Any], constant: Mapping[str, Any]) -> str:
-    limits = (ours["low"], ours["high"], constant["low"], constant["high"])
-    if None in limits:
-        return ""
-    apart = limits[1] < limits[2] or limits[3] < limits[0]
-    return f"; the two intervals {'do not overlap' if apart else 'overlap'}"
-
-
-def _losses(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Which rows have no result, by reason."""
-    names: dict[tuple[str, str], list[str]] = {}
-    for row in rows:
-        if row["error"]:
-            names.setdefault(("Not run" if row["not_run"] else "Failed", row["error"]), []).append(row["name"])
-    return [
-        f"{what} ({len(lost)} of {len(rows)} rows): {', '.join(lost)}: {reason}"
-        for (what, reason), lost in names.items()
-    ]
-
-
-def _notes(config: RecipeConfig, recipe: Recipe, reference: Mapping[str, Any]) -> list[str]:
-    notes = list(recipe.notes)
-    if config.quick:
-        notes.insert(
-            0,
-            "QUICK: a twentieth of the epochs and at most 64 training clips. The numbers show that the recipe runs; "
-            "they are no reproduction.",
-        )
-    notes += [
-        f"The publication used {recipe.features}. Its data are not these: theirs and ours compare in kind only.",
-        "SPC is Spearman's correlation over the bins of each clip, as the published tables appear to have it.",
-        "Intervals: 95 %, bootstrap over groups; with repeats, of the clip's mean error over them.",
-    ]
-    return notes + [note for note in reference["notes"] if note not in notes]

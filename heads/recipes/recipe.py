@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from reelbank.heads.recipes.study import Study
+
 Stores = Literal["all", "first", "last"]
+SEED_BLOCK = 1000
+"""Seeds of one block: more than anybody repeats a row."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """What the publication prints for a row; None where it prints nothing.
+    """What the publication prints for a row.
 
-    `accuracy` in percent, MAE in kcal/h, `outcome` in words where there is only a curve.
+    Attributes:
+        values: {key of a column of the study: number}, as printed.
+        outcome: in words, where there is only a curve.
     """
 
-    accuracy: float | None = None
-    mae_known: float | None = None
-    spc_known: float | None = None
-    nll_known: float | None = None
-    mae_unknown: float | None = None
-    spc_unknown: float | None = None
-    nll_unknown: float | None = None
+    values: Mapping[str, float] = field(default_factory=dict)
     outcome: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as JSON types."""
+        return {"values": dict(self.values), "outcome": self.outcome}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,8 @@ class Row:
         options: TrainConfig fields.
         stores: which of the given stores it reads.
         reference: whether it is a row of a published table, which a proposed row is compared with.
+        seed_block: 0: the seeds of --seed on; 1: other ones, 1000 further, for a row whose training would otherwise
+            be step by step that of another row.
     """
 
     name: str
@@ -44,6 +50,19 @@ class Row:
     published: Published = Published()
     stores: Stores = "first"
     reference: bool = False
+    seed_block: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as JSON types."""
+        return {
+            "name": self.name,
+            "cells": dict(self.cells),
+            "options": dict(self.options),
+            "published": self.published.to_json(),
+            "stores": self.stores,
+            "reference": self.reference,
+            "seed_block": self.seed_block,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +71,19 @@ class Step:
 
     field: str
     values: tuple[Any, ...]
-    published: tuple[Published, ...]
+    published: tuple[Published, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.published and len(self.published) != len(self.values):
+            raise ValueError(f"step {self.field}: {len(self.values)} values, {len(self.published)} published ones")
+
+    def to_json(self) -> dict[str, Any]:
+        """The step as JSON types."""
+        return {
+            "field": self.field,
+            "values": list(self.values),
+            "published": [published.to_json() for published in self.published],
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,28 +91,55 @@ class Recipe:
     """A named experiment.
 
     Attributes:
-        name: `family/experiment`.
+        name: `study/experiment`.
+        study: how it is judged and shown.
         title: one line.
         text: what is trained, in sentences for the report.
         features: what the publication's features were, in words: any store runs.
+        shape: (steps, numbers per step) of the publication's features; None: not said.
         options: TrainConfig fields of every row.
         rows: trainings; empty where there are `steps`.
         steps: stepwise tuning, in this order.
-        kind: `train`, or `kmeans` where nothing is trained.
+        reader: `module:function` that gives the rows' predictions where nothing is trained (see `judging.read_rows`);
+            '' trains.
         proposed: the row that the recipe stands for, whatever validation says; '' lets validation choose.
+        compared: rows whose predictions are drawn below each other.
         notes: sentences for the report.
     """
 
     name: str
+    study: Study
     title: str
     text: str
     features: str
+    shape: tuple[int, int] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     rows: tuple[Row, ...] = ()
     steps: tuple[Step, ...] = ()
-    kind: Literal["kmeans", "train"] = "train"
+    reader: str = ""
     proposed: str = ""
+    compared: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [row.name for row in self.rows]
+        if len(set(names)) < len(names):
+            raise ValueError(f"recipe {self.name}: two rows of one name")
+        if missing := [name for name in (self.proposed, *self.compared) if name and name not in names]:
+            raise ValueError(f"recipe {self.name}: no row {missing[0]!r}")
+        published = [(row.name, row.published) for row in self.rows]
+        published += [(step.field, one) for step in self.steps for one in step.published]
+        for name, one in published:
+            if strange := sorted(set(one.values) - self.study.keys):
+                raise ValueError(
+                    f"recipe {self.name}, {name}: published value of {strange[0]!r}, which is no column of study "
+                    f"{self.study.name}; there are {', '.join(sorted(self.study.keys))}"
+                )
+
+    @property
+    def kind(self) -> Literal["read", "train"]:
+        """Whether rows are trained, or read from the store."""
+        return "read" if self.reader else "train"
 
     @property
     def num_rows(self) -> int:
@@ -95,9 +153,23 @@ class Recipe:
             frozenset(self.options)
             | {name for row in self.rows for name in row.options}
             | {s.field for s in self.steps}
+            | ({"folds"} if self.study.folds else frozenset())
         )
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as JSON types."""
-        data: dict[str, Any] = asdict(self)
-        return data
+        return {
+            "name": self.name,
+            "study": self.study.to_json(),
+            "title": self.title,
+            "text": self.text,
+            "features": self.features,
+            "shape": None if self.shape is None else list(self.shape),
+            "options": dict(self.options),
+            "rows": [row.to_json() for row in self.rows],
+            "steps": [step.to_json() for step in self.steps],
+            "kind": self.kind,
+            "proposed": self.proposed,
+            "compared": list(self.compared),
+            "notes": list(self.notes),
+        }

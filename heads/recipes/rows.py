@@ -1,23 +1,24 @@
-"""A trained row of a recipe, and what its runs say: predictions, epochs, errors of its clips."""
+"""A trained row of a recipe, and what its runs say: predictions, metrics, epochs."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reelbank.heads.examples.splits import effective_groups
-from reelbank.heads.judging.evaluation import number
-from reelbank.heads.judging.intervals import group_numbers, mean_interval
+from reelbank.heads.errors import TrainingError
+from reelbank.heads.recipes.measures import Clips
 from reelbank.heads.recipes.recipe import Row
+from reelbank.heads.recipes.study import Study
+from reelbank.heads.runs.directory import read_json
 
-FORMAT_VERSION = 1
-SPLITS = {"known": "test", "unknown": "unknown"}
+FORMAT_VERSION = 2
+KEPT, CHOSEN = "predictions.csv", "predictions-best-epoch.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class Trained:
     Attributes:
         row: as the recipe has it, or made from a step.
         runs: its run directories, one per repeat; empty where it failed.
+        settings: what it was trained with (`options.settings_of`).
         shared_with: name of an earlier row with the same options, whose runs these are; '' for none.
         step: position of its step, -1 outside stepwise tuning.
         chosen: whether its step kept it.
@@ -36,6 +38,7 @@ class Trained:
 
     row: Row
     runs: tuple[Path, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
     shared_with: str = ""
     step: int = -1
     chosen: bool = False
@@ -44,47 +47,78 @@ class Trained:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipValues:
-    """One split of a row, the mean over its repeats: arrays (n,) in the order of predictions.csv."""
+class Predicted:
+    """What a row predicts, once per repeat.
 
-    clip_ids: np.ndarray
-    groups: np.ndarray
-    truth: np.ndarray
-    errors: np.ndarray
+    Attributes:
+        clips: {part: clips of every repeat}.
+        metrics: {part: {metric: {value, low, high}} of every repeat}: the metrics of results.json; empty where nothing
+            was trained.
+        folds: {metric: value} of every fold of every repeat; empty without folds.
+        num_groups: {part: number of groups}.
+    """
 
+    clips: Mapping[str, Sequence[Clips]]
+    metrics: Mapping[str, Sequence[Mapping[str, Mapping[str, Any]]]]
+    folds: Sequence[Sequence[Mapping[str, float | None]]] = ()
 
-def read_split(runs: Sequence[Path], split: str) -> ClipValues:
-    """Truth and absolute errors, averaged over `runs`, of the clips of `split` that have a target."""
-    errors, first = [], None
-    for run in runs:
-        rows = [row for row in predictions(run) if row["split"] == split and row["target"]]
-        truth = np.array([float(row["target"]) for row in rows])
-        errors.append(np.abs(np.array([float(row["predicted_target"]) for row in rows]) - truth))
-        if first is None:
-            ids = [row["clip_id"] for row in rows]
-            first = ClipValues(
-                clip_ids=np.array(ids, dtype=str),
-                groups=effective_groups([row["group"] for row in rows], ids),
-                truth=truth,
-                errors=np.empty(0),
-            )
-    assert first is not None
-    return ClipValues(
-        clip_ids=first.clip_ids, groups=first.groups, truth=first.truth, errors=np.mean(errors, axis=0)
-    )  # fmt: skip
+    @property
+    def num_groups(self) -> dict[str, int]:
+        """{part: number of groups of its clips}."""
+        return {name: len(np.unique(clips[0].groups)) for name, clips in self.clips.items()}
 
 
-def predictions(run: Path) -> list[dict[str, str]]:
-    """predictions.csv of a run."""
-    with (run / "predictions.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+def predicted(study: Study, runs: Sequence[Path], *, at_chosen_epoch: bool = False) -> Predicted:
+    """What the runs of a row predict with the weights they keep, or with those of the epoch chosen on validation."""
+    finished = [read_json(run / "results.json") for run in runs]
+    entries = [results["at_best_epoch"] if at_chosen_epoch else results for results in finished]
+    parts = {part.name: part.split for part in study.parts}
+    return Predicted(
+        clips={
+            name: tuple(read_clips(run, split, at_chosen_epoch=at_chosen_epoch) for run in runs)
+            for name, split in parts.items()
+        },
+        metrics={
+            name: tuple(entry["splits"].get(split, {}).get("metrics", {}) for entry in entries)
+            for name, split in parts.items()
+        },
+        folds=tuple([fold["metrics"] for fold in entry["folds"]] for entry in entries),
+    )
 
 
-def epochs_of(run: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl of a run."""
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+def read_clips(run: Path, split: str, *, at_chosen_epoch: bool = False) -> Clips:
+    """The predicted clips of a split. Raises TrainingError where there are none."""
+    path = run / (CHOSEN if at_chosen_epoch else KEPT)
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        names = reader.fieldnames or ()
+        rows = [row for row in reader if row["split"] == split]
+    if not rows:
+        raise TrainingError(f"{path} has no clip of split {split!r}")
+    return Clips.of(rows, names)
 
 
-def absolute_interval(per_clip: np.ndarray, groups: np.ndarray, seed: int) -> dict[str, float | None]:
-    value, low, high = mean_interval(per_clip, group_numbers(groups.tolist()), seed=seed)
-    return {"value": number(value), "low": number(low), "high": number(high)}
+def epochs_of(run: Path) -> list[list[dict[str, Any]]]:
+    """metrics.jsonl of a run: its lines, fold by fold; one list without folds."""
+    folds: dict[int | None, list[dict[str, Any]]] = {}
+    for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        folds.setdefault(entry["fold"], []).append(entry)
+    return list(folds.values())
+
+
+def trainings_of(run: Path) -> list[dict[str, Any]]:
+    """{epochs_run, best_epoch, overfit, ...} of a run: one for each fold, one without folds."""
+    results = read_json(run / "results.json")
+    return list(results["folds"]) or [results["training"]]
+
+
+def read_recipe(directory: Path) -> dict[str, Any]:
+    """recipe.json of a finished recipe. Raises TrainingError if it is missing or of another version."""
+    data = read_json(directory / "recipe.json")
+    if data.get("format_version") != FORMAT_VERSION:
+        raise TrainingError(
+            f"{directory / 'recipe.json'} has format {data.get('format_version')}, this version reads "
+            f"{FORMAT_VERSION}: train the recipe again"
+        )
+    return data

@@ -17,7 +17,6 @@ from reelbank.heads.reports.drawing import (
     MARKERS,
     MAX_CLASSES,
     PALETTE,
-    Heading,
     clean_axes,
     cycle,
     density,
@@ -25,27 +24,16 @@ from reelbank.heads.reports.drawing import (
     map_axes,
     name_text,
     new_figure,
-    png,
     point_size,
     split_order,
 )
+from reelbank.heads.reports.drawing import Heading as Heading
+from reelbank.heads.reports.drawing import png as png
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
-
-__all__ = [
-    "Heading",
-    "class_counts",
-    "cluster_sizes",
-    "confusion_matrix",
-    "learning_curves",
-    "png",
-    "predicted_vs_true",
-    "scatter_by_class",
-    "scatter_by_value",
-    "target_distribution",
-]
 
 _LEGEND_ROWS = 32
 
@@ -57,19 +45,34 @@ def scatter_by_class(
     *,
     title: str,
     heading: Heading,
+    numbered: bool = False,
 ) -> Figure:
-    """Points (n, 2) coloured by class; clips of split 'unknown' hollow. Past 64 classes the rarest are grey."""
+    """Points (n, 2) coloured by class; clips of split 'unknown' hollow. Past 64 classes the rarest are grey.
+
+    With `numbered` the number of each class stands at the median of its points and before its name: known classes from
+    0 in alphabetical order, which is the order of a head's outputs where all are shown, then those of split 'unknown'.
+    """
     from matplotlib.lines import Line2D
 
     names, counts = np.unique(np.asarray(labels, dtype=str), return_counts=True)
+    known = set(np.asarray(labels, dtype=str)[np.asarray(splits, dtype=str) != "unknown"].tolist())
     shown = sorted(names[np.argsort(-counts, kind="stable")[:MAX_CLASSES]])
+    numbers = {name: i for i, name in enumerate(sorted(shown, key=lambda name: (name not in known, name)))}
     figure = new_figure(7.6 + 1.7 * -(-len(shown) // _LEGEND_ROWS), 6.6, title, heading)
     axes = figure.subplots()
     unknown = np.asarray(splits, dtype=str) == "unknown"
     of_class = np.asarray(labels, dtype=str)
     size = point_size(len(coordinates))
     handles: list[Line2D] = []
-    parts = [(name_text(name), of_class == name, PALETTE[i % 8], MARKERS[i // 8]) for i, name in enumerate(shown)]
+    parts = [
+        (
+            f"{numbers[name]} {name_text(name)}" if numbered else name_text(name),
+            of_class == name,
+            PALETTE[i % 8],
+            MARKERS[i // 8],
+        )
+        for i, name in enumerate(sorted(shown, key=lambda name: numbers[name]) if numbered else shown)
+    ]
     if len(shown) < len(names):
         parts.append((f"{len(names) - len(shown)} rarer classes", ~np.isin(of_class, shown), GREY, "."))
     for text, mask, color, marker in parts:
@@ -86,6 +89,8 @@ def scatter_by_class(
                 linewidths=0.9 if hollow else 0.25,
                 alpha=0.9,
             )
+        if numbered and color != GREY:
+            _number_at(axes, coordinates[mask], text.partition(" ")[0])
         hollow = bool(unknown[mask].all())
         face = "none" if hollow else color
         handles.append(Line2D([], [], marker=marker, color=color, markerfacecolor=face, linestyle="", label=text))
@@ -106,6 +111,17 @@ def scatter_by_class(
     )
     map_axes(axes)
     return figure
+
+
+def _number_at(axes: Axes, points: NDArray[np.floating], text: str) -> None:
+    """A class number at the median of its points, readable on any of them."""
+    from matplotlib.patheffects import withStroke
+
+    x, y = np.median(points, axis=0)
+    axes.text(
+        x, y, text, fontsize=9, fontweight="bold", ha="center", va="center", zorder=5,
+        path_effects=[withStroke(linewidth=2.5, foreground="white")],
+    )  # fmt: skip
 
 
 def scatter_by_value(

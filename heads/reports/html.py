@@ -35,6 +35,7 @@ p, li { overflow-wrap: anywhere; }
 .wide { overflow-x: auto; }
 .dense { font-size: .8rem; }
 .dense th, .dense td { padding-right: .5rem; }
+.dense th { white-space: normal; vertical-align: bottom; }
 table { border-collapse: collapse; font-size: .92rem; margin: .3rem 0 .9rem; }
 th, td { text-align: left; padding: .28rem .8rem .28rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; }
@@ -224,7 +225,7 @@ def _run_pictures(run_dir: Path, results: Mapping[str, Any], heading: Any) -> di
     from reelbank.heads.reports import figures
 
     drawn: dict[str, tuple[bytes, str]] = {}
-    epochs = _json_lines(run_dir / "metrics.jsonl")
+    epochs, pairs = _json_lines(run_dir / "metrics.jsonl"), _target_pairs(run_dir / "predictions.csv")
     if epochs:
         figure = figures.learning_curves(epochs, heading=heading)
         drawn["learning-curves.png"] = (figures.png(figure), "Learning curves; a dot marks the best epoch")
@@ -242,7 +243,6 @@ def _run_pictures(run_dir: Path, results: Mapping[str, Any], heading: Any) -> di
             )
             safe = split if split.isascii() and split.isalnum() else f"part-{number}"
             drawn[f"confusion-{safe}.png"] = (figures.png(figure), f"Confusion matrix of split {split}")
-    pairs = _target_pairs(run_dir / "predictions.csv")
     if pairs and results.get("target_name"):
         figure = figures.predicted_vs_true(
             pairs, target_name=results["target_name"], unit=results.get("target_unit") or "", heading=heading

@@ -20,6 +20,7 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.normalization import Normalization
 from reelbank.heads.examples.targets import Bins
 from reelbank.heads.models import HeadShape, build_head
+from reelbank.heads.runs.plugins import head_identity, refuse_changed_plugins, refuse_missing_head
 from reelbank.heads.training.trainer import Progression, Trainer
 from reelbank.store.files import appearing
 
@@ -90,16 +91,30 @@ class Predictor:
             "unit_steps": self.unit_steps,
             "normalize": self.normalization.kind,
             "sources": [dict(source) for source in self.sources],
+            "plugin": head_identity(self.head_name),
         }
         write_tensors(path, tensors, header)
 
     @classmethod
-    def load(cls, path: Path) -> Predictor:
-        """The predictor in `path`, on the CPU. Raises TrainingError if it is damaged or of another version."""
+    def load(cls, path: Path, *, accept_changed_code: bool = False) -> Predictor:
+        """The predictor in `path`, on the CPU.
+
+        Args:
+            accept_changed_code: whether a head that is a plug-in may have another source than when it was trained.
+
+        Raises:
+            TrainingError: the file is damaged or of another version, or its head is a plug-in that has changed.
+            PluginError: its head is a plug-in that does not import.
+        """
         tensors, header = read_tensors(path)
         if header.get("format_version") != 1:
             raise TrainingError(f"{path} has format {header.get('format_version')}, this version reads format 1")
         shape = HeadShape(**header["shape"])
+        if plugin := header.get("plugin"):
+            refuse_missing_head(path, plugin)
+            if not accept_changed_code:
+                now = head_identity(header["head"])
+                refuse_changed_plugins(f"{path} was trained with", [plugin], [] if now is None else [now])
         head = build_head(header["head"], shape, header["options"])
         try:
             head.load_state_dict(_under(tensors, "head."))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import os
+import shlex
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,9 +17,11 @@ from reelbank.heads.config import RunConfig, TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.targets import Bins
-from reelbank.heads.judging.evaluation import Predictions, number
+from reelbank.heads.judging.evaluation import Predictions
 from reelbank.heads.judging.metrics import point_estimate
-from reelbank.heads.training.trainer import EpochRecord
+from reelbank.heads.runs.plugins import plugins_of, refuse_changed_plugins
+from reelbank.heads.runs.results import FORMAT_VERSION, Finished
+from reelbank.manifests.registry import file_name
 from reelbank.store.files import appearing
 
 
@@ -60,10 +63,29 @@ def open_directory(run: RunConfig, name: str, asked: Resumable) -> Path:
     return directory
 
 
+def start_run(prepared: Prepared) -> Path:
+    """The directory of a run with its config.json. Raises what `open_directory` raises.
+
+    For a resumed run also TrainingError where its data are no longer the same.
+    """
+    config, described, plugins = prepared.config, prepared.description, plugins_of(prepared.config)
+    directory = open_directory(config.run, name_of_run(config), config)
+    path = directory / "config.json"
+    if config.run.resume and read_json(path)["data_digest"] != described["data_digest"]:
+        raise TrainingError(
+            f"--resume: the stores of {directory} have changed (clips, labels or features); start another run"
+        )
+    if config.run.resume:
+        stored = read_json(path).get("plugins", [])
+        refuse_changed_plugins(f"--resume: {directory} was trained with", stored, plugins)
+    write_json(path, {"format_version": FORMAT_VERSION, **described, "plugins": plugins})
+    return directory
+
+
 def name_of_run(config: TrainConfig) -> str:
     """What the directory of a run is called before its number: stores, head and loss."""
     stores = "+".join(path.stem for path in config.data.store)
-    return f"{stores}-{config.head.name}-{config.objective.loss}"
+    return f"{stores}-{file_name(config.head.name)}-{file_name(config.objective.loss)}"
 
 
 def _free_directory(name: str) -> Path:
@@ -117,56 +139,6 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
         partial.write_text(text + "\n", encoding="utf-8")
 
 
-class EpochLog:
-    """metrics.jsonl: one line per epoch, on the disk as soon as it is written."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: TextIO | None = None
-
-    def keep(self, epochs: Mapping[int | None, int]) -> None:
-        """Drops the lines after the last checkpoint: {fold: epochs kept}; folds not named lose all."""
-        if not self._path.exists():
-            return
-        kept = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:  # the last line of a killed run may be cut
-                continue
-            if entry["epoch"] <= epochs.get(entry["fold"], 0):
-                kept.append(line + "\n")
-        with appearing(self._path) as partial:
-            partial.write_text("".join(kept), encoding="utf-8")
-
-    def append(self, entry: Mapping[str, Any]) -> None:
-        """Writes one line."""
-        if self._file is None:
-            self._file = self._path.open("a", encoding="utf-8")
-        self._file.write(json.dumps(entry, allow_nan=False) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Closes the file and makes it durable."""
-        if self._file is not None:
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._file = None
-
-
-def log_line(record: EpochRecord) -> dict[str, Any]:
-    """The epoch as metrics.jsonl has it, less fold and seconds."""
-    return {
-        "epoch": record.epoch,
-        "learning_rate": record.learning_rate,
-        "train_loss": number(record.train_loss),
-        "val_loss": number(record.val_loss),
-        "val_accuracy": number(record.val_accuracy),
-        "val_mae": number(record.val_mae),
-        "best": record.best,
-    }
-
-
 def write_predictions(path: Path, prepared: Prepared, parts: Iterable[Predictions]) -> None:
     """predictions.csv of a run: see run.py for the columns."""
     columns = ["clip_id", "split", "fold", "group", "label", "predicted", "probability", "correct"]
@@ -177,6 +149,18 @@ def write_predictions(path: Path, prepared: Prepared, parts: Iterable[Prediction
         writer.writeheader()
         for part in parts:
             writer.writerows(_rows(prepared, part))
+
+
+def write_finished(directory: Path, prepared: Prepared, found: Finished) -> None:
+    """Everything that is written last, results.json at the very end: a run without it is not finished."""
+    files = {"predictions.csv": found.predictions}
+    if found.best_epoch:
+        files["predictions-best-epoch.csv"] = found.best_epoch
+    for name, parts in files.items():
+        write_predictions(directory / name, prepared, parts.values())
+    if found.confusions:
+        write_json(directory / "confusion.json", found.confusions)
+    write_json(directory / "results.json", found.results)
 
 
 def mass_below(probabilities: np.ndarray, bins: Bins, value: float) -> float:
@@ -217,3 +201,13 @@ def _rows(prepared: Prepared, part: Predictions) -> Iterable[dict[str, Any]]:
             if np.isfinite(value):
                 entry["target_cdf"] = f"{mass_below(part.probabilities['target'][i], prepared.bins, value):.6f}"
         yield entry
+
+
+@contextmanager
+def resumable(directory: Path) -> Iterator[None]:
+    """A KeyboardInterrupt from inside carries, as a note, the options that go on in `directory`."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"--run {shlex.quote(str(directory))} --resume")
+        raise

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.events import Event, Progress
-from reelbank.heads.examples.clips import ClipTable, load_features, load_table, open_sources
+from reelbank.heads.examples.clips import ClipTable, load_table, open_sources
+from reelbank.heads.examples.features import load_features
 from reelbank.heads.examples.resident import Resident
 from reelbank.heads.judging.metrics import point_estimate
 from reelbank.heads.models import head_row
-from reelbank.heads.runs.checkpoints import Predictor
+from reelbank.heads.runs.checkpoints import Predictor, read_tensors
 from reelbank.heads.runs.directory import read_json
 from reelbank.heads.training.trainer import cpu_threads, probabilities
 from reelbank.store.devices import resolve_device
@@ -112,6 +114,7 @@ def predict(
     split: str | None = None,
     device: str = "auto",
     threads: int = 1,
+    accept_changed_code: bool = False,
     progress: Progress | None = None,
 ) -> PredictResult:
     """Applies the head of a finished run to every clip of a store that has features.
@@ -122,6 +125,7 @@ def predict(
         run: run directory.
         store: the store, or as many as the run was trained on, in the same order.
         split: only clips of this split.
+        accept_changed_code: apply a head that is a plug-in even if its source is not what it was in training.
 
     Raises:
         TrainingError: no finished run there, or no clip to predict.
@@ -131,7 +135,9 @@ def predict(
     stored = read_json(run / "results.json")
     config = read_json(run / "config.json")
     folders = [run / f"fold-{entry['fold']}" for entry in stored["folds"]] or [run]
-    predictors = [Predictor.load(folder / "best.safetensors") for folder in folders]
+    predictors = [
+        Predictor.load(folder / "best.safetensors", accept_changed_code=accept_changed_code) for folder in folders
+    ]
     first = predictors[0]
     if len(paths) != len(first.sources):
         raise TrainingError(f"{run} was trained on {len(first.sources)} stores together; {len(paths)} were given")
@@ -150,6 +156,42 @@ def predict(
     with cpu_threads(threads):
         averaged = _averaged(predictors, table, torch.device(resolve_device(device)), progress)
     return _result(first, table, averaged, config["warning"], len(predictors))
+
+
+class Extract(Protocol):
+    """Makes features of videos as a run's stores were made; from outside, because `heads` imports no decoder."""
+
+    def __call__(self, spec: FeatureSpec, videos: Sequence[Path], store: Path) -> None:
+        """Writes the features of `videos`, a clip each, into a new store of `spec` at `store`."""
+
+
+def predict_videos(run: Path | str, videos: Sequence[Path | str], *, extract: Extract, **options: Any) -> PredictResult:
+    """Applies the head of a finished run to videos, whose features are made for it and not kept.
+
+    Args:
+        run: run directory.
+        videos: files; each is a clip.
+        extract: makes the features; it is called once per store of the run, in their order.
+        options: of `predict`.
+
+    Raises:
+        TrainingError: no finished run there, or no video that gave features.
+        SpecMismatch: `extract` made other features than the run was trained on.
+    """
+    run = Path(run)
+    stored = read_json(run / "results.json")
+    folder = run / f"fold-{stored['folds'][0]['fold']}" if stored["folds"] else run
+    sources = read_tensors(folder / "best.safetensors")[1]["sources"]
+    with tempfile.TemporaryDirectory(prefix="reelbank-") as name:
+        stores = []
+        for i, source in enumerate(sources):
+            spec = FeatureSpec.from_json(source["spec"])
+            used = set(source["keys"].values())
+            # Taps that the head does not read and views that only training knows cost time here and change nothing.
+            spec = replace(spec, taps=tuple(tap for tap in spec.taps if tap.name in used), views=spec.views[:1])
+            stores.append(Path(name) / f"{i}.zarr")
+            extract(spec, [Path(video) for video in videos], stores[-1])
+        return predict(run, tuple(stores), **options)
 
 
 def refuse_other_features(run: Path, path: Path, found: FeatureSpec, trained: Mapping[str, Any]) -> None:

@@ -12,14 +12,11 @@ from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.splits import Partition
 from reelbank.heads.judging.evaluation import (
     Predictions,
+    judge,
     plain_metrics,
     pooled,
-    random_weights_warning,
     split_results,
-    unseen_label_notes,
-    verdict,
 )
-from reelbank.heads.training.job import count_parameters
 from reelbank.heads.training.trainer import Progression
 
 FORMAT_VERSION = 1
@@ -27,72 +24,99 @@ OVERFIT_RATIO = 1.05  # SYSTEMS.md 1.15: the final validation loss exceeds its m
 
 
 @dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What is written when a run has been trained.
+
+    Attributes:
+        results: the content of results.json.
+        predictions: of each reported split; `best_epoch` with the best epoch's weights, empty where the run keeps them.
+        confusions: {split: table}, the content of confusion.json.
+    """
+
+    results: dict[str, Any]
+    predictions: Mapping[str, Predictions]
+    best_epoch: Mapping[str, Predictions]
+    confusions: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trained:
-    """One partition after its training."""
+    """One partition after its training.
+
+    Attributes:
+        predictions: {split: predictions} with the weights that the run keeps.
+        at_best_epoch: those with the weights of the best epoch, where the run keeps the last ones; else None.
+    """
 
     partition: Partition
     state: Progression
     predictions: Mapping[str, Predictions]
+    at_best_epoch: Mapping[str, Predictions] | None = None
 
 
-def counts(prepared: Prepared) -> dict[str, Any]:
-    first = prepared.partitions[0]
-    sizes = {name: len(getattr(first, name)) for name in ("train", "val", "test", "unknown")}
-    if first.fold is not None:
-        for name in ("test", "unknown"):
-            sizes[name] = sum(len(getattr(part, name)) for part in prepared.partitions)
-    groups = set(prepared.table.groups.tolist()) - {""}
-    return {
-        "clips": len(prepared.table),
-        **sizes,
-        "classes": 0 if prepared.labels is None else len(prepared.labels),
-        "groups": len(groups) or None,
-        "left_out": [{"reason": reason, "count": count} for reason, count in prepared.table.left_out],
-    }
-
-
-def by_split(trained: Sequence[Trained]) -> dict[str, Predictions]:
+def by_split(parts: Sequence[tuple[Partition, Mapping[str, Predictions]]]) -> dict[str, Predictions]:
     """The predictions that are reported; with folds pooled over them, and without their validation parts."""
-    if trained[0].partition.fold is None:
-        return dict(trained[0].predictions)
-    splits = {name: pooled(name, [one.predictions[name] for one in trained]) for name in ("test", "unknown")}
+    partition, predictions = parts[0]
+    if partition.fold is None:
+        return dict(predictions)
+    splits = {name: pooled(name, [own[name] for _, own in parts]) for name in ("test", "unknown")}
     return {name: part for name, part in splits.items() if len(part.rows)}
 
 
-def results_of(name: str, prepared: Prepared, trained: Sequence[Trained], seconds: float) -> dict[str, Any]:
+def at_best_epoch(trained: Sequence[Trained]) -> dict[str, Predictions]:
+    """`by_split` of the best epochs' weights; empty where the run keeps them."""
+    best = [(one.partition, one.at_best_epoch) for one in trained if one.at_best_epoch is not None]
+    return by_split(best) if best else {}
+
+
+def finished(name: str, prepared: Prepared, trained: Sequence[Trained], seconds: float) -> Finished:
+    """Judges the trained partitions of the run `name`, which took `seconds`."""
     config, first = prepared.config, trained[0]
     with_folds = first.partition.fold is not None
-    predictions = by_split(trained)
+    predictions = by_split([(one.partition, one.predictions) for one in trained])
+    best = at_best_epoch(trained)
     known = [np.concatenate([one.partition.train, one.partition.val, one.partition.test]) for one in trained]
     train = np.unique(np.concatenate(known)) if with_folds else first.partition.train
-    splits = {split: split_results(prepared, part, train) for split, part in predictions.items()}
-    reported = "test" if "test" in splits else "val"
-    notes = [*prepared.notes]
-    for part in predictions.values():
-        notes += unseen_label_notes(prepared, part)
+    judged = judge(prepared, predictions, train)
+    best_splits = {split: split_results(prepared, part, train) for split, part in best.items()}
+    tested, tested_best = (
+        {part.fold: plain_metrics(prepared, own["test"]) for part, own in parts} if with_folds else {}
+        for parts in (
+            [(one.partition, one.predictions) for one in trained],
+            [(one.partition, one.at_best_epoch) for one in trained if one.at_best_epoch is not None],
+        )
+    )
+    notes = [*prepared.notes, *judged.notes]
     if with_folds:
         notes.append("The baselines know the labels of all folds, which makes them a little stronger than the heads.")
-    return {
+    results = {
         "format_version": FORMAT_VERSION,
         "run": name,
         "weights_are_random": prepared.table.weights_are_random,
-        "warning": random_weights_warning(prepared),
+        "warning": prepared.warning,
         "shuffled_labels": config.data.shuffle_labels,
         "selection": _selection(prepared, first.partition),
-        "reported": reported,
-        "counts": counts(prepared),
-        "splits": splits,
-        "folds": [_fold_entry(prepared, one) for one in trained] if with_folds else [],
+        "reported": judged.reported,
+        "counts": prepared.counts,
+        "splits": judged.splits,
+        "folds": [_fold_entry(one, tested[one.partition.fold]) for one in trained] if with_folds else [],
+        "at_best_epoch": {
+            "splits": best_splits,
+            "folds": [{"fold": fold, "metrics": metrics} for fold, metrics in tested_best.items()],
+        }
+        if best
+        else None,
         "training": {
             "seconds": round(seconds, 3),
-            "num_parameters": count_parameters(prepared),
+            "num_parameters": prepared.num_parameters,
             **_training_entry(first.state),
         },
         "notes": notes,
-        "verdict": verdict(prepared, splits, reported),
+        "verdict": judged.verdict,
         "target_name": None if prepared.bins is None else prepared.bins.target,
         "target_unit": None if prepared.bins is None else prepared.bins.unit,
     }
+    return Finished(results=results, predictions=predictions, best_epoch=best, confusions=judged.confusions)
 
 
 def _selection(prepared: Prepared, partition: Partition) -> dict[str, str]:
@@ -119,7 +143,7 @@ def _training_entry(state: Progression) -> dict[str, Any]:
     }
 
 
-def _fold_entry(prepared: Prepared, one: Trained) -> dict[str, Any]:
+def _fold_entry(one: Trained, metrics: Mapping[str, float | None]) -> dict[str, Any]:
     part = one.partition
     return {
         "fold": part.fold,
@@ -127,5 +151,5 @@ def _fold_entry(prepared: Prepared, one: Trained) -> dict[str, Any]:
         "train": len(part.train),
         "val": len(part.val),
         "test": len(part.test),
-        "metrics": plain_metrics(prepared, one.predictions["test"]),
+        "metrics": metrics,
     }

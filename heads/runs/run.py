@@ -6,7 +6,8 @@
     format_version 1 · config: every field of its parts · stores: [{path, backbone, weights, weights_are_random,
     spec, spec_digest, taps: [names used]}] · weights_are_random (any store) · warning ("" or the sentence that every
     report must show) · labels: [class names, sorted] or null · bins: null or {target, unit, num_bins, low, high,
-    sigma_bins, labels} · num_parameters · counts (as in results.json) · notes [sentences]
+    sigma_bins, labels} · num_parameters · counts (as in results.json) · notes [sentences] ·
+    plugins: [{kind, name, target, distribution, version, sha256, files}] of the code from outside
 
 `metrics.jsonl`  (one JSON object per epoch, flushed; a resumed run continues it)
     fold (int, null without --folds) · epoch (from 1) · learning_rate · train_loss · val_loss (null without
@@ -19,6 +20,9 @@
 `predictions.csv`  (one row per evaluated clip; with --folds each clip once, by the model that never saw its group)
     clip_id, split ("val" | "test" | "unknown"), fold ("" without folds), group, label, predicted, probability,
     correct ("1" | "0" | ""), and with a target: target, predicted_target (empty where unknown), both in target units
+
+`predictions-best-epoch.csv`  (with --keep last only)
+    the same columns, predicted with the weights of the best epoch, which this run does not keep
 
 `confusion.json`  (absent without a class output)
     {split: {labels: [names of rows and columns], counts: [[true x predicted]]}}
@@ -33,10 +37,11 @@
                      metrics:   {name: {value, low, high, higher_is_better, unit}},   value null = undefined
                      baselines: {baseline: {metric: value}}}}
         class metrics:  accuracy, top5_accuracy, macro_f1 (fractions)
-        target metrics: mae (target unit), mae_bins (bins), spc_values, spc_bins, nll (nats)
+        target metrics: mae (target unit), mae_bins (bins), spc_values, spc_bins, nll (nats; nll_mean: over bins)
         baselines: majority_class, uniform_random_class; constant_median, class_mean_oracle, uniform_random_bin,
                    random_training_label, label_marginal
-    folds: [] or [{fold, best_epoch, epochs_run, stopped_early, train, val, test, metrics: {name: value}}]
+    folds: [] or [{fold, best_epoch, epochs_run, stopped_early, overfit, train, val, test, metrics: {name: value}}]
+    at_best_epoch: null or, with --keep last, {splits, folds: [{fold, metrics}]} as above, of the best epoch's weights
     training: {seconds, epochs_run, best_epoch, stopped_early, num_parameters, overfit}  (of fold 0 with --folds)
     notes: [sentences] · verdict (sentences) · target_name, target_unit (null without target)
 """
@@ -49,34 +54,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.prepared import Prepared, prepare
-from reelbank.heads.examples.splits import Partition
 from reelbank.heads.judging.evaluation import (
-    Predictions,
-    confusion,
-    random_weights_warning,
+    require_metrics,
     summary_text,
 )
-from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progress, saved_epoch
-from reelbank.heads.runs.directory import (
-    EpochLog,
-    log_line,
-    name_of_run,
-    open_directory,
-    read_json,
-    write_json,
-    write_predictions,
-)
-from reelbank.heads.runs.results import FORMAT_VERSION, Trained, by_split, counts, results_of
-from reelbank.heads.runs.watching import resumable
-from reelbank.heads.training.job import count_parameters, make_job
-from reelbank.heads.training.trainer import EpochRecord, Trainer, cpu_threads, probabilities
+from reelbank.heads.runs.directory import resumable, start_run, write_finished
+from reelbank.heads.runs.plugins import try_out
+from reelbank.heads.runs.recording import Recording
+from reelbank.heads.runs.results import Trained, finished
+from reelbank.heads.training.job import make_job
+from reelbank.heads.training.trainer import Trainer, cpu_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,11 +130,16 @@ def train_with(config: TrainConfig, cache: FeatureCache, progress: Progress | No
     """`train_head` with features that other trainings share."""
     with cpu_threads(config.run.threads):
         prepared = prepare(config, progress, cache)
-        directory = open_directory(config.run, name_of_run(config), config)
-        start_run(directory, prepared)
+        require_metrics(prepared)
+        try_out(prepared)
+        directory = start_run(prepared)
         started = time.perf_counter()
         with resumable(directory):
-            trained = _train_all(directory, prepared, progress)
+            trained = []
+            with Recording(directory, prepared, progress) as recording:
+                for partition in prepared.partitions:
+                    job = make_job(prepared, partition)
+                    trained.append(recording.train(partition, Trainer(job)))
             return finish_run(directory, prepared, trained, time.perf_counter() - started, progress)
 
 
@@ -150,134 +147,13 @@ def finish_run(
     directory: Path, prepared: Prepared, trained: Sequence[Trained], seconds: float, progress: Progress | None = None
 ) -> RunResult:
     """Judges the trained partitions of a run and writes everything that is written last."""
-    results = results_of(directory.name, prepared, trained, seconds)
-    _tell(progress, "evaluate", results["verdict"])
-    splits = by_split(trained)
-    write_predictions(directory / "predictions.csv", prepared, splits.values())
-    tables = {name: table for name, part in splits.items() if (table := confusion(prepared, part))}
-    if tables:
-        write_json(directory / "confusion.json", tables)
-    write_json(directory / "results.json", results)
+    found = finished(directory.name, prepared, trained, seconds)
+    tell = progress or (lambda event: None)
+    tell(Event(stage="evaluate", done=1, total=1, message=found.results["verdict"]))
+    write_finished(directory, prepared, found)
     if prepared.config.run.report:
         from reelbank.heads.reports.html import write_run_report
 
         write_run_report(directory)
-        _tell(progress, "report", f"report in {directory}")
-    return RunResult(directory=directory, results=results)
-
-
-def _tell(progress: Progress | None, stage: str, message: str) -> None:
-    if progress is not None:
-        progress(Event(stage=stage, done=1, total=1, message=message))
-
-
-def start_run(directory: Path, prepared: Prepared) -> None:
-    """config.json, or for a resumed run the check that its data are still the same."""
-    path = directory / "config.json"
-    digest = prepared.data_digest()
-    if prepared.config.run.resume and read_json(path)["data_digest"] != digest:
-        raise TrainingError(
-            f"--resume: the stores of {directory} have changed (clips, labels or features); start another run"
-        )
-    write_json(
-        path,
-        {
-            "format_version": FORMAT_VERSION,
-            "config": prepared.config.to_json(),
-            "stores": prepared.table.describe(),
-            "weights_are_random": prepared.table.weights_are_random,
-            "warning": random_weights_warning(prepared),
-            "labels": None if prepared.labels is None else list(prepared.labels),
-            "bins": None if prepared.bins is None else prepared.bins.to_json(),
-            "num_parameters": count_parameters(prepared),
-            "counts": counts(prepared),
-            "data_digest": digest,
-            "notes": list(prepared.notes),
-        },
-    )
-
-
-def fold_folder(directory: Path, partition: Partition) -> Path:
-    """Where the checkpoints of one partition lie."""
-    return directory if partition.fold is None else directory / f"fold-{partition.fold}"
-
-
-def _train_all(directory: Path, prepared: Prepared, progress: Progress | None) -> list[Trained]:
-    config = prepared.config
-    log = EpochLog(directory / "metrics.jsonl")
-    folders = [fold_folder(directory, partition) for partition in prepared.partitions]
-    kept = {
-        partition.fold: saved_epoch(folder / "last.safetensors") if config.run.resume else 0
-        for partition, folder in zip(prepared.partitions, folders, strict=True)
-    }
-    log.keep(kept)
-    total = config.optimizer.epochs * len(folders)
-    trained = []
-    try:
-        for done, (partition, folder) in enumerate(zip(prepared.partitions, folders, strict=True)):
-            folder.mkdir(exist_ok=True)
-            trainer = Trainer(make_job(prepared, partition))
-            if kept[partition.fold]:
-                load_progress(folder / "last.safetensors", trainer)
-            _train_one(trainer, folder, log, progress, done=done * config.optimizer.epochs, total=total)
-            trained.append(keep_trained(prepared, partition, trainer, folder))
-            trainer.state.best_weights.clear()
-    finally:
-        log.close()
-    return trained
-
-
-def _train_one(
-    trainer: Trainer, folder: Path, log: EpochLog, progress: Progress | None, *, done: int, total: int
-) -> None:
-    """Epochs with their log lines; a checkpoint every so often and after the last one."""
-    config, fold = trainer.job.config, trainer.job.fold
-    checkpoint = folder / "last.safetensors"
-    moment = saved = time.perf_counter()
-
-    def after_epoch(record: EpochRecord) -> None:
-        nonlocal moment, saved
-        now = time.perf_counter()
-        log.append({"fold": fold, **log_line(record), "seconds": round(now - moment, 4)})
-        moment = now
-        if trainer.state.finished or now - saved >= config.run.checkpoint_seconds:
-            save_progress(checkpoint, trainer)
-            saved = now
-        if progress is not None:
-            values = {"train_loss": record.train_loss, "val_loss": record.val_loss}
-            progress(Event(stage="train", done=done + record.epoch, total=total, values=values))
-
-    trainer.train(after_epoch)
-
-
-def keep_trained(prepared: Prepared, partition: Partition, trainer: Trainer, folder: Path) -> Trained:
-    """Writes the predictor that the run keeps and predicts the reported clips, once."""
-    trainer.use_kept_weights()
-    job = trainer.job
-    Predictor(
-        head_name=job.config.head.name,
-        options=job.config.head.options,
-        shape=job.shape,
-        labels=prepared.labels,
-        bins=prepared.bins,
-        pool=job.config.features.pool,
-        segments=None if (rule := job.config.features.segment_rule()) is None else rule.text,
-        estimate=job.config.head.estimate,
-        unit_steps=prepared.features.unit_steps,
-        normalization=job.resident.normalization,
-        sources=tuple({"spec": entry["spec"], "keys": entry["keys"]} for entry in prepared.table.describe()),
-        head=trainer.head,
-    ).save(folder / "best.safetensors")
-    parts = {"val": partition.val, "test": partition.test, "unknown": partition.unknown}
-    if partition.val_is_reported and len(partition.test):
-        del parts["val"]  # it is the test part itself
-    predictions = {}
-    for name, rows in parts.items():
-        if len(rows) or partition.fold is not None:
-            predictions[name] = Predictions(
-                split=name,
-                rows=rows,
-                folds=np.full(len(rows), -1 if partition.fold is None else partition.fold),
-                probabilities=probabilities(trainer.head, job.resident, rows),
-            )
-    return Trained(partition=partition, state=trainer.state, predictions=predictions)
+        tell(Event(stage="report", done=1, total=1, message=f"report in {directory}"))
+    return RunResult(directory=directory, results=found.results)

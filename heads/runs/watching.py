@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import threading
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
@@ -52,13 +51,3 @@ def epochs_text(configs: Sequence[TrainConfig], ended: Container[Path] = ()) -> 
         name = "/".join(run.parts[-2:])
         found.append(f"{name}: epoch {done} of {config.optimizer.epochs * max(1, config.data.folds)}")
     return ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
-
-
-@contextmanager
-def resumable(directory: Path) -> Iterator[None]:
-    """A KeyboardInterrupt from inside carries, as a note, the options that go on in `directory`."""
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        stop.add_note(f"--run {shlex.quote(str(directory))} --resume")
-        raise

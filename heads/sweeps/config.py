@@ -7,7 +7,7 @@ from typing import Any
 
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
-from reelbank.store.options import check_options, flat_json, from_options, option, with_options
+from reelbank.store.options import Flat, check_options, option
 
 EXECUTOR_NAMES = ("auto", "processes", "stacked")
 SWEEP_METRICS = ("auto", "val_accuracy", "val_loss", "val_mae")
@@ -36,7 +36,7 @@ class MembersConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepConfig:
+class SweepConfig(Flat):
     """A training, the fields of it that vary, and how often each combination is trained.
 
     `SweepConfig.of(store=(path,), sweep=("lr=1e-3,1e-4",))` takes the fields of all parts by their names.
@@ -65,19 +65,6 @@ class SweepConfig:
         check_options(self, TrainingError)
         if self.stepwise and not self.sweep:
             raise TrainingError("--stepwise tunes the fields of --sweep FIELD=A,B,C; give at least one")
-
-    @classmethod
-    def of(cls, **values: Any) -> SweepConfig:
-        """A configuration from the fields of its parts. Raises TypeError for a name that is none."""
-        return from_options(cls, values)
-
-    def but(self, **values: Any) -> SweepConfig:
-        """A copy with other values of fields of its parts. Raises TypeError for a name that is none."""
-        return with_options(self, values)
-
-    def to_json(self) -> dict[str, Any]:
-        """Every field of every part as JSON types."""
-        return flat_json(self)
 
     def identity(self) -> dict[str, Any]:
         """What a resumed sweep must share: values, repeats and the way of training may change."""

@@ -15,7 +15,7 @@ import numpy as np
 from reelbank.heads.config import ObjectiveConfig, TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import Prepared
-from reelbank.heads.judging.evaluation import number, random_weights_warning
+from reelbank.heads.judging.evaluation import number
 from reelbank.heads.reports.drawing import DPI, PALETTE, Heading, clean_axes, name_text, new_figure, png
 from reelbank.heads.runs.directory import read_json
 from reelbank.heads.sweeps.config import SweepConfig
@@ -152,7 +152,7 @@ def summarize(
         "format_version": FORMAT_VERSION,
         "run": run,
         "weights_are_random": prepared.table.weights_are_random,
-        "warning": random_weights_warning(prepared),
+        "warning": prepared.warning,
         "fields": {axis.field: [value_text(value) for value in axis.values] for axis in axes},
         "repeats": config.members.repeats,
         "executor": executor,

@@ -26,14 +26,16 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.prepared import Prepared, prepare
 from reelbank.heads.examples.splits import Partition
+from reelbank.heads.optimizers import OPTIMIZERS
 from reelbank.heads.runs.checkpoints import save_progress
-from reelbank.heads.runs.directory import EpochLog, log_line, name_of_run, open_directory
+from reelbank.heads.runs.directory import start_run
+from reelbank.heads.runs.recording import EpochLog, fold_folder, keep_trained, log_line
 from reelbank.heads.runs.results import Trained
-from reelbank.heads.runs.run import finish_run, fold_folder, keep_trained, start_run
+from reelbank.heads.runs.run import finish_run
 from reelbank.heads.sweeps.member_pool import Done, train_member
 from reelbank.heads.training.job import Job, make_job
-from reelbank.heads.training.optimization import learning_rate
-from reelbank.heads.training.stacked_optimizers import UPDATES, Hyperparameters
+from reelbank.heads.training.optimization import learning_rate, load
+from reelbank.heads.training.stacked_optimizers import Hyperparameters, Update
 from reelbank.heads.training.trainer import (
     EpochRecord,
     Trainer,
@@ -81,12 +83,11 @@ def train_stacked(configs: Sequence[TrainConfig], folder: Path, workers: int, do
     with cpu_threads(configs[0].run.threads):
         runs = []
         for position, config in enumerate(configs):
-            if config.head.name == "conv-aggregation" and config.head.aggregation == "flatten":
+            if not config.head.can_be_stacked:
                 done(position, train_member(config, cache))
                 continue
             prepared = prepare(config, None, cache)
-            directory = open_directory(config.run, name_of_run(config), config)
-            start_run(directory, prepared)
+            directory = start_run(prepared)
             runs.append(_Run(position=position, prepared=prepared, directory=directory, trained={}, log=[]))
         groups: dict[tuple[Any, ...], list[tuple[_Run, Partition]]] = {}
         for run in runs:
@@ -183,7 +184,6 @@ def _keep(unit: _Unit) -> None:
     folder.mkdir(exist_ok=True)
     save_progress(folder / "last.safetensors", unit.trainer)
     trained = keep_trained(unit.run.prepared, unit.partition, unit.trainer, folder)
-    unit.trainer.state.best_weights.clear()
     unit.run.trained[unit.partition.fold] = trained
 
 
@@ -196,8 +196,9 @@ class _Stack:
         self._job: Job = trainers[0].job
         self._values = torch.stack([trainer.flat.values.detach() for trainer in trainers])
         self._steps = 0
-        self._update, names = UPDATES[self._job.config.optimizer.name]
-        self._state = {name: torch.zeros_like(self._values) for name in names}
+        row = OPTIMIZERS[self._job.config.optimizer.name]
+        self._update: Update = load(row.update)
+        self._state = {name: torch.zeros_like(self._values) for name in row.state}
         for trainer in trainers:
             # The schedule moves the rate of an optimiser that never steps itself; torch would warn of that.
             trainer.optimizer._opt_called = True  # type: ignore[attr-defined]

@@ -13,8 +13,8 @@ from reelbank.heads.examples.copies import draw_weights
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.resident import Resident
 from reelbank.heads.examples.splits import Partition
-from reelbank.heads.examples.targets import balanced_weights, class_distributions, class_numbers
-from reelbank.heads.models import HeadShape, build_head
+from reelbank.heads.examples.targets import balanced_weights, class_distributions
+from reelbank.heads.models import HeadShape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ def _labels_on_device(prepared: Prepared, partition: Partition) -> Labels:
     source = _label_source(prepared, partition)
     entries: dict[str, torch.Tensor] = {}
     if prepared.labels is not None:
-        numbers = class_numbers(prepared.table.labels[source].tolist(), prepared.labels)
+        numbers = prepared.class_numbers[source]
         entries["classes"] = torch.from_numpy(numbers)
         if prepared.config.objective.class_weights == "balanced":
             weights = balanced_weights(numbers[partition.train], len(prepared.labels))
@@ -118,10 +118,3 @@ def _label_source(prepared: Prepared, partition: Partition) -> np.ndarray:
         if not partition.val_is_reported:
             source[partition.val] = random.permutation(partition.val)
     return source
-
-
-def count_parameters(prepared: Prepared) -> int:
-    """Trained parameters of the head; no memory is taken for them."""
-    with torch.device("meta"):
-        head = build_head(prepared.config.head.name, prepared.shape, prepared.config.head.options)
-    return sum(parameter.numel() for parameter in head.parameters() if parameter.requires_grad)

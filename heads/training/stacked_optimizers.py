@@ -59,21 +59,21 @@ def _adam_step(values: Tensor, state: State, hyper: Hyperparameters, rate: Tenso
     values.sub_(torch.div(state["exp_avg"], divisor).mul_((rate / correction1).float()))
 
 
-def _adam(values: Tensor, gradient: Tensor, state: State, hyper: Hyperparameters, rate: Tensor, step: int) -> None:
+def adam(values: Tensor, gradient: Tensor, state: State, hyper: Hyperparameters, rate: Tensor, step: int) -> None:
     """Adam with L2 (arXiv 1412.6980)."""
     gradient.addcmul_(values, hyper.weight_decay.float())
     _moments(gradient, state, hyper)
     _adam_step(values, state, hyper, rate, step)
 
 
-def _adamw(values: Tensor, gradient: Tensor, state: State, hyper: Hyperparameters, rate: Tensor, step: int) -> None:
+def adamw(values: Tensor, gradient: Tensor, state: State, hyper: Hyperparameters, rate: Tensor, step: int) -> None:
     """Adam with decoupled decay (arXiv 1711.05101)."""
     values.mul_((1 - rate * hyper.weight_decay).float())
     _moments(gradient, state, hyper)
     _adam_step(values, state, hyper, rate, step)
 
 
-def _radam(values: Tensor, gradient: Tensor, state: State, hyper: Hyperparameters, rate: Tensor, step: int) -> None:
+def radam(values: Tensor, gradient: Tensor, state: State, hyper: Hyperparameters, rate: Tensor, step: int) -> None:
     """Rectified Adam with L2 (arXiv 1908.03265): no second moment while its variance is unknown (rho <= 5)."""
     gradient.addcmul_(values, hyper.weight_decay.float())
     _moments(gradient, state, hyper)
@@ -87,7 +87,7 @@ def _radam(values: Tensor, gradient: Tensor, state: State, hyper: Hyperparameter
     values.sub_(state["exp_avg"] * (rate / correction1).float() * adaptive)
 
 
-def _rmsprop(values: Tensor, gradient: Tensor, state: State, hyper: Hyperparameters, rate: Tensor, step: int) -> None:
+def rmsprop(values: Tensor, gradient: Tensor, state: State, hyper: Hyperparameters, rate: Tensor, step: int) -> None:
     """RMSprop with L2 and momentum (Hinton, Coursera 2012, lecture 6e), as torch has it."""
     gradient.addcmul_(values, hyper.weight_decay.float())
     state["square_avg"].mul_(hyper.alpha.float()).addcmul_(gradient * (1 - hyper.alpha).float(), gradient)
@@ -96,18 +96,8 @@ def _rmsprop(values: Tensor, gradient: Tensor, state: State, hyper: Hyperparamet
     values.sub_(state["momentum_buffer"] * rate.float())
 
 
-def _sgd(values: Tensor, gradient: Tensor, state: State, hyper: Hyperparameters, rate: Tensor, step: int) -> None:
+def sgd(values: Tensor, gradient: Tensor, state: State, hyper: Hyperparameters, rate: Tensor, step: int) -> None:
     """SGD with L2 and heavy-ball momentum."""
     gradient.addcmul_(values, hyper.weight_decay.float())
     state["momentum_buffer"].mul_(hyper.momentum.float()).add_(gradient)
     values.sub_(state["momentum_buffer"] * rate.float())
-
-
-# Optimiser -> (update, the tensors of its state, with torch's names).
-UPDATES: Mapping[str, tuple[Update, tuple[str, ...]]] = {
-    "adam": (_adam, ("exp_avg", "exp_avg_sq")),
-    "adamw": (_adamw, ("exp_avg", "exp_avg_sq")),
-    "radam": (_radam, ("exp_avg", "exp_avg_sq")),
-    "rmsprop": (_rmsprop, ("momentum_buffer", "square_avg")),
-    "sgd": (_sgd, ("momentum_buffer",)),
-}

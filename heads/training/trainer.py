@@ -21,12 +21,13 @@ from reelbank.heads.config import ObjectiveConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.resident import Resident
 from reelbank.heads.examples.targets import estimate_of_logits
+from reelbank.heads.losses import loss_function, loss_with_gradient
 from reelbank.heads.models import build_head
 from reelbank.heads.training.direct import DirectPass, LayeredHead
 from reelbank.heads.training.flat import FlatParameters
 from reelbank.heads.training.job import Job, Labels, stream_seed
-from reelbank.heads.training.losses import LOSSES, LOSSES_WITH_GRADIENT, reduce, reduce_with_shares
 from reelbank.heads.training.optimization import advance, learning_rate, make_optimizer, make_schedule
+from reelbank.heads.training.reduction import reduce, reduce_with_shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +85,17 @@ def cpu_threads(count: int) -> Iterator[None]:
 
 
 class LossTerm(NamedTuple):
-    """The loss of one output on a batch: a row of `LOSSES`, p (B, K) and how `reduce` makes a scalar of it."""
+    """The loss of one output on a batch: a row of `LOSSES`, p (B, K) and how `reduce` makes a scalar of it.
+
+    `mass`: sums of the rows of p (B, 1); None where they are 1.
+    """
 
     output: str
     loss: str
     p: Tensor
     reduction: str
     weights: Tensor | None
+    mass: Tensor | None = None
 
 
 def loss_terms(
@@ -120,9 +125,9 @@ def loss_terms(
     if labels.values is not None:
         assert labels.distributions is not None
         known = None if complete else (~labels.values[index].isnan()).float()
-        terms.append(
-            LossTerm("target", objective.loss, labels.distributions.index_select(0, index), objective.reduction, known)
-        )
+        p = labels.distributions.index_select(0, index)
+        mass = p.sum(dim=-1, keepdim=True) if objective.target_labels == "density" else None
+        terms.append(LossTerm("target", objective.loss, p, objective.reduction, known, mass))
     return terms
 
 
@@ -132,7 +137,7 @@ def total_loss(
     """L, scalar; the arguments are those of `loss_terms`."""
     parts = []
     for term in loss_terms(objective, labels, logits, index, complete=complete):
-        per_clip = LOSSES[term.loss](logits[term.output], term.p)
+        per_clip = loss_function(term.loss)(logits[term.output], term.p)
         parts.append(reduce(per_clip, term.p.shape[-1], term.reduction, term.weights))
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
@@ -140,10 +145,10 @@ def total_loss(
 def total_loss_with_gradient(
     objective: ObjectiveConfig, labels: Labels, logits: Mapping[str, Tensor], index: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """L of a training batch and its gradient in every output's logits, without autograd."""
+    """L of a training batch and its gradient in every output's logits, without autograd through the head."""
     parts, gradients = [], {}
     for term in loss_terms(objective, labels, logits, index, complete=True):
-        per_clip, gradient = LOSSES_WITH_GRADIENT[term.loss](logits[term.output], term.p)
+        per_clip, gradient = loss_with_gradient(term.loss)(logits[term.output], term.p, term.mass)
         loss, share = reduce_with_shares(per_clip, term.p.shape[-1], term.reduction, term.weights)
         parts.append(loss)
         gradients[term.output] = gradient.mul_(share)

@@ -1,15 +1,21 @@
 """The readers behind `reelbank manifest NAME`: one file and one row each.
 
-A reader takes a folder or file and keyword options, and returns a `Manifest`; it writes nothing.
+A reader takes a folder or file and keyword options, and returns a `Manifest`; it writes nothing. NAME is one of
+READERS, one that an installed package adds (entry points `reelbank.datasets`), or `module:function`.
 """
 
 from __future__ import annotations
 
-import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from typing import Any
 
-from reelbank.manifests.manifest import Manifest, ManifestError
+from reelbank.manifests.manifest import Clip, Manifest, ManifestError
+from reelbank.manifests.registry import Registry, first_line
+
+__all__ = ["READERS", "Clip", "Manifest", "ManifestError", "Row", "reader"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +25,7 @@ class Row:
     Attributes:
         target: `module:function`, loaded on first use.
         summary: one line for the list of commands.
-        layout: what must lie where, for the command's help.
+        layout: what must lie where, for the command's help; empty: the summary.
         options: names of the function's keyword arguments that the command offers; `reelbank.cli` says how each
             is written on the command line.
         argument: what the first argument is called.
@@ -27,12 +33,12 @@ class Row:
 
     target: str
     summary: str
-    layout: str
+    layout: str = ""
     options: tuple[str, ...] = ()
     argument: str = "ROOT"
 
 
-READERS: dict[str, Row] = {
+_ROWS = {
     "brace": Row(
         target="reelbank.manifests.datasets.brace:read_brace",
         summary="BRACE: dance segments with keypoints.",
@@ -130,14 +136,38 @@ READERS: dict[str, Row] = {
 }
 
 
+READERS: Registry[Row] = Registry(
+    _ROWS,
+    kind="reader",
+    group="reelbank.datasets",
+    row_type=Row,
+    error=ManifestError,
+    from_function=lambda target, function: Row(
+        target=target, summary=first_line(function), layout=inspect.getdoc(function) or ""
+    ),
+    function="read(root, **options) -> Manifest",
+)
+
+
 def reader(name: str) -> Callable[..., Manifest]:
-    """The function of one row of `READERS`.
+    """The function of one reader.
 
     Raises:
         ManifestError: no such reader; the known ones are listed.
+        PluginError: a plug-in that does not import; when it is called, one that fails or gives no Manifest.
     """
-    if name not in READERS:
-        raise ManifestError(f"there is no reader {name!r}; choose one of {', '.join(sorted(READERS))}")
-    module, function = READERS[name].target.split(":")
-    found: Callable[..., Manifest] = getattr(importlib.import_module(module), function)
-    return found
+    found = READERS.find(name)
+    plugin, function = found.plugin, found.load(found.row.target)
+    if plugin is None:
+        own: Callable[..., Manifest] = function
+        return own
+
+    @wraps(function)
+    def read(*args: Any, **options: Any) -> Manifest:
+        with plugin.running(found.row.target):
+            made = function(*args, **options)
+        if not isinstance(made, Manifest):
+            raise plugin.wrong(f"{found.row.target} gave a {type(made).__name__}, expected a Manifest")
+        return made
+
+    return read

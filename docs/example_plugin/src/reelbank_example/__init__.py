@@ -1,0 +1,1 @@
+"""Plug-ins for reelbank; `pyproject.toml` names them."""

@@ -1,0 +1,1 @@
+"""The analyses of the table: each from a question to a finding."""

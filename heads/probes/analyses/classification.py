@@ -1,0 +1,72 @@
+"""Classifiers that need no trained head: nearest neighbours and logistic regression."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from reelbank.heads.probes import Finding, Question
+from reelbank.heads.probes.neighbours import knn, linear, make_protocol
+from reelbank.heads.reports import figures
+from reelbank.heads.reports.html import paragraphs, section, table, with_interval
+
+
+def nearest_neighbours(question: Question) -> Finding:
+    """A vote of the `knn` nearest rows, by cosine."""
+    rows = question.rows
+    numbers = knn(rows, make_protocol(rows), question.options["knn"], seed=question.seed)
+    return _finding("Nearest neighbours", f"k = {numbers['k']}, cosine", "knn", numbers, question)
+
+
+def linear_probe(question: Question) -> Finding:
+    """Logistic regression, its strength chosen on validation rows."""
+    rows = question.rows
+    numbers = linear(rows, make_protocol(rows), seed=question.seed)
+    notes = [] if numbers["converged"] else ["The linear probe stopped at 1,000 iterations before it converged."]
+    strengths = ", ".join(f"{value:g}" for value in sorted(set(numbers["strength"])))
+    return _finding("Linear probe", f"C = {strengths}", "linear", numbers, question, notes)
+
+
+def _finding(
+    title: str, settings: str, name: str, numbers: Mapping[str, Any], question: Question, notes: list[str] | None = None
+) -> Finding:
+    accuracy = numbers["metrics"]["accuracy"]
+    chance = numbers["baselines"]["majority_class"].get("accuracy")
+    confusion = numbers["confusion"]
+    figure = figures.confusion_matrix(
+        np.array(confusion["counts"]),
+        confusion["labels"],
+        title=f"{title}, {numbers['reported']}",
+        heading=question.heading,
+    )
+    return Finding(
+        numbers=numbers,
+        sentences=[
+            f"{title} ({settings}): accuracy {with_interval(accuracy)} on {numbers['reported']} "
+            f"({numbers['num_rows']} rows, {numbers['num_groups']} groups); always the commonest class: {chance:.4g}."
+            f"{_beats(accuracy, chance)}"
+        ],
+        notes=notes or [],
+        page=section(title, _page(title, settings, numbers)),
+        pictures={f"{name}-confusion.png": figures.png(figure)},
+    )
+
+
+def _beats(metric: Mapping[str, Any], chance: float) -> str:
+    if metric.get("low") is None:
+        return " Too few groups for an interval."
+    if metric["low"] > chance:
+        return " The 95 % interval lies above it."
+    return " The 95 % interval does not lie above it."
+
+
+def _page(title: str, settings: str, entry: Mapping[str, Any]) -> str:
+    baselines = entry["baselines"]
+    rows = [
+        [metric, with_interval(value), *(baseline.get(metric) for baseline in baselines.values())]
+        for metric, value in entry["metrics"].items()
+    ]
+    head = ["metric", "value [95 % interval over groups]", *(key.replace("_", " ") for key in baselines)]
+    return paragraphs([f"{title} ({settings}). {entry['sentence']}"]) + table(head, rows)

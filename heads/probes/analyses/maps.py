@@ -1,0 +1,26 @@
+"""Maps of the rows in the plane. They are drawn by `reelbank.heads.probes.figures`."""
+
+from __future__ import annotations
+
+from reelbank.heads.probes import Finding, Question
+from reelbank.heads.probes.embedding import tsne
+
+
+def tsne_map(question: Question) -> Finding:
+    """t-SNE with `perplexity`; see `reelbank.heads.probes.embedding`."""
+    rows = question.rows
+    found = tsne(rows.vectors, perplexity=question.options["perplexity"], seed=question.seed)
+    notes = []
+    if found.perplexity < found.perplexity_asked:
+        notes.append(
+            f"Perplexity {found.perplexity_asked:g} was asked, {found.perplexity:g} used: "
+            f"{len(rows)} rows allow no more."
+        )
+    return Finding(
+        numbers={name: value for name, value in vars(found).items() if name not in ("coordinates", "start")},
+        sentences=[
+            f"t-SNE of {len(rows)} rows: perplexity {found.perplexity:g}, KL divergence {found.kl_divergence:.3f}."
+        ],
+        notes=notes,
+        coordinates=found.coordinates,
+    )

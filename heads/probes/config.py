@@ -1,0 +1,108 @@
+"""What `probe` is asked for. The command's options are made from these fields; no torch is loaded here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from reelbank.heads.probes import PROBES
+from reelbank.store.options import named_values, option
+
+FLAGS = ("kmeans", "knn", "linear", "tsne")
+"""Analyses that are asked for by a flag of their own; what is an option of theirs is a flag, too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """What to look at, and how. Every field is a flag of `probe`; with no analysis asked: --tsne --knn 5.
+
+    Raises ValueError naming the flag whose value cannot be used.
+    """
+
+    store: Path | None = option(None, "--store", "store to look at; default: the only *.zarr of this folder")
+    tap: str | None = option(None, "--tap", "tap to read; default: the store's first")
+    tsne: bool = option(False, "--tsne", "map the rows to the plane by t-SNE")
+    kmeans: int | None = option(None, "--kmeans", "cluster the rows into K clusters")
+    knn: int | None = option(None, "--knn", "classify by a vote of the K nearest rows (cosine)")
+    linear: bool = option(False, "--linear", "classify by logistic regression, C chosen on validation rows")
+    analysis: tuple[str, ...] = option(
+        (), "--analysis", "one more analysis: a row of the table without a flag, or a plug-in", multiple=True
+    )
+    analysis_option: tuple[str, ...] = option(
+        (), "--analysis-option", "NAME.OPTION=VALUE: an option of one of --analysis", multiple=True
+    )
+    explore: bool = option(
+        False, "--explore", "classes, target and clip sizes of the manifest; alone, it reads no features"
+    )
+    views: bool = option(
+        False, "--views", "draw stored views of a few clips beside the original; needs a store of frames"
+    )
+    clip: tuple[str, ...] = option(
+        (), "--clip", "clip_id whose views are drawn; default: the first clips that have some", multiple=True
+    )
+    level: str = option("clip", "--level", "what a row is: a clip (the mean of its steps) or a step", ("clip", "step"))
+    normalize: str = option(
+        "zscore",
+        "--normalize",
+        "zscore by training rows | l2 of each row | none",
+        ("l2", "none", "zscore"),
+    )
+    label: str = option("label", "--label", "text column with the class")
+    target: str | None = option(
+        None, "--target", "numeric column; default: the store's first target; 'none': no target"
+    )
+    perplexity: float = option(30.0, "--perplexity", "of t-SNE: effective number of neighbours")
+    n_init: int = option(1, "--n-init", "starts of k-means; the best is kept")
+    max_iter: int = option(300, "--max-iter", "most Lloyd steps of one start of k-means")
+    view: int = option(0, "--view", "stored view to read; 0 is the evaluation view")
+    seed: int = option(0, "--seed", "of t-SNE, k-means, folds and intervals")
+    device: str = option("auto", "--device", "of k-means: auto | cpu | cuda[:N]")
+    out: Path | None = option(None, "--out", "folder of the results; default: <store>-probe")
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            choices, value = item.metadata["choices"], getattr(self, item.name)
+            if choices and value not in choices:
+                raise ValueError(f"{item.metadata['flag']} {value!r} is not one of {', '.join(sorted(choices))}")
+        for name, least in (("kmeans", 1), ("knn", 1), ("n_init", 1), ("max_iter", 1), ("view", 0), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"--{name.replace('_', '-')} {value} must be {least} or more")
+        if not self.perplexity > 0:
+            raise ValueError(f"--perplexity {self.perplexity} must be above 0")
+        if self.clip and not self.views:
+            raise ValueError("--clip names clips whose views are drawn; it belongs to --views")
+        for name in self.analysis:
+            if name in FLAGS:
+                raise ValueError(f"--analysis {name}: it has a flag of its own, --{name}")
+            PROBES.row(name)
+        if len(set(self.analysis)) < len(self.analysis):
+            raise ValueError(f"--analysis names one twice: {', '.join(self.analysis)}")
+        for text in self.analysis_option:
+            if not any(text.startswith(f"{name}.") for name in self.analysis):
+                asked = ", ".join(self.analysis) or "none"
+                raise ValueError(
+                    f"--analysis-option {text!r} is not NAME.OPTION=VALUE of one asked; --analysis has {asked}"
+                )
+
+    def asked(self) -> list[str]:
+        """The analyses that the flags and --analysis name, in the table's order, then in that given."""
+        given = {
+            "tsne": self.tsne,
+            "kmeans": self.kmeans is not None,
+            "knn": self.knn is not None,
+            "linear": self.linear,
+        }
+        own = [name for name in PROBES if given.get(name) or (name in self.analysis and name not in given)]
+        return [*own, *(name for name in self.analysis if name not in own)]
+
+    def options_of(self, name: str) -> dict[str, Any]:
+        """Every option of an analysis: its default, its flag, or what --analysis-option gives. Raises ValueError."""
+        row = PROBES.row(name)
+        if name in FLAGS:
+            flags = {option: getattr(self, option) for option in row.options}
+            return {option: row.options[option] if value is None else value for option, value in flags.items()}
+        texts = [text.removeprefix(f"{name}.") for text in self.analysis_option if text.startswith(f"{name}.")]
+        given = named_values(texts, row.options, flag="--analysis-option", owner=f"analysis {name!r}", error=ValueError)
+        return {**row.options, **given}

@@ -1,0 +1,174 @@
+"""What a run writes while it trains: a line per epoch, a checkpoint every so often and after the last epoch."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+import numpy as np
+
+from reelbank.heads.events import Event, Progress
+from reelbank.heads.examples.prepared import Prepared
+from reelbank.heads.examples.splits import Partition
+from reelbank.heads.judging.evaluation import Predictions, number
+from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progress, saved_epoch
+from reelbank.heads.runs.results import Trained
+from reelbank.heads.training.trainer import EpochRecord, Trainer, probabilities
+from reelbank.store.files import appearing
+
+
+def fold_folder(directory: Path, partition: Partition) -> Path:
+    """Where the checkpoints of one partition lie."""
+    return directory if partition.fold is None else directory / f"fold-{partition.fold}"
+
+
+class Recording:
+    """The trainings of a run, one partition after the other.
+
+    As a context manager it closes the log. A resumed run goes on after the epochs that its checkpoints have.
+    """
+
+    def __init__(self, directory: Path, prepared: Prepared, progress: Progress | None) -> None:
+        self._prepared, self._config, self._progress = prepared, prepared.config, progress
+        self._folders = {part.fold: fold_folder(directory, part) for part in prepared.partitions}
+        resume = self._config.run.resume
+        self._kept = {
+            fold: saved_epoch(folder / "last.safetensors") if resume else 0 for fold, folder in self._folders.items()
+        }
+        self._log = EpochLog(directory / "metrics.jsonl")
+        self._log.keep(self._kept)
+        self._before = 0
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._log.close()
+
+    def train(self, partition: Partition, trainer: Trainer) -> Trained:
+        """Trains one partition to its end and keeps what the run keeps of it."""
+        fold, most = trainer.job.fold, self._config.optimizer.epochs
+        folder = self._folders[fold]
+        folder.mkdir(exist_ok=True)
+        checkpoint = folder / "last.safetensors"
+        if self._kept[fold]:
+            load_progress(checkpoint, trainer)
+        moment = saved = time.perf_counter()
+        total = most * len(self._folders)
+
+        def after_epoch(record: EpochRecord) -> None:
+            nonlocal moment, saved
+            now = time.perf_counter()
+            self._log.append({"fold": fold, **log_line(record), "seconds": round(now - moment, 4)})
+            moment = now
+            if trainer.state.finished or now - saved >= self._config.run.checkpoint_seconds:
+                save_progress(checkpoint, trainer)
+                saved = now
+            if self._progress is not None:
+                values = {"train_loss": record.train_loss, "val_loss": record.val_loss}
+                self._progress(Event(stage="train", done=self._before + record.epoch, total=total, values=values))
+
+        trainer.train(after_epoch)
+        self._before += most
+        return keep_trained(self._prepared, partition, trainer, folder)
+
+
+class EpochLog:
+    """metrics.jsonl: one line per epoch, on the disk as soon as it is written."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+
+    def keep(self, epochs: Mapping[int | None, int]) -> None:
+        """Drops the lines after the last checkpoint: {fold: epochs kept}; folds not named lose all."""
+        if not self._path.exists():
+            return
+        kept = []
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:  # the last line of a killed run may be cut
+                continue
+            if entry["epoch"] <= epochs.get(entry["fold"], 0):
+                kept.append(line + "\n")
+        with appearing(self._path) as partial:
+            partial.write_text("".join(kept), encoding="utf-8")
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Writes one line."""
+        if self._file is None:
+            self._file = self._path.open("a", encoding="utf-8")
+        self._file.write(json.dumps(entry, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file and makes it durable."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._file = None
+
+
+def log_line(record: EpochRecord) -> dict[str, Any]:
+    """The epoch as metrics.jsonl has it, less fold and seconds."""
+    return {
+        "epoch": record.epoch,
+        "learning_rate": record.learning_rate,
+        "train_loss": number(record.train_loss),
+        "val_loss": number(record.val_loss),
+        "val_accuracy": number(record.val_accuracy),
+        "val_mae": number(record.val_mae),
+        "best": record.best,
+    }
+
+
+def keep_trained(prepared: Prepared, partition: Partition, trainer: Trainer, folder: Path) -> Trained:
+    """Writes the predictor that the run keeps and predicts the reported clips, once."""
+    trainer.use_kept_weights()
+    job = trainer.job
+    Predictor(
+        head_name=job.config.head.name,
+        options=job.config.head.options,
+        shape=job.shape,
+        labels=prepared.labels,
+        bins=prepared.bins,
+        pool=job.config.features.pool,
+        segments=None if (rule := job.config.features.segment_rule()) is None else rule.text,
+        estimate=job.config.head.estimate,
+        unit_steps=prepared.features.unit_steps,
+        normalization=job.resident.normalization,
+        sources=tuple({"spec": entry["spec"], "keys": entry["keys"]} for entry in prepared.table.describe()),
+        head=trainer.head,
+    ).save(folder / "best.safetensors")
+    parts = {"val": partition.val, "test": partition.test, "unknown": partition.unknown}
+    if partition.val_is_reported and len(partition.test):
+        del parts["val"]  # it is the test part itself
+    predictions = _predictions(trainer, partition, parts)
+    best = None
+    if job.config.optimizer.keep == "last":  # after the kept weights are saved and used: the head is not needed again
+        best = predictions
+        if trainer.state.best_epoch != trainer.state.epoch:
+            trainer.head.load_state_dict(trainer.state.best_weights)
+            best = _predictions(trainer, partition, parts)
+    trainer.state.best_weights.clear()
+    return Trained(partition=partition, state=trainer.state, predictions=predictions, at_best_epoch=best)
+
+
+def _predictions(trainer: Trainer, partition: Partition, parts: Mapping[str, np.ndarray]) -> dict[str, Predictions]:
+    """What the head as it is says of the clips of each part."""
+    return {
+        name: Predictions(
+            split=name,
+            rows=rows,
+            folds=np.full(len(rows), -1 if partition.fold is None else partition.fold),
+            probabilities=probabilities(trainer.head, trainer.job.resident, rows),
+        )
+        for name, rows in parts.items()
+        if len(rows) or partition.fold is not None
+    }
