@@ -61,7 +61,7 @@ GUARDS: dict[str, str] = {
     "heads/examples/splits.py": "test_judging_parts test_heads_splits",
     "heads/examples/labelling.py": "test_judging_parts",
     "heads/examples/normalization.py": "test_judging_parts test_heads_protocol",
-    "heads/examples/targets.py": "test_heads_targets test_judging_metrics",
+    "heads/examples/targets.py": "test_judging_targets test_heads_targets",
     "heads/probes/neighbours.py": "test_judging_probes test_probe_neighbours",
     "heads/probes/cluster_reading.py": "test_judging_probes test_probe_kmeans",
     "extract/inputs/sampling.py": "test_inputs_sampling_rules test_decode_sampling",

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import f1_score
 
 import reelbank.store
-from reelbank.heads import predict, train_head
+from reelbank.heads import TrainingError, predict, train_head
 from reelbank.heads.examples.prepared import prepare
 from reelbank.heads.judging import intervals
 from reelbank.heads.judging.evaluation import summary_text
@@ -176,6 +176,21 @@ def test_labels_outside_training_change_no_weight(clip: int, split: str, small: 
             *(b["predicted"], b["probability"], b["predicted_target"]),
         )
         assert (a["label"] == b["label"]) == (a["clip_id"] != f"c{clip:03d}")
+
+
+def test_a_run_does_not_go_on_with_other_labels(small: Path, tmp_path: Path) -> None:
+    _train(small, tmp_path / "run", epochs=1)
+    _train(small, tmp_path / "run", epochs=2, resume=True)
+    for clip, fields in (
+        (16, {"label": "class 0"}),
+        (1, {"kcal": 990.0}),
+        (2, {"group": "s99"}),
+        (13, {"split": "test"}),
+    ):
+        (tmp_path / str(clip)).mkdir()
+        changed = _changed(tmp_path / str(clip), clip, **fields)
+        with pytest.raises(TrainingError, match=r"the stores of .* have changed .*; start another run"):
+            _train(changed, tmp_path / "run", epochs=3, resume=True)
 
 
 def test_labels_of_training_clips_do_change_the_weights(small: Path, tmp_path: Path) -> None:

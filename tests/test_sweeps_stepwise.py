@@ -196,6 +196,9 @@ def test_resumed_sweep_trains_what_is_missing_and_judges_all(
     assert [one["mean"] for one in results["combinations"]] == [0.01, 0.1, 0.2, 0.3]
     with pytest.raises(TrainingError, match="trained with other options"):
         _sweep(store, tmp_path / "s", sweep=AXES[:1], resume=True, batch=4)
+    other = planted_store(tmp_path / "other.zarr", num=48, more={1: {"label": "class 0"}})
+    with pytest.raises(TrainingError, match=r"the stores of .* have changed .*; start another sweep"):
+        _sweep(other, tmp_path / "s", sweep=AXES[:1], resume=True)
 
 
 def test_members_are_trained_as_asked_or_as_the_device_prefers(monkeypatch: pytest.MonkeyPatch) -> None:
