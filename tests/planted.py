@@ -132,6 +132,7 @@ def planted_store(
     group_size: int = 4,
     seed: int = 0,
     more: Mapping[int, Mapping[str, Any]] | None = None,
+    backbone: str = "toy",
 ) -> Path:
     """A store of 3 classes (a novel one in `unknown`) whose features tell class and kcal, with noise.
 
@@ -155,5 +156,5 @@ def planted_store(
         steps = random.normal(size=(2 + i % 3, 6))
         steps[:, kind] += signal
         features.append(steps.astype(np.float16))
-    write_store(path, {"cls": features}, rows, backbone="toy")
+    write_store(path, {"cls": features}, rows, backbone=backbone)
     return path

@@ -16,7 +16,7 @@ from reelbank.extract.errors import DecodeError
 from reelbank.extract.video import plan
 from reelbank.extract.video.decode import Video
 from reelbank.extract.video.opening import Limits
-from reelbank.extract.video.scan import NO_TIMESTAMP, GopPlan, VideoScan
+from reelbank.extract.video.scan import NO_TIMESTAMP, Examination, GopPlan, VideoScan
 
 
 def _gop(pts: list[int], starts: list[int], hidden: tuple[int, ...] = ()) -> GopPlan:
@@ -59,8 +59,9 @@ def test_leading_pictures_need_the_group_before() -> None:
     assert _segments(opened, [2]) == [(0, 3, [2])]  # pts 4: shown before keyframe 6, may refer to 3
     assert _segments(opened, [4]) == [(2, 2, [4])]  # the keyframe itself
     assert _segments(opened, [5]) == [(2, 5, [5])]  # after it
-    first = _gop([6, 4, 5], starts=[0])
-    assert _segments(first, [0]) == [(0, 1, [0])]  # there is no group before the first
+    assert _segments(opened, [2, 4]) == [(0, 3, [2, 4])]  # the keyframe comes before its leading picture
+    for first in (_gop([6, 4, 5], starts=[0]), _gop([6, 4, 5, 9, 10], starts=[0, 3])):
+        assert _segments(first, [0]) == [(0, 1, [0])]  # there is no group before the first
 
 
 def test_runs_over_several_groups_keep_their_frames_in_order() -> None:
@@ -82,6 +83,13 @@ def _scan(broken: str | None) -> VideoScan:
         path="a.mp4", num_frames=3, times_seconds=np.array([0.0, 0.5, 1.0]), duration_seconds=1.5,
         width_px=4, height_px=4, rate_fps=Fraction(2), broken=broken,
     )  # fmt: skip
+
+
+def test_pictures_have_no_stream_and_are_shown_as_they_are() -> None:
+    one = _scan(None)
+    assert (one.rotation_degrees, one.broken, one.stream_index, one.codec) == (0, None, -1, "image")
+    assert (one.plan, one.pictures) == (None, ())
+    assert Examination(scan=one) == Examination(scan=one, packets=None, frames=None, frames_decoded=0)
 
 
 def test_interval_must_end_before_the_break() -> None:
@@ -145,6 +153,24 @@ def test_counted_times_are_the_timestamps_where_they_ascend() -> None:
         times, rate, length = plan._counted_times("a", box, _stream(), pts, last)
         assert times.tolist() == pytest.approx([0.0, 0.04, 0.08])
         assert (rate, length) == (25, pytest.approx(0.04))
+
+
+def test_frames_that_cannot_be_timed_are_an_error() -> None:
+    container, last = SimpleNamespace(format=SimpleNamespace(name="avi")), SimpleNamespace(duration=70)
+    with pytest.raises(DecodeError, match="neither a frame rate nor usable timestamps"):
+        plan._counted_times("a", container, _stream(average_rate=None), [500, 540, 600], last)
+
+
+@pytest.mark.parametrize(("kept_bytes", "kept"), [(0, False), (2**26, True)])
+def test_frames_and_packets_are_kept_up_to_a_size(kept_bytes: int, kept: bool, folder: Path) -> None:
+    path = folder / "h264-open-gop.mp4"
+    for count in (False, True):
+        with av.open(str(path)) as container:
+            found = plan.examine(
+                path, container, container.streams.video[0], count=count, limits=Limits(), kept_bytes=kept_bytes
+            )
+        assert found is not None
+        assert ((found.frames if count else found.packets) is not None) == kept
 
 
 def _walk(pts: list[int | None], **more: Any) -> Any:

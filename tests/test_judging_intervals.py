@@ -10,7 +10,7 @@ from scipy.stats import rankdata, spearmanr
 
 from reelbank.heads.judging import intervals
 from reelbank.heads.judging.intervals import LEVEL, RESAMPLES, WHOLE_RESAMPLES, group_numbers, interval, mean_interval
-from reelbank.heads.judging.metrics import METRICS, ClassScores, Metric, TargetScores
+from reelbank.heads.judging.metrics import ClassScores, TargetScores
 
 
 def _right(right: np.ndarray) -> ClassScores:
@@ -96,8 +96,7 @@ def test_groups_without_a_defined_clip_are_drawn_and_give_nothing() -> None:
 @pytest.mark.parametrize(("defined", "finite"), [(250, True), (249, False), (0, False)])
 def test_half_of_the_resamples_must_be_defined(defined: int, finite: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = iter([0.5, *[1.0] * defined, *[math.nan] * 999])
-    metric = Metric(higher_is_better=True, unit="fraction", whole=lambda truth, predicted: next(calls))
-    monkeypatch.setitem(METRICS, "macro_f1", metric)  # type: ignore[arg-type]
+    monkeypatch.setattr(intervals, "whole_value", lambda name, truth, predicted: next(calls))
     value, low, high = interval("macro_f1", _right(np.ones(4, dtype=bool)), np.arange(4), seed=0)
     assert value == 0.5
     assert (math.isfinite(low), math.isfinite(high)) == (finite, finite)

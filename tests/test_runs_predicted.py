@@ -105,6 +105,41 @@ def test_heads_of_folds_are_averaged_each_with_its_own_statistics(folds: Path, s
         assert float(own[clip]["probability"]) == pytest.approx(one.probability[i], abs=1e-6)
 
 
+def test_segments_of_the_training_are_those_of_the_prediction(store: Path, tmp_path: Path) -> None:
+    run = _run(store, tmp_path / "run", segments="segments:2:stride=1")
+    again = predict(run, store, split="test")
+    assert again.probability is not None
+    own = [row["probability"] for row in _rows(run / "predictions.csv") if row["split"] == "test"]
+    assert own == [f"{value:.6f}" for value in again.probability]
+
+
+def test_a_store_of_other_features_is_refused(single: Path, store: Path, tmp_path: Path) -> None:
+    other = planted_store(tmp_path / "s.zarr", num=12, backbone="other")
+    with pytest.raises(SpecMismatch, match="backbone: the run 'toy', the store 'other'"):
+        predict(single, other)
+
+
+def test_text_says_what_was_predicted() -> None:
+    lines = _result(notes=("NOTE.",)).text().split("\n")
+    assert lines == [
+        "5 clips predicted.",
+        "accuracy of split 'test' where the label is a known class: 0.500",
+        "accuracy of split 'val' where the label is a known class: 0.000",
+        "NOTE.",
+    ]
+    assert _result(warning="W").text().startswith("W\n5 clips")
+    data = _result(warning="W", left_out=(("failed", 2),), notes=("NOTE.",)).to_json()
+    assert data == {
+        "num_clips": 5,
+        "classes": ["a", "b"],
+        "target_name": "kcal",
+        "accuracy_by_split": {"test": 0.5, "val": 0.0},
+        "left_out": [{"reason": "failed", "count": 2}],
+        "warning": "W",
+        "notes": ["NOTE."],
+    }
+
+
 def test_one_split_can_be_asked_for(single: Path, store: Path) -> None:
     found = predict(single, store, split="test")
     assert set(found.splits.tolist()) == {"test"}
@@ -161,6 +196,10 @@ def test_features_made_otherwise_are_refused(single: Path, store: Path, tmp_path
     refuse_other_features(single, store, spec, trained)
     free = {**trained["spec"], "seed": 99, "views": ["original", "flip"]}  # type: ignore[dict-item]
     refuse_other_features(single, store, spec, {**trained, "spec": free})
+    moved = json.loads(json.dumps(trained))
+    moved["spec"]["weights"]["path"] = "/elsewhere/weights.pt"
+    moved["spec"]["taps"].append({**moved["spec"]["taps"][0], "name": "unused"})
+    refuse_other_features(single, store, spec, moved)
     for name, value in (("backbone", "other"), ("sampling", "uniform:4")):
         changed = {**trained, "spec": {**trained["spec"], name: value}}  # type: ignore[dict-item]
         with pytest.raises(SpecMismatch, match=f"{name}: the run '{value}', the store "):
