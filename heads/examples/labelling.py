@@ -40,8 +40,6 @@ def label_clips(data: DataConfig, objective: ObjectiveConfig, table: ClipTable, 
     trained = parts.trained
     notes = _untrained_classes(table, parts.partitions)
     has_classes = _has_classes(data, table, trained, has_target=target is not None, notes=notes)
-    known = set(table.labels[trained].tolist()) if has_classes else None
-    _require_usable_parts(table, parts, known, target)
     bins = None
     if target is not None:
         bins = make_bins(
@@ -53,6 +51,7 @@ def label_clips(data: DataConfig, objective: ObjectiveConfig, table: ClipTable, 
             labels=objective.target_labels,
         )
     labels = vocabulary(table.labels[trained].tolist()) if has_classes else None
+    _require_usable_parts(table, parts, None if labels is None else set(labels), target)
     return Labelling(labels=labels, bins=bins, notes=tuple(notes))
 
 
