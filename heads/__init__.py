@@ -19,12 +19,12 @@ if TYPE_CHECKING:
         FeaturesConfig,
         HeadConfig,
         ObjectiveConfig,
-        OptimizerConfig,
         RunConfig,
         TrainConfig,
     )
     from reelbank.heads.errors import TrainingError
     from reelbank.heads.events import Event
+    from reelbank.heads.optimizers import OptimizerConfig
     from reelbank.heads.probes.config import ProbeConfig
     from reelbank.heads.probes.probe import ProbeResult, probe
     from reelbank.heads.recipes.config import RecipeConfig
@@ -43,7 +43,7 @@ else:
             "HeadConfig": "reelbank.heads.config",
             "MembersConfig": "reelbank.heads.sweeps.config",
             "ObjectiveConfig": "reelbank.heads.config",
-            "OptimizerConfig": "reelbank.heads.config",
+            "OptimizerConfig": "reelbank.heads.optimizers",
             "PredictResult": "reelbank.heads.runs.predicting",
             "ProbeConfig": "reelbank.heads.probes.config",
             "ProbeResult": "reelbank.heads.probes.probe",

@@ -18,8 +18,9 @@ from reelbank.heads.augmentation import Augmentation
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.losses import LOSSES
 from reelbank.heads.models import HEADS, parse_options
-from reelbank.heads.optimizers import OPTIMIZERS, SCHEDULES
-from reelbank.store.devices import check_device_name
+from reelbank.heads.optimizers import OptimizerConfig
+from reelbank.manifests.plugins import Plugin
+from reelbank.store.devices import check_device_name, resolve_device
 from reelbank.store.errors import StoreError
 from reelbank.store.indexing import SegmentRule, parse_segments
 from reelbank.store.options import Flat, check_options, option, options
@@ -190,6 +191,11 @@ class HeadConfig:
             parse_options(self.name, self.head_option, HEAD_FLAGS)
 
     @property
+    def plugin(self) -> Plugin | None:
+        """Where the head comes from; None for this package."""
+        return HEADS.plugin(self.name)
+
+    @property
     def needs_steps(self) -> bool:
         """Whether the head reads every step, not one vector per clip."""
         return HEADS.row(self.name).needs_steps
@@ -261,51 +267,15 @@ class ObjectiveConfig:
         if not 0 <= self.label_smoothing < 1:
             raise TrainingError(f"--label-smoothing {self.label_smoothing} must be in [0, 1)")
 
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The losses that are named, sorted."""
+        return tuple(sorted({self.loss, self.class_loss} - {"auto"}))
 
-@dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    """How it is minimised: batches, the update, the schedule, the epochs, which weights are kept."""
-
-    name: str = option("adam", "--optimizer", "optimiser", choices=sorted(OPTIMIZERS), name="optimizer")
-    batch: int = option(32, "--batch", "clips per step", least=1)
-    lr: float = option(1e-3, "--lr", "learning rate", above=0)
-    weight_decay: float = option(1e-5, "--weight-decay", "L2 added to the gradient (adamw: decoupled)", least=0)
-    betas: tuple[float, float] = option((0.9, 0.999), "--betas", "B1:B2 of adam, adamw, radam")
-    eps: float = option(1e-8, "--eps", "epsilon of adam, adamw, radam, rmsprop", above=0)
-    momentum: float = option(0.9, "--momentum", "of sgd and rmsprop", least=0)
-    alpha: float = option(0.99, "--alpha", "smoothing of rmsprop", above=0)
-    schedule: str = option(
-        "none", "--schedule", "learning-rate schedule, one step per epoch", choices=sorted(SCHEDULES)
-    )
-    step_epochs: int = option(20, "--step-epochs", "step: epochs between reductions", least=1)
-    milestones: tuple[int, ...] = option(
-        (), "--milestone", "multistep: last epoch(s) before a reduction", multiple=True
-    )
-    factor: float = option(0.5, "--factor", "step, multistep, plateau: what the rate is multiplied by", above=0)
-    patience_epochs: int = option(
-        10, "--patience", "plateau: epochs without a better validation loss before a reduction", least=0
-    )
-    epochs: int = option(100, "--epochs", "most epochs", least=1)
-    early_stop_epochs: int = option(
-        20, "--early-stop", "stop after this many epochs without a better validation loss; 0: never", least=0
-    )
-    keep: str = option(
-        "best",
-        "--keep",
-        "weights kept after an early stop: the best epoch's or the last's",
-        choices=("best", "last"),
-    )
-
-    def __post_init__(self) -> None:
-        check_options(self, TrainingError)
-        if self.milestones and min(self.milestones) < 1:
-            raise TrainingError(f"--milestone {min(self.milestones)} must be 1 or more: the epochs are counted from 1")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise TrainingError(f"--betas {self.betas[0]}:{self.betas[1]} must both be in [0, 1)")
-        if self.schedule == "multistep" and not self.milestones:
-            raise TrainingError("--schedule multistep needs at least one --milestone (an epoch)")
-        if self.factor >= 1 and self.schedule != "none":
-            raise TrainingError(f"--factor {self.factor} must be below 1: the schedule multiplies the rate by it")
+    @property
+    def plugins(self) -> dict[str, Plugin]:
+        """{loss: where it comes from} of those that are not of this package."""
+        return {name: plugin for name in self.losses if (plugin := LOSSES.plugin(name)) is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,6 +303,11 @@ class RunConfig:
             raise TrainingError("--resume continues a run and --overwrite replaces it; give one of them")
         if (self.resume or self.overwrite) and self.directory is None:
             raise TrainingError("--resume and --overwrite need --run DIR: the run they speak of")
+
+    @property
+    def device_here(self) -> str:
+        """The device that `device` means on this machine. Raises DeviceError for one that is not here."""
+        return resolve_device(self.device)
 
     @property
     def given_directory(self) -> Path:
@@ -364,7 +339,7 @@ class TrainConfig(Flat):
         # Not where the parts are made, which are defaults too: a package that takes the name of one of ours must not
         # stop a program that trains nothing.
         HEADS.row(head.name)
-        for loss in {self.objective.loss, self.objective.class_loss} - {"auto"}:
+        for loss in self.objective.losses:
             LOSSES.row(loss)
         if pool != "mean" and head.needs_steps:
             raise TrainingError(f"--pool {pool} has no meaning for head {head.name!r}, which reads every step")

@@ -1,9 +1,12 @@
-"""The tables of optimisers and learning-rate schedules. No torch is loaded before one is used."""
+"""Optimisers and learning-rate schedules: their tables and options. No torch is loaded before one is used."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from reelbank.heads.errors import TrainingError
+from reelbank.store.options import check_options, option
 
 ONE, STACKED = "reelbank.heads.training.optimization", "reelbank.heads.training.stacked_optimizers"
 
@@ -41,3 +44,49 @@ SCHEDULES: Mapping[str, str] = {
     "step": f"{ONE}:step",
 }
 """Schedule -> `module:function` that makes it, (Optimizer, OptimizerConfig) -> LRScheduler; '' for a constant rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """How it is minimised: batches, the update, the schedule, the epochs, which weights are kept."""
+
+    name: str = option("adam", "--optimizer", "optimiser", choices=sorted(OPTIMIZERS), name="optimizer")
+    batch: int = option(32, "--batch", "clips per step", least=1)
+    lr: float = option(1e-3, "--lr", "learning rate", above=0)
+    weight_decay: float = option(1e-5, "--weight-decay", "L2 added to the gradient (adamw: decoupled)", least=0)
+    betas: tuple[float, float] = option((0.9, 0.999), "--betas", "B1:B2 of adam, adamw, radam")
+    eps: float = option(1e-8, "--eps", "epsilon of adam, adamw, radam, rmsprop", above=0)
+    momentum: float = option(0.9, "--momentum", "of sgd and rmsprop", least=0)
+    alpha: float = option(0.99, "--alpha", "smoothing of rmsprop", above=0)
+    schedule: str = option(
+        "none", "--schedule", "learning-rate schedule, one step per epoch", choices=sorted(SCHEDULES)
+    )
+    step_epochs: int = option(20, "--step-epochs", "step: epochs between reductions", least=1)
+    milestones: tuple[int, ...] = option(
+        (), "--milestone", "multistep: last epoch(s) before a reduction", multiple=True
+    )
+    factor: float = option(0.5, "--factor", "step, multistep, plateau: what the rate is multiplied by", above=0)
+    patience_epochs: int = option(
+        10, "--patience", "plateau: epochs without a better validation loss before a reduction", least=0
+    )
+    epochs: int = option(100, "--epochs", "most epochs", least=1)
+    early_stop_epochs: int = option(
+        20, "--early-stop", "stop after this many epochs without a better validation loss; 0: never", least=0
+    )
+    keep: str = option(
+        "best",
+        "--keep",
+        "weights kept after an early stop: the best epoch's or the last's",
+        choices=("best", "last"),
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self, TrainingError)
+        if self.milestones and min(self.milestones) < 1:
+            raise TrainingError(f"--milestone {min(self.milestones)} must be 1 or more: the epochs are counted from 1")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise TrainingError(f"--betas {self.betas[0]}:{self.betas[1]} must both be in [0, 1)")
+        if self.schedule == "multistep" and not self.milestones:
+            raise TrainingError("--schedule multistep needs at least one --milestone (an epoch)")
+        if self.factor >= 1 and self.schedule != "none":
+            raise TrainingError(f"--factor {self.factor} must be below 1: the schedule multiplies the rate by it")

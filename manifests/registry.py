@@ -64,6 +64,7 @@ class Registry(Mapping[str, Row]):
         error: what is raised for a name that is not known.
         from_function: makes a row of a plug-in that is a function: (its target, the function) -> row.
         function: how such a function is written, for the message where something else was found.
+        guarded: (plug-in, its row) -> the row whose functions say of which plug-in they are where they fail.
     """
 
     def __init__(
@@ -76,11 +77,12 @@ class Registry(Mapping[str, Row]):
         error: type[ValueError],
         from_function: Callable[[str, Callable[..., Any]], Row] | None = None,
         function: str = "",
+        guarded: Callable[[Plugin, Row], Row] | None = None,
     ) -> None:
         self._rows = dict(rows)
         self.kind, self.group = kind, group
         self._row_type, self._error = row_type, error
-        self._from_function, self._function = from_function, function
+        self._from_function, self._function, self._guarded = from_function, function, guarded
         self._outside: dict[Plugin, Row] = {}
 
     def __getitem__(self, name: str) -> Row:
@@ -209,7 +211,8 @@ class Registry(Mapping[str, Row]):
         if plugin not in self._outside:
             if not NAME.fullmatch(plugin.name) and plugin.name != plugin.target:
                 raise plugin.wrong("its entry point's name may hold letters, digits, '.', '_' and '-' only")
-            self._outside[plugin] = self._row_of(plugin, plugin.load())
+            row = self._row_of(plugin, plugin.load())
+            self._outside[plugin] = row if self._guarded is None else self._guarded(plugin, row)
         return Found(kind=self.kind, name=plugin.name, row=self._outside[plugin], plugin=plugin)
 
     def _row_of(self, plugin: Plugin, loaded: Any) -> Row:

@@ -1,8 +1,10 @@
-"""Which device is asked for, and whether it is here. Both stages ask; torch is loaded only to find out."""
+"""The device of a run: which is asked for, whether it is here, how many threads a CPU has. torch is loaded on use."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class DeviceError(ValueError):
@@ -32,3 +34,16 @@ def resolve_device(name: str) -> str:
     if index >= count:
         raise DeviceError(f"--device {name}: torch {torch.__version__} sees {count} GPUs; pass --device cpu")
     return f"cuda:{index}"
+
+
+@contextmanager
+def cpu_threads(count: int) -> Iterator[None]:
+    """`count` torch threads inside, the caller's number after."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -12,13 +12,13 @@ from scipy.stats import entropy
 
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.examples.labelling import vocabulary
 from reelbank.heads.examples.targets import (
     Bins,
     balanced_weights,
     class_distributions,
     class_numbers,
     make_bins,
-    vocabulary,
 )
 from reelbank.heads.judging.metrics import TargetScores, nll_mean_per_clip, nll_per_clip, spc_bins_per_clip
 from reelbank.heads.losses import LOSSES, loss_function

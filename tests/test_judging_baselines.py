@@ -55,8 +55,8 @@ def test_uniform_class_expects_one_in_k_of_the_known_clips() -> None:
 def test_constants_by_hand() -> None:
     assert baselines.constant_median(np.array([1.0, 2.0, 9.0]), np.array([0.0, 5.0])) == {"mae": 2.5}
     assert baselines.constant_median(np.array([1.0, 3.0]), np.array([5.0]))["mae"] == 3.0
-    assert baselines.constant_mae(4.0, np.array([1.0, 5.0, np.nan])) == 2.0
-    assert math.isnan(baselines.constant_mae(4.0, np.array([])))
+    assert baselines.constant_median(np.array([4.0, 4.0, 9.0]), np.array([1.0, 5.0])) == {"mae": 2.0}
+    assert math.isnan(baselines.constant_median(np.array([4.0]), np.array([]))["mae"])
 
 
 def test_expected_errors_by_hand() -> None:

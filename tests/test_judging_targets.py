@@ -10,6 +10,7 @@ import torch
 from scipy.stats import norm
 
 from reelbank.heads import TrainingError
+from reelbank.heads.examples.labelling import vocabulary
 from reelbank.heads.examples.targets import (
     DEFAULT_RANGES,
     UNITS,
@@ -19,7 +20,6 @@ from reelbank.heads.examples.targets import (
     class_numbers,
     estimate_of_logits,
     make_bins,
-    vocabulary,
 )
 from reelbank.heads.judging.metrics import point_estimate
 

@@ -21,7 +21,6 @@ from reelbank.heads.training.trainer import (
     EpochRecord,
     Progression,
     Trainer,
-    cpu_threads,
     loss_terms,
     probabilities,
     seeded,
@@ -29,6 +28,7 @@ from reelbank.heads.training.trainer import (
     total_loss_with_gradient,
     validation_numbers,
 )
+from reelbank.store.devices import cpu_threads
 
 NAN = float("nan")
 LABELS = ["a", "b", "a", "b", "a", "b", "a", "b"]

@@ -16,10 +16,10 @@ from planted import BINS, clips, partition, predictions, prepared, sure_of
 from reelbank.heads import TrainingError
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging import intervals
-from reelbank.heads.runs.directory import mass_below, write_predictions
+from reelbank.heads.runs.directory import mass_below, write_finished, write_predictions
 from reelbank.heads.runs.recording import EpochLog
-from reelbank.heads.runs.results import Trained
-from reelbank.heads.runs.run import RunResult, finish_run
+from reelbank.heads.runs.results import Trained, finished
+from reelbank.heads.runs.run import RunResult
 from reelbank.heads.training.trainer import Progression
 
 CLASSES = ("a", "b", "c")
@@ -60,7 +60,7 @@ def _trained(
 
 
 def _finish(folder: Path, one: Prepared, trained: Sequence[Trained]) -> dict[str, Any]:
-    finish_run(folder, one, trained, 12.3456)
+    write_finished(folder, one, finished(folder.name, one, trained, 12.3456))
     return json.loads((folder / "results.json").read_text())  # type: ignore[no-any-return]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,10 +56,8 @@ class FeatureCache:
             self._parts[key] = parts_of(table, data, train_clips=features.train_clips, seed=config.seed)
         return table, self._parts[key]
 
-    def features(
-        self, table: ClipTable, config: TrainConfig, views: Sequence[StoredView], progress: Progress | None = None
-    ) -> Features:
-        """The features of `table` as the head of `config` reads them. Raises what `load_features` raises."""
+    def features(self, table: ClipTable, config: TrainConfig, progress: Progress | None = None) -> Features:
+        """The features of `table` as the head of `config` reads them. Raises what `read_features` raises."""
         steps, read = config.head.needs_steps, config.features
         unit_steps = read.normalize == "l2" and not steps
         key = _digest(
@@ -69,9 +67,7 @@ class FeatureCache:
         if found is None:
 
             def load() -> Features:
-                return read_features(
-                    table, read, needs_steps=steps, views=views, unit_steps=unit_steps, progress=progress
-                )
+                return read_features(table, read, needs_steps=steps, unit_steps=unit_steps, progress=progress)
 
             found = load() if self._folder is None else self._mapped_features(f"features-{key}", load)
             self._features[key] = found
@@ -147,6 +143,7 @@ class FeatureCache:
             loaded = load()
             whole = {"mask": loaded.mask.numpy(), "num_steps": loaded.num_steps}
             whole["unit_steps"] = np.array(loaded.unit_steps)
+            whole |= {f"views.{view.number}": view.has for view in loaded.views}
             if loaded.step_index is not None:
                 whole["step_index"] = loaded.step_index.numpy()
             for part in _PARTS:
@@ -167,6 +164,7 @@ class FeatureCache:
             num_steps=found["num_steps"],
             step_index=torch.from_numpy(found["step_index"]) if "step_index" in found else None,
             unit_steps=bool(found["unit_steps"]),
+            views=tuple(StoredView(number=int(number), has=has) for number, has in under("views").items()),
         )
 
     def _mapped(self, name: str, make: Callable[[], Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

@@ -43,6 +43,7 @@ class Features:
         num_steps: (N,) int64, of the stored steps.
         step_index: (N, S) int64, the steps of `arrays` that a head reads, in order and with repeats; None: all, once.
         unit_steps: whether `arrays` are moments of steps that were divided by their length.
+        views: further views, whose rows stand behind those of the clips.
     """
 
     arrays: Mapping[str, Tensor]
@@ -52,6 +53,7 @@ class Features:
     num_steps: NDArray[np.int64]
     step_index: Tensor | None = None
     unit_steps: bool = False
+    views: tuple[StoredView, ...] = ()
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -84,11 +86,14 @@ def read_features(
     config: FeaturesConfig,
     *,
     needs_steps: bool,
-    views: Sequence[StoredView],
     unit_steps: bool,
     progress: Progress | None = None,
 ) -> Features:
-    """The features of `table` as `config` reads them, those of `views` behind. Raises as `load_features` does."""
+    """The features of `table` as `config` reads them, those of further views behind.
+
+    Raises what `other_views` and `load_features` raise.
+    """
+    views = other_views(config, table)
     base = load_features(
         table,
         needs_steps=needs_steps,
@@ -126,6 +131,7 @@ def with_views(
         arrays={key: torch.cat(parts) for key, parts in arrays.items()},
         mask=base.mask.repeat(times, 1),
         step_index=None if base.step_index is None else base.step_index.repeat(times, 1),
+        views=tuple(views),
     )
 
 

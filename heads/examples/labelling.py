@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from reelbank.heads.config import DataConfig, ObjectiveConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.clips import ClipTable
 from reelbank.heads.examples.splits import Partition, Parts
-from reelbank.heads.examples.targets import DEFAULT_RANGES, Bins, make_bins, vocabulary
+from reelbank.heads.examples.targets import DEFAULT_RANGES, Bins, make_bins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,8 @@ def label_clips(data: DataConfig, objective: ObjectiveConfig, table: ClipTable, 
     trained = parts.trained
     notes = _untrained_classes(table, parts.partitions)
     has_classes = _has_classes(data, table, trained, has_target=target is not None, notes=notes)
+    labels = vocabulary(table.labels[trained].tolist()) if has_classes else None
+    _require_usable_parts(table, parts, None if labels is None else set(labels), target)
     bins = None
     if target is not None:
         bins = make_bins(
@@ -50,9 +53,19 @@ def label_clips(data: DataConfig, objective: ObjectiveConfig, table: ClipTable, 
             sigma_bins=objective.sigma,
             labels=objective.target_labels,
         )
-    labels = vocabulary(table.labels[trained].tolist()) if has_classes else None
-    _require_usable_parts(table, parts, None if labels is None else set(labels), target)
     return Labelling(labels=labels, bins=bins, notes=tuple(notes))
+
+
+def vocabulary(labels: Sequence[str]) -> tuple[str, ...]:
+    """The classes of a training part, sorted. Raises TrainingError for fewer than two."""
+    names = tuple(sorted(set(labels)))
+    if len(names) < 2:
+        found = f"only {names[0]!r}" if names and names[0] else "no label"
+        raise TrainingError(
+            f"a class output needs at least 2 classes in the training part, found {found}; "
+            "check the manifest's label column, or train on a target alone with --label none"
+        )
+    return names
 
 
 def _target_name(config: DataConfig, table: ClipTable) -> str | None:

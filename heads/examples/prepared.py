@@ -18,14 +18,13 @@ from reelbank.heads.events import Progress
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.clips import ClipTable
 from reelbank.heads.examples.copies import Copies, copies_of
-from reelbank.heads.examples.features import Features, other_views
+from reelbank.heads.examples.features import Features
 from reelbank.heads.examples.labelling import label_clips
 from reelbank.heads.examples.resident import Resident
 from reelbank.heads.examples.splits import Partition
 from reelbank.heads.examples.targets import Bins, class_numbers
 from reelbank.heads.models import HeadShape, build_head
 from reelbank.store.description import random_weights_warning
-from reelbank.store.devices import resolve_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +77,8 @@ class Prepared:
 
     @cached_property
     def num_parameters(self) -> int:
-        """Trained parameters of the head; no memory is taken for them."""
-        with torch.device("meta"):
+        """Trained parameters of the head; no memory is taken for them, but a plug-in's head is built and tried."""
+        with torch.random.fork_rng(devices=[]), torch.device("meta" if self.config.head.plugin is None else "cpu"):
             head = build_head(self.config.head.name, self.shape, self.config.head.options)
         return sum(parameter.numel() for parameter in head.parameters() if parameter.requires_grad)
 
@@ -147,13 +146,12 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
         TrainingError: whatever in the stores does not fit the configuration; the message says what to change.
         StoreError: a path that is no store, or a column it does not hold.
     """
-    device = torch.device(resolve_device(config.run.device))
+    device = torch.device(config.run.device_here)
     cache = cache or FeatureCache()
     table, parts = cache.clips(config)
     labelling = label_clips(config.data, config.objective, table, parts)
-    views = other_views(config.features, table)
-    features = cache.features(table, config, views, progress)
-    copies = copies_of(config.features, table.clip_ids, views, config.seed)
+    features = cache.features(table, config, progress)
+    copies = copies_of(config.features, table.clip_ids, features.views, config.seed)
     notes = [*parts.notes, *labelling.notes]
     if config.features.train_clips:
         notes.append(f"At most {config.features.train_clips} training clips were used (--train-clips).")

@@ -135,18 +135,6 @@ def make_bins(
     return Bins(target=target, num_bins=num_bins, low=low, high=high, sigma_bins=sigma_bins, labels=labels)
 
 
-def vocabulary(labels: Sequence[str]) -> tuple[str, ...]:
-    """The classes of a training part, sorted. Raises TrainingError for fewer than two."""
-    names = tuple(sorted(set(labels)))
-    if len(names) < 2:
-        found = f"only {names[0]!r}" if names and names[0] else "no label"
-        raise TrainingError(
-            f"a class output needs at least 2 classes in the training part, found {found}; "
-            "check the manifest's label column, or train on a target alone with --label none"
-        )
-    return names
-
-
 def class_numbers(labels: Sequence[str], names: Sequence[str]) -> np.ndarray:
     """Position of each label in `names`, int64; -1 for a label that training never saw."""
     position = {name: index for index, name in enumerate(names)}

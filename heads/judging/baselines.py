@@ -11,14 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from reelbank.heads.examples.targets import Bins
-from reelbank.heads.judging.metrics import (
-    ClassScores,
-    TargetScores,
-    macro_f1,
-    mean_where_defined,
-    nll_per_clip,
-    top5_hits,
-)
+from reelbank.heads.judging.metrics import ClassScores, TargetScores, evaluate
 
 
 def of_classes(train: np.ndarray, truth: np.ndarray, num_classes: int) -> dict[str, dict[str, float]]:
@@ -56,11 +49,7 @@ def majority_class(train: np.ndarray, truth: np.ndarray, num_classes: int) -> di
         return {}
     frequency = np.bincount(train, minlength=num_classes).astype(np.float64)
     constant = ClassScores(probabilities=np.tile(frequency, (len(truth), 1)), truth=truth)
-    return {
-        "accuracy": float((truth == frequency.argmax()).mean()),
-        "top5_accuracy": float(top5_hits(constant).mean()),
-        "macro_f1": macro_f1(truth, constant.predicted),
-    }
+    return {name: evaluate(name, constant) for name in ("accuracy", "top5_accuracy", "macro_f1")}
 
 
 def uniform_random_class(truth: np.ndarray, num_classes: int) -> dict[str, float]:
@@ -73,12 +62,7 @@ def uniform_random_class(truth: np.ndarray, num_classes: int) -> dict[str, float
 
 def constant_median(train: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Always the median of the training values."""
-    return {"mae": constant_mae(float(np.median(train)), truth)}
-
-
-def constant_mae(constant: float, truth: np.ndarray) -> float:
-    """Mean absolute error of one value for every clip; NaN without clips."""
-    return mean_where_defined(np.abs(truth - constant))
+    return {"mae": _mean(np.abs(truth - float(np.median(train))))}
 
 
 def class_mean_oracle(labels: Sequence[str], truth: np.ndarray) -> dict[str, float]:
@@ -113,8 +97,12 @@ def label_marginal(bins: Bins, train: np.ndarray, truth: np.ndarray) -> dict[str
         truth=truth,
         labels=bins.distributions(truth),
     )
-    nll = float(nll_per_clip(scores).mean())
-    return {"nll": nll, "nll_mean": nll / bins.num_bins}
+    return {name: evaluate(name, scores) for name in ("nll", "nll_mean")}
+
+
+def _mean(errors: np.ndarray) -> float:
+    """NaN without clips."""
+    return float(errors.mean()) if len(errors) else float("nan")
 
 
 def _mean_distance(guesses: np.ndarray, truth: np.ndarray) -> float:

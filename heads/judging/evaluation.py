@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging import baselines
 from reelbank.heads.judging.intervals import group_numbers, interval
@@ -171,15 +170,6 @@ def _with_interval(
         "higher_is_better": metric.higher_is_better,
         "unit": unit,
     }
-
-
-def require_metrics(prepared: Prepared) -> None:
-    """Raises TrainingError for a metric of --metric that there is not, or that judges what is not trained."""
-    trained = {"label": prepared.labels is not None, "target": prepared.bins is not None}
-    for name in prepared.config.data.metric:
-        output = METRICS.row(name).output
-        if not trained[output]:
-            raise TrainingError(f"--metric {name} judges the {output}, which this run does not train")
 
 
 def plain_metrics(prepared: Prepared, predictions: Predictions) -> dict[str, float | None]:

@@ -10,12 +10,13 @@ Formulas: SYSTEMS.md 1.10. Parity with scikit-learn and scipy is a test.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from reelbank.heads.errors import TrainingError
+from reelbank.manifests.plugins import Plugin
 from reelbank.manifests.registry import Registry
 
 __all__ = ["METRICS", "ClassScores", "Metric", "TargetScores", "evaluate", "names_of"]
@@ -275,8 +276,32 @@ _ROWS = {
     ),
 }
 
+
+def _guarded(plugin: Plugin, row: Metric) -> Metric:
+    """A plug-in's row, whose mistakes name it."""
+    per_clip, whole = row.per_clip, row.whole
+    if whole is not None:
+
+        def whole_of(truth: Array, predicted: Array) -> float:
+            with plugin.running("whole(truth, predicted)"):
+                return float(whole(truth, predicted))
+
+        return replace(row, whole=whole_of)
+    assert per_clip is not None
+
+    def values_of(scores: ClassScores | TargetScores) -> Array:
+        with plugin.running("per_clip(scores)"):
+            values: Any = per_clip(scores)
+        if getattr(values, "shape", None) != scores.truth.shape:
+            given = getattr(values, "shape", type(values).__name__)
+            raise plugin.wrong(f"per_clip gave {given} for {len(scores.truth)} clips, expected {scores.truth.shape}")
+        return np.asarray(values, np.float64)
+
+    return replace(row, per_clip=values_of)
+
+
 METRICS: Registry[Metric] = Registry(
-    _ROWS, kind="metric", group="reelbank.metrics", row_type=Metric, error=TrainingError
+    _ROWS, kind="metric", group="reelbank.metrics", row_type=Metric, error=TrainingError, guarded=_guarded
 )
 
 
@@ -293,27 +318,15 @@ def mean_where_defined(values: Array) -> float:
 
 def per_clip_values(name: str, scores: ClassScores | TargetScores) -> Array | None:
     """Metric `name` of every clip, (N,); None where it is none of single clips."""
-    found = METRICS.find(name)
-    if found.row.per_clip is None:
-        return None
-    if found.plugin is None:
-        return found.row.per_clip(scores)
-    with found.plugin.running("per_clip(scores)"):
-        values: Any = found.row.per_clip(scores)
-    if getattr(values, "shape", None) != scores.truth.shape:
-        given = getattr(values, "shape", type(values).__name__)
-        raise found.plugin.wrong(f"per_clip gave {given} for {len(scores.truth)} clips, expected {scores.truth.shape}")
-    return np.asarray(values, np.float64)
+    metric = METRICS.row(name)
+    return None if metric.per_clip is None else metric.per_clip(scores)
 
 
 def whole_value(name: str, truth: Array, predicted: Array) -> float:
     """Metric `name` of all clips at once, where it is not a mean over them."""
-    found = METRICS.find(name)
-    assert found.row.whole is not None
-    if found.plugin is None:
-        return float(found.row.whole(truth, predicted))
-    with found.plugin.running("whole(truth, predicted)"):
-        return float(found.row.whole(truth, predicted))
+    metric = METRICS.row(name)
+    assert metric.whole is not None
+    return float(metric.whole(truth, predicted))
 
 
 def evaluate(name: str, scores: ClassScores | TargetScores) -> float:

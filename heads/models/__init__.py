@@ -159,8 +159,6 @@ def _try_out(plugin: Plugin, row: HeadRow, head: Any, shape: HeadShape) -> None:
     if not isinstance(head, nn.Module):
         raise plugin.wrong(f"{row.target} gave a {type(head).__name__}, expected a torch.nn.Module")
     where = next(iter([*head.parameters(), *head.buffers()]), torch.empty(0))
-    if where.is_meta:  # only its parameters are counted
-        return
     steps = shape.num_steps if row.needs_steps else 1
     features = {tap: torch.zeros(2, steps, width, device=where.device) for tap, width in shape.taps.items()}
     was_training = head.training

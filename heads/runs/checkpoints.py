@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.normalization import Normalization
 from reelbank.heads.examples.targets import Bins
-from reelbank.heads.models import HeadShape, build_head
-from reelbank.heads.runs.plugins import head_identity, refuse_changed_plugins, refuse_missing_head
+from reelbank.heads.models import HEADS, HeadShape, build_head
+from reelbank.heads.runs.directory import named_plugin, refuse_changed_plugins
 from reelbank.heads.training.trainer import Progression, Trainer
 from reelbank.store.files import appearing
 
@@ -91,7 +91,7 @@ class Predictor:
             "unit_steps": self.unit_steps,
             "normalize": self.normalization.kind,
             "sources": [dict(source) for source in self.sources],
-            "plugin": head_identity(self.head_name),
+            "plugin": _head_identity(self.head_name),
         }
         write_tensors(path, tensors, header)
 
@@ -111,9 +111,9 @@ class Predictor:
             raise TrainingError(f"{path} has format {header.get('format_version')}, this version reads format 1")
         shape = HeadShape(**header["shape"])
         if plugin := header.get("plugin"):
-            refuse_missing_head(path, plugin)
+            _refuse_missing_head(path, plugin)
             if not accept_changed_code:
-                now = head_identity(header["head"])
+                now = _head_identity(header["head"])
                 refuse_changed_plugins(f"{path} was trained with", [plugin], [] if now is None else [now])
         head = build_head(header["head"], shape, header["options"])
         try:
@@ -213,3 +213,19 @@ def load_progress(path: Path, trainer: Trainer) -> None:
         finished=header["stopped_early"] or header["epoch"] >= trainer.job.config.optimizer.epochs,
         best_weights={name: value.to(device) for name, value in _under(tensors, "best.").items()},
     )
+
+
+def _head_identity(name: str) -> dict[str, Any] | None:
+    """The identity of head `name`; None for those of this package."""
+    plugin = HEADS.plugin(name)
+    return None if plugin is None else plugin.identity()
+
+
+def _refuse_missing_head(path: Path, plugin: Mapping[str, Any]) -> None:
+    """Raises TrainingError if the plug-in that the head at `path` is cannot be found here."""
+    try:
+        HEADS.find(plugin["name"])
+    except ValueError as error:
+        raise TrainingError(
+            f"{path} needs {named_plugin(plugin)}: install the package or run where its module lies. {error}"
+        ) from error

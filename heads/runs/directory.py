@@ -1,4 +1,7 @@
-"""The files of a run directory: where it lies, how they are written. Their content is described in run.py."""
+"""The directory of a run: what must hold before it is made or gone on with, and how its files are written.
+
+What the files hold is described in run.py. Of code from outside the identity is kept and compared.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,22 @@ import csv
 import json
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from reelbank.heads.config import RunConfig, TrainConfig
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.targets import Bins
 from reelbank.heads.judging.evaluation import Predictions
-from reelbank.heads.judging.metrics import point_estimate
-from reelbank.heads.runs.plugins import plugins_of, refuse_changed_plugins
+from reelbank.heads.judging.metrics import METRICS, point_estimate
+from reelbank.heads.losses import loss_function
 from reelbank.heads.runs.results import FORMAT_VERSION, Finished
 from reelbank.manifests.registry import file_name
 from reelbank.store.files import appearing
@@ -64,22 +69,48 @@ def open_directory(run: RunConfig, name: str, asked: Resumable) -> Path:
 
 
 def start_run(prepared: Prepared) -> Path:
-    """The directory of a run with its config.json. Raises what `open_directory` raises.
+    """Tries the plug-ins out, then makes the directory of a run with its config.json.
 
-    For a resumed run also TrainingError where its data are no longer the same.
+    Raises what `try_out` and `open_directory` raise; for a resumed run also TrainingError where its data or the code
+    of its plug-ins are no longer the same.
     """
-    config, described, plugins = prepared.config, prepared.description, plugins_of(prepared.config)
+    config = prepared.config
+    try_out(prepared)
+    described = prepared.description | {"plugins": plugins_of(config)}
     directory = open_directory(config.run, name_of_run(config), config)
     path = directory / "config.json"
-    if config.run.resume and read_json(path)["data_digest"] != described["data_digest"]:
-        raise TrainingError(
-            f"--resume: the stores of {directory} have changed (clips, labels or features); start another run"
-        )
     if config.run.resume:
-        stored = read_json(path).get("plugins", [])
-        refuse_changed_plugins(f"--resume: {directory} was trained with", stored, plugins)
-    write_json(path, {"format_version": FORMAT_VERSION, **described, "plugins": plugins})
+        stored = read_json(path)
+        if stored["data_digest"] != described["data_digest"]:
+            raise TrainingError(
+                f"--resume: the stores of {directory} have changed (clips, labels or features); start another run"
+            )
+        what = f"--resume: {directory} was trained with"
+        refuse_changed_plugins(what, stored.get("plugins", []), described["plugins"])
+    write_json(path, {"format_version": FORMAT_VERSION, **described})
     return directory
+
+
+def plugins_of(config: TrainConfig) -> list[dict[str, Any]]:
+    """The identity of every plug-in that trains or judges: kind, name, target, package, version, sha256, files."""
+    found = [config.head.plugin, *config.objective.plugins.values(), *map(METRICS.plugin, config.data.metric)]
+    return [plugin.identity() for plugin in found if plugin is not None]
+
+
+def try_out(prepared: Prepared) -> None:
+    """Runs what plug-ins give on a few empty clips, so that a mistake of theirs is said before a run is made.
+
+    Raises PluginError, and TrainingError for a metric that judges what is not trained.
+    """
+    config = prepared.config
+    for name in config.data.metric:
+        if (output := METRICS.row(name).output) not in prepared.shape.outputs:
+            raise TrainingError(f"--metric {name} judges the {output}, which this run does not train")
+    with torch.random.fork_rng(devices=[]):
+        _ = prepared.num_parameters  # a plug-in's head is built, and tried, to count them
+        for loss in map(loss_function, config.objective.plugins):
+            for count in prepared.shape.outputs.values():
+                loss(torch.zeros(2, count), torch.full((2, count), 1 / count))
 
 
 def name_of_run(config: TrainConfig) -> str:
@@ -113,6 +144,30 @@ def refuse_other_config(directory: Path, asked: Resumable) -> None:
             f"--resume: {directory} was trained with other options:\n" + "\n".join(lines) + "\n"
             "Ask for the same ones, or start another run."
         )
+
+
+def refuse_changed_plugins(what: str, stored: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> None:
+    """Raises TrainingError naming the plug-ins whose source is not what it was.
+
+    Args:
+        what: begins the sentence: "RUN was trained with".
+        stored: identities that were kept.
+        now: those of the code that would run.
+    """
+    current = {(entry["kind"], entry["name"]): entry for entry in now}
+    changed = []
+    for entry in stored:
+        found = current.get((entry["kind"], entry["name"]))
+        if found is None or found["sha256"] != entry["sha256"]:
+            changed.append(f"{named_plugin(entry)}, here is {'none' if found is None else named_plugin(found)}")
+    if changed:
+        raise TrainingError(f"{what} other code: {'; '.join(changed)}. Install that code again, or train another run")
+
+
+def named_plugin(entry: Mapping[str, Any]) -> str:
+    """A plug-in's identity in words."""
+    package = f" of {entry['distribution']} {entry['version']}" if entry["distribution"] else ""
+    return f"{entry['kind']} {entry['name']!r} ({entry['target']}{package}, source sha256 {entry['sha256'][:12]})"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -151,8 +206,10 @@ def write_predictions(path: Path, prepared: Prepared, parts: Iterable[Prediction
             writer.writerows(_rows(prepared, part))
 
 
-def write_finished(directory: Path, prepared: Prepared, found: Finished) -> None:
-    """Everything that is written last, results.json at the very end: a run without it is not finished."""
+def write_finished(directory: Path, prepared: Prepared, found: Finished, progress: Progress | None = None) -> None:
+    """Everything that is written last: a run without results.json is not finished. Then the report, if it is asked."""
+    tell = progress or (lambda event: None)
+    tell(Event(stage="evaluate", done=1, total=1, message=found.results["verdict"]))
     files = {"predictions.csv": found.predictions}
     if found.best_epoch:
         files["predictions-best-epoch.csv"] = found.best_epoch
@@ -161,6 +218,11 @@ def write_finished(directory: Path, prepared: Prepared, found: Finished) -> None
     if found.confusions:
         write_json(directory / "confusion.json", found.confusions)
     write_json(directory / "results.json", found.results)
+    if prepared.config.run.report:
+        from reelbank.heads.reports.html import write_run_report
+
+        write_run_report(directory)
+        tell(Event(stage="report", done=1, total=1, message=f"report in {directory}"))
 
 
 def mass_below(probabilities: np.ndarray, bins: Bins, value: float) -> float:

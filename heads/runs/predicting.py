@@ -21,8 +21,8 @@ from reelbank.heads.judging.metrics import point_estimate
 from reelbank.heads.models import head_row
 from reelbank.heads.runs.checkpoints import Predictor, read_tensors
 from reelbank.heads.runs.directory import read_json
-from reelbank.heads.training.trainer import cpu_threads, probabilities
-from reelbank.store.devices import resolve_device
+from reelbank.heads.training.trainer import probabilities
+from reelbank.store.devices import cpu_threads, resolve_device
 from reelbank.store.errors import SpecMismatch
 from reelbank.store.indexing import parse_segments
 from reelbank.store.spec import FeatureSpec, differences

@@ -49,26 +49,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.events import Event, Progress
+from reelbank.heads.events import Progress
 from reelbank.heads.examples.cache import FeatureCache
-from reelbank.heads.examples.prepared import Prepared, prepare
-from reelbank.heads.judging.evaluation import (
-    require_metrics,
-    summary_text,
-)
+from reelbank.heads.examples.prepared import prepare
+from reelbank.heads.judging.evaluation import summary_text
 from reelbank.heads.runs.directory import resumable, start_run, write_finished
-from reelbank.heads.runs.plugins import try_out
 from reelbank.heads.runs.recording import Recording
-from reelbank.heads.runs.results import Trained, finished
+from reelbank.heads.runs.results import finished
 from reelbank.heads.training.job import make_job
-from reelbank.heads.training.trainer import Trainer, cpu_threads
+from reelbank.heads.training.trainer import Trainer
+from reelbank.store.devices import cpu_threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +127,6 @@ def train_with(config: TrainConfig, cache: FeatureCache, progress: Progress | No
     """`train_head` with features that other trainings share."""
     with cpu_threads(config.run.threads):
         prepared = prepare(config, progress, cache)
-        require_metrics(prepared)
-        try_out(prepared)
         directory = start_run(prepared)
         started = time.perf_counter()
         with resumable(directory):
@@ -140,20 +135,6 @@ def train_with(config: TrainConfig, cache: FeatureCache, progress: Progress | No
                 for partition in prepared.partitions:
                     job = make_job(prepared, partition)
                     trained.append(recording.train(partition, Trainer(job)))
-            return finish_run(directory, prepared, trained, time.perf_counter() - started, progress)
-
-
-def finish_run(
-    directory: Path, prepared: Prepared, trained: Sequence[Trained], seconds: float, progress: Progress | None = None
-) -> RunResult:
-    """Judges the trained partitions of a run and writes everything that is written last."""
-    found = finished(directory.name, prepared, trained, seconds)
-    tell = progress or (lambda event: None)
-    tell(Event(stage="evaluate", done=1, total=1, message=found.results["verdict"]))
-    write_finished(directory, prepared, found)
-    if prepared.config.run.report:
-        from reelbank.heads.reports.html import write_run_report
-
-        write_run_report(directory)
-        tell(Event(stage="report", done=1, total=1, message=f"report in {directory}"))
-    return RunResult(directory=directory, results=found.results)
+            found = finished(directory.name, prepared, trained, time.perf_counter() - started)
+            write_finished(directory, prepared, found, progress)
+            return RunResult(directory=directory, results=found.results)

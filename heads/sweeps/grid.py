@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reelbank.heads.config import FeaturesConfig, HeadConfig, ObjectiveConfig, OptimizerConfig, TrainConfig
+from reelbank.heads.config import FeaturesConfig, HeadConfig, ObjectiveConfig, TrainConfig
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.optimizers import OptimizerConfig
 from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.store.options import options
 

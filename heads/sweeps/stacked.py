@@ -28,10 +28,9 @@ from reelbank.heads.examples.prepared import Prepared, prepare
 from reelbank.heads.examples.splits import Partition
 from reelbank.heads.optimizers import OPTIMIZERS
 from reelbank.heads.runs.checkpoints import save_progress
-from reelbank.heads.runs.directory import start_run
+from reelbank.heads.runs.directory import start_run, write_finished
 from reelbank.heads.runs.recording import EpochLog, fold_folder, keep_trained, log_line
-from reelbank.heads.runs.results import Trained
-from reelbank.heads.runs.run import finish_run
+from reelbank.heads.runs.results import Trained, finished
 from reelbank.heads.sweeps.member_pool import Done, train_member
 from reelbank.heads.training.job import Job, make_job
 from reelbank.heads.training.optimization import learning_rate, load
@@ -39,11 +38,11 @@ from reelbank.heads.training.stacked_optimizers import Hyperparameters, Update
 from reelbank.heads.training.trainer import (
     EpochRecord,
     Trainer,
-    cpu_threads,
     seeded,
     total_loss,
     validation_numbers,
 )
+from reelbank.store.devices import cpu_threads
 
 TOLERANCE = 1e-3  # relative, of validation losses: float32 sums in another order, carried through the epochs
 STACK_NUMBERS = 2**30  # of parameters, gradients, moments and best weights of a stack: 4 GiB
@@ -145,7 +144,8 @@ def _finish(run: _Run, done: Done) -> None:
     for entry in sorted(run.log, key=lambda entry: (entry["fold"] or 0, entry["epoch"])):
         log.append(entry)
     log.close()
-    finish_run(run.directory, run.prepared, [run.trained[part.fold] for part in partitions], run.seconds)
+    trained = [run.trained[part.fold] for part in partitions]
+    write_finished(run.directory, run.prepared, finished(run.directory.name, run.prepared, trained, run.seconds))
     done(run.position, None)
 
 

@@ -32,16 +32,15 @@ from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.features import Features
 from reelbank.heads.examples.prepared import Prepared, prepare
-from reelbank.heads.judging.evaluation import require_metrics
 from reelbank.heads.runs.directory import (
     name_of_run,
     open_directory,
     read_json,
     refuse_other_config,
     resumable,
+    try_out,
     write_json,
 )
-from reelbank.heads.runs.plugins import try_out
 from reelbank.heads.runs.watching import watched
 from reelbank.heads.sweeps.config import MembersConfig, SweepConfig
 from reelbank.heads.sweeps.grid import Axis, Member, combinations, members_of, parse_axes, value_text
@@ -117,7 +116,6 @@ def sweep(config: SweepConfig, progress: Progress | None = None) -> SweepResult:
     if name == "processes":
         import_ahead(MEMBER_MODULES)
     prepared = prepare(config.train, progress)
-    require_metrics(prepared)
     try_out(prepared)
     directory = open_directory(config.train.run, name_of_run(config.train), config)
     _start(directory, config, prepared)

@@ -15,8 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, ReduceLROnPlateau, StepLR
 
-from reelbank.heads.config import OptimizerConfig
-from reelbank.heads.optimizers import OPTIMIZERS, SCHEDULES
+from reelbank.heads.optimizers import OPTIMIZERS, SCHEDULES, OptimizerConfig
 
 Parameters = Iterable[nn.Parameter]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from reelbank.heads.config import OptimizerConfig
+from reelbank.heads.optimizers import OptimizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)

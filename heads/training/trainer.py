@@ -73,17 +73,6 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def cpu_threads(count: int) -> Iterator[None]:
-    """`count` torch threads inside, the caller's number after."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 class LossTerm(NamedTuple):
     """The loss of one output on a batch: a row of `LOSSES`, p (B, K) and how `reduce` makes a scalar of it.
 
