@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.request import CONFIGS, request
 from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.manifests.datasets import READERS, Row
+from reelbank.manifests.events import Event
 from reelbank.store.exchange.options import ExportConfig, ImportConfig
 from reelbank.store.options import options_of
 
@@ -95,8 +97,8 @@ class Pace:
 
 
 @contextmanager
-def progress_bar(description: str) -> Iterator[Callable[[float, float, str, str], None]]:
-    """A rich progress line on stderr; plain lines where stderr is no terminal. Gives show(done, total, info, note)."""
+def progress_bar(description: str) -> Iterator[Callable[[Event], None]]:
+    """A rich progress line on stderr; plain lines where stderr is no terminal. Gives what is called with each Event."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -113,9 +115,10 @@ def progress_bar(description: str) -> Iterator[Callable[[float, float, str, str]
         state: dict[str, float] = {"tenth": 0, "told": time.monotonic()}
         pace = Pace()
 
-        def show(done: float, total: float, info: str, note: str) -> None:
-            if note:
-                console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        def show(event: Event) -> None:
+            done, total, info = event.done, event.total, _info(event)
+            if event.note:
+                console.print(event.note, style="yellow", markup=False, highlight=False, soft_wrap=True)
             bar.update(task, completed=done, total=total or None, info=info)
             tenth, now = int(10 * done / total) if total else 0, time.monotonic()
             waited, left = now - state["told"], pace.left(done, total, now)
@@ -125,6 +128,13 @@ def progress_bar(description: str) -> Iterator[Callable[[float, float, str, str]
                 click.echo(f"{description}: {done:g} of {total:g}  {info}".rstrip() + (left and f"  {left}"), err=True)
 
         yield show
+
+
+def _info(event: Event) -> str:
+    """What stands behind the bar."""
+    if event.stage == "evaluate":  # the verdict stands at the end, on stdout
+        return ""
+    return event.message or "  ".join(f"{name} {value:.3g}" for name, value in event.values.items())
 
 
 def emit(data: Mapping[str, Any], as_json: bool, text: Callable[[], str]) -> None:
@@ -162,14 +172,9 @@ def featurize(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
 
 def _featurize(ctx: click.Context, config: Any, as_json: bool) -> None:
     from reelbank.extract import featurize as run
-    from reelbank.extract.run.report import Progress
 
     with progress_bar("featurize") as show:
-
-        def tell(event: Progress) -> None:
-            show(event.done, event.total, event.line, event.message)
-
-        report = run(config, tell)
+        report = run(config, show)
     emit(report.to_json(), as_json, report.text)
     ctx.exit(SOME_FAILED if report.has_failures else OK)
 
@@ -192,7 +197,7 @@ def train_head(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
         notes = _about_recipe(ctx, config) if isinstance(config, RecipeConfig) else []
         run = _runner(config)
         with progress_bar("train-head") as show:
-            result = run(config, lambda e: show(e.done, e.total, _numbers(e), notes.pop() if notes else ""))
+            result = run(config, lambda e: show(replace(e, note=notes.pop()) if notes else e))
         emit(result.results, as_json, result.text)
         ctx.exit(SOME_FAILED if result.has_failures else OK)
 
@@ -225,7 +230,7 @@ def probe(as_json: bool, **options: Any) -> None:
         from reelbank.heads import probe as run
 
         with progress_bar("probe") as show:
-            result = run(ProbeConfig(**options), lambda e: show(e.done, e.total, e.message, ""))
+            result = run(ProbeConfig(**options), show)
         emit(result.results, as_json, result.text)
 
 
@@ -249,12 +254,6 @@ def predict(
         path = out or run / f"predictions-{store[0].stem}.csv"
         result.write_csv(path)
         emit(result.to_json() | {"csv": str(path)}, as_json, lambda: f"{result.text()}\nPredictions: {path}")
-
-
-def _numbers(event: Any) -> str:
-    if event.stage == "evaluate":  # the verdict stands at the end, on stdout
-        return ""
-    return event.message or "  ".join(f"{name} {value:.3g}" for name, value in event.values.items())
 
 
 # -- manifests -------------------------------------------------------------------------------------------
@@ -320,7 +319,7 @@ def synth(directory: Path, clips: int, seed: int, overwrite: bool) -> None:
         with progress_bar("render") as show:
             made = synthetic.render(
                 directory, clips=clips, seed=seed, overwrite=overwrite,
-                progress=lambda e: show(e.num_done, e.num_clips, "", ""),
+                progress=show,
             )  # fmt: skip
         click.echo(f"{directory / 'manifest.csv'}: {made.summary()}")
 
@@ -417,7 +416,7 @@ def verify(ctx: click.Context, path: Path, as_json: bool) -> None:
         from reelbank.store import verify as check
 
         with progress_bar("verify") as show:
-            found = check(path, lambda done, total: show(done, total, "", ""))
+            found = check(path, show)
         emit(found.to_json(), as_json, found.text)
         ctx.exit(SOME_FAILED if found.problems else OK)
 
@@ -436,7 +435,7 @@ def export_(path: Path, out: Path, as_json: bool, **options: Any) -> None:
         from reelbank.store import export
 
         with progress_bar("export") as show:
-            result = export(path, out, ExportConfig(**options), lambda done, total: show(done, total, "", ""))
+            result = export(path, out, ExportConfig(**options), show)
         emit(result.to_json(), as_json, result.text)
 
 
@@ -455,7 +454,7 @@ def import_(ctx: click.Context, /, src: Path, path: Path, as_json: bool, **optio
         from reelbank.store import import_store
 
         with progress_bar("import") as show:
-            result = import_store(src, path, ImportConfig(**options), lambda done, total: show(done, total, "", ""))
+            result = import_store(src, path, ImportConfig(**options), show)
         emit(result.to_json(), as_json, result.text)
         ctx.exit(SOME_FAILED if result.has_failures else OK)
 
@@ -474,7 +473,7 @@ def diff_(ctx: click.Context, a: Path, b: Path, as_json: bool) -> None:
         from reelbank.store import diff
 
         with progress_bar("diff") as show:
-            found = diff(a, b, lambda done, total: show(done, total, "", ""))
+            found = diff(a, b, show)
         emit(found.to_json(), as_json, found.text)
         ctx.exit(OK if found.equal else SOME_FAILED)
 
@@ -493,7 +492,7 @@ def merge_(out: Path, stores: tuple[Path, ...], overwrite: bool, as_json: bool) 
         from reelbank.store import merge
 
         with progress_bar("merge") as show:
-            result = merge(out, stores, overwrite=overwrite, progress=lambda done, total: show(done, total, "", ""))
+            result = merge(out, stores, overwrite=overwrite, progress=show)
         emit(result.to_json(), as_json, result.text)
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
         TrainConfig,
     )
     from reelbank.heads.errors import TrainingError
-    from reelbank.heads.events import Event
     from reelbank.heads.optimizers import OptimizerConfig
     from reelbank.heads.probes.config import ProbeConfig
     from reelbank.heads.probes.probe import ProbeResult, probe
@@ -33,12 +32,13 @@ if TYPE_CHECKING:
     from reelbank.heads.runs.run import RunResult, train_head
     from reelbank.heads.sweeps.config import MembersConfig, SweepConfig
     from reelbank.heads.sweeps.sweep import SweepResult, sweep
+    from reelbank.manifests.events import Event
 else:
     __getattr__, __dir__ = lazy(
         __name__,
         {
             "DataConfig": "reelbank.heads.config",
-            "Event": "reelbank.heads.events",
+            "Event": "reelbank.manifests.events",
             "FeaturesConfig": "reelbank.heads.config",
             "HeadConfig": "reelbank.heads.config",
             "MembersConfig": "reelbank.heads.sweeps.config",

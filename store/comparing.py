@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from reelbank.manifests.events import Event, Progress
 from reelbank.store.agreement import Agreement
 from reelbank.store.layout import DONE
 from reelbank.store.reader import Store
@@ -92,13 +92,13 @@ class Difference:
         return "\n".join([*lines, f"{verdict}: {self.num_common} clips in both, {self.num_compared} done in both"])
 
 
-def diff(a: Path | str, b: Path | str, progress: Callable[[int, int], None] | None = None) -> Difference:
+def diff(a: Path | str, b: Path | str, progress: Progress | None = None) -> Difference:
     """Compares the stores at `a` and `b`. Clips that have left their manifest take no part.
 
     Features with the same checksums and sizes are not read; `verify` says whether bytes still match them.
 
     Args:
-        progress: called with (clips compared, clips to compare).
+        progress: called with an Event: clips compared of clips to compare.
 
     Raises:
         StoreError: a path that is no store.
@@ -170,7 +170,7 @@ def _plain(value: Any) -> Any:
 
 
 def _compare_taps(
-    a: Store, b: Store, rows: list[tuple[int, int]], progress: Callable[[int, int], None] | None
+    a: Store, b: Store, rows: list[tuple[int, int]], progress: Progress | None
 ) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
     apart = {}
     for name in sorted(set(a.taps) | set(b.taps)):
@@ -185,7 +185,7 @@ def _compare_taps(
         for name in shared:
             different[name] += _compare_clip(a, b, name, x, y, found[name])
         if progress is not None:
-            progress(done, len(rows))
+            progress(Event(stage="diff", done=done, total=len(rows)))
     return {name: found[name].to_json() | {"num_different_clips": different[name]} for name in shared}, apart
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reelbank.manifests.events import Event, Progress
 from reelbank.store.building import new_store
 from reelbank.store.errors import StoreError
 from reelbank.store.exchange.table import clip_columns, is_plain, ledger_names, ledger_values, manifest_of
@@ -78,7 +79,7 @@ def merge(
     stores: Sequence[Path | str],
     *,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> MergeResult:
     """Makes the store `out` from `stores`, which stay as they are.
 
@@ -88,7 +89,7 @@ def merge(
         out: the new store.
         stores: two or more, of one spec.
         overwrite: replace the store at `out`.
-        progress: called with (clips written, clips).
+        progress: called with an Event: clips written of clips.
 
     Raises:
         SpecMismatch: the stores were made differently; the fields are listed.
@@ -236,7 +237,7 @@ def _copy(
     manifest: Manifest,
     rows: Sequence[_Row],
     stores: Sequence[Store],
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> None:
     """Unit by unit; one store's shards are open at a time."""
     stats = [StoreWriter(store.path, store.spec).file_stats() for store in stores]
@@ -254,7 +255,7 @@ def _copy(
                 outcomes += [outcome] if outcome is not None else []
                 done += 1
                 if progress is not None:
-                    progress(done, len(rows))
+                    progress(Event(stage="merge", done=done, total=len(rows)))
         writer.commit(unit, outcomes, {"device": "none", "merged": [store.path.name for store in stores]})
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from reelbank.manifests.events import Event, Progress
 from reelbank.store.errors import StoreError
 from reelbank.store.growing import is_there
 from reelbank.store.layout import definitions
@@ -59,12 +59,12 @@ class Verification:
         return "\n".join([*lines, f"{verdict}: {self.num_checked} features checked; clips: {counts or 'none'}"])
 
 
-def verify(path: Path | str, progress: Callable[[int, int], None] | None = None) -> Verification:
+def verify(path: Path | str, progress: Progress | None = None) -> Verification:
     """Checks shapes, checksums, NaN and Inf, and mean and std of every clip that is done.
 
     Args:
         path: the store.
-        progress: called with (clips checked, clips to check).
+        progress: called with an Event: clips checked of clips to check.
 
     Raises:
         StoreError: if `path` is not a store at all.
@@ -85,7 +85,7 @@ def verify(path: Path | str, progress: Callable[[int, int], None] | None = None)
                 Problem(clip=str(names[row]), tap=tap.name, what=what) for what in _check_clip(store, tap, row)
             ]
         if progress is not None:
-            progress(done + 1, len(rows))
+            progress(Event(stage="verify", done=done + 1, total=len(rows)))
     return Verification(
         num_checked=checked, counts=store.clips.counts(), problems=tuple(problems), absent=store.absent
     )  # fmt: skip

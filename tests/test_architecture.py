@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("extract", "heads", "manifests", "store")
 ARROWS = {
     "extract": ("manifests", "store"),
-    "heads": ("extract.backbones", "manifests.lazy", "manifests.plugins", "manifests.registry", "store"),
+    "heads": (
+        *("extract.backbones", "store"),
+        *("manifests.events", "manifests.lazy", "manifests.plugins", "manifests.registry"),
+    ),
     "manifests": (),
     "store": ("manifests",),
 }
@@ -24,11 +27,11 @@ ARROWS = {
 ROOMS = {
     "extract": ("errors", "video", "weights", "inputs", "backbones", "config", "run", "doctor"),
     "heads": (
-        *("errors", "events", "reports", "augmentation", "losses", "models", "optimizers", "config", "examples"),
+        *("errors", "reports", "augmentation", "losses", "models", "optimizers", "config", "examples"),
         *("training", "judging", "runs", "probes", "sweeps", "recipes", "request"),
     ),
     "manifests": (
-        *("files", "lazy", "plugins", "registry"),
+        *("events", "files", "lazy", "plugins", "registry"),
         *("manifest", "validation", "finding", "reading", "datasets", "rendered"),
     ),
     "store": (

@@ -16,7 +16,6 @@ import zarr
 from safetensors.torch import load_file
 
 from reelbank.heads import RecipeConfig, SweepConfig, TrainConfig, TrainingError, predict, train_head
-from reelbank.heads.events import Event
 from reelbank.heads.examples.clips import load_table, open_sources
 from reelbank.heads.examples.features import load_features
 from reelbank.heads.judging.metrics import names_of
@@ -24,6 +23,7 @@ from reelbank.heads.losses import LOSSES
 from reelbank.heads.models import HEADS
 from reelbank.heads.optimizers import OPTIMIZERS, SCHEDULES
 from reelbank.heads.runs.checkpoints import Predictor, read_tensors, write_tensors
+from reelbank.manifests.events import Event
 from reelbank.store import SpecMismatch, Store
 from reelbank.store.devices import DeviceError
 from reelbank.store.options import options as options_of_config

@@ -18,10 +18,10 @@ import torch
 from safetensors.torch import load_file
 
 from reelbank.heads import SweepConfig, SweepResult, TrainConfig, TrainingError, sweep, train_head
-from reelbank.heads.events import Event
 from reelbank.heads.optimizers import OPTIMIZERS
 from reelbank.heads.sweeps.grid import SWEEPABLE_FIELDS, combinations, members_of, parse_axes, parse_value
 from reelbank.heads.sweeps.stacked import TOLERANCE
+from reelbank.manifests.events import Event
 from reelbank.store.options import flat
 from reelbank.store.testing import write_store
 

@@ -14,6 +14,7 @@ from sklearn.model_selection import cross_val_score
 from sklearn.preprocessing import StandardScaler
 
 from reelbank.manifests import ManifestError, read
+from reelbank.manifests.events import Event
 from reelbank.manifests.manifest import Manifest
 from reelbank.manifests.rendered.motion import (
     KNOWN_MOTIONS,
@@ -26,7 +27,7 @@ from reelbank.manifests.rendered.motion import (
     UNKNOWN_OUTLINES,
     draw,
 )
-from reelbank.manifests.rendered.synth import MIN_FRAMES, Planned, Rendered, plan, render, split_sizes
+from reelbank.manifests.rendered.synth import MIN_FRAMES, Planned, plan, render, split_sizes
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +46,12 @@ def _hashes(folder: Path) -> dict[str, str]:
 
 
 def test_same_seed_gives_same_bytes_and_another_seed_does_not(rendered: Manifest, tmp_path: Path) -> None:
-    events: list[Rendered] = []
+    events: list[Event] = []
     again = render(tmp_path / "again", clips=14, seed=3, progress=events.append)
     assert _hashes(again.root) == _hashes(rendered.root)
     assert again.digest() == rendered.digest()
-    assert [event.num_done for event in events] == list(range(1, 15))
-    assert events[-1].num_clips == 14
+    assert [event.done for event in events] == list(range(1, 15))
+    assert events[-1].total == 14
     other = [one.clip for one in plan(clips=14, seed=4)]
     assert [clip.targets for clip in other] != [clip.targets for clip in rendered.clips]
 
@@ -180,7 +181,7 @@ def test_render_keeps_a_set_that_is_there(rendered: Manifest) -> None:
 
 
 def test_interrupted_render_leaves_no_manifest(tmp_path: Path) -> None:
-    def stop(event: Rendered) -> None:
+    def stop(event: Event) -> None:
         raise KeyboardInterrupt
 
     render(tmp_path, clips=2)

@@ -11,12 +11,14 @@ import pytest
 from PIL import Image
 from probe_stores import clustered_store
 
+from reelbank.heads.config import TrainConfig
+from reelbank.heads.examples.prepared import prepare
 from reelbank.heads.probes import PROBES
 from reelbank.heads.probes.cluster_reading import read_labels, read_target
 from reelbank.heads.probes.config import FLAGS, ProbeConfig
 from reelbank.heads.probes.kmeans import kmeans
 from reelbank.heads.probes.probe import OUTPUTS, probe
-from reelbank.heads.probes.rows import load_rows, normalized
+from reelbank.heads.probes.rows import load_rows, standardized
 from reelbank.store.testing import write_store
 
 
@@ -143,12 +145,28 @@ def test_maps_are_averaged_over_space_and_frames_are_refused(tmp_path: Path) -> 
 def test_normalisation_statistics_are_those_of_training_rows() -> None:
     vectors = np.array([[0.0, 7.0], [2.0, 7.0], [100.0, 9.0]], dtype=np.float32)
     train = np.array([True, True, False])
-    scaled, note = normalized(vectors, train, "zscore")
+    scaled, note = standardized(vectors, train)
     np.testing.assert_allclose(scaled, [[-1, 0], [1, 0], [99, 0]])
     assert note == ""
-    unit, _ = normalized(np.vstack([vectors, np.zeros((1, 2), np.float32)]), np.append(train, False), "l2")
-    np.testing.assert_allclose(np.linalg.norm(unit, axis=1), [1, 1, 1, 0], rtol=1e-6)
-    assert "all rows" in normalized(vectors, ~train & False, "zscore")[1]
+    assert "all rows" in standardized(vectors, ~train & False)[1]
+
+
+def test_l2_divides_each_step_as_training_does(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    arrays = [random.normal(size=(3 + i % 2, 6)).astype(np.float16) for i in range(12)]
+    arrays[5][1] = 0  # a step of zeros stays one
+    clips = [
+        {"clip_id": f"c{i:02}", "label": "ab"[i % 2], "split": ("train", "train", "val")[i % 3], "group": f"g{i}"}
+        for i in range(12)
+    ]
+    store = write_store(tmp_path / "s.zarr", {"pool": arrays}, clips)
+    options = {"tap": "pool", "view": 0, "normalize": "l2", "label_column": "label", "target_column": None}
+    by_clip, by_step = (load_rows(store, level=level, **options) for level in ("clip", "step"))  # type: ignore[arg-type]
+    assert sorted(set(np.linalg.norm(by_step.vectors, axis=1).round(5))) == [0.0, 1.0]
+    means = [by_step.vectors[by_step.clip_rows == row].mean(axis=0) for row in by_clip.clip_rows]
+    np.testing.assert_allclose(by_clip.vectors, means, atol=1e-6)
+    features = prepare(TrainConfig.of(store=(store.path,), normalize="l2")).features.arrays["pool"]
+    np.testing.assert_allclose(by_clip.vectors, features[:, 0].numpy(), atol=1e-6)
 
 
 def test_cluster_means_beat_the_constant_and_cluster_numbers_do_not(tmp_path: Path) -> None:

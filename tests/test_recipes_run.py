@@ -13,13 +13,13 @@ import pytest
 from recipe_stores import assert_latex, calorie_store, run_calories, shorten
 
 from reelbank.heads import RecipeConfig, TrainConfig, TrainingError, run_recipe
-from reelbank.heads.events import Event
 from reelbank.heads.recipes import RECIPES
 from reelbank.heads.recipes import run as recipe_run
 from reelbank.heads.recipes.calories.study import CALORIES
 from reelbank.heads.recipes.recipe import Recipe, Row
 from reelbank.heads.recipes.tables import latex_table, markdown_table, table_of
 from reelbank.heads.runs import watching
+from reelbank.manifests.events import Event
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,9 +18,10 @@ from reelbank.extract.run.commit import Committer
 from reelbank.extract.run.forwarding import Forwarder
 from reelbank.extract.run.messages import ClipJob, Finished, ModelJob, WorkerSetup
 from reelbank.extract.run.pool import Pool
-from reelbank.extract.run.report import FeaturizeReport, Progress, StoreReport
+from reelbank.extract.run.report import FeaturizeReport, StoreReport, pace
 from reelbank.extract.run.sizing import plan_notes
 from reelbank.extract.run.todo import Todo
+from reelbank.manifests.events import Event, Progress
 from reelbank.store.cores import available_cores
 from reelbank.store.files import only_writer
 from reelbank.store.layout import DONE
@@ -31,7 +31,7 @@ from reelbank.store.writer import remove_unfinished
 WORKER_MODULES = ("torch", "cv2", "reelbank.extract.run.worker")
 
 
-def featurize(config: FeaturizeConfig, progress: Callable[[Progress], None] | None = None) -> FeaturizeReport:
+def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> FeaturizeReport:
     """Extracts what is missing; finished clips are never done twice.
 
     A script that calls this needs the `if __name__ == "__main__":` guard, because workers import it.
@@ -110,7 +110,7 @@ class _Run:
         committers: list[Committer],
         *,
         total: int,
-        progress: Callable[[Progress], None] | None,
+        progress: Progress | None,
         started: float,
     ) -> None:
         self._jobs, self._committers = jobs, committers
@@ -177,14 +177,15 @@ class _Run:
 
     def _tell(self, pool: Pool | None, text: str) -> None:
         if self._progress is not None:
+            tally, seconds = None if pool is None else pool.tally, time.monotonic() - self._started
             self._progress(
-                Progress(
+                Event(
+                    stage="extract",
                     done=self._finished,
                     total=self._total,
-                    failed=len(self._failed),
-                    seconds=time.monotonic() - self._started,
-                    tally=pool.tally if pool is not None else None,
-                    message=text,
+                    message=pace(tally, self._finished, seconds, len(self._failed)),
+                    values={"failed": len(self._failed)},
+                    note=text,
                 )
             )
 

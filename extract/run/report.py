@@ -16,25 +16,18 @@ from reelbank.store.layout import DONE
 MAX_LISTED = 20
 
 
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Where a run stands: clips done and to do, failures, and what the workers did so far."""
+def pace(tally: Tally | None, done: int, seconds: float, failed: int) -> str:
+    """Rate, failures and the stage that takes most of the time, in a few words.
 
-    done: int
-    total: int
-    failed: int
-    seconds: float
-    tally: Tally | None
-    message: str = ""
-
-    @property
-    def line(self) -> str:
-        """Rate, failures and the stage that takes most of the time, in a few words."""
-        if self.tally is None or self.done == 0:
-            return "starting workers"
-        parts = [f"{self.done / self.seconds:.2g} clips/s", f"{self.tally.steps_forwarded / self.seconds:.0f} steps/s"]
-        parts.append(f"mostly {max(stage_seconds(self.tally).items(), key=lambda item: item[1])[0]}")
-        return ", ".join(parts + ([f"{self.failed} failed"] if self.failed else []))
+    Args:
+        done: clips; `failed` of them.
+        seconds: since the run began.
+    """
+    if tally is None or done == 0:
+        return "starting workers"
+    parts = [f"{done / seconds:.2g} clips/s", f"{tally.steps_forwarded / seconds:.0f} steps/s"]
+    parts.append(f"mostly {max(stage_seconds(tally).items(), key=lambda item: item[1])[0]}")
+    return ", ".join(parts + ([f"{failed} failed"] if failed else []))
 
 
 def stage_seconds(tally: Tally) -> dict[str, float]:

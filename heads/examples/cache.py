@@ -20,13 +20,13 @@ import torch
 from numpy.typing import NDArray
 
 from reelbank.heads.config import DataConfig, FeaturesConfig, TrainConfig
-from reelbank.heads.events import Progress
 from reelbank.heads.examples.clips import ClipTable, read_table
 from reelbank.heads.examples.copies import Copies
 from reelbank.heads.examples.features import Features, StoredView, read_features
 from reelbank.heads.examples.normalization import Normalization, fit_normalization
 from reelbank.heads.examples.resident import Resident, pooled_copies
 from reelbank.heads.examples.splits import Parts, parts_of
+from reelbank.manifests.events import Progress
 
 _PARTS = ("arrays", "means", "variances")
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from reelbank.heads.config import FeaturesConfig
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.clips import ClipTable
+from reelbank.manifests.events import Event, Progress
 from reelbank.store import Store
 from reelbank.store.indexing import SegmentRule
 
@@ -204,6 +204,14 @@ def load_features(
     )  # fmt: skip
 
 
+def unit_length(steps: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Each vector (..., D) over its length, as torch's `normalize` does it: `--normalize l2`; zeros stay zeros."""
+    unit: NDArray[np.floating] = steps / np.maximum(
+        np.linalg.norm(steps, axis=-1, keepdims=True), steps.dtype.type(1e-12)
+    )
+    return unit
+
+
 def _refuse_not_finite(table: ClipTable, key: str, *moments: NDArray[np.float32]) -> None:
     bad = ~np.logical_and.reduce([np.isfinite(values).all(axis=1) for values in moments])
     if bad.any():
@@ -242,7 +250,7 @@ def _read_moments(
             weights = shares[count] / max(1, shares[count].sum())
             values = array[:count].astype(np.float64)
             if unit_steps:
-                values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)  # as torch's normalize
+                values = unit_length(values)
             mean = weights @ values
             means[i], stds[i] = mean, np.sqrt(weights @ (values - mean) ** 2)
     return means, stds

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from reelbank.heads.config import TrainConfig
-from reelbank.heads.events import Progress
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.clips import ClipTable
 from reelbank.heads.examples.copies import Copies, copies_of
@@ -24,6 +23,7 @@ from reelbank.heads.examples.resident import Resident
 from reelbank.heads.examples.splits import Partition
 from reelbank.heads.examples.targets import Bins, class_numbers
 from reelbank.heads.models import HeadShape, build_head
+from reelbank.manifests.events import Progress
 from reelbank.store.description import random_weights_warning
 
 

@@ -45,7 +45,7 @@ class ProbeConfig:
     normalize: str = option(
         "zscore",
         "--normalize",
-        "zscore by training rows | l2 of each row | none",
+        "zscore by training rows | l2: each step over its length, before any mean | none",
         ("l2", "none", "zscore"),
     )
     label: str = option("label", "--label", "text column with the class")

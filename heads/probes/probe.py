@@ -21,10 +21,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reelbank.heads.events import Event, Progress
 from reelbank.heads.probes import PROBES, Finding, Question
 from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.probes.figures import GENERAL, PICTURES
+from reelbank.manifests.events import Event, Progress
 from reelbank.manifests.registry import Found
 
 if TYPE_CHECKING:

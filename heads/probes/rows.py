@@ -95,7 +95,7 @@ def load_rows(
     if not len(rows):
         raise ValueError(f"{store.path.name} holds no clip with features in view {view}; run featurize on it first")
     spec = store.spec.tap(tap)
-    vectors, clip_rows, steps = _vectors(store, spec, rows, level, view)
+    vectors, clip_rows, steps = _vectors(store, spec, rows, level, view, unit_steps=normalize == "l2")
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
         clip_id = store.column("clip_id")[clip_rows[np.argmin(finite)]]
@@ -106,7 +106,9 @@ def load_rows(
         notes.append(f"Tap {tap!r} is a map {spec.axes} {spec.shape}: each was averaged over space first.")
     columns = {name: text_column(store, name)[clip_rows] for name in ("clip_id", "split", "group")}
     target_name = name_of_target(store, target_column)
-    vectors, note = normalized(vectors, columns["split"] == "train", normalize)
+    note = ""
+    if normalize == "zscore":
+        vectors, note = standardized(vectors, columns["split"] == "train")
     return ProbeRows(
         vectors=vectors,
         clip_rows=clip_rows,
@@ -121,17 +123,11 @@ def load_rows(
     )
 
 
-def normalized(vectors: NDArray[np.float32], train: NDArray[np.bool_], how: str) -> tuple[NDArray[np.float32], str]:
-    """`vectors` (R, D) as asked, and a sentence where the statistics are not those of the training rows.
+def standardized(vectors: NDArray[np.float32], train: NDArray[np.bool_]) -> tuple[NDArray[np.float32], str]:
+    """`vectors` (R, D) minus the mean and over the standard deviation of the training rows; a constant dimension is 0.
 
-    zscore: minus the mean and over the standard deviation of the training rows (a constant dimension
-    becomes 0); l2: over the length of the row (a zero row stays zero); none.
+    Beside them a sentence where the statistics are not those of the training rows.
     """
-    if how == "none":
-        return vectors, ""
-    if how == "l2":
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0), ""
     source = vectors[train] if train.sum() > 1 else vectors
     mean, spread = source.mean(axis=0, dtype=np.float64), source.std(axis=0, dtype=np.float64)
     # Below the rounding of the stored fp16 values a spread is noise: it would be blown up to 1.
@@ -141,11 +137,13 @@ def normalized(vectors: NDArray[np.float32], train: NDArray[np.bool_], how: str)
 
 
 def _vectors(
-    store: Store, spec: TapSpec, rows: NDArray[np.int64], level: str, view: int
+    store: Store, spec: TapSpec, rows: NDArray[np.int64], level: str, view: int, *, unit_steps: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """(R, D) float32 with the store row and the step of each."""
+    """(R, D) float32 with the store row and the step of each; `unit_steps`: of steps over their length."""
+    from reelbank.heads.examples.features import unit_length
+
     _require_vectors(store, spec)
-    if level == "clip" and spec.is_vector:
+    if level == "clip" and spec.is_vector and not unit_steps:
         return store.mean(spec.name, view)[rows].astype(np.float32), rows, np.full(len(rows), -1)
     space = tuple(axis for axis, name in enumerate(spec.axes, start=2) if name in SPATIAL_AXES)
     parts, steps = [], []
@@ -153,6 +151,8 @@ def _vectors(
         features, mask = store.gather(spec.name, rows[start : start + _BLOCK_CLIPS], view)
         pooled = features.mean(axis=space, dtype=np.float32) if space else features.astype(np.float32)
         pooled = pooled.reshape(*mask.shape, -1)  # (B, T, D)
+        if unit_steps:
+            pooled = unit_length(pooled)
         if level == "clip":
             parts.append((pooled * mask[..., None]).sum(axis=1) / mask.sum(axis=1)[:, None])
         else:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.events import Progress
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.recipes.inputs import about_inputs, training_of
 from reelbank.heads.recipes.measures import Training
@@ -32,6 +31,7 @@ from reelbank.heads.recipes.rows import FORMAT_VERSION, Predicted, Trained, epoc
 from reelbank.heads.recipes.sentences import notes, selection_sentence, sentences
 from reelbank.heads.recipes.study import Study
 from reelbank.heads.runs.directory import read_json
+from reelbank.manifests.events import Progress
 
 Reader = Callable[[Asked, Recipe, Prepared, Progress | None], tuple[dict[str, Predicted], dict[str, Any]]]
 """Gives {row: what it says} where nothing is trained, and of recipe.json warning, baselines, notes and what else."""

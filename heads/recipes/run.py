@@ -21,7 +21,6 @@ import numpy as np
 
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.prepared import Prepared, prepare
 from reelbank.heads.recipes import recipe
@@ -36,6 +35,7 @@ from reelbank.heads.recipes.tables import latex_table, markdown_table, text_tabl
 from reelbank.heads.runs.directory import open_directory, refuse_other_config, resumable, write_json
 from reelbank.heads.runs.watching import watched
 from reelbank.heads.sweeps.sweep import EXECUTORS, executor_name, shared_folder
+from reelbank.manifests.events import Event, Progress
 
 MAP_CLIPS = 5000  # more points than that fill a picture, and cost minutes
 MAP_SEED, MAP_PERPLEXITY = 123, 30.0  # SYSTEMS.md 1.13

@@ -19,13 +19,13 @@ import torch
 
 from reelbank.heads.config import RunConfig, TrainConfig
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.targets import Bins
 from reelbank.heads.judging.evaluation import Predictions
 from reelbank.heads.judging.metrics import METRICS, point_estimate
 from reelbank.heads.losses import loss_function
 from reelbank.heads.runs.results import FORMAT_VERSION, Finished
+from reelbank.manifests.events import Event, Progress
 from reelbank.manifests.registry import file_name
 from reelbank.store.files import appearing
 

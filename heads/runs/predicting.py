@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.clips import ClipTable, load_table, open_sources
 from reelbank.heads.examples.features import load_features
 from reelbank.heads.examples.resident import Resident
@@ -22,6 +21,7 @@ from reelbank.heads.models import head_row
 from reelbank.heads.runs.checkpoints import Predictor, read_tensors
 from reelbank.heads.runs.directory import read_json
 from reelbank.heads.training.trainer import probabilities
+from reelbank.manifests.events import Event, Progress
 from reelbank.store.devices import cpu_threads, resolve_device
 from reelbank.store.errors import SpecMismatch
 from reelbank.store.indexing import parse_segments

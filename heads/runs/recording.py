@@ -12,13 +12,13 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.splits import Partition
 from reelbank.heads.judging.evaluation import Predictions, number
 from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progress, saved_epoch
 from reelbank.heads.runs.results import Trained
 from reelbank.heads.training.trainer import EpochRecord, Trainer, probabilities
+from reelbank.manifests.events import Event, Progress
 from reelbank.store.files import appearing
 
 

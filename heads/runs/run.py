@@ -56,7 +56,6 @@ from typing import Any
 
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.events import Progress
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.prepared import prepare
 from reelbank.heads.judging.evaluation import summary_text
@@ -65,6 +64,7 @@ from reelbank.heads.runs.recording import Recording
 from reelbank.heads.runs.results import finished
 from reelbank.heads.training.job import make_job
 from reelbank.heads.training.trainer import Trainer
+from reelbank.manifests.events import Progress
 from reelbank.store.devices import cpu_threads
 
 

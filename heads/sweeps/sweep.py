@@ -28,7 +28,6 @@ import torch
 
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.features import Features
 from reelbank.heads.examples.prepared import Prepared, prepare
@@ -47,6 +46,7 @@ from reelbank.heads.sweeps.grid import Axis, Member, combinations, members_of, p
 from reelbank.heads.sweeps.member_pool import MEMBER_MODULES, Done, train_in_processes
 from reelbank.heads.sweeps.report import Trial, choose, criterion, draw, summarize, sweep_text, trial_of, write_csv
 from reelbank.heads.sweeps.stacked import train_stacked
+from reelbank.manifests.events import Event, Progress
 from reelbank.store.devices import resolve_device
 from reelbank.store.options import flat
 from reelbank.store.processes import import_ahead

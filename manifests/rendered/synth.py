@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import colorsys
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from reelbank.manifests.events import Event, Progress
 from reelbank.manifests.manifest import Clip, Manifest, ManifestError
 from reelbank.manifests.rendered.motion import (
     KNOWN_MOTIONS,
@@ -48,15 +49,6 @@ _CONTAINER_OPTIONS = {"fflags": "+bitexact", "movflags": "+faststart"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rendered:
-    """Progress: one more clip is on disk."""
-
-    clip_id: str
-    num_done: int
-    num_clips: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Planned:
     """One clip before it is rendered: its manifest row, its scene and its length."""
 
@@ -77,7 +69,7 @@ def render(
     rate_fps: int = 25,
     camera_shake_px: float = 0.0,
     overwrite: bool = False,
-    progress: Callable[[Rendered], None] | None = None,
+    progress: Progress | None = None,
 ) -> Manifest:
     """Render a set into DIRECTORY/videos/ (H.264 mp4) and write DIRECTORY/manifest.csv, the manifest last.
 
@@ -121,7 +113,7 @@ def render(
     for num_done, one in enumerate(planned, start=1):
         _encode(one, directory / one.clip.video)
         if progress is not None:
-            progress(Rendered(clip_id=one.clip.clip_id, num_done=num_done, num_clips=len(planned)))
+            progress(Event(stage="render", done=num_done, total=len(planned), message=one.clip.clip_id))
     rows = tuple(one.clip for one in planned)
     write(Manifest(path=None, root=directory, clips=rows, target_names=("kcal",)), path)
     return read(path)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reelbank.manifests.events import Event, Progress
 from reelbank.store.agreement import Agreement
 from reelbank.store.errors import StoreError
 from reelbank.store.exchange.options import ExportConfig
@@ -64,16 +65,14 @@ class ExportResult:
         return "\n".join(lines)
 
 
-def export(
-    store: Path | str, out: Path | str, config: ExportConfig, progress: Callable[[int, int], None] | None = None
-) -> ExportResult:
+def export(store: Path | str, out: Path | str, config: ExportConfig, progress: Progress | None = None) -> ExportResult:
     """Writes the store at `store` to `out`, which appears whole or not at all.
 
     Args:
         store: the store.
         out: a file, or for npy a folder.
         config: format, taps, naming.
-        progress: called with (clips written, clips to write).
+        progress: called with an Event: clips written of clips to write.
 
     Raises:
         StoreError: something is at `out`, an unknown tap or view, clips whose files would have one name.
@@ -88,7 +87,7 @@ def export(
 
     def tell(count: int, before: int = 0) -> None:
         if progress is not None:
-            progress(before + count, passes * done)
+            progress(Event(stage="export", done=before + count, total=passes * done))
 
     channels = _channels(opened, taps, rows, config.view, tell) if config.dtype == "int8" else {}
     selection = Selection(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reelbank.manifests.events import Event, Progress
 from reelbank.store.building import new_store
 from reelbank.store.errors import StoreError
 from reelbank.store.exchange.import_arrays import ArraySource, Times
@@ -71,7 +72,7 @@ class ImportResult:
 
 
 def import_store(
-    src: Path | str, out: Path | str, config: ImportConfig, progress: Callable[[int, int], None] | None = None
+    src: Path | str, out: Path | str, config: ImportConfig, progress: Progress | None = None
 ) -> ImportResult:
     """Makes the store `out` from the arrays of `src`.
 
@@ -81,7 +82,7 @@ def import_store(
         src: an HDF5 or safetensors file or a folder of .npy files: an export of reelbank or from elsewhere.
         out: the new store.
         config: manifest, taps, dtype.
-        progress: called with (clips done, clips).
+        progress: called with an Event: clips done of clips.
 
     Raises:
         StoreError: `src` cannot be read or fits no clip of the manifest, or something is at `out`.
@@ -126,7 +127,7 @@ def import_store(
                 writer.commit(writer.geometry.unit_of(row), outcomes, {"device": "none", "imported": src.name})
                 outcomes = []
             if progress is not None:
-                progress(done, len(rows))
+                progress(Event(stage="import", done=done, total=len(rows)))
     used = {name for name in names if name is not None}
     unused = sorted(set(source.arrays) - used)
     return ImportResult(

@@ -10,7 +10,6 @@ import numpy as np
 
 import reelbank.store
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.events import Event, Progress
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging import baselines
 from reelbank.heads.probes.cluster_reading import read_target, target_readings
@@ -20,6 +19,7 @@ from reelbank.heads.recipes.measures import Clips
 from reelbank.heads.recipes.options import Asked
 from reelbank.heads.recipes.recipe import Recipe
 from reelbank.heads.recipes.rows import Predicted
+from reelbank.manifests.events import Event, Progress
 
 NUM_CLUSTERS, N_INIT, MAX_ITER, SEED = 1000, 30, 2000, 123
 PUBLISHED_CLIPS = 2476

@@ -11,11 +11,12 @@ class Event:
     """One step of progress.
 
     Attributes:
-        stage: what is being done: `load`, `train`, `evaluate`, `report`.
+        stage: what is being done: `extract`, `verify`, `load`, `train`, `evaluate`, `report`, ...
         done: finished parts of this stage.
         total: parts of this stage; for `train` the most epochs there can be, over all folds.
-        message: one sentence for a person, may be empty.
+        message: where it stands, in a few words; may be empty, and gives way to that of the next event.
         values: numbers of this step, e.g. `val_loss`.
+        note: a sentence that must not be passed over, such as why a clip failed; may be empty.
     """
 
     stage: str
@@ -23,6 +24,7 @@ class Event:
     total: int
     message: str = ""
     values: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
 
 
 Progress = Callable[[Event], None]
