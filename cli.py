@@ -23,7 +23,7 @@ from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.request import CONFIGS, request
 from reelbank.heads.sweeps.config import SweepConfig
-from reelbank.manifests.datasets import READERS, Row
+from reelbank.manifests.datasets import READERS, ReaderRow
 from reelbank.manifests.events import Event
 from reelbank.store.exchange.options import ExportConfig, ImportConfig
 from reelbank.store.options import options_of
@@ -365,10 +365,10 @@ READER_OPTIONS: dict[str, Callable[[Any], Any]] = {
 """How an option of `READERS` is written on the command line."""
 
 
-def _reader_command(name: str, row: Row) -> click.Command:
+def _reader_command(name: str, row: ReaderRow) -> click.Command:
     if unknown := sorted(set(row.options) - set(READER_OPTIONS)):
         known = ", ".join(sorted(READER_OPTIONS))
-        raise ValueError(f"reader {name!r} ({row.target}): Row.options has {unknown[0]!r}; choose from {known}")
+        raise ValueError(f"reader {name!r} ({row.target}): ReaderRow.options has {unknown[0]!r}; choose from {known}")
 
     def command(source: Path, out: Path, overwrite: bool, **options: Any) -> None:
         _write_manifest(name, out, overwrite, source, **options)

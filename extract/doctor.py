@@ -17,7 +17,7 @@ from reelbank.store.cores import available_cores
 
 
 @dataclass(frozen=True, kw_only=True)
-class Examination:
+class Diagnosis:
     """Findings, each a (topic, sentence)."""
 
     findings: tuple[tuple[str, str], ...]
@@ -34,7 +34,7 @@ class Examination:
         return "\n".join(f"{topic:<10}{sentence}" for topic, sentence in self.findings)
 
 
-def examine(manifest: Path | None = None, folder: Path = Path()) -> Examination:
+def examine(manifest: Path | None = None, folder: Path = Path()) -> Diagnosis:
     """Looks at cores, devices, decoder, free disk and weights, and at the files of a manifest.
 
     Raises:
@@ -51,7 +51,7 @@ def examine(manifest: Path | None = None, folder: Path = Path()) -> Examination:
     found.append(("parquet", "readable" if importlib.util.find_spec("pyarrow") else "needs reelbank[parquet]"))
     if manifest is not None:
         found += _manifest(manifest)
-    return Examination(findings=tuple(found))
+    return Diagnosis(findings=tuple(found))
 
 
 def _devices() -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from reelbank.heads import TrainConfig
 from reelbank.heads.recipes import RECIPES, STUDIES, listing, listing_text
 from reelbank.heads.recipes.measures import Measure
-from reelbank.heads.recipes.recipe import Published, Recipe, Row, Step
+from reelbank.heads.recipes.recipe import Published, Recipe, RecipeRow, Step
 from reelbank.heads.recipes.study import Column, Part, Selection, Study
 from reelbank.store.options import options as options_of_config
 
@@ -89,12 +89,15 @@ def test_a_study_that_contradicts_itself_is_refused(changed: dict[str, Any], mes
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"rows": (Row(name="r", cells={}, published=Published(values={"b": 1.0})),)}, "of 'b', which is no column"),
+        (
+            {"rows": (RecipeRow(name="r", cells={}, published=Published(values={"b": 1.0})),)},
+            "of 'b', which is no column",
+        ),
         (
             {"steps": (Step(field="lr", values=(1.0,), published=(Published(values={"c": 1.0}),)),)},
             "lr: published value of 'c'",
         ),
-        ({"rows": (Row(name="r", cells={}), Row(name="r", cells={}))}, "two rows of one name"),
+        ({"rows": (RecipeRow(name="r", cells={}), RecipeRow(name="r", cells={}))}, "two rows of one name"),
         ({"proposed": "x"}, "no row 'x'"),
         ({"compared": ("y",)}, "no row 'y'"),
     ],

@@ -16,7 +16,7 @@ from reelbank.heads import RecipeConfig, TrainConfig, TrainingError, run_recipe
 from reelbank.heads.recipes import RECIPES
 from reelbank.heads.recipes import run as recipe_run
 from reelbank.heads.recipes.calories.study import CALORIES
-from reelbank.heads.recipes.recipe import Recipe, Row
+from reelbank.heads.recipes.recipe import Recipe, RecipeRow
 from reelbank.heads.recipes.tables import latex_table, markdown_table, table_of
 from reelbank.heads.runs import watching
 from reelbank.manifests.events import Event
@@ -157,7 +157,7 @@ def test_options_that_a_recipe_decides_are_refused(store: Path) -> None:
 def _rows_of_stores(**changed: Any) -> Recipe:
     """Three rows of the calorie study, one for each choice of stores; the last two are ours."""
     rows = [
-        Row(
+        RecipeRow(
             name=stores, cells={"stores": stores}, options={"head": head}, stores=stores, reference=stores == "first"
         )
         for stores, head in (("first", "mlp"), ("all", "linear"), ("last", "linear"))

@@ -15,7 +15,7 @@ from recipe_stores import assert_latex, calorie_store, class_store, run, shorten
 from reelbank.heads import TrainingError
 from reelbank.heads.recipes import RECIPES
 from reelbank.heads.recipes.measures import Clips, Guesser, Measure
-from reelbank.heads.recipes.recipe import Published, Recipe, Row
+from reelbank.heads.recipes.recipe import Published, Recipe, RecipeRow
 from reelbank.heads.recipes.study import Column, Part, Selection, Study
 from reelbank.heads.recipes.tables import markdown_table, table_of
 
@@ -45,11 +45,11 @@ ACCURACIES = Recipe(
     shape=(16, 1024),
     options=CLASSES,
     rows=(
-        Row(
+        RecipeRow(
             name="mlp", cells={"model": "MLP"}, options={"epochs": 60},
             published=Published(values={"accuracy": 55.63, "f1": 0.5522}),
         ),
-        Row(name="linear", cells={"model": "linear"}, options={"head": "linear", "epochs": 40}),
+        RecipeRow(name="linear", cells={"model": "linear"}, options={"head": "linear", "epochs": 40}),
     ),
 )  # fmt: skip
 
@@ -76,8 +76,8 @@ FOLDS = Recipe(
     features="",
     options=CLASSES,
     rows=(
-        Row(name="mlp", cells={"frames": "7"}, options={"epochs": 30}, published=Published(values={"S2": 41.38})),
-        Row(name="linear", cells={"frames": "16"}, options={"head": "linear", "epochs": 20}),
+        RecipeRow(name="mlp", cells={"frames": "7"}, options={"epochs": 30}, published=Published(values={"S2": 41.38})),
+        RecipeRow(name="linear", cells={"frames": "16"}, options={"head": "linear", "epochs": 20}),
     ),
 )  # fmt: skip
 
@@ -122,8 +122,8 @@ OWN_METRIC = Recipe(
     features="",
     options={"bins": 50, "batch": 8, "lr": 1e-2, "early_stop_epochs": 0, "estimate": "expectation"},
     rows=(
-        Row(name="mlp", cells={"model": "a"}, options={"epochs": 40}, published=Published(values={"near": 80.0})),
-        Row(name="linear", cells={"model": "b"}, options={"head": "linear", "epochs": 20}),
+        RecipeRow(name="mlp", cells={"model": "a"}, options={"epochs": 40}, published=Published(values={"near": 80.0})),
+        RecipeRow(name="linear", cells={"model": "b"}, options={"head": "linear", "epochs": 20}),
     ),
     compared=("mlp", "linear"),
 )

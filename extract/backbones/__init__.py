@@ -35,8 +35,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "BACKBONES", "Backbone", "BackboneError", "BackboneInfo", "BuildOptions", "Definition", "Described", "Preprocess",
-    "Row", "TapSpec", "build", "definition", "describe", "names", "outline", "save_state",
+    "BACKBONES",
+    "Backbone",
+    "BackboneError",
+    "BackboneInfo",
+    "BackboneRow",
+    "BuildOptions",
+    "Definition",
+    "Described",
+    "Preprocess",
+    "TapSpec",
+    "build",
+    "definition",
+    "describe",
+    "names",
+    "outline",
+    "save_state",
 ]  # fmt: skip
 
 _OUTLINE_DEVICE = "meta"
@@ -46,7 +60,7 @@ TIMM = (*TORCHVISION, "timm")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class BackboneRow:
     """One family of backbones.
 
     Attributes:
@@ -67,80 +81,80 @@ class Row:
     libraries: tuple[str, ...] = TORCHVISION
 
 
-_ROWS: dict[str, Row] = {
-    "clip": Row(
+_ROWS: dict[str, BackboneRow] = {
+    "clip": BackboneRow(
         target="reelbank.extract.backbones.clip:define",
         libraries=TIMM,
         summary="CLIP's image towers (ViT-B/32, `:vitb32-256`, `:vitb16`, `:vitl14`, `:rn50`): one embedding per frame",
         variants=("vitb16", "vitb32-256", "vitl14", "rn50"),
     ),
-    "dinov2": Row(
+    "dinov2": BackboneRow(
         target="reelbank.extract.backbones.dinov2:define",
         libraries=TIMM,
         summary="DINOv2 ViT-S/14 (`:vitb14`, `:vitl14`, `:vitg14`, `-reg` with registers): class or patch tokens",
         variants=("vits14-reg", "vitb14", "vitb14-reg", "vitl14", "vitl14-reg", "vitg14", "vitg14-reg"),
     ),
-    "dinov3": Row(
+    "dinov3": BackboneRow(
         target="reelbank.extract.backbones.dinov3:define",
         libraries=TIMM,
         summary="DINOv3 ViT-S/16 and larger: class or patch tokens (ConvNeXts: `timm:convnext_tiny.dinov3_lvd1689m`)",
         variants=("vits16-plus", "vitb16", "vitl16", "vith16-plus", "vit7b16"),
     ),
-    "flow": Row(
+    "flow": BackboneRow(
         target="reelbank.extract.backbones.flow:define",
         libraries=(),
         summary="optical flow of native frame pairs (Farneback, DIS, TV-L1, RAFT) as histograms, field or gray images; "
         "`:images` reads flow made before",
         variants=("dis", "images", "images-256", "raft-large", "raft-small", "tvl1"),
     ),
-    "frames": Row(
+    "frames": BackboneRow(
         target="reelbank.extract.backbones.frames:define",
         libraries=(),
         summary="the frames themselves as uint8: 224 px crops (`:112`; `:256` for 256x341); no weights",
         variants=("112", "256"),
     ),
-    "googlenet": Row(
+    "googlenet": BackboneRow(
         target="reelbank.extract.backbones.googlenet:define",
         summary="GoogLeNet trained on ImageNet: pooled 1024-d, or the last 1024x7x7 map",
     ),
-    "motion-map": Row(
+    "motion-map": BackboneRow(
         target="reelbank.extract.backbones.motion_map:define",
         libraries=(),
         summary="which pixels move once the camera's motion is taken out (`:dis`), on grids of 7, 14 and 28; "
         "`:images` reads maps made before",
         variants=("dis", "images"),
     ),
-    "pose": Row(
+    "pose": BackboneRow(
         target="reelbank.extract.backbones.pose:define",
         summary="annotated poses: 25 keypoints, box and heatmaps (`:given-box`); `:keypoint-rcnn` finds them in video",
         variants=("given-box", "keypoint-rcnn"),
     ),
-    "resnet18": Row(
+    "resnet18": BackboneRow(
         target="reelbank.extract.backbones.resnet:define",
         summary="ResNet-18 trained on ImageNet: pooled 512-d, stem and layer maps, logits",
     ),
-    "resnet34": Row(
+    "resnet34": BackboneRow(
         target="reelbank.extract.backbones.resnet:define",
         summary="ResNet-34 trained on ImageNet: pooled 512-d, stem and layer maps, logits, Ego-RNN's attended maps",
     ),
-    "resnet50": Row(
+    "resnet50": BackboneRow(
         target="reelbank.extract.backbones.resnet:define",
         summary="ResNet-50 trained on ImageNet: pooled 2048-d, stem and layer maps, logits",
     ),
-    "timm": Row(
+    "timm": BackboneRow(
         target="reelbank.extract.backbones.timm_models:define",
         libraries=TIMM,
         summary="any model of timm with the preprocessing of its weights: pooled features, and its last map or tokens",
         plain=False,
         open_variants="NAME of timm.list_models() or timm.list_pretrained(), as in timm:convnext_tiny.fb_in22k",
     ),
-    "tv3d": Row(
+    "tv3d": BackboneRow(
         target="reelbank.extract.backbones.tv3d:define",
         summary="torchvision's video networks trained on Kinetics-400, 16 frames per step: pooled features, logits",
         variants=("mc3_18", "mvit_v2_s", "r2plus1d_18", "r3d_18", "s3d", "swin3d_t"),
         plain=False,
     ),
-    "warp-flow": Row(
+    "warp-flow": BackboneRow(
         target="reelbank.extract.backbones.warp_flow:define",
         libraries=(),
         summary="optical flow once the camera's motion is taken out (Farneback; `:dis`); no weights",
@@ -148,13 +162,13 @@ _ROWS: dict[str, Row] = {
     ),
 }
 
-BACKBONES: Registry[Row] = Registry(
+BACKBONES: Registry[BackboneRow] = Registry(
     _ROWS,
     kind="backbone",
     group="reelbank.backbones",
-    row_type=Row,
+    row_type=BackboneRow,
     error=BackboneError,
-    from_function=lambda target, function: Row(target=target, summary=first_line(function), libraries=()),
+    from_function=lambda target, function: BackboneRow(target=target, summary=first_line(function), libraries=()),
     function="define(family, variant) -> Definition",
 )
 
@@ -164,7 +178,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(name for family, row in BACKBONES.items() for name in family_names(family, row)))
 
 
-def family_names(family: str, row: Row) -> tuple[str, ...]:
+def family_names(family: str, row: BackboneRow) -> tuple[str, ...]:
     """The names of one row's backbones: the plain one first where there is one, then its listed variants."""
     return ((family,) if row.plain else ()) + tuple(f"{family}:{variant}" for variant in row.variants)
 
@@ -265,7 +279,7 @@ def check_features(
             )
 
 
-def _find(name: str) -> tuple[Found[Row], str, str]:
+def _find(name: str) -> tuple[Found[BackboneRow], str, str]:
     """(row, family, variant) of a name. Raises BackboneError listing what could be meant."""
     family, _, variant = name.partition(":")
     found = BACKBONES.registered(family)

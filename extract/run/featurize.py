@@ -72,7 +72,7 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
         in_parent = config.forward == "parent" or (
             config.forward == "auto" and any(job.device.startswith("cuda") for job in jobs)
         )
-        run = _Run(jobs, committers, total=len(clips), progress=progress, started=started)
+        run = _Extraction(jobs, committers, total=len(clips), progress=progress, started=started)
         pool = Pool(
             WorkerSetup(models=tuple(jobs), max_pixels=config.max_pixels),
             workers,
@@ -101,7 +101,7 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
         )
 
 
-class _Run:
+class _Extraction:
     """One pass over the clips: listens to the pool, commits on a thread, tells the caller."""
 
     def __init__(

@@ -171,10 +171,11 @@ class FeatureCache:
         assert self._folder is not None
         folder = self._folder / name
         if not folder.is_dir():
+            made = make()  # before there is a folder: what it refuses leaves nothing behind
             partial = self._folder / f".{name}.{os.getpid()}"
             partial.mkdir()
             names = []
-            for number, (key, array) in enumerate(make().items()):
+            for number, (key, array) in enumerate(made.items()):
                 np.save(partial / f"{number}.npy", array)
                 names.append(key)
             (partial / "names").write_text("\n".join(names), encoding="utf-8")

@@ -18,7 +18,7 @@ from reelbank.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class StoreSource:
     """One store and the taps read from it.
 
     Attributes:
@@ -40,7 +40,7 @@ class ClipTable:
         left_out: (reason, number of clips) of clips that have no features here.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[StoreSource, ...]
     clip_ids: NDArray[Any]
     splits: NDArray[Any]
     labels: NDArray[Any]
@@ -102,7 +102,7 @@ def read_table(data: DataConfig, features: FeaturesConfig) -> ClipTable:
     return load_table(sources, label_column=data.label, join=data.join, view=features.view)
 
 
-def open_sources(paths: Sequence[Path], taps: Sequence[str]) -> tuple[Source, ...]:
+def open_sources(paths: Sequence[Path], taps: Sequence[str]) -> tuple[StoreSource, ...]:
     """Opens the stores and finds the taps; without `taps` each store gives its first.
 
     Raises:
@@ -128,7 +128,9 @@ def open_sources(paths: Sequence[Path], taps: Sequence[str]) -> tuple[Source, ..
                     f"heads read float vectors (D,); vector taps here: {vectors}"
                 )
         several = len(stores) > 1
-        sources.append(Source(store=store, keys={f"{store.spec.backbone}/{n}" if several else n: n for n in names}))
+        sources.append(
+            StoreSource(store=store, keys={f"{store.spec.backbone}/{n}" if several else n: n for n in names})
+        )
     keys = Counter(key for source in sources for key in source.keys)
     if doubled := [key for key, count in keys.items() if count > 1]:
         raise TrainingError(f"{doubled[0]!r} comes from more than one store; give each backbone and tap once")
@@ -136,7 +138,7 @@ def open_sources(paths: Sequence[Path], taps: Sequence[str]) -> tuple[Source, ..
 
 
 def load_table(
-    sources: Sequence[Source], *, label_column: str = "label", join: str = "error", view: int = 0
+    sources: Sequence[StoreSource], *, label_column: str = "label", join: str = "error", view: int = 0
 ) -> ClipTable:
     """The clips that every source has features of.
 
@@ -158,7 +160,7 @@ def load_table(
     return table
 
 
-def _table_of(source: Source, label_column: str, view: int) -> ClipTable:
+def _table_of(source: StoreSource, label_column: str, view: int) -> ClipTable:
     store = source.store
     clips = store.clips
     done = store.done_rows()

@@ -16,7 +16,7 @@ from typing import Any
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.recipes import calories
-from reelbank.heads.recipes.recipe import SEED_BLOCK, Published, Recipe, Row, Step
+from reelbank.heads.recipes.recipe import SEED_BLOCK, Published, Recipe, RecipeRow, Step
 from reelbank.store.options import options as options_of_config
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "STUDIES",
     "Published",
     "Recipe",
-    "Row",
+    "RecipeRow",
     "Step",
     "announcement",
     "detail_text",

@@ -27,7 +27,7 @@ from reelbank.heads.recipes.numbers import (
 )
 from reelbank.heads.recipes.options import Asked
 from reelbank.heads.recipes.recipe import Recipe
-from reelbank.heads.recipes.rows import FORMAT_VERSION, Predicted, Trained, epochs_of, predicted, trainings_of
+from reelbank.heads.recipes.rows import FORMAT_VERSION, Predicted, TrainedRow, epochs_of, predicted, trainings_of
 from reelbank.heads.recipes.sentences import notes, selection_sentence, sentences
 from reelbank.heads.recipes.study import Study
 from reelbank.heads.runs.directory import read_json
@@ -37,7 +37,7 @@ Reader = Callable[[Asked, Recipe, Prepared, Progress | None], tuple[dict[str, Pr
 """Gives {row: what it says} where nothing is trained, and of recipe.json warning, baselines, notes and what else."""
 
 
-def preference(study: Study, one: Trained, *, on_reported_sets: bool) -> tuple[float, float]:
+def preference(study: Study, one: TrainedRow, *, on_reported_sets: bool) -> tuple[float, float]:
     """What chooses among rows, the lower the better: (share of runs that overfit, value); inf for a row that failed.
 
     The value is the study's selecting one, on validation, at the epoch whose weights are kept; in the published
@@ -59,7 +59,7 @@ def preference(study: Study, one: Trained, *, on_reported_sets: bool) -> tuple[f
     return (float(np.mean(overfit)) if chosen.avoids_overfit else 0.0), -value if higher else value
 
 
-def _kept_value(one: Trained, run: Any, name: str) -> float:
+def _kept_value(one: TrainedRow, run: Any, name: str) -> float:
     """The validation number of a run at the epoch that it keeps, the mean over its folds."""
     values = []
     for lines, training in zip(epochs_of(run), trainings_of(run), strict=True):
@@ -69,7 +69,7 @@ def _kept_value(one: Trained, run: Any, name: str) -> float:
     return float(np.mean(values))
 
 
-def summarize(asked: Asked, recipe: Recipe, trained: Sequence[Trained], prepared: Prepared) -> dict[str, Any]:
+def summarize(asked: Asked, recipe: Recipe, trained: Sequence[TrainedRow], prepared: Prepared) -> dict[str, Any]:
     """The content of recipe.json.
 
     format_version · kind: `train`, or `read` where nothing is trained · recipe · title · text · features · shape ·
@@ -139,7 +139,7 @@ def read_rows(asked: Asked, recipe: Recipe, prepared: Prepared, progress: Progre
         "references": {},
         **header,
     }
-    rows = [Trained(row=row, runs=()) for row in recipe.rows]
+    rows = [TrainedRow(row=row, runs=()) for row in recipe.rows]
     return _content(asked, recipe, rows, prepared, found, header)
 
 
@@ -153,7 +153,7 @@ class _Found:
 def _content(
     asked: Asked,
     recipe: Recipe,
-    trained: Sequence[Trained],
+    trained: Sequence[TrainedRow],
     prepared: Prepared,
     found: _Found,
     header: Mapping[str, Any],
@@ -195,14 +195,14 @@ def _content(
     return {**data, "sentences": sentences(data), "notes": notes(data, recipe, header["notes"])}
 
 
-def _has_other_epoch(one: Trained) -> bool:
+def _has_other_epoch(one: TrainedRow) -> bool:
     """Whether a row keeps the last epoch's weights, and validation chose another epoch in one of its runs."""
     return one.settings["keep"] == "last" and any(
         training["best_epoch"] != training["epochs_run"] for run in one.runs for training in trainings_of(run)
     )
 
 
-def _row_entry(asked: Asked, study: Study, one: Trained, found: _Found, *, is_best: bool) -> dict[str, Any]:
+def _row_entry(asked: Asked, study: Study, one: TrainedRow, found: _Found, *, is_best: bool) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": one.row.name,
         "cells": dict(one.row.cells),

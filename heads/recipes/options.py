@@ -15,7 +15,7 @@ from reelbank.heads.examples.clips import read_table
 from reelbank.heads.examples.splits import KNOWN_SPLITS
 from reelbank.heads.recipes import refuse_decided
 from reelbank.heads.recipes.config import RecipeConfig
-from reelbank.heads.recipes.recipe import SEED_BLOCK, Published, Recipe, Row
+from reelbank.heads.recipes.recipe import SEED_BLOCK, Published, Recipe, RecipeRow
 from reelbank.heads.sweeps.grid import value_text
 from reelbank.store.options import flat, options
 
@@ -83,7 +83,7 @@ def refuse_asked(config: RecipeConfig, chosen: Recipe) -> None:
     refuse_decided(chosen.name, asked)
 
 
-def row_config(config: RecipeConfig, row: Row, chosen: Recipe) -> TrainConfig:
+def row_config(config: RecipeConfig, row: RecipeRow, chosen: Recipe) -> TrainConfig:
     """The training of one row with its first seed, without a run directory."""
     values = {**chosen.options, **row.options}
     if config.train.data.select_on == "reported-set":
@@ -117,7 +117,7 @@ def quick_options(values: Mapping[str, Any], config: TrainConfig) -> dict[str, A
     return short
 
 
-def step_rows(chosen: Recipe, point: Mapping[str, Any], position: int) -> list[Row]:
+def step_rows(chosen: Recipe, point: Mapping[str, Any], position: int) -> list[RecipeRow]:
     """The rows of one step of stepwise tuning, from the values kept so far."""
     step = chosen.steps[position]
     others = [
@@ -126,7 +126,7 @@ def step_rows(chosen: Recipe, point: Mapping[str, Any], position: int) -> list[R
         if other.field != step.field and other.field in point
     ]
     return [
-        Row(
+        RecipeRow(
             name=f"{position + 1}-{step.field}-{value_text(value).replace(':', '-')}",
             cells={"varied": _short(step.field), "value": cell(value), "others": ", ".join(others)},
             options={**point, step.field: value},

@@ -31,7 +31,7 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class RecipeRow:
     """One training of a recipe.
 
     Attributes:
@@ -114,7 +114,7 @@ class Recipe:
     features: str
     shape: tuple[int, int] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-    rows: tuple[Row, ...] = ()
+    rows: tuple[RecipeRow, ...] = ()
     steps: tuple[Step, ...] = ()
     reader: str = ""
     proposed: str = ""

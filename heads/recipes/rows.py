@@ -13,7 +13,7 @@ import numpy as np
 
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.recipes.measures import Clips
-from reelbank.heads.recipes.recipe import Row
+from reelbank.heads.recipes.recipe import RecipeRow
 from reelbank.heads.recipes.study import Study
 from reelbank.heads.runs.directory import read_json
 
@@ -22,7 +22,7 @@ KEPT, CHOSEN = "predictions.csv", "predictions-best-epoch.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class TrainedRow:
     """One row after its trainings.
 
     Attributes:
@@ -36,7 +36,7 @@ class Trained:
         not_run: whether `error` is what the stores lack for this row, so that it was not begun.
     """
 
-    row: Row
+    row: RecipeRow
     runs: tuple[Path, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
     shared_with: str = ""

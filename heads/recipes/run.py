@@ -28,9 +28,9 @@ from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.recipes.inputs import require
 from reelbank.heads.recipes.judging import preference, read_rows, summarize
 from reelbank.heads.recipes.options import asked_of, members, refuse_asked, row_config, settings_of, step_rows
-from reelbank.heads.recipes.recipe import Recipe, Row
+from reelbank.heads.recipes.recipe import Recipe, RecipeRow
 from reelbank.heads.recipes.report import write_recipe_page
-from reelbank.heads.recipes.rows import FORMAT_VERSION, Trained
+from reelbank.heads.recipes.rows import FORMAT_VERSION, TrainedRow
 from reelbank.heads.recipes.tables import latex_table, markdown_table, text_table
 from reelbank.heads.runs.directory import open_directory, refuse_other_config, resumable, write_json
 from reelbank.heads.runs.watching import watched
@@ -92,7 +92,7 @@ def run_recipe(config: RecipeConfig, progress: Progress | None = None) -> Recipe
     if chosen.kind == "read":
         results = read_rows(asked, chosen, first, progress)
     else:
-        state = _Run(config=config, recipe=chosen, directory=directory, progress=progress)
+        state = _RecipeRun(config=config, recipe=chosen, directory=directory, progress=progress)
         with resumable(directory), shared_folder(directory) as folder:
             trained = state.stepwise(folder) if chosen.steps else state.whole(folder)
         results = summarize(asked, chosen, trained, first)
@@ -117,7 +117,7 @@ def _write_report(directory: Path, data: Mapping[str, Any], *, markdown: bool, l
 
 
 @dataclass(kw_only=True)
-class _Run:
+class _RecipeRun:
     """A recipe under way; `done` {options as text: the row that has them}."""
 
     config: RecipeConfig
@@ -126,18 +126,18 @@ class _Run:
     progress: Progress | None
 
     def __post_init__(self) -> None:
-        self.done: dict[str, Trained] = {}
+        self.done: dict[str, TrainedRow] = {}
         self.not_run: set[Path] = set()
         self.finished = 0
 
-    def whole(self, folder: Path) -> list[Trained]:
+    def whole(self, folder: Path) -> list[TrainedRow]:
         """Every row."""
         return self._train(list(self.recipe.rows), folder)
 
-    def stepwise(self, folder: Path) -> list[Trained]:
+    def stepwise(self, folder: Path) -> list[TrainedRow]:
         """One group after the other, each from the best value so far."""
         point = {step.field: self.recipe.options.get(step.field) for step in self.recipe.steps}
-        everything: list[Trained] = []
+        everything: list[TrainedRow] = []
         for position, step in enumerate(self.recipe.steps):
             rows = self._train(step_rows(self.recipe, point, position), folder)
             on_reported_sets = asked_of(self.config).on_reported_sets
@@ -149,9 +149,9 @@ class _Run:
             everything += [replace(one, step=position, chosen=i == best) for i, one in enumerate(rows)]
         return everything
 
-    def _train(self, rows: Sequence[Row], folder: Path) -> list[Trained]:
+    def _train(self, rows: Sequence[RecipeRow], folder: Path) -> list[TrainedRow]:
         """The rows with their runs; options that a row before had are not trained again."""
-        fresh: dict[str, tuple[Row, list[TrainConfig]]] = {}
+        fresh: dict[str, tuple[RecipeRow, list[TrainConfig]]] = {}
         settings: dict[str, dict[str, Any]] = {}
         keys = []
         for row in rows:
@@ -165,7 +165,7 @@ class _Run:
         for key, (row, own) in fresh.items():
             runs = [config.run.given_directory for config in own]
             error = next((errors[run] for run in runs if errors.get(run)), "")
-            self.done[key] = Trained(
+            self.done[key] = TrainedRow(
                 row=row,
                 runs=() if error else tuple(runs),
                 settings=settings[key],

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reelbank.heads.recipes.recipe import Recipe
-from reelbank.heads.recipes.rows import Trained
+from reelbank.heads.recipes.rows import TrainedRow
 from reelbank.heads.reports.html import DASH
 
 FEW_GROUPS = 5
@@ -167,7 +167,7 @@ def few_groups(data: Data) -> list[str]:
     ]
 
 
-def selection_sentence(recipe: Recipe, trained: Sequence[Trained], *, on_reported_sets: bool) -> str:
+def selection_sentence(recipe: Recipe, trained: Sequence[TrainedRow], *, on_reported_sets: bool) -> str:
     """What chose epochs and rows."""
     if recipe.kind == "read":
         return "Nothing is trained and nothing is selected: the readings are reported as they are."

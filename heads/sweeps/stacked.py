@@ -51,7 +51,7 @@ COPIES = 6  # of each parameter: in the stack, its gradient, two moments, the me
 
 
 @dataclass(kw_only=True)
-class _Run:
+class _Member:
     """One member: its run directory, and what came of its partitions."""
 
     position: int
@@ -68,7 +68,7 @@ class _Run:
 class _Unit:
     """One partition of one member."""
 
-    run: _Run
+    run: _Member
     partition: Partition
     trainer: Trainer
 
@@ -87,8 +87,8 @@ def train_stacked(configs: Sequence[TrainConfig], folder: Path, workers: int, do
                 continue
             prepared = prepare(config, None, cache)
             directory = start_run(prepared)
-            runs.append(_Run(position=position, prepared=prepared, directory=directory, trained={}, log=[]))
-        groups: dict[tuple[Any, ...], list[tuple[_Run, Partition]]] = {}
+            runs.append(_Member(position=position, prepared=prepared, directory=directory, trained={}, log=[]))
+        groups: dict[tuple[Any, ...], list[tuple[_Member, Partition]]] = {}
         for run in runs:
             for partition in run.prepared.partitions:
                 groups.setdefault(_group(run.prepared, partition), []).append((run, partition))
@@ -112,7 +112,7 @@ def _group(prepared: Prepared, partition: Partition) -> tuple[Any, ...]:
     return (*shared, own_labels, bins, prepared.labels, partition.train.tobytes(), partition.val.tobytes())
 
 
-def _stacks(group: Sequence[tuple[_Run, Partition]]) -> Iterator[list[_Unit]]:
+def _stacks(group: Sequence[tuple[_Member, Partition]]) -> Iterator[list[_Unit]]:
     """The units of a group, as many at a time as memory is meant for; features and labels are shared."""
     run, partition = group[0]
     first = make_job(run.prepared, partition)
@@ -130,7 +130,7 @@ def _stacks(group: Sequence[tuple[_Run, Partition]]) -> Iterator[list[_Unit]]:
         yield units
 
 
-def _finish(run: _Run, done: Done) -> None:
+def _finish(run: _Member, done: Done) -> None:
     if run.error is not None:
         if not run.reported:  # its other folds change nothing
             run.reported = True

@@ -15,11 +15,11 @@ from typing import Any
 from reelbank.manifests.manifest import Clip, Manifest, ManifestError
 from reelbank.manifests.registry import Registry, first_line
 
-__all__ = ["READERS", "Clip", "Manifest", "ManifestError", "Row", "reader"]
+__all__ = ["READERS", "Clip", "Manifest", "ManifestError", "ReaderRow", "reader"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ReaderRow:
     """One reader, as the table and its command show it.
 
     Attributes:
@@ -39,7 +39,7 @@ class Row:
 
 
 _ROWS = {
-    "brace": Row(
+    "brace": ReaderRow(
         target="reelbank.manifests.datasets.brace:read_brace",
         summary="BRACE: dance segments with keypoints.",
         layout=(
@@ -48,7 +48,7 @@ _ROWS = {
         ),
         options=("splits",),
     ),
-    "csv": Row(
+    "csv": ReaderRow(
         target="reelbank.manifests.datasets.csv_map:read_csv",
         summary="Any CSV, with its columns mapped.",
         layout=(
@@ -59,13 +59,13 @@ _ROWS = {
         options=("mapping", "root", "unknown", "seed", "target_columns", "allow_group_overlap"),
         argument="FILE",
     ),
-    "folder": Row(
+    "folder": ReaderRow(
         target="reelbank.manifests.datasets.folder:read_folder",
         summary="A folder per class.",
         layout="A folder per class, below train/, val/, test/ or directly.",
         options=("seed",),
     ),
-    "gtea61": Row(
+    "gtea61": ReaderRow(
         target="reelbank.manifests.datasets.gtea61:read_gtea61",
         summary="GTEA61: frame folders, motion maps, warp flow.",
         layout=(
@@ -75,13 +75,13 @@ _ROWS = {
         ),
         options=("rate_fps",),
     ),
-    "hmdb51": Row(
+    "hmdb51": ReaderRow(
         target="reelbank.manifests.datasets.hmdb51:read_hmdb51",
         summary="HMDB51: class folders and official splits.",
         layout="HMDB51: ROOT/<class>/<file>.avi and its three official splits.",
         options=("splits", "fold"),
     ),
-    "intervals": Row(
+    "intervals": ReaderRow(
         target="reelbank.manifests.datasets.intervals:read_intervals",
         summary="A CSV of intervals in long videos.",
         layout=(
@@ -92,7 +92,7 @@ _ROWS = {
         options=("mapping", "root", "target_columns", "allow_group_overlap"),
         argument="FILE",
     ),
-    "kinetics": Row(
+    "kinetics": ReaderRow(
         target="reelbank.manifests.datasets.kinetics:read_kinetics",
         summary="Kinetics: official CSV, clips by YouTube id.",
         layout=(
@@ -102,7 +102,7 @@ _ROWS = {
         ),
         options=("splits", "allow_group_overlap"),
     ),
-    "penn": Row(
+    "penn": ReaderRow(
         target="reelbank.manifests.datasets.penn:read_penn",
         summary="Penn Action: frame folders and joints.",
         layout=(
@@ -111,19 +111,19 @@ _ROWS = {
         ),
         options=("rate_fps",),
     ),
-    "stanford40": Row(
+    "stanford40": ReaderRow(
         target="reelbank.manifests.datasets.stanford40:read_stanford40",
         summary="Stanford 40 Actions: still images.",
         layout="Stanford 40: ROOT/JPEGImages/<action>_NNN.jpg and ROOT/ImageSplits/<action>_{train,test}.txt.",
         options=("splits",),
     ),
-    "ucf101": Row(
+    "ucf101": ReaderRow(
         target="reelbank.manifests.datasets.ucf101:read_ucf101",
         summary="UCF101: class folders and official splits.",
         layout="UCF101: ROOT/<class>/<file>.avi, classInd.txt, trainlist0X.txt, testlist0X.txt.",
         options=("splits", "fold"),
     ),
-    "vid2burn": Row(
+    "vid2burn": ReaderRow(
         target="reelbank.manifests.datasets.vid2burn:read_vid2burn",
         summary="Vid2Burn: calories per clip.",
         layout=(
@@ -136,13 +136,13 @@ _ROWS = {
 }
 
 
-READERS: Registry[Row] = Registry(
+READERS: Registry[ReaderRow] = Registry(
     _ROWS,
     kind="reader",
     group="reelbank.datasets",
-    row_type=Row,
+    row_type=ReaderRow,
     error=ManifestError,
-    from_function=lambda target, function: Row(
+    from_function=lambda target, function: ReaderRow(
         target=target, summary=first_line(function), layout=inspect.getdoc(function) or ""
     ),
     function="read(root, **options) -> Manifest",

@@ -12,7 +12,7 @@ from typing import Any
 
 from reelbank.heads.recipes.calories.settings import BASE, CONV, MEAN, RADAM
 from reelbank.heads.recipes.calories.study import CALORIES
-from reelbank.heads.recipes.recipe import Recipe, Row, Stores
+from reelbank.heads.recipes.recipe import Recipe, RecipeRow, Stores
 
 STEADY: Mapping[str, Any] = {
     "lr": 1e-3,
@@ -39,13 +39,13 @@ ADDITIVE: Mapping[str, Any] = {
 }
 
 
-def _row(name: str, what: str, options: Mapping[str, Any], stores: Stores, *, reference: bool = False) -> Row:
-    return Row(
+def _row(name: str, what: str, options: Mapping[str, Any], stores: Stores, *, reference: bool = False) -> RecipeRow:
+    return RecipeRow(
         name=name, cells={"what": what, "stores": stores}, options=options, stores=stores, reference=reference
     )  # fmt: skip
 
 
-def _tables(stores: Stores) -> tuple[Row, ...]:
+def _tables(stores: Stores) -> tuple[RecipeRow, ...]:
     """The published settings; aggregation reads one store only."""
     mean = {**MEAN, "epochs": 200}
     rows = [_row(f"table-3.1-{stores}", "table 3.1: mean, KLD", mean, stores, reference=True)]

@@ -26,13 +26,13 @@ from reelbank.heads.recipes.calories.settings import (
     seeds,
 )
 from reelbank.heads.recipes.calories.study import CALORIES
-from reelbank.heads.recipes.recipe import Published, Recipe, Row
+from reelbank.heads.recipes.recipe import Published, Recipe, RecipeRow
 
 
 def _figure(
     figure: str, loss: str, epochs: int, settings: str, options: Mapping[str, Any], published: Published
-) -> Row:
-    return Row(
+) -> RecipeRow:
+    return RecipeRow(
         name=f"fig-{figure}",
         cells={"figure": figure, "loss": loss.upper(), "epochs": str(epochs), "settings": settings},
         options={"loss": loss, "epochs": epochs, **options},
@@ -89,7 +89,7 @@ FIGURES_CLIP = Recipe(
 )  # fmt: skip
 
 
-def _dinov2_figures() -> tuple[Row, ...]:
+def _dinov2_figures() -> tuple[RecipeRow, ...]:
     """3.15 to 3.20 are the rows of table 3.1, 3.21 to 3.35 those of table 3.2 and four runs of 700 epochs."""
     rows = [
         _figure(figure, row.options["loss"], row.options["epochs"], "mean", MEAN, row.published)
@@ -97,7 +97,7 @@ def _dinov2_figures() -> tuple[Row, ...]:
     ]
     long_run = {**CONV, "epochs": 700}
     by_name = {row.name: row for row in ROWS_32}
-    order: tuple[tuple[str, Row | tuple[str, str, Mapping[str, Any]]], ...] = (
+    order: tuple[tuple[str, RecipeRow | tuple[str, str, Mapping[str, Any]]], ...] = (
         ("3.21", by_name["kld"]),
         ("3.22", ("kld", "aggregation", long_run)),
         ("3.23", ("kld", "aggregation, wd 1e-4", {**long_run, "weight_decay": 1e-4})),
@@ -115,7 +115,7 @@ def _dinov2_figures() -> tuple[Row, ...]:
         ("3.35", by_name["ce-lr2e-4"]),
     )
     for figure, entry in order:
-        if isinstance(entry, Row):
+        if isinstance(entry, RecipeRow):
             schedule = entry.cells["schedule"]
             settings = "aggregation" if schedule == "none" else f"aggregation, {schedule}"
             options = {**CONV, **entry.options}
@@ -164,8 +164,8 @@ FIGURES_AUGMENTED = Recipe(
 )  # fmt: skip
 
 
-def _panel(name: str, label: str, options: Mapping[str, Any], published: Published) -> Row:
-    return Row(name=name, cells={"optimiser": label}, options=options, published=published)
+def _panel(name: str, label: str, options: Mapping[str, Any], published: Published) -> RecipeRow:
+    return RecipeRow(name=name, cells={"optimiser": label}, options=options, published=published)
 
 
 FIGURE_350 = Recipe(

@@ -20,13 +20,13 @@ from reelbank.heads.recipes.calories.settings import (
     seeds,
 )
 from reelbank.heads.recipes.calories.study import CALORIES
-from reelbank.heads.recipes.recipe import Published, Recipe, Row, Step
+from reelbank.heads.recipes.recipe import Published, Recipe, RecipeRow, Step
 
 READER = "reelbank.heads.recipes.calories.kmeans:read_clusters"
 
 
-def _row_31(loss: str, epochs: int, published: Published) -> Row:
-    return Row(
+def _row_31(loss: str, epochs: int, published: Published) -> RecipeRow:
+    return RecipeRow(
         name=f"{loss}-{epochs}",
         cells={"loss": loss.upper(), "epochs": str(epochs)},
         options={"loss": loss, "epochs": epochs},
@@ -55,8 +55,10 @@ TABLE_31 = Recipe(
 )
 
 
-def _row_32(name: str, loss: str, schedule: str, epochs: int, options: Mapping[str, Any], published: Published) -> Row:
-    return Row(
+def _row_32(
+    name: str, loss: str, schedule: str, epochs: int, options: Mapping[str, Any], published: Published
+) -> RecipeRow:
+    return RecipeRow(
         name=name,
         cells={"loss": loss.upper(), "schedule": schedule, "epochs": str(epochs)},
         options={"loss": loss, "epochs": epochs, **options},
@@ -107,8 +109,8 @@ TABLE_32 = Recipe(
 )
 
 
-def _row_33(name: str, label: str, options: Mapping[str, Any], published: Published) -> Row:
-    return Row(name=name, cells={"optimiser": label}, options=options, published=published)
+def _row_33(name: str, label: str, options: Mapping[str, Any], published: Published) -> RecipeRow:
+    return RecipeRow(name=name, cells={"optimiser": label}, options=options, published=published)
 
 
 TABLE_33 = Recipe(
@@ -180,14 +182,14 @@ KMEANS = Recipe(
     shape=DINOV2_SHAPE,
     reader=READER,
     rows=(
-        Row(
+        RecipeRow(
             name="cluster_id",
             cells={"reading": "number of the cluster"},
             published=Published(values={"mae_known": 303.42}),
         ),
-        Row(name="shuffled_cluster_id", cells={"reading": "number of the cluster, drawn at random"}),
-        Row(name="cluster_mean_label", cells={"reading": "mean label of the cluster's training clips"}),
-        Row(name="nearest_train", cells={"reading": "label of the nearest training clip"}),
+        RecipeRow(name="shuffled_cluster_id", cells={"reading": "number of the cluster, drawn at random"}),
+        RecipeRow(name="cluster_mean_label", cells={"reading": "mean label of the cluster's training clips"}),
+        RecipeRow(name="nearest_train", cells={"reading": "label of the nearest training clip"}),
     ),
     notes=(
         "The published value is the expected error of a random bin: most likely the number of a cluster was read as "

@@ -16,15 +16,15 @@ import numpy.typing as npt
 from reelbank.extract.backbones import (
     Backbone,
     BackboneInfo,
+    BackboneRow,
     BuildOptions,
     Definition,
     Described,
     Preprocess,
-    Row,
     TapSpec,
 )
 
-ROW = Row(
+ROW = BackboneRow(
     target="reelbank_example.colours:define",
     summary="shares of 64 colours in a frame (`:8`: 512 colours); no weights",
     variants=("8",),

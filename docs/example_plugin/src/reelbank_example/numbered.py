@@ -6,9 +6,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from reelbank.manifests.datasets import Clip, Manifest, ManifestError, Row
+from reelbank.manifests.datasets import Clip, Manifest, ManifestError, ReaderRow
 
-ROW = Row(
+ROW = ReaderRow(
     target="reelbank_example.numbered:read_numbered",
     summary="Videos named CLASS_NUMBER.mp4.",
     layout="Videos ROOT/CLASS_NUMBER.mp4; every fifth of a class, by number, is split test.",
