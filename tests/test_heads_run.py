@@ -357,7 +357,7 @@ def test_two_stores_are_joined_by_clip(stores: dict[str, Path], tmp_path: Path) 
     [
         ({"tap": ("patch",)}, "--tap patch: no store holds it; there are cls, pool"),
         ({"target": "speed"}, "--target speed: the store has no such target column; it has kcal"),
-        ({"label": "kcal"}, "that column is numeric; use --target kcal --label none"),
+        ({"label": "kcal"}, "this column is numeric; pass it as --target kcal"),
         ({"range": (0.0, 300.0)}, "lie outside 0:300"),
         ({"folds": 40}, "40 folds need at least 40 groups, found 24"),
         ({"device": "tpu"}, "not one of auto, cpu, cuda"),

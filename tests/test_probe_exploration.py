@@ -114,7 +114,7 @@ def test_explore_takes_every_clip_of_the_manifest_and_sizes_of_done_ones(tmp_pat
     store = Store(tmp_path / "s.zarr")
     with pytest.raises(ValueError, match="--label kcal: this column is numeric"):
         explore(store, label="kcal")
-    with pytest.raises(ValueError, match=r"--target heat: .* its targets: kcal"):
+    with pytest.raises(ValueError, match=r"--target heat: .* it has kcal"):
         explore(store, target="heat")
     assert explore(store, target="none").target is None
 

@@ -231,8 +231,8 @@ def test_unknown_names_list_what_there_is(tmp_path: Path) -> None:
     for wrong, message in (
         ({"tap": "cls"}, "it holds pool"),
         ({"label": "mood"}, "no manifest column 'mood'"),
-        ({"target": "mood"}, "its targets: kcal"),
-        ({"view": 3}, "no clip with features in view 3"),
+        ({"target": "mood"}, "no such target column; it has kcal"),
+        ({"view": 3}, "no usable clip: 12 x view 3 is not stored"),
     ):
         with pytest.raises(ValueError, match=message):
             probe(ProbeConfig(store=tmp_path / "toy.zarr", out=tmp_path / "out", **wrong))  # type: ignore[arg-type]

@@ -170,20 +170,43 @@ def _table_of(source: StoreSource, label_column: str, view: int) -> ClipTable:
     left_out["not extracted yet"] = int((present & (clips.status == 0)).sum())
     left_out["no longer in the manifest"] = int((~present).sum())
     left_out[f"view {view} is not stored"] = len(done) - len(usable)
-    empty = np.full(store.num_clips, "", dtype=object)
-    labels = empty if label_column == "none" else store.column(label_column)
-    if labels.dtype.kind == "f":
-        raise TrainingError(f"--label {label_column}: that column is numeric; use --target {label_column} --label none")
+    empty = np.full(store.num_clips, "", dtype=str)
+    labels = empty if label_column == "none" else text_column(store, label_column)
     return ClipTable(
         sources=(source,),
-        clip_ids=store.column("clip_id")[usable].astype(str),
-        splits=store.column("split")[usable].astype(str),
-        labels=labels[usable].astype(str),
-        groups=store.column("group")[usable].astype(str),
+        clip_ids=text_column(store, "clip_id")[usable],
+        splits=text_column(store, "split")[usable],
+        labels=labels[usable],
+        groups=text_column(store, "group")[usable],
         targets={name: store.column(name)[usable] for name in store.target_names},
         rows=(usable,),
         left_out=tuple(sorted((reason, count) for reason, count in left_out.items() if count)),
     )
+
+
+def text_column(store: Store, name: str) -> NDArray[np.str_]:
+    """A text column of the manifest, one value per row of the store. Raises TrainingError for a numeric one."""
+    values = store.column(name)
+    if values.dtype.kind == "f":
+        raise TrainingError(f"--label {name}: this column is numeric; pass it as --target {name}")
+    return values.astype(str)
+
+
+def asked_target(asked: str | None, names: Sequence[str]) -> str | None:
+    """The target column that is meant: the first of `names` where None was asked; None for none.
+
+    Raises TrainingError that lists the columns where the one asked is not there.
+    """
+    if asked == "none":
+        return None
+    if asked is None:
+        return next(iter(names), None)
+    if asked not in names:
+        raise TrainingError(
+            f"--target {asked}: the store has no such target column; it has {', '.join(sorted(names)) or 'none'}. "
+            "Name it with --target-columns when the store is made"
+        )
+    return asked
 
 
 def _joined(a: ClipTable, b: ClipTable, join: str) -> ClipTable:

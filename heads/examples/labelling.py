@@ -9,7 +9,7 @@ import numpy as np
 
 from reelbank.heads.config import DataConfig, ObjectiveConfig
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.examples.clips import ClipTable
+from reelbank.heads.examples.clips import ClipTable, asked_target
 from reelbank.heads.examples.splits import Partition, Parts
 from reelbank.heads.examples.targets import DEFAULT_RANGES, Bins, make_bins
 
@@ -34,7 +34,7 @@ def label_clips(data: DataConfig, objective: ObjectiveConfig, table: ClipTable, 
 
     Raises TrainingError for labels and targets that cannot be trained or judged; the message says what to change.
     """
-    target = _target_name(data, table)
+    target = asked_target(data.target, tuple(table.targets))
     if target is not None:
         _require_targets(objective, table, target, parts.eligible)
     # With folds every known clip trains some fold: one vocabulary, so that the predictions can be pooled.
@@ -66,20 +66,6 @@ def vocabulary(labels: Sequence[str]) -> tuple[str, ...]:
             "check the manifest's label column, or train on a target alone with --label none"
         )
     return names
-
-
-def _target_name(config: DataConfig, table: ClipTable) -> str | None:
-    if config.target == "none":
-        return None
-    if config.target is None:
-        return next(iter(table.targets), None)
-    if config.target not in table.targets:
-        found = ", ".join(sorted(table.targets)) or "none"
-        raise TrainingError(
-            f"--target {config.target}: the store has no such target column; it has {found}. "
-            "Name it with --target-columns when the store is made"
-        )
-    return config.target
 
 
 def _require_targets(config: ObjectiveConfig, table: ClipTable, target: str, trained: np.ndarray) -> None:

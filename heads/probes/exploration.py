@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reelbank.heads.probes.rows import name_of_target, text_column
+from reelbank.heads.examples.clips import asked_target, text_column
 from reelbank.heads.reports.drawing import split_order
 from reelbank.store.layout import DONE
 
@@ -139,7 +139,7 @@ def explore(store: Store, *, label: str = "label", target: str | None = None) ->
     for name in SIZES:
         values = getattr(ledger, name)[rows].astype(np.float64)
         sizes[name] = np.where(done & (values > 0), values, np.nan)
-    target_name = name_of_target(store, target)
+    target_name = asked_target(target, store.target_names) or ""
     counts = ledger.counts()
     return Exploration(
         labels=text_column(store, label)[rows],

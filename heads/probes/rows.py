@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reelbank.heads.examples.clips import StoreSource, asked_target, load_table
+from reelbank.heads.examples.splits import effective_groups
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -84,40 +87,33 @@ def load_rows(
     Raises:
         ValueError: a tap without vectors, an unknown column or view, or no clip with features.
     """
-    rows = store.done_rows()
-    notes = []
-    if left_out := int(store.clips.in_manifest.sum()) - len(rows):
-        notes.append(f"{left_out} clips of the manifest have no features and are left out.")
-    with_view = rows[store.clips.num_views[rows] > view]
-    if len(with_view) < len(rows):
-        notes.append(f"{len(rows) - len(with_view)} clips have no view {view} and are left out.")
-    rows = with_view
-    if not len(rows):
-        raise ValueError(f"{store.path.name} holds no clip with features in view {view}; run featurize on it first")
+    table = load_table((StoreSource(store=store, keys={tap: tap}),), label_column=label_column, view=view)
+    target_name = asked_target(target_column, tuple(table.targets)) or ""
+    notes = [f"{count} clips are left out: {reason}." for reason, count in table.left_out]
     spec = store.spec.tap(tap)
-    vectors, clip_rows, steps = _vectors(store, spec, rows, level, view, unit_steps=normalize == "l2")
+    vectors, clips, steps = _vectors(store, spec, table.rows[0], level, view, unit_steps=normalize == "l2")
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
-        clip_id = store.column("clip_id")[clip_rows[np.argmin(finite)]]
+        clip_id = table.clip_ids[clips[np.argmin(finite)]]
         raise ValueError(
-            f"tap {tap!r} of clip {clip_id!r} holds NaN or Inf; run `reelbank store verify {store.path.name}`"
+            f"tap {tap!r} of clip {str(clip_id)!r} holds NaN or Inf; run `reelbank store verify {store.path.name}`"
         )
     if not spec.is_vector:
         notes.append(f"Tap {tap!r} is a map {spec.axes} {spec.shape}: each was averaged over space first.")
-    columns = {name: text_column(store, name)[clip_rows] for name in ("clip_id", "split", "group")}
-    target_name = name_of_target(store, target_column)
+    splits = table.splits[clips]
     note = ""
     if normalize == "zscore":
-        vectors, note = standardized(vectors, columns["split"] == "train")
+        vectors, note = standardized(vectors, splits == "train")
+    groups = effective_groups(table.groups.tolist(), table.clip_ids.tolist())
     return ProbeRows(
         vectors=vectors,
-        clip_rows=clip_rows,
+        clip_rows=table.rows[0][clips],
         steps=steps,
-        clip_ids=columns["clip_id"],
-        labels=text_column(store, label_column)[clip_rows],
-        splits=columns["split"],
-        groups=_groups(columns["group"], columns["clip_id"]),
-        target=store.column(target_name)[clip_rows] if target_name else None,
+        clip_ids=table.clip_ids[clips],
+        labels=table.labels[clips],
+        splits=splits,
+        groups=groups[clips],
+        target=table.targets[target_name][clips] if target_name else None,
         target_name=target_name,
         notes=(*notes, *([note] if note else [])),
     )
@@ -139,12 +135,12 @@ def standardized(vectors: NDArray[np.float32], train: NDArray[np.bool_]) -> tupl
 def _vectors(
     store: Store, spec: TapSpec, rows: NDArray[np.int64], level: str, view: int, *, unit_steps: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """(R, D) float32 with the store row and the step of each; `unit_steps`: of steps over their length."""
+    """(R, D) float32 with the place in `rows` and the step of each; `unit_steps`: of steps over their length."""
     from reelbank.heads.examples.features import unit_length
 
     _require_vectors(store, spec)
     if level == "clip" and spec.is_vector and not unit_steps:
-        return store.mean(spec.name, view)[rows].astype(np.float32), rows, np.full(len(rows), -1)
+        return store.mean(spec.name, view)[rows].astype(np.float32), np.arange(len(rows)), np.full(len(rows), -1)
     space = tuple(axis for axis, name in enumerate(spec.axes, start=2) if name in SPATIAL_AXES)
     parts, steps = [], []
     for start in range(0, len(rows), _BLOCK_CLIPS):
@@ -160,8 +156,8 @@ def _vectors(
             steps.append(np.nonzero(mask)[1])
     vectors = np.concatenate(parts)
     if level == "clip":
-        return vectors, rows, np.full(len(rows), -1)
-    return vectors, np.repeat(rows, store.num_steps[rows]), np.concatenate(steps)
+        return vectors, np.arange(len(rows)), np.full(len(rows), -1)
+    return vectors, np.repeat(np.arange(len(rows)), store.num_steps[rows]), np.concatenate(steps)
 
 
 def _require_vectors(store: Store, spec: TapSpec) -> None:
@@ -177,32 +173,3 @@ def _require_vectors(store: Store, spec: TapSpec) -> None:
         f"tap {spec.name!r} is {spec.dtype} with axes {spec.axes}: a probe needs vectors, or float maps to "
         f"average over space; {have}"
     )
-
-
-def text_column(store: Store, name: str) -> NDArray[np.str_]:
-    """A text column of the manifest, one value per row of the store. Raises ValueError for a numeric one."""
-    values = store.column(name)
-    if values.dtype.kind == "f":
-        raise ValueError(f"--label {name}: this column is numeric; pass it as --target {name}")
-    return values.astype(str)
-
-
-def _groups(groups: NDArray[np.str_], clip_ids: NDArray[np.str_]) -> NDArray[np.str_]:
-    from reelbank.heads.examples.splits import effective_groups
-
-    return effective_groups(groups.tolist(), clip_ids.tolist())
-
-
-def name_of_target(store: Store, asked: str | None) -> str:
-    """The target column to read: the store's first where None was asked, '' for 'none' or where there is none.
-
-    Raises ValueError that lists the store's targets where the one asked is not there.
-    """
-    if asked == "none":
-        return ""
-    if asked is None:
-        return store.target_names[0] if store.target_names else ""
-    if asked not in store.target_names:
-        have = ", ".join(sorted(store.target_names)) or "none"
-        raise ValueError(f"--target {asked}: {store.path.name} has no such target; its targets: {have}")
-    return asked
