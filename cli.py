@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -236,22 +237,30 @@ def probe(as_json: bool, **options: Any) -> None:
 
 @main.command(context_settings=CONTEXT)
 @click.option("--run", "run", type=PATH, required=True, help="Run directory of train-head.")
-@click.option("--store", "store", type=PATH, multiple=True, required=True, help="Store to predict; as in training.")
+@click.option("--store", "store", type=PATH, multiple=True, help="Store to predict; as in training.")
+@click.option("--video", "video", type=PATH, multiple=True, help="Instead: video to predict; no features are kept.")
+@click.option("--weights", help="With --video: the weights file that the run's store was made with.")
 @click.option("--split", help="Only clips of this split.  [default: all]")
-@click.option("--out", type=PATH, help="CSV to write.  [default: <run>/predictions-<store>.csv]")
-@click.option(
-    "--accept-changed-code", is_flag=True, help="Apply a head from outside although its source has changed since."
-)
+@click.option("--out", type=PATH, help="CSV to write.  [default: <run>/predictions-<store or video>.csv]")
+@click.option("--accept-changed-code", is_flag=True, help="Apply a head from outside although its source has changed.")
 @json_option
 def predict(
-    run: Path, store: tuple[Path, ...], split: str | None, out: Path | None, accept_changed_code: bool, as_json: bool
-) -> None:
-    """Apply the head of a finished run to a store."""
+    run: Path, store: tuple[Path, ...], video: tuple[Path, ...], weights: str | None, out: Path | None, as_json: bool,
+    split: str | None, accept_changed_code: bool,
+) -> None:  # fmt: skip
+    """Apply the head of a finished run to a store, or to videos."""
     with plain_errors():
-        from reelbank.heads import predict as call
+        from reelbank.heads import predict, predict_videos
 
-        result = call(run, store, split=split, accept_changed_code=accept_changed_code)
-        path = out or run / f"predictions-{store[0].stem}.csv"
+        if bool(store) == bool(video) or (weights and store):
+            raise click.UsageError("give --store or --video; --weights goes with --video")
+        call: Any = predict
+        if video:
+            from reelbank.extract import extract_as
+
+            call = partial(predict_videos, extract=partial(extract_as, weights=weights))
+        result = call(run, store or video, split=split, accept_changed_code=accept_changed_code)
+        path = out or run / f"predictions-{(store or video)[0].stem}.csv"
         result.write_csv(path)
         emit(result.to_json() | {"csv": str(path)}, as_json, lambda: f"{result.text()}\nPredictions: {path}")
 
@@ -508,7 +517,7 @@ def retry(
 ) -> None:
     """Extract the failed clips of a store again, as the others were extracted."""
     with plain_errors(stopped=GOES_ON):
-        from reelbank.extract.run.retrying import retry_config
+        from reelbank.extract.run.repeating import retry_config
 
         config = retry_config(path, manifest=manifest, weights=weights, workers=workers)
         if config is None:

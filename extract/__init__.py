@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING
 
 from reelbank.manifests.lazy import lazy
 
-__all__ = ["DecodeError", "FeaturizeConfig", "featurize"]
+__all__ = ["DecodeError", "FeaturizeConfig", "extract_as", "featurize"]
 
 if TYPE_CHECKING:
     from reelbank.extract.config import FeaturizeConfig
     from reelbank.extract.errors import DecodeError
     from reelbank.extract.run.featurize import featurize
+    from reelbank.extract.run.repeating import extract_as
 else:
     __getattr__, __dir__ = lazy(
         __name__,
         {
             "DecodeError": "reelbank.extract.errors",
             "FeaturizeConfig": "reelbank.extract.config",
+            "extract_as": "reelbank.extract.run.repeating",
             "featurize": "reelbank.extract.run.featurize",
         },
     )

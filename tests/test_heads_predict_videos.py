@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
+import csv
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from reelbank.extract import FeaturizeConfig, featurize
+from reelbank.cli import main
+from reelbank.extract import FeaturizeConfig, extract_as, featurize
+from reelbank.extract.errors import ExtractionError
 from reelbank.heads import TrainConfig, predict, predict_videos, train_head
 from reelbank.store import FeatureSpec, SpecMismatch
-
-MODEL = "frames:112"
 
 
 def _manifest(folder: Path, videos: Sequence[Path]) -> Path:
     lines = ["clip_id,video,split", *(f"{video.stem},{video},test" for video in videos)]
     (folder / "videos.csv").write_text("\n".join(lines) + "\n")
     return folder / "videos.csv"
-
-
-def extract(spec: FeatureSpec, videos: Sequence[Path], store: Path) -> None:
-    """As the run's own store was made."""
-    featurize(
-        FeaturizeConfig(
-            model=(spec.backbone,), manifest=_manifest(store.parent, videos), root=videos[0].parent, out=str(store),
-            tap=tuple(tap.name for tap in spec.taps), sampling=(spec.sampling,), workers=1, seed=spec.seed,
-        )
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +36,7 @@ def run(synth_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_videos_get_the_predictions_of_their_rows(run: Path, synth_set: Path) -> None:
     videos = sorted((synth_set / "videos").glob("*.mp4"))[:3]
-    direct = predict_videos(run, videos, extract=extract)
+    direct = predict_videos(run, videos, extract=extract_as)
     stored = predict(run, run.parent / "s.zarr")
     expected = dict(zip(stored.clip_ids.tolist(), stored.probabilities["label"].tolist(), strict=True))
     assert direct.clip_ids.tolist() == [video.stem for video in videos]
@@ -60,6 +53,46 @@ def test_other_features_are_refused(run: Path, synth_set: Path) -> None:
     videos = sorted((synth_set / "videos").glob("*.mp4"))[:1]
     with pytest.raises(SpecMismatch, match="sampling: the run 'uniform:2', the store 'uniform:3'"):
         predict_videos(run, videos, extract=other)
+
+
+def test_command_takes_videos_and_says_which_gave_nothing(run: Path, synth_set: Path, tmp_path: Path) -> None:
+    video = sorted((synth_set / "videos").glob("*.mp4"))[0]
+    (tmp_path / "damaged.mp4").write_bytes(b"no video")
+    out = tmp_path / "found.csv"
+    asked = ["predict", "--run", str(run), "--video", str(video), "--video", str(tmp_path / "damaged.mp4")]
+    found = CliRunner().invoke(main, [*asked, "--out", str(out)])
+    assert found.exit_code == 0, found.output
+    assert [row["clip_id"] for row in csv.DictReader(out.read_text().splitlines())] == [video.stem]
+    assert "1 clips are left out: failed: " in found.output
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("none.mp4", r"1 of 1 videos are not there \(the first: .*none.mp4\)"),
+        ("damaged.mp4", "none of 1 videos gives features"),
+    ],
+)
+def test_videos_that_give_nothing_are_an_error(name: str, message: str, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "damaged.mp4").write_bytes(b"no video")
+    with pytest.raises(ExtractionError, match=message):
+        predict_videos(run, [tmp_path / name], extract=extract_as)
+
+
+def test_files_of_one_name_are_called_by_their_paths(run: Path, synth_set: Path, tmp_path: Path) -> None:
+    videos = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        videos.append(shutil.copy(sorted((synth_set / "videos").glob("*.mp4"))[0], tmp_path / folder / "x.mp4"))
+    found = predict_videos(run, videos, extract=extract_as)
+    assert found.clip_ids.tolist() == [str(tmp_path / folder / "x") for folder in ("a", "b")]
+
+
+@pytest.mark.parametrize("options", [[], ["--store", "s", "--video", "v"], ["--store", "s", "--weights", "w"]], ids=str)
+def test_command_takes_stores_or_videos(options: list[str], run: Path) -> None:
+    found = CliRunner().invoke(main, ["predict", "--run", str(run), *options])
+    assert found.exit_code == 2
+    assert "give --store or --video; --weights goes with --video" in found.output
 
 
 def test_the_seam_loads_no_decoder() -> None:

@@ -17,7 +17,7 @@ from pipeline import copy_set, read_lines, run, store_of, write_lines
 
 import reelbank.store
 from reelbank.extract.errors import DiskFullError
-from reelbank.extract.run.retrying import retry_config
+from reelbank.extract.run.repeating import retry_config
 from reelbank.store import verify
 
 BAD = {

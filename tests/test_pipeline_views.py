@@ -17,7 +17,7 @@ from reelbank.extract import backbones
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.extract.inputs import views
 from reelbank.extract.inputs.preprocess import Preprocess, make
-from reelbank.extract.run.retrying import retry_config
+from reelbank.extract.run.repeating import retry_config
 from reelbank.extract.run.sizing import frames_advice
 from reelbank.extract.video.decode import Video
 from reelbank.extract.weights import torchvision_shim
