@@ -24,6 +24,7 @@ from reelbank import cli
 from reelbank.docs import click_pages
 from reelbank.docs.click_pages import Program
 from reelbank.docs.docstrings import attributes, escaped, summary, table
+from reelbank.extract.backbones import listing
 from reelbank.extract.inputs.keypoints import ALIASES, LAYOUTS, SLOTS, UNUSED
 from reelbank.heads.judging.metrics import METRICS
 from reelbank.heads.losses import LOSSES, loss_function
@@ -229,6 +230,7 @@ def python() -> str:
 
 
 PAGES: dict[str, Callable[[], str]] = {
+    "backbones": listing.markdown,
     "commands": commands,
     "heads": heads,
     "manifest": manifest,

@@ -221,12 +221,29 @@ def test_file_names_say_what_is_inside() -> None:
     assert names == []
 
 
+TABLES = {"PROBES": "heads/probes/__init__.py"}
+"""Where a table lies that is not in `__init__` of its room."""
+
+
+def _names(table: str, folder: str, stem: str) -> bool:
+    """Whether a row names a file of `folder`: by its module, or imported as a whole."""
+    room = f"reelbank.{folder.strip('/').replace('/', '.')}"
+    imported = rf"^from {re.escape(room)} import [\w, ]*\b{stem}\b"
+    return f"{room}.{stem}:" in table or re.search(imported, table, re.MULTILINE) is not None
+
+
 def test_every_file_lies_where_the_architecture_says() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     said = {}
     for line in text.splitlines():
         if found := re.fullmatch(rf"\| `((?:{'|'.join(STAGES)})/[a-z_/]*)` \| .* \| (.*) \|", line):
-            said[found[1]] = sorted(re.findall(r"`(\w+)`", found[2]))
+            folder, files = found[1], found[2]
+            rows: set[str] = set()
+            if table := re.match(r"one per row of `(\w+)`", files):
+                module = (ROOT / TABLES.get(table[1], f"{folder}__init__.py")).read_text(encoding="utf-8")
+                assert re.search(rf"^{table[1]}\b", module, re.MULTILINE), f"{table[1]} is no table of {folder}"
+                rows = {path.stem for path in (ROOT / folder).glob("*.py") if _names(module, folder, path.stem)}
+            said[folder] = sorted(rows | set(re.findall(r"`([a-z_0-9]+)`", files)))
     folders: dict[str, list[str]] = {}
     for path in sources(*STAGES):
         names = folders.setdefault(f"{path.parent.relative_to(ROOT).as_posix()}/", [])

@@ -1,19 +1,13 @@
-"""The table of backbones for a person: taps, shapes, bytes, weights, licence.
-
-`python -m reelbank.extract.backbones.listing docs/reference/backbones.md` renews the table between the page's markers.
-"""
+"""The table of backbones for a person: taps, shapes, bytes, weights, licence."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from reelbank.extract.backbones import BACKBONES, BackboneError, BackboneInfo, describe, family_names, names
 
-BEGIN, END = "<!-- backbones:begin -->", "<!-- backbones:end -->"
 COLUMNS = ("backbone", "one step reads", "taps (* default): shape, bytes per step", "weights", "licence of weights")
 
 
@@ -53,19 +47,6 @@ def markdown() -> str:
         coded = name if " " in name.replace(", ", "") else ", ".join(f"`{part}`" for part in name.split(", "))
         lines.append(f"| {coded} | {reads} | {'; '.join(taps)} | {weights} | {licence} |")
     return "\n".join(lines)
-
-
-def regenerate(page: Path) -> None:
-    """Replaces what stands between the markers of `page`.
-
-    Raises:
-        ValueError: the file does not hold both markers once, in order.
-    """
-    text = page.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"{page}: expected one {BEGIN} and after it one {END}")
-    head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
-    page.write_text(f"{head}{BEGIN}\n{markdown()}\n{END}{tail}", encoding="utf-8")
 
 
 def text(width: int | None = None) -> str:
@@ -147,7 +128,3 @@ def _reads(info: BackboneInfo) -> str:
 
 def _by(shape: Iterable[int]) -> str:
     return "x".join(map(str, shape))
-
-
-if __name__ == "__main__":
-    regenerate(Path(sys.argv[1]))
