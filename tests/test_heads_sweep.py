@@ -80,7 +80,8 @@ def test_processes_give_the_bits_of_training_alone(store: Path, tmp_path: Path) 
     assert len(names) == len(set(names)) == 4
     for i, name in enumerate(sorted(names)):
         _assert_equal_runs(result.directory / "members" / name, _alone(result, name, tmp_path / str(i)))
-    assert [event.done for event in events if event.stage == "sweep"] == [1, 2, 3, 4]
+    done = [event.done for event in events if event.stage == "sweep"]
+    assert list(dict.fromkeys(done)) == [1, 2, 3, 4]  # said again while the next lasts long
     assert not list(result.directory.glob(".shared-*"))
 
 
@@ -106,7 +107,7 @@ def test_stacked_agrees_with_training_alone(options: dict[str, Any], store: Path
     result = sweep(_config(store, tmp_path / "s", executor="stacked", **options))
     assert not result.has_failures
     members = sorted(result.results["members"], key=lambda member: member["name"])
-    for i, member in enumerate(members[:: max(1, len(members) // 3)]):  # three of them: each trains once more
+    for i, member in enumerate(members[:: -(-len(members) // 3)]):  # three of them: each trains once more
         run, alone = result.directory / "members" / member["name"], _alone(result, member["name"], tmp_path / str(i))
         for ours, theirs in zip(_epochs(run), _epochs(alone), strict=True):
             assert ours["learning_rate"] == theirs["learning_rate"]
@@ -194,7 +195,7 @@ def test_failed_members_are_rows_with_a_reason(store: Path, tmp_path: Path) -> N
 
 
 def test_killed_sweep_goes_on_with_what_is_missing(store: Path, tmp_path: Path) -> None:
-    options = {"sweep": ["lr=1e-2,1e-3,1e-4,1e-5"], "workers": 2, "epochs": 40, "early_stop_epochs": 0, "batch": 4}
+    options = {"sweep": ["lr=1e-2,1e-3,1e-4,1e-5"], "workers": 2, "epochs": 20, "early_stop_epochs": 0, "batch": 4}
     code = (
         "import json, sys; from pathlib import Path; from reelbank.heads import SweepConfig, sweep\n"
         "if __name__ == '__main__':\n"
