@@ -118,6 +118,7 @@ def description_is_plain_data(subject: Subject) -> None:
     assert all(tap["bytes_per_step"] > 0 for tap in data["taps"])
     assert pickle.loads(pickle.dumps(info)) == info
     assert info.default_taps, "BackboneInfo.default_taps is empty"
+    assert set(info.default_taps) <= set(info.taps), f"{info.default_taps = }, {tuple(info.taps) = }"
     assert all(source.licence for source in info.sources), "BackboneInfo.sources: a WeightsSource without a licence"
 
 
