@@ -43,6 +43,8 @@ TOP_LEVEL = ("README.md", "cli.py", "extract", "heads", "manifests", "setup.cfg"
 MAX_LINES = {"cli.py": 600}
 """Limits of single files: the root may hold no second module that the commands' options could move to."""
 DEFAULT_MAX_LINES = 400
+THEMES = ("architecture", "benchmarks", "cli", "docs", "plugins", "public")
+"""What test files are named after where they test no single room."""
 NAMES_THAT_SAY_NOTHING = {"base", "common", "helper", "helpers", "misc", "util", "utils"}
 
 
@@ -216,6 +218,17 @@ def test_files_stay_small() -> None:
 def test_file_names_say_what_is_inside() -> None:
     names = [path for path in sources(*STAGES, "benchmarks", "docs") if path.stem in NAMES_THAT_SAY_NOTHING]
     assert names == []
+
+
+def without_room(names: Iterable[str]) -> list[str]:
+    """The test files whose first word is neither a room nor one of `THEMES`."""
+    known = {"manifests", "store", *ROOMS["extract"], *ROOMS["heads"], *THEMES}
+    return [name for name in names if name.removeprefix("test_").partition("_")[0] not in known]
+
+
+def test_test_files_are_named_after_the_room_that_they_test() -> None:
+    assert without_room(sorted(path.stem for path in (ROOT / "tests").glob("test_*.py"))) == []
+    assert without_room(["test_decode_frames", "test_models", "test_run_resume"]) == ["test_decode_frames"]
 
 
 def test_every_file_lies_where_the_architecture_says() -> None:
