@@ -61,7 +61,7 @@ GUARDS: dict[str, str] = {
     "heads/examples/splits.py": "test_judging_parts test_examples_splits",
     "heads/examples/labelling.py": "test_judging_parts",
     "heads/examples/normalization.py": "test_judging_parts test_examples_prepared",
-    "heads/examples/targets.py": "test_judging_targets test_examples_targets",
+    "heads/examples/targets.py": "test_judging_targets test_examples_targets test_losses",
     "heads/probes/neighbours.py": "test_judging_probes test_probes_neighbours",
     "heads/probes/cluster_reading.py": "test_judging_probes test_probes_kmeans",
     "extract/inputs/sampling.py": "test_inputs_sampling_rules test_inputs_sampling",
