@@ -45,10 +45,11 @@ SIZES = {
 def measure(scale: str, work: Path) -> Stage:
     """All featurize rows."""
     size, stage = SIZES[scale], Stage()
-    files = [render(work, "mpeg4-avi", num_frames=FILE_FRAMES, seed=seed) for seed in range(NUM_FILES)]
-    stage.inputs["mpeg4-avi"] = properties(files[0]) | {"files": NUM_FILES}
+    num_files = min(NUM_FILES, max(size.clips.values()))
+    files = [render(work, "mpeg4-avi", num_frames=FILE_FRAMES, seed=seed) for seed in range(num_files)]
+    stage.inputs["mpeg4-avi"] = properties(files[0]) | {"files": num_files}
     for model, clips in size.clips.items():
-        _one_model(stage, work / "featurize", model, [files[i % NUM_FILES] for i in range(clips)], size)
+        _one_model(stage, work / "featurize", model, [files[i % num_files] for i in range(clips)], size)
     return stage
 
 

@@ -1,4 +1,4 @@
-"""A run of featurize that test_pipeline_resume.py kills: small units, so that commits fall into the run too."""
+"""A run of featurize that test_run_resume.py kills: small units, so that commits fall into the run too."""
 
 import sys
 from pathlib import Path

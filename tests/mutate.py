@@ -38,10 +38,10 @@ WARM = (
     "zarr safetensors.torch pytest hypothesis PIL.Image rich.console rich.table matplotlib.figure"
 )
 
-_JUDGING = "test_judging_metrics test_judging_intervals test_judging_verdicts test_judging_results test_heads_metrics"
+_JUDGING = "test_judging_metrics test_judging_intervals test_judging_verdicts test_judging_results test_judging_peers"
 _RUNS = "test_runs_judged test_judging_results test_judging_golden"
 _SWEEPS = "test_sweeps_choice test_sweeps_stepwise"
-_VIDEO = "test_inputs_sampling_plan test_decode_frames test_decode_truncation"
+_VIDEO = "test_inputs_sampling_plan test_video_frames test_video_truncation"
 
 # The files whose errors would flatter, and the tests that stand guard over each, quickest first.
 GUARDS: dict[str, str] = {
@@ -58,13 +58,13 @@ GUARDS: dict[str, str] = {
     "heads/sweeps/grid.py": "test_sweeps_grid " + _SWEEPS,
     "heads/sweeps/sweep.py": "test_sweeps_stepwise",
     "heads/training/trainer.py": "test_runs_epochs test_judging_golden",
-    "heads/examples/splits.py": "test_judging_parts test_heads_splits",
+    "heads/examples/splits.py": "test_judging_parts test_examples_splits",
     "heads/examples/labelling.py": "test_judging_parts",
-    "heads/examples/normalization.py": "test_judging_parts test_heads_protocol",
-    "heads/examples/targets.py": "test_judging_targets test_heads_targets",
-    "heads/probes/neighbours.py": "test_judging_probes test_probe_neighbours",
-    "heads/probes/cluster_reading.py": "test_judging_probes test_probe_kmeans",
-    "extract/inputs/sampling.py": "test_inputs_sampling_rules test_decode_sampling",
+    "heads/examples/normalization.py": "test_judging_parts test_examples_prepared",
+    "heads/examples/targets.py": "test_judging_targets test_examples_targets test_losses",
+    "heads/probes/neighbours.py": "test_judging_probes test_probes_neighbours",
+    "heads/probes/cluster_reading.py": "test_judging_probes test_probes_kmeans",
+    "extract/inputs/sampling.py": "test_inputs_sampling_rules test_inputs_sampling",
     "extract/video/scan.py": _VIDEO,
     "extract/video/plan.py": _VIDEO,
     "extract/video/decode.py": _VIDEO,

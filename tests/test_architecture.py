@@ -46,6 +46,8 @@ TOP_LEVEL = ("README.md", "cli.py", "extract", "heads", "manifests", "setup.cfg"
 MAX_LINES = {"cli.py": 600}
 """Limits of single files: the root may hold no second module that the commands' options could move to."""
 DEFAULT_MAX_LINES = 400
+THEMES = ("architecture", "benchmarks", "cli", "docs", "plugins", "public")
+"""What test files are named after where they test no single room."""
 NAMES_THAT_SAY_NOTHING = {"base", "common", "helper", "helpers", "misc", "util", "utils"}
 
 
@@ -230,6 +232,17 @@ def _names(table: str, folder: str, stem: str) -> bool:
     room = f"reelbank.{folder.strip('/').replace('/', '.')}"
     imported = rf"^from {re.escape(room)} import [\w, ]*\b{stem}\b"
     return f"{room}.{stem}:" in table or re.search(imported, table, re.MULTILINE) is not None
+
+
+def without_room(names: Iterable[str]) -> list[str]:
+    """The test files whose first word is neither a room nor one of `THEMES`."""
+    known = {"manifests", "store", *ROOMS["extract"], *ROOMS["heads"], *THEMES}
+    return [name for name in names if name.removeprefix("test_").partition("_")[0] not in known]
+
+
+def test_test_files_are_named_after_the_room_that_they_test() -> None:
+    assert without_room(sorted(path.stem for path in (ROOT / "tests").glob("test_*.py"))) == []
+    assert without_room(["test_decode_frames", "test_models", "test_run_resume"]) == ["test_decode_frames"]
 
 
 def test_every_file_lies_where_the_architecture_says() -> None:

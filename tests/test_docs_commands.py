@@ -28,7 +28,7 @@ PUBLIC_CALLS = ((extract, "featurize"), *((heads, name) for name in ("probe", "r
 """What the commands call with a config, after the config has checked itself."""
 
 SMALLER: dict[str, tuple[tuple[str, str, str], ...]] = {
-    "featurize": (("", "--sampling", "uniform:1"), ("", "--workers", "1")),
+    "featurize": (("", "--sampling", "uniform:1"), ("", "--workers", "1"), ("", "--batch", "4")),
     "manifest synth": (("--clips", "--clips", "48"),),
     "probe": (("--kmeans", "--kmeans", "4"),),
     "train-head": (
@@ -36,9 +36,10 @@ SMALLER: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("--repeats", "--repeats", "1"),
         ("--folds", "--folds", "2"),
         ("--sweep", "--executor", "stacked"),  # processes would each import torch
+        ("--sweep", "--no-report", ""),  # the line before it in the tutorial draws one
     ),
 }
-"""Options that make a shown line short: (only beside this option, option, value)."""
+"""Options that make a shown line short: (only beside this option, option, value or "" for a flag)."""
 
 
 def pages() -> Iterator[Page]:
@@ -239,7 +240,7 @@ def smaller(words: list[str]) -> list[str]:
     if "--recipe" in line:
         return line
     added = [(option, value) for beside, option, value in SMALLER.get(name, ()) if not beside or beside in line]
-    return [*line, *(word for pair in added for word in pair)]
+    return [*line, *(word for pair in added for word in pair if word)]
 
 
 def run_page(page: Page, monkeypatch: pytest.MonkeyPatch) -> int:

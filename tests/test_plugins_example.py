@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -23,7 +24,28 @@ PUBLIC = (
     *("reelbank.heads.models", "reelbank.manifests.datasets"),
 )
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from click.testing import CliRunner
+from reelbank import cli
+answers = []
+for line in json.loads(Path(sys.argv[1]).read_text()):
+    result = CliRunner().invoke(cli.main, line, prog_name="reelbank")
+    answers.append((result.exit_code, result.stdout, result.stderr))
+Path(sys.argv[1]).write_text(json.dumps(answers))
+"""
+
+
+class Answer(NamedTuple):
+    """What a command gave."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., list[Answer]]
 
 
 @pytest.fixture(scope="module")
@@ -37,51 +59,70 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def run(installed: Path, synth_set: Path) -> Run:
-    """A command of reelbank in the rendered set's folder, in a process that sees the package."""
+@pytest.fixture(scope="module")
+def environment(installed: Path) -> dict[str, str]:
+    """Of a process that sees the package."""
     inherited = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     paths = [str(installed / "lib"), str(ROOT / "tests"), *inherited]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    environment.pop("REELBANK_MANIFEST", None)
+    made = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    made.pop("REELBANK_MANIFEST", None)
+    return made
 
-    def call(*arguments: str, module: str = "") -> subprocess.CompletedProcess[str]:
-        command = f"import sys; from reelbank import cli; cli.main({list(arguments)!r}, prog_name='reelbank')"
-        start = ["-m", module, *arguments] if module else ["-c", command]
-        return subprocess.run(
-            [sys.executable, *start], cwd=installed, env=environment, capture_output=True, text=True, timeout=600
-        )
+
+@pytest.fixture
+def run(installed: Path, environment: dict[str, str], tmp_path: Path) -> Run:
+    """Commands of reelbank in the package's folder, one after another in one process."""
+
+    def call(*lines: tuple[str, ...]) -> list[Answer]:
+        file = tmp_path / "lines.json"
+        file.write_text(json.dumps(lines))
+        command = [sys.executable, "-c", PROGRAM, str(file)]
+        done = subprocess.run(command, cwd=installed, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return [Answer(*answer) for answer in json.loads(file.read_text())]
 
     return call
 
 
-def good(done: subprocess.CompletedProcess[str]) -> str:
+def good(answer: Answer) -> str:
+    assert answer.status == 0, answer.stdout + answer.stderr
+    return answer.stdout
+
+
+def test_example_tests_pass(installed: Path, environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "source/tests"]
+    done = subprocess.run(command, cwd=installed, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def test_example_tests_pass(run: Run) -> None:
-    good(run("-q", "-p", "no:cacheprovider", "source/tests", module="pytest"))
 
 
 def test_listings_show_the_plugins_and_where_they_come_from(run: Run) -> None:
-    for command, line in {
+    shown = {
         "backbones": "colours: plug-in, reelbank_example.colours:ROW of reelbank-example 1.0; one step reads",
         "heads": "(plug-in: reelbank_example.cosine:ROW of reelbank-example 1.0)",
         "losses": "(plug-in: reelbank_example.earth_mover:earth_mover of reelbank-example 1.0)",
         "metrics": "(plug-in: reelbank_example.tolerance:WITHIN_TENTH of reelbank-example 1.0)",
-    }.items():
-        assert line in good(run(command))
-    assert json.loads(good(run("heads", "--json")))["cosine"]["options"] == {"scale": 16.0}
-    assert "Videos named CLASS_NUMBER.mp4." in good(run("manifest", "--help"))
+    }
+    *listings, as_json, readers = run(*((name,) for name in shown), ("heads", "--json"), ("manifest", "--help"))
+    for line, listing in zip(shown.values(), listings, strict=True):
+        assert line in good(listing)
+    assert json.loads(good(as_json))["cosine"]["options"] == {"scale": 16.0}
+    assert "Videos named CLASS_NUMBER.mp4." in good(readers)
 
 
 def test_the_whole_line_on_plugins_alone(run: Run, installed: Path, synth_set: Path) -> None:
     """Manifest, features, two members of a sweep in processes, prediction; provenance names the package."""
-    read = good(run("manifest", "numbered", str(synth_set / "videos"), "--out", "numbered.csv"))
-    assert "24 clips (train 20, test 4)" in read
     manifest = ("--manifest", str(synth_set / "manifest.csv"))
-    good(run("featurize", *manifest, "--model", "colours", "--sampling", "uniform:2", "--workers", "2"))
+    train = ("train-head", "--store", "colours.zarr", "--head", "cosine", "--head-option", "scale=8", "--loss", "emd")
+    few = ("--metric", "within_tenth", "--epochs", "3", "--bins", "50", "--no-report", "--run")
+    read, extracted, swept, trained, predicted = run(
+        ("manifest", "numbered", str(synth_set / "videos"), "--out", "numbered.csv"),
+        ("featurize", *manifest, "--model", "colours", "--sampling", "uniform:2", "--workers", "2"),
+        (*train, *few, "sweep", "--sweep", "lr=1e-2,1e-3", "--workers", "2", "--json"),
+        (*train, *few, "run", "--json"),
+        ("predict", "--run", "run", "--store", "colours.zarr"),
+    )
+    assert "24 clips (train 20, test 4)" in good(read)
+    good(extracted)
     plugin = reelbank.store.open(installed / "colours.zarr").provenance["plugin"]
     assert (plugin["name"], plugin["target"]) == ("colours", "reelbank_example.colours:ROW")
     assert (plugin["distribution"], plugin["version"]) == ("reelbank-example", "1.0")
@@ -89,42 +130,41 @@ def test_the_whole_line_on_plugins_alone(run: Run, installed: Path, synth_set: P
     files = {f"reelbank_example/{name}": package / name for name in ("__init__.py", "colours.py")}
     assert (plugin["sha256"], plugin["files"]) == (sha256_of(files), sorted(files))
 
-    train = ("train-head", "--store", "colours.zarr", "--head", "cosine", "--head-option", "scale=8", "--loss", "emd")
-    few = ("--metric", "within_tenth", "--epochs", "3", "--bins", "50", "--no-report", "--run")
-    swept = json.loads(good(run(*train, *few, "sweep", "--sweep", "lr=1e-2,1e-3", "--workers", "2", "--json")))
-    assert [member["status"] for member in swept["members"]] == ["done", "done"]
-    results = json.loads(good(run(*train, *few, "run", "--json")))
-    entry = results["splits"]["test"]["metrics"]["within_tenth"]
+    assert [member["status"] for member in json.loads(good(swept))["members"]] == ["done", "done"]
+    entry = json.loads(good(trained))["splits"]["test"]["metrics"]["within_tenth"]
     assert (entry["higher_is_better"], entry["unit"]) == (True, "fraction")
     kept = json.loads((installed / "run" / "config.json").read_text())["plugins"]
     assert [(one["kind"], one["distribution"]) for one in kept] == [
         (kind, "reelbank-example") for kind in ("head", "loss", "metric")
     ]
-    assert "24 clips predicted" in good(run("predict", "--run", "run", "--store", "colours.zarr"))
+    assert "24 clips predicted" in good(predicted)
 
 
 def test_changed_source_is_refused_where_numbers_would_mix(run: Run, installed: Path, synth_set: Path) -> None:
     featurize = ("featurize", "--manifest", str(synth_set / "manifest.csv"), "--model", "colours:8", "--workers", "1")
     train = ("train-head", "--head", "cosine", "--epochs", "2", "--bins", "20", "--no-report", "--run", "kept")
-    good(run(*featurize, "--sampling", "uniform:2"))
-    good(run(*train, "--store", "colours-8.zarr"))
+    predict = ("predict", "--run", "kept", "--store", "colours-8.zarr")
+    for answer in run((*featurize, "--sampling", "uniform:2"), (*train, "--store", "colours-8.zarr")):
+        good(answer)
     changed = [installed / "lib" / "reelbank_example" / name for name in ("colours.py", "cosine.py")]
     before = [path.read_text() for path in changed]
     try:
         for path in changed:
             path.write_text(path.read_text() + "# changed\n")
-        refused = run(*featurize, "--sampling", "uniform:2")
-        assert refused.returncode == 2
-        assert "plugin_sha256: stored" in refused.stderr
-        predict = ("predict", "--run", "kept", "--store", "colours-8.zarr")
-        refused = run(*predict)
-        assert refused.returncode == 2
-        assert (
-            "best.safetensors was trained with other code: head 'cosine' (reelbank_example.cosine:ROW" in refused.stderr
+        mixed, applied, resumed, accepted = run(
+            (*featurize, "--sampling", "uniform:2"),
+            predict,
+            (*train, "--store", "colours-8.zarr", "--resume"),
+            (*predict, "--accept-changed-code"),
         )
-        refused = run(*train, "--store", "colours-8.zarr", "--resume")
-        assert "--resume: kept was trained with other code: head 'cosine'" in refused.stderr
-        good(run(*predict, "--accept-changed-code"))
+        assert mixed.status == 2
+        assert "plugin_sha256: stored" in mixed.stderr
+        assert applied.status == 2
+        assert (
+            "best.safetensors was trained with other code: head 'cosine' (reelbank_example.cosine:ROW" in applied.stderr
+        )
+        assert "--resume: kept was trained with other code: head 'cosine'" in resumed.stderr
+        good(accepted)
     finally:
         for path, text in zip(changed, before, strict=True):
             path.write_text(text)

@@ -84,9 +84,9 @@ def test_no_answer_ends_within_the_timeout(monkeypatch: pytest.MonkeyPatch) -> N
     released.set()
 
 
-@pytest.mark.parametrize("name", backbones.names())
-def test_all_sources_of_a_backbone_are_tried_within_10_seconds(name: str) -> None:
-    assert len(backbones.describe(name).sources) * files.CONNECT_TIMEOUT_SECONDS < 10
+def test_all_sources_of_a_backbone_are_tried_within_10_seconds() -> None:
+    most = max(len(backbones.describe(name).sources) for name in backbones.names())
+    assert most * files.CONNECT_TIMEOUT_SECONDS < 10
 
 
 def test_download_appears_whole_and_is_recorded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

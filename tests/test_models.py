@@ -41,12 +41,17 @@ def test_every_head_keeps_to(check: str, case: int) -> None:
     suite.CHECKS[check](_subject(case))
 
 
-@pytest.mark.parametrize("name", sorted(HEADS))
-def test_flags_of_every_head_have_its_default(name: str) -> None:
+FLAGS = [(name, flag) for name in sorted(HEADS) for flag in HEAD_FLAGS if flag in HEADS[name].options]
+
+
+@pytest.mark.parametrize(("name", "flag"), FLAGS)
+def test_flags_of_a_head_have_its_default(name: str, flag: str) -> None:
     """Where an option is a flag, both say the same default; the others are given by --head-option."""
-    for option in HEAD_FLAGS:
-        default = options(TrainConfig)[option].default
-        assert HEADS[name].options.get(option, default) == default
+    assert HEADS[name].options[flag] == options(TrainConfig)[flag].default
+
+
+def test_every_flag_of_heads_belongs_to_one() -> None:
+    assert {flag for _, flag in FLAGS} == set(HEAD_FLAGS)
 
 
 def _plain_aggregator(ours: ConvAggregator) -> nn.Sequential:

@@ -64,7 +64,9 @@ def test_only_clips_of_the_split_get_views(clips: Path, augmented: reelbank.stor
     assert train.any() and not train.all()
     assert augmented.spec.views == ("original", "flip", "rotation", "jitter")
     assert augmented.clips.num_views.tolist() == np.where(train, 4, 1).tolist()
-    plain = featurized(clips, tmp_path)
+    plain = featurized(clips, tmp_path, view_split="test")  # without views it changes nothing
+    assert plain.spec.views == ("original",)
+    assert plain.clips.num_views.tolist() == [1] * 6
     for row in plain.done_rows().tolist():
         np.testing.assert_array_equal(augmented.read("rgb", row)[0], plain.read("rgb", row)[0])
     assert not reelbank.store.verify(augmented.path).problems
@@ -231,10 +233,6 @@ def test_bad_views_are_refused(clips: Path, tmp_path: Path, options: dict[str, A
         featurized(clips, tmp_path, **options)
     assert all(word in str(refused.value) for word in words), refused.value
     assert not list(tmp_path.iterdir())
-
-
-def test_view_split_without_views_changes_nothing() -> None:
-    assert FeaturizeConfig(model=("frames",), view_split="test").views == "original"
 
 
 @pytest.mark.parametrize("text", ["original", "augment", "corners", "corners:8", "flip,corner-1-centre"])

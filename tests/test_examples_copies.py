@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from reelbank.heads import OptimizerConfig, TrainConfig, TrainingError, predict, train_head
+from reelbank.heads import TrainConfig, TrainingError, predict, train_head
 from reelbank.heads.augmentation import METHODS, Augmentation, parse
 from reelbank.heads.examples.copies import copies_of, draw_weights
 from reelbank.heads.examples.prepared import Prepared, prepare
@@ -20,7 +20,6 @@ from reelbank.heads.examples.targets import estimate_of_logits
 from reelbank.heads.judging.metrics import point_estimate
 from reelbank.heads.models import build_head
 from reelbank.heads.models.pooled import masked_mean
-from reelbank.heads.training import optimization
 from reelbank.heads.training.job import make_job
 from reelbank.store.testing import write_store
 
@@ -235,36 +234,6 @@ def test_estimates_are_mean_and_median() -> None:
     assert point_estimate(q, values, "argmax").tolist() == [0.0]
     assert point_estimate(q, values, "expectation") == pytest.approx(3.3)
     assert point_estimate(q, values, "median").tolist() == [1.0]
-
-
-@pytest.mark.parametrize("betas", [(0.85, 0.995), (0.9, 0.999), (0.98, 0.9995)])
-@pytest.mark.parametrize("eps", [1e-8, 1e-2])
-def test_radam_by_the_kernel_of_adam_is_torchs(betas: tuple[float, float], eps: float) -> None:
-    config = OptimizerConfig(name="radam", lr=1e-2, weight_decay=1e-3, betas=betas, eps=eps)
-    ours, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 1000)) for _ in range(2))
-    options = {"lr": config.lr, "betas": config.betas, "eps": config.eps, "weight_decay": config.weight_decay}
-    optimizers = optimization.make_optimizer(ours, config), torch.optim.RAdam([theirs], foreach=False, **options)
-    for _ in range(12):  # the rectification starts at the sixth step
-        gradient = torch.randn(1000)
-        for values, optimizer in zip((ours, theirs), optimizers, strict=True):
-            values.grad = gradient.clone()
-            optimizer.step()
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
-    states = [optimizer.state_dict()["state"][0] for optimizer in optimizers]
-    assert sorted(states[0]) == sorted(states[1])
-    assert float(states[0]["step"]) == 12
-
-
-def test_step20_reaches_the_published_rate() -> None:
-    values = torch.nn.Parameter(torch.zeros(1))
-    values.grad = torch.zeros(1)
-    config = OptimizerConfig(lr=1e-4, schedule="step", step_epochs=20, factor=0.5)
-    optimizer = optimization.make_optimizer(values, config)
-    schedule = optimization.make_schedule(optimizer, config)
-    for _ in range(199):
-        optimizer.step()
-        optimization.advance(schedule, 0.0)
-    assert optimization.learning_rate(optimizer) == pytest.approx(1.953e-7, rel=1e-3)  # of epoch 200
 
 
 def test_additive_head_takes_its_knots_from_training_clips_and_stays_bounded(store: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from reelbank.heads.optimizers import OPTIMIZERS
 from reelbank.heads.training.direct import DirectPass, LayeredHead
 from reelbank.heads.training.flat import FlatParameters
 from reelbank.heads.training.job import Labels
-from reelbank.heads.training.optimization import load, make_optimizer
+from reelbank.heads.training.optimization import advance, learning_rate, load, make_optimizer, make_schedule
 from reelbank.heads.training.stacked_optimizers import Hyperparameters
 from reelbank.heads.training.trainer import total_loss, total_loss_with_gradient
 
@@ -145,3 +145,33 @@ def test_stacked_update_is_that_of_each_member(name: str) -> None:
         update(stack, gradient.repeat(3, 1), state, hyper, rates, step)
     for row, values in zip(stack, alone, strict=True):
         torch.testing.assert_close(row, values.detach(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("betas", [(0.85, 0.995), (0.9, 0.999), (0.98, 0.9995)])
+@pytest.mark.parametrize("eps", [1e-8, 1e-2])
+def test_radam_by_the_kernel_of_adam_is_torchs(betas: tuple[float, float], eps: float) -> None:
+    config = OptimizerConfig(name="radam", lr=1e-2, weight_decay=1e-3, betas=betas, eps=eps)
+    ours, theirs = (torch.nn.Parameter(torch.linspace(-1, 1, 1000)) for _ in range(2))
+    options = {"lr": config.lr, "betas": config.betas, "eps": config.eps, "weight_decay": config.weight_decay}
+    optimizers = make_optimizer(ours, config), torch.optim.RAdam([theirs], foreach=False, **options)
+    for _ in range(12):  # the rectification starts at the sixth step
+        gradient = torch.randn(1000)
+        for values, optimizer in zip((ours, theirs), optimizers, strict=True):
+            values.grad = gradient.clone()
+            optimizer.step()
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    states = [optimizer.state_dict()["state"][0] for optimizer in optimizers]
+    assert sorted(states[0]) == sorted(states[1])
+    assert float(states[0]["step"]) == 12
+
+
+def test_step20_reaches_the_published_rate() -> None:
+    values = torch.nn.Parameter(torch.zeros(1))
+    values.grad = torch.zeros(1)
+    config = OptimizerConfig(lr=1e-4, schedule="step", step_epochs=20, factor=0.5)
+    optimizer = make_optimizer(values, config)
+    schedule = make_schedule(optimizer, config)
+    for _ in range(199):
+        optimizer.step()
+        advance(schedule, 0.0)
+    assert learning_rate(optimizer) == pytest.approx(1.953e-7, rel=1e-3)  # of epoch 200

@@ -32,7 +32,13 @@ MODELS = [
 @pytest.mark.parametrize("model", MODELS)
 def test_resumed_run_equals_a_whole_one(model: str, synth_set: Path, tmp_path: Path) -> None:
     folder = copy_set(synth_set, tmp_path / "set", slice(0, 3))
-    options = {"model": (model,), "weights": "random", "sampling": ("uniform:3",), "tap": _small_taps(model)}
+    options = {
+        "model": (model,),
+        "weights": "random",
+        "sampling": ("uniform:3",),
+        "tap": _small_taps(model),
+        "batch": 4,
+    }
     ids = _clip_ids(folder)
     run(folder, clip=(ids[1],), workers=1, **options)
     resumed = run(folder, workers=2, **options)

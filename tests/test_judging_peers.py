@@ -20,7 +20,6 @@ from reelbank.heads.judging.metrics import (
     average_ranks,
     evaluate,
     macro_f1,
-    names_of,
     spc_values,
 )
 from reelbank.manifests.datasets.vid2burn import read_lists
@@ -131,11 +130,6 @@ def test_expected_errors_equal_the_full_table_of_pairs() -> None:
 
 def test_oracle_knows_the_class_mean() -> None:
     assert baselines.class_mean_oracle(["a", "a", "b"], np.array([1.0, 3.0, 9.0]))["mae"] == pytest.approx(2 / 3)
-
-
-@pytest.mark.parametrize("name", names_of("target"))
-def test_target_metrics_name_their_direction(name: str) -> None:
-    assert METRICS[name].higher_is_better == name.startswith("spc")
 
 
 def test_public_calorie_labels_give_the_published_baselines(data_root: Path) -> None:
