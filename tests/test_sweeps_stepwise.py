@@ -14,6 +14,7 @@ from reelbank.heads import SweepResult, TrainConfig, TrainingError, sweep
 from reelbank.heads.events import Event
 from reelbank.heads.reports import html
 from reelbank.heads.sweeps import sweep as sweep_module
+from reelbank.heads.sweeps.member_pool import MEMBER_MODULES
 from reelbank.heads.sweeps.report import sweep_text
 
 Told = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
@@ -264,6 +265,8 @@ def test_every_member_is_told_of_once_with_its_loss(
     assert [event.message for event in kept] == [event.message for event in whole]
     steps = heard(tmp_path / "t", sweep=AXES[:2], stepwise=True, repeats=2)
     assert [(event.done, event.total) for event in steps] == [(done, 10) for done in range(1, 11)]
+    both = heard(tmp_path / "u", sweep=AXES[:2], stepwise=True, weight_decay=0.5)  # one member is in both steps
+    assert [(event.done, event.total) for event in both] == [(done, 5) for done in range(1, 5)]
 
 
 def test_what_the_first_member_cannot_be_given_is_an_error_of_the_sweep(
@@ -297,6 +300,39 @@ def test_a_sweep_says_what_it_is_and_leaves_nothing_that_members_shared(
         "config.json", "members", "sweep.csv", "sweep.json", "sweep.png",
     ]  # fmt: skip
     assert json.loads((run / "config.json").read_text())["data_digest"] == digest
+
+
+def test_what_no_run_could_be_judged_by_is_said_before_there_is_a_directory(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
+) -> None:
+    _told(monkeypatch, trained, lambda point: {"val_loss": 1.0})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "loss_that_fails.py").write_text("def loss(logits, p):\n    raise RuntimeError('it burnt')\n")
+    with pytest.raises(Exception, match="it burnt"):
+        _sweep(store, tmp_path / "s", sweep=AXES[:1], loss="loss_that_fails:loss")
+    with pytest.raises(TrainingError, match="--metric mae judges the target, which this run does not train"):
+        _sweep(store, tmp_path / "s", sweep=AXES[:1], metric=("mae",), target="none")
+    assert not (tmp_path / "s").exists()
+    assert trained == []
+
+
+@pytest.mark.parametrize("executor", ["processes", "stacked"])
+def test_the_executor_asked_for_trains_and_processes_alone_import_ahead(
+    executor: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
+) -> None:
+    _told(monkeypatch, trained, lambda point: {"val_loss": 1.0})
+    imported: list[tuple[str, ...]] = []
+    monkeypatch.setattr(sweep_module, "import_ahead", imported.append)
+    both = {"processes": _other, "stacked": _other, executor: sweep_module.EXECUTORS["processes"]}
+    monkeypatch.setattr(sweep_module, "EXECUTORS", both)
+    asked = sweep_config(store=(store,), run=tmp_path / "s", sweep=AXES[:1], executor=executor, workers=3)
+    assert sweep(asked).results["executor"] == executor
+    assert imported == ([MEMBER_MODULES] if executor == "processes" else [])
+
+
+def _other(*arguments: Any) -> None:
+    raise AssertionError("another executor was asked for")
 
 
 def test_members_are_trained_as_asked_or_as_the_device_prefers(monkeypatch: pytest.MonkeyPatch) -> None:
