@@ -55,7 +55,7 @@ GUARDS: dict[str, str] = {
     "heads/runs/recording.py": "test_runs_recording test_runs_judged test_runs_predicted",
     "heads/runs/checkpoints.py": "test_runs_recording test_runs_epochs test_runs_predicted",
     "heads/runs/predicting.py": "test_runs_predicted",
-    "heads/sweeps/report.py": _SWEEPS,
+    "heads/sweeps/report.py": "test_sweeps_pictures " + _SWEEPS,
     "heads/sweeps/grid.py": "test_sweeps_grid " + _SWEEPS,
     "heads/sweeps/sweep.py": "test_sweeps_stepwise",
     "heads/sweeps/config.py": "test_sweeps_grid",
