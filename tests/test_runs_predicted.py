@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,27 @@ import torch
 from planted import BINS, config, planted_store
 
 import reelbank.store
-from reelbank.heads import TrainingError, predict, train_head
+from reelbank.heads import TrainingError, predict, predict_videos, train_head
+from reelbank.heads.events import Event
 from reelbank.heads.examples.normalization import Normalization
+from reelbank.heads.judging import intervals
 from reelbank.heads.models import HeadShape, build_head
 from reelbank.heads.runs.checkpoints import Predictor, read_tensors, write_tensors
 from reelbank.heads.runs.directory import name_of_run, open_directory, read_json, refuse_other_config, write_json
 from reelbank.heads.runs.predicting import PredictResult, refuse_other_features
-from reelbank.store import SpecMismatch
+from reelbank.store import FeatureSpec, SpecMismatch, StoreError
+from reelbank.store.testing import write_store
 
 OPTIONS: dict[str, Any] = {"head": "linear", "epochs": 2, "bins": 21, "batch": 16, "lr": 0.05}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_resamples() -> Iterator[None]:
+    """No bound is looked at here, and drawing is what takes the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intervals, "RESAMPLES", 4)
+        patch.setattr(intervals, "WHOLE_RESAMPLES", 4)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +43,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return planted_store(tmp_path_factory.mktemp("store") / "s.zarr", num=48)
 
 
-def _run(store: Path, run: Path, **options: Any) -> Path:
-    return train_head(config(store=(store,), run=run, **{**OPTIONS, **options})).directory
+def _run(store: Path | tuple[Path, ...], run: Path, **options: Any) -> Path:
+    stores = store if isinstance(store, tuple) else (store,)
+    return train_head(config(store=stores, run=run, **{**OPTIONS, **options})).directory
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +223,71 @@ def test_features_made_otherwise_are_refused(single: Path, store: Path, tmp_path
     wider["spec"]["taps"][0]["shape"] = [7]
     with pytest.raises(SpecMismatch, match=r"taps\[cls\]: the run '\(7,\) float16', the store '\(6,\) float16'"):
         refuse_other_features(single, store, spec, wider)
+
+
+# --- a run on several stores, and videos that have none
+
+
+def _pair(folder: Path, *, num: int = 24) -> tuple[Path, Path]:
+    """Two stores of the same clips: of other features, the second with a tap and a view that no head reads."""
+    first, second = planted_store(folder / "a.zarr", num=num), folder / "b.zarr"
+    random = np.random.default_rng(9)
+    names = ("clip_id", "split", "label", "group")
+    columns = [reelbank.store.open(first).column(name).tolist() for name in names]
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)][::-1]  # in another order
+    steps = [random.normal(size=(2, 3)).astype(np.float16) for _ in rows]
+    taps = {"other": steps, "unread": [array + 1 for array in steps]}
+    write_store(second, taps, rows, backbone="second", views={"flip": taps})
+    return first, second
+
+
+def test_videos_are_predicted_with_the_features_that_the_run_reads(tmp_path: Path) -> None:
+    first, second = _pair(tmp_path)
+    run = _run((first, second), tmp_path / "run", tap=("cls", "other"), epochs=1, folds=2)
+    asked: list[tuple[str, list[str], tuple[str, ...], str]] = []
+    rows = [{"clip_id": "v1", "label": "class 1", "split": "test"}, {"clip_id": "v0", "split": "test"}]
+
+    def extract(spec: FeatureSpec, videos: Sequence[Path], store: Path) -> None:
+        asked.append((spec.backbone, [tap.name for tap in spec.taps], spec.views, store.name))
+        assert list(videos) == [Path("v1.mp4"), Path("v0.mp4")]
+        random = np.random.default_rng(len(asked))
+        shapes = {tap.name: (3, *tap.shape) for tap in spec.taps}
+        features = {
+            name: [random.normal(size=shape).astype(np.float16) for _ in rows] for name, shape in shapes.items()
+        }
+        write_store(store, features, rows, backbone=spec.backbone)
+        write_store(tmp_path / f"kept{store.name}", features, rows, backbone=spec.backbone)
+
+    found = predict_videos(run, ["v1.mp4", "v0.mp4"], extract=extract)
+    assert asked == [("toy", ["cls"], ("original",), "0.zarr"), ("second", ["other"], ("original",), "1.zarr")]
+    assert found.clip_ids.tolist() == ["v1", "v0"]
+    same = predict(str(run), (tmp_path / "kept0.zarr", tmp_path / "kept1.zarr"))
+    assert found.probabilities["label"].tolist() == same.probabilities["label"].tolist()
+    with pytest.raises(StoreError, match="no tap 'cls' in this store"):
+        predict(run, (tmp_path / "kept1.zarr", tmp_path / "kept0.zarr"))
+
+
+def test_every_head_applied_is_told_of_and_random_weights_are_said(folds: Path, store: Path, tmp_path: Path) -> None:
+    events: list[Event] = []
+    predict(folds, store, progress=events.append)
+    told = [(event.done, event.total) for event in events if event.stage == "evaluate"]
+    assert told == [(1, 2), (2, 2)]
+    assert any(event.stage == "load" for event in events)
+    config_file = read_json(folds / "config.json")
+    copied = tmp_path / "run"
+    shutil.copytree(folds, copied)
+    write_json(copied / "config.json", {**config_file, "warning": "RANDOM WEIGHTS"})
+    assert predict(copied, store).warning == "RANDOM WEIGHTS"
+    bare = tmp_path / "bare.zarr"  # failed clips are counted, and labels need not be
+    rows = [{"clip_id": f"b{i}", "split": "test"} for i in range(3)]
+    arrays = [np.ones((2, 6), np.float16), None, np.ones((2, 6), np.float16)]
+    write_store(bare, {"cls": arrays}, rows, backbone="toy")
+    found = predict(folds, bare)
+    assert found.clip_ids.tolist() == ["b0", "b2"]
+    assert [count for _, count in found.left_out] == [1]
+    assert found.notes[0].startswith("1 clips are left out: ")
+    assert found.accuracy_by_split() == {}
+    assert (found.class_names, found.target_name) == (("class 0", "class 1", "class 2"), "kcal")
 
 
 # --- the files of a run

@@ -177,11 +177,11 @@ def test_member_has_the_numbers_of_the_epoch_that_it_keeps(keep: str, loss: floa
 
 def test_member_with_folds_has_the_mean_over_all_of_them(tmp_path: Path) -> None:
     member = _member(1, folder=tmp_path)
-    folds = [{"fold": f, "best_epoch": best, "epochs_run": run} for f, best, run in ((0, 1, 2), (1, 2, 3), (2, 1, 4))]
+    folds = [{"fold": f, "best_epoch": best, "epochs_run": run} for f, best, run in ((0, 1, 2), (1, 2, 3), (2, 2, 4))]
     lines = [
         *(_line(1, 1.0, 0, val_accuracy=0.5), _line(2, 9.0, 0, val_accuracy=0.9)),
         *(_line(1, 8.0, 1, val_accuracy=0.1), _line(2, 4.0, 1, val_accuracy=0.7)),
-        *(_line(1, 1.0, 2, val_accuracy=0.9), _line(2, 5.0, 2, val_accuracy=0.2)),
+        *(_line(1, 5.0, 2, val_accuracy=0.2), _line(2, 1.0, 2, val_accuracy=0.9)),
     ]
     training = {"seconds": 2.0, "best_epoch": 9, "epochs_run": 9}
     _write_run(tmp_path / "members" / member.name, lines, {"folds": folds, "training": training})
@@ -264,6 +264,7 @@ def test_only_the_winner_is_reported_on_test_with_mean_and_deviation(tmp_path: P
     assert found["combinations"][0]["deviation"] == pytest.approx(math.sqrt(2))
     assert "1.0" not in json.dumps(found["combinations"][1])  # no test number of a loser
     assert found["notes"] == []
+    assert (found["format_version"], found["weights_are_random"], found["warning"]) == (1, False, "")
     assert (found["repeats"], found["executor"], found["run"], found["fields"]) == (
         2,
         "processes",

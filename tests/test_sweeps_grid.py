@@ -133,3 +133,22 @@ def test_a_combination_that_cannot_be_trained_names_its_member(tmp_path: Path) -
     with pytest.raises(TrainingError, match=r"--lr -1\.0 must be above 0") as caught:
         members_of(sweep_config(), [{"lr": 1.0}, {"lr": -1.0}], tmp_path)
     assert caught.value.__notes__ == ["in member lr=-1,seed=0 of the sweep"]
+
+
+def test_a_sweep_is_asked_for_with_counts_that_make_sense() -> None:
+    plain = sweep_config()
+    assert (plain.members.repeats, plain.members.executor, plain.members.workers) == (1, "auto", 0)
+    assert (plain.sweep, plain.stepwise, plain.sweep_by) == ((), False, "auto")
+    assert list(plain.members.seeds(3)) == [3]
+    assert list(sweep_config(repeats=3).members.seeds(5)) == [5, 6, 7]
+    for options, message in (
+        ({"repeats": 0}, "--repeats 0 must be 1 or more"),
+        ({"workers": -1}, "--workers -1 must be 0 or more"),
+        ({"executor": "threads"}, "'threads' is not one of auto, processes, stacked"),
+        ({"sweep_by": "test_mae"}, "'test_mae' is not one of auto, val_accuracy, val_loss, val_mae"),
+        ({"stepwise": True}, "--stepwise tunes the fields of --sweep FIELD=A,B,C; give at least one"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            sweep_config(**options)
+    varied = sweep_config(sweep=("lr=1,2",), repeats=3, stepwise=True, executor="stacked", sweep_by="val_mae")
+    assert varied.identity() == plain.identity() == plain.train.identity()

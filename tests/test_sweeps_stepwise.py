@@ -11,8 +11,10 @@ import pytest
 from planted import planted_store, sweep_config
 
 from reelbank.heads import SweepResult, TrainConfig, TrainingError, sweep
+from reelbank.heads.events import Event
 from reelbank.heads.reports import html
 from reelbank.heads.sweeps import sweep as sweep_module
+from reelbank.heads.sweeps.member_pool import MEMBER_MODULES
 from reelbank.heads.sweeps.report import sweep_text
 
 Told = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
@@ -37,7 +39,10 @@ def _told(monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]], told: 
     ) -> None:
         for position, one in enumerate(configs):
             asked = one.to_json()
-            point = {name: asked[name] for name in ("lr", "weight_decay", "batch", "seed", "sigma")}
+            assert folder.is_dir()
+            assert folder.parent == Path(asked["run"]).parents[1]  # what members share lies within the sweep
+            point = {name: asked[name] for name in ("lr", "weight_decay", "batch", "seed", "sigma", "epochs")}
+            point["resume"] = one.run.resume
             trained.append(point)
             numbers = told(point)
             if numbers is None:
@@ -63,8 +68,9 @@ def _sweep(store: Path, run: Path, **options: Any) -> Any:
     return _result(store, run, **options).results
 
 
-def _result(store: Path, run: Path, **options: Any) -> SweepResult:
-    return sweep(sweep_config(store=(store,), run=run, executor="processes", **options))
+def _result(store: Path, run: Path, events: list[Event] | None = None, **options: Any) -> SweepResult:
+    asked = sweep_config(store=(store,), run=run, executor="processes", **options)
+    return sweep(asked, None if events is None else events.append)
 
 
 AXES = ("lr=0.1,0.2,0.3", "weight_decay=0.5,0.6", "batch=4,8")
@@ -199,6 +205,134 @@ def test_resumed_sweep_trains_what_is_missing_and_judges_all(
     other = planted_store(tmp_path / "other.zarr", num=48, more={1: {"label": "class 0"}})
     with pytest.raises(TrainingError, match=r"the stores of .* have changed .*; start another sweep"):
         _sweep(other, tmp_path / "s", sweep=AXES[:1], resume=True)
+
+
+def test_members_with_fewer_epochs_than_now_asked_for_are_continued_and_no_others(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
+) -> None:
+    def told(point: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"val_loss": point["lr"] if point["epochs"] == 3 else 1 - point["lr"]}
+
+    _told(monkeypatch, trained, told)
+    assert _sweep(store, tmp_path / "s", sweep=AXES[:1], epochs=3)["winner"]["values"] == {"lr": "0.1"}
+    assert {point["resume"] for point in trained} == {False}
+    trained.clear()
+    again = _sweep(store, tmp_path / "s", sweep=AXES[:1], epochs=3, resume=True)
+    assert trained == []
+    assert [one["mean"] for one in again["combinations"]] == [0.1, 0.2, 0.3]
+    (tmp_path / "s" / "members" / "lr=0.2,seed=0" / "results.json").unlink()  # it was killed before its end
+    _sweep(store, tmp_path / "s", sweep=("lr=0.1,0.2,0.3,0.4",), epochs=3, resume=True)
+    assert [(point["lr"], point["resume"]) for point in trained] == [(0.2, True), (0.4, False)]
+    trained.clear()
+    longer = _sweep(store, tmp_path / "s", sweep=("lr=0.1,0.2,0.3,0.4",), epochs=4, resume=True)
+    assert [(point["lr"], point["epochs"], point["resume"]) for point in trained] == [
+        (lr, 4, True) for lr in (0.1, 0.2, 0.3, 0.4)
+    ]
+    assert longer["winner"]["values"] == {"lr": "0.4"}
+
+
+def test_every_member_is_told_of_once_with_its_loss(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
+) -> None:
+    def told(point: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        return None if point["lr"] == 0.3 else {"val_loss": point["lr"] / 3}
+
+    def heard(run: Path, **options: Any) -> list[Event]:
+        events: list[Event] = []
+        _result(store, run, events, **options)
+        return [event for event in events if event.stage == "sweep"]
+
+    _told(monkeypatch, trained, told)
+    whole = heard(tmp_path / "s", sweep=AXES[:1])
+    assert whole == [
+        Event(
+            stage="sweep",
+            done=1,
+            total=3,
+            message="member 1 of 3 (lr=0.1,seed=0) val_loss 0.03333",
+            values={"val_loss": 0.1 / 3},
+        ),
+        Event(
+            stage="sweep",
+            done=2,
+            total=3,
+            message="member 2 of 3 (lr=0.2,seed=0) val_loss 0.06667",
+            values={"val_loss": 0.2 / 3},
+        ),
+        Event(stage="sweep", done=3, total=3, message="member 3 of 3 (lr=0.3,seed=0) failed: it burnt", values={}),
+    ]
+    kept = heard(tmp_path / "s", sweep=AXES[:1], resume=True)  # what is kept is told of too; what failed is tried again
+    assert [event.message for event in kept] == [event.message for event in whole]
+    steps = heard(tmp_path / "t", sweep=AXES[:2], stepwise=True, repeats=2)
+    assert [(event.done, event.total) for event in steps] == [(done, 10) for done in range(1, 11)]
+    both = heard(tmp_path / "u", sweep=AXES[:2], stepwise=True, weight_decay=0.5)  # one member is in both steps
+    assert [(event.done, event.total) for event in both] == [(done, 5) for done in range(1, 5)]
+
+
+def test_what_the_first_member_cannot_be_given_is_an_error_of_the_sweep(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
+) -> None:
+    _told(monkeypatch, trained, lambda point: {"val_loss": 1.0})
+    with pytest.raises(TrainingError, match="nope"):
+        _sweep(store, tmp_path / "s", sweep=("tap=nope,cls",))
+    assert trained == []
+    assert len(_sweep(store, tmp_path / "t", sweep=("tap=cls,nope",))["members"]) == 2
+
+
+def test_a_sweep_says_what_it_is_and_leaves_nothing_that_members_shared(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
+) -> None:
+    _told(monkeypatch, trained, lambda point: {"val_loss": 1.0})
+    run = tmp_path / "s"
+    _sweep(store, run, sweep=AXES[:1], repeats=2, stepwise=True, sweep_by="val_loss")
+    found = json.loads((run / "config.json").read_text())
+    digest = found.pop("data_digest")
+    asked = sweep_config(
+        store=(store,), run=run, executor="processes", sweep=AXES[:1], repeats=2, stepwise=True, sweep_by="val_loss"
+    )
+    assert found == {"format_version": 1, "kind": "sweep", "config": asked.to_json()}
+    assert len(digest) > 20
+    for left in (run / ".shared-old", run / ".shared-older"):  # by a sweep that was killed
+        left.mkdir()
+        (left / "features").write_text("x")
+    _sweep(store, run, sweep=AXES[:1], resume=True)
+    assert sorted(path.name for path in run.iterdir()) == [
+        "config.json", "members", "sweep.csv", "sweep.json", "sweep.png",
+    ]  # fmt: skip
+    assert json.loads((run / "config.json").read_text())["data_digest"] == digest
+
+
+def test_what_no_run_could_be_judged_by_is_said_before_there_is_a_directory(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
+) -> None:
+    _told(monkeypatch, trained, lambda point: {"val_loss": 1.0})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "loss_that_fails.py").write_text("def loss(logits, p):\n    raise RuntimeError('it burnt')\n")
+    with pytest.raises(Exception, match="it burnt"):
+        _sweep(store, tmp_path / "s", sweep=AXES[:1], loss="loss_that_fails:loss")
+    with pytest.raises(TrainingError, match="--metric mae judges the target, which this run does not train"):
+        _sweep(store, tmp_path / "s", sweep=AXES[:1], metric=("mae",), target="none")
+    assert not (tmp_path / "s").exists()
+    assert trained == []
+
+
+@pytest.mark.parametrize("executor", ["processes", "stacked"])
+def test_the_executor_asked_for_trains_and_processes_alone_import_ahead(
+    executor: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
+) -> None:
+    _told(monkeypatch, trained, lambda point: {"val_loss": 1.0})
+    imported: list[tuple[str, ...]] = []
+    monkeypatch.setattr(sweep_module, "import_ahead", imported.append)
+    both = {"processes": _other, "stacked": _other, executor: sweep_module.EXECUTORS["processes"]}
+    monkeypatch.setattr(sweep_module, "EXECUTORS", both)
+    asked = sweep_config(store=(store,), run=tmp_path / "s", sweep=AXES[:1], executor=executor, workers=3)
+    assert sweep(asked).results["executor"] == executor
+    assert imported == ([MEMBER_MODULES] if executor == "processes" else [])
+
+
+def _other(*arguments: Any) -> None:
+    raise AssertionError("another executor was asked for")
 
 
 def test_members_are_trained_as_asked_or_as_the_device_prefers(monkeypatch: pytest.MonkeyPatch) -> None:
