@@ -16,13 +16,13 @@ from planted import BINS, config, planted_store
 
 import reelbank.store
 from reelbank.heads import TrainingError, predict, predict_videos, train_head
-from reelbank.heads.events import Event
 from reelbank.heads.examples.normalization import Normalization
 from reelbank.heads.judging import intervals
 from reelbank.heads.models import HeadShape, build_head
 from reelbank.heads.runs.checkpoints import Predictor, read_tensors, write_tensors
 from reelbank.heads.runs.directory import name_of_run, open_directory, read_json, refuse_other_config, write_json
 from reelbank.heads.runs.predicting import PredictResult, refuse_other_features
+from reelbank.manifests.events import Event
 from reelbank.store import FeatureSpec, SpecMismatch, StoreError
 from reelbank.store.testing import write_store
 

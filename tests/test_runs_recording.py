@@ -16,7 +16,6 @@ import torch
 from planted import BINS, clips, partition, prepared
 
 from reelbank.heads import TrainingError
-from reelbank.heads.events import Event
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging.evaluation import Predictions
 from reelbank.heads.runs import recording
@@ -25,6 +24,7 @@ from reelbank.heads.runs.recording import EpochLog, Recording, fold_folder, log_
 from reelbank.heads.runs.results import Trained
 from reelbank.heads.training.job import make_job
 from reelbank.heads.training.trainer import EpochRecord, Trainer, probabilities
+from reelbank.manifests.events import Event
 
 NAN = float("nan")
 PART = partition([0, 1, 2, 3], [4, 5, 6], [7, 8], [9])

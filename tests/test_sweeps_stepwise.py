@@ -11,11 +11,11 @@ import pytest
 from planted import planted_store, sweep_config
 
 from reelbank.heads import SweepResult, TrainConfig, TrainingError, sweep
-from reelbank.heads.events import Event
 from reelbank.heads.reports import html
 from reelbank.heads.sweeps import sweep as sweep_module
 from reelbank.heads.sweeps.member_pool import MEMBER_MODULES
 from reelbank.heads.sweeps.report import sweep_text
+from reelbank.manifests.events import Event
 
 Told = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
 
