@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -124,6 +125,18 @@ def test_a_member_that_diverges_fails_once_and_disturbs_no_other(store: Path, tm
     assert "a smaller --lr" in error
     assert not (tmp_path / "m1" / "results.json").exists()
     _assert_as_alone(store, tmp_path / "m2", tmp_path / "alone", points[2])
+
+
+def test_time_of_a_stack_is_shared_among_its_members(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter(range(100, 200))
+    monkeypatch.setattr(stacked, "time", SimpleNamespace(perf_counter=lambda: float(next(moments))))
+    _stack(store, tmp_path, [{"head": "linear", "epochs": 2}, {"head": "linear", "lr": 0.1, "epochs": 1}])
+    found = [[line["seconds"] for line in _epochs(tmp_path / name)] for name in ("m0", "m1")]
+    assert found == [[0.5, 1.0], [0.5]]  # a second each epoch, of two members and then of one
+    # 100 begin, 101 and 102 the first epoch, 103 and 104 the second, 105 the end
+    assert [read_json(tmp_path / name / "results.json")["training"]["seconds"] for name in ("m0", "m1")] == [2.5] * 2
 
 
 def test_memory_decides_how_many_are_trained_at_once(
