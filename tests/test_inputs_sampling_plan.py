@@ -67,6 +67,11 @@ def test_leading_pictures_need_the_group_before() -> None:
 def test_runs_over_several_groups_keep_their_frames_in_order() -> None:
     opened = _gop([0, 3, 6, 4, 5, 9, 7, 8], starts=[0, 2, 5])
     assert _segments(opened, [0, 2, 5, 7]) == [(0, 6, [0, 2, 5, 7])]
+    apart = _gop([0, 1, 2, 3, 4, 7, 10, 8, 9], starts=[0, 2, 4, 6])
+    # frame 6 (pts 8) leads keyframe 10 and needs the group of 4; the keyframe itself comes earlier in the run
+    assert _segments(apart, [0, 6, 8]) == [(0, 0, [0]), (4, 7, [6, 8])]
+    late = _gop([0, 9, 5, 6], starts=[0, 2])  # pts 9 of the first group is shown after the second
+    assert _segments(late, [1, 3]) == [(0, 2, [1, 3])]
 
 
 def test_hidden_packets_have_no_index() -> None:

@@ -198,6 +198,10 @@ def test_a_head_that_cannot_be_stacked_is_trained_by_itself(
     assert (alone, told) == (["m1"], [(1, "it burnt"), (0, None)])
 
 
+def test_a_stack_of_one_member_with_dropout_is_a_stack_too(store: Path, tmp_path: Path) -> None:
+    assert _stack(store, tmp_path, [{"head": "attentive", "epochs": 1}]) == [(0, None)]
+
+
 # --- processes
 
 
@@ -233,6 +237,7 @@ class _Pool:
         (0, 2, 9, [3]),
         (0, 4, 9, []),
         (0, 7, 9, []),
+        (0, 1, 1, []),
         (3, 1, 1, []),
     ],
 )
