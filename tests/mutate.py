@@ -41,6 +41,7 @@ WARM = (
 _JUDGING = "test_judging_metrics test_judging_intervals test_judging_verdicts test_judging_results test_heads_metrics"
 _RUNS = "test_runs_judged test_judging_results test_judging_golden"
 _SWEEPS = "test_sweeps_choice test_sweeps_stepwise"
+_RECIPES = "test_judging_recipes test_recipes_judging test_recipes_studies"
 _VIDEO = "test_inputs_sampling_plan test_decode_frames test_decode_truncation"
 
 # The files whose errors would flatter, and the tests that stand guard over each, quickest first.
@@ -66,6 +67,10 @@ GUARDS: dict[str, str] = {
     "heads/examples/labelling.py": "test_judging_parts",
     "heads/examples/normalization.py": "test_judging_parts test_heads_protocol",
     "heads/examples/targets.py": "test_judging_targets test_heads_targets",
+    "heads/recipes/measures.py": _RECIPES,
+    "heads/recipes/numbers.py": _RECIPES,
+    "heads/recipes/judging.py": _RECIPES,
+    "heads/recipes/run.py": "test_judging_recipes test_recipes_run",
     "heads/probes/neighbours.py": "test_judging_probes test_probe_neighbours",
     "heads/probes/cluster_reading.py": "test_judging_probes test_probe_kmeans",
     "extract/inputs/sampling.py": "test_inputs_sampling_rules test_decode_sampling",
