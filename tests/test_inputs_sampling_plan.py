@@ -256,6 +256,85 @@ def test_rotation_turns_width_and_height(tmp_path: Path, monkeypatch: pytest.Mon
         assert (found.width_px, found.height_px, found.rotation_degrees) == (*size, rotation)
 
 
+# --- the walk over packets, from a container made by hand
+
+
+def _packet(pts: int | None, dts: int | None, **more: Any) -> Any:
+    options = {
+        "size": 10, "is_corrupt": False, "is_discard": False, "duration": 40, "is_keyframe": pts == 0, "pts": pts,
+        "dts": dts,
+    }  # fmt: skip
+    return SimpleNamespace(**{**options, **more})
+
+
+END = _packet(None, None, size=0)
+
+
+def _walked(packets: list[Any], *, frames: Any = None, kept_bytes: int = 1000, limits: Limits | None = None) -> Any:
+    """What is found in these packets (an exception is raised there) and what was given to the decoder."""
+    given: list[Any] = []
+
+    def demux(stream: Any) -> Any:
+        for packet in packets:
+            if isinstance(packet, Exception):
+                raise packet
+            yield packet
+
+    def decode(packet: Any) -> list[Any]:
+        given.append(packet)
+        return ["frame"] if frames is None else frames(packet)
+
+    context = SimpleNamespace(name="vp9", extradata=None, flush_buffers=lambda: given.append("flushed"))
+    stream = SimpleNamespace(codec_context=context, decode=decode)
+    walk = plan._walk("a.mp4", SimpleNamespace(demux=demux), stream, limits or Limits(), kept_bytes)
+    return walk, given
+
+
+def test_walk_notes_every_packet_and_decodes_until_the_first_frame() -> None:
+    packets = [_packet(0, -2), _packet(80, -1, is_discard=True, duration=None), _packet(40, None, size=0)]
+    walk, given = _walked([*packets, END])
+    assert (walk.pts, walk.dts, walk.durations) == ([0, 80, 40], [-2, -1, None], [40, 0, 40])
+    assert (walk.shown, walk.starts) == ([True, False, True], [True, False, False])
+    assert (walk.packets, walk.broken, walk.first_frame, walk.frames_decoded) == (packets, None, "frame", 1)
+    assert given == [packets[0], "flushed"]
+    odd = _packet(40, None, size=0)  # an empty packet is the end of the stream only without any timestamp
+    assert _walked([packets[0], odd, END])[0].pts == [0, 40]
+    late, given = _walked(packets, frames=lambda packet: ["frame"] if packet is packets[1] else [])
+    assert (late.first_frame, late.drained) == (None, True)  # a decoder that was drained is not asked again
+    assert given == [packets[0], None, "flushed"]
+
+
+def test_decoder_is_drained_after_one_shown_packet_alone() -> None:
+    packets = [_packet(0, 0, is_discard=True), _packet(40, 1), _packet(80, 2)]
+    walk, given = _walked(packets, frames=lambda packet: ["x", "y"] if packet is packets[2] else [])
+    assert (walk.first_frame, walk.frames_decoded, walk.drained) == ("x", 2, False)
+    assert given == [*packets, "flushed"]
+    one, given = _walked(packets[1:], frames=lambda packet: ["x"] if packet is None else [])
+    assert (one.first_frame, one.drained, given) == ("x", True, [packets[1], None, "flushed"])
+
+
+def test_walk_ends_at_the_first_packet_that_is_cut_off_or_cannot_be_read() -> None:
+    packets = [_packet(0, 0), _packet(40, 1), _packet(80, 2)]
+    cut = _packet(60, None, is_corrupt=True)
+    walk, _ = _walked([*packets[:2], cut, packets[2]])
+    assert (walk.pts, walk.dts, walk.broken) == ([0, 40], [0, 1], "packet 2 is cut off")
+    assert len(walk.packets) == 2
+    torn, given = _walked([*packets, av.error.InvalidDataError(1, "bad data")])
+    assert (torn.pts, torn.broken, given[-1]) == ([0, 40, 80], "packet 3 cannot be read (bad data)", "flushed")
+
+
+def test_packets_are_kept_while_they_are_small_and_few() -> None:
+    packets = [_packet(40 * i, i) for i in range(4)]
+    for most, kept in ((40, packets), (39, None), (0, None)):
+        walk, _ = _walked(packets, kept_bytes=most)
+        assert walk.packets == kept
+        assert len(walk.pts) == 4
+    assert plan.KEPT_BYTES == 64 * 2**20
+    _walked(packets, limits=Limits(num_frames=4))
+    with pytest.raises(DecodeError, match="more frames than the limit of 3"):
+        _walked(packets, limits=Limits(num_frames=3))
+
+
 # --- frames by index, on small files
 
 
@@ -296,6 +375,33 @@ def test_every_index_gives_its_own_picture(name: str, kept_bytes: int, folder: P
         for bad in ([2, 2], [3, 1], [-1], [scan.num_frames], [[0]]):
             with pytest.raises(ValueError, match=r"ascending without repeats|are not all in 0\.\."):
                 list(video.frames(bad))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [False, True])
+def test_limits_hold_however_a_video_is_scanned(count: bool, folder: Path) -> None:
+    path = folder / "h264-open-gop.mp4"  # 26 frames of 96 x 32 at 25 per second
+    plan.scan(path, count=count, limits=Limits(num_frames=26, frame_px=96 * 32, duration_seconds=1.05))
+    for limits, message in (
+        (Limits(num_frames=25), "more frames than the limit of 25"),
+        (Limits(frame_px=96 * 32 - 1), "a frame of 96 x 32 px is above the limit"),
+        (Limits(duration_seconds=1.0), "1.04"),
+    ):
+        with pytest.raises(DecodeError, match=message):
+            plan.scan(path, count=count, limits=limits)
+
+
+def test_scan_counts_by_decoding_where_the_packets_do_not_tell(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "h264-open-gop.mp4"
+    wanted = plan.scan(path)
+    assert wanted.plan is not None
+    monkeypatch.setattr(plan, "_planned", lambda *arguments: None)
+    found = plan.scan(path, limits=Limits(num_frames=26))
+    assert found.plan is None
+    assert (found.num_frames, found.times_seconds.tolist()) == (26, pytest.approx(wanted.times_seconds.tolist()))
+    with Video(path) as video:  # what scans on the way to its frames does so too
+        assert video.scan().plan is None
+        assert [_code(frame.rgb) for _, frame in video.frames([0, 13, 25])] == [0, 13, 25]
+        assert video.cost.opens == 2
 
 
 @pytest.mark.parametrize("name", SMALL)

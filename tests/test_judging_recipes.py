@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reelbank.heads import TrainingError
+from reelbank.heads import RecipeConfig, TrainingError
 from reelbank.heads.recipes import judging
+from reelbank.heads.recipes import run as recipe_run
 from reelbank.heads.recipes.judging import preference
 from reelbank.heads.recipes.measures import GUESSERS, MEASURES, Clips, Guesser, Measure, Training
 from reelbank.heads.recipes.numbers import compared, fold_values, measured, own_values, units_of
-from reelbank.heads.recipes.recipe import Row
+from reelbank.heads.recipes.recipe import Recipe, Row, Step
 from reelbank.heads.recipes.rows import Predicted, Trained, read_clips
 from reelbank.heads.recipes.study import Column, Part, Selection, Study
 
@@ -251,6 +252,45 @@ def test_preference_has_the_direction_of_what_selects(tmp_path: Path) -> None:
     assert preference(
         loss, _trained(_run(tmp_path / "b", [(None, [0.5], 1, False)], "val_loss")), on_reported_sets=False
     ) == (0.0, 0.5)
+
+
+@pytest.mark.parametrize("on_reported_sets", [False, True])
+def test_each_step_of_a_recipe_starts_from_the_value_kept_so_far(
+    on_reported_sets: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(share of overfit runs, value) of lr, then of batch: the lower pair wins, the first of equals."""
+    keys = {0.1: (1.0, 0.0), 0.2: (0.0, 3.0), 0.3: (0.0, 2.0), 0.4: (0.0, 2.0), 4: (0.0, 9.0), 8: (0.0, 8.0)}
+    recipe = Recipe(
+        name="s/steps", study=_study(_column()), title="", text="", features="", options={"lr": 0.7, "batch": 16},
+        steps=(Step(field="lr", values=(0.1, 0.2, 0.3, 0.4)), Step(field="batch", values=(4, 8))),
+    )  # fmt: skip
+    tried: list[tuple[float, int]] = []
+
+    def train(state: Any, rows: Sequence[Row], folder: Path) -> list[Trained]:
+        tried.extend((row.options["lr"], row.options["batch"]) for row in rows)
+        return [Trained(row=row, runs=(tmp_path,), settings={}) for row in rows]
+
+    def prefer(study: Study, one: Trained, *, on_reported_sets: bool) -> tuple[float, float]:
+        heard.add(on_reported_sets)
+        return keys[one.row.options["lr" if len(tried) == 4 else "batch"]]
+
+    heard: set[bool] = set()
+    monkeypatch.setattr(recipe_run._Run, "_train", train)
+    monkeypatch.setattr(recipe_run, "preference", prefer)
+    select_on = "reported-set" if on_reported_sets else "validation"
+    asked = RecipeConfig.of(store=(tmp_path,), recipe="calories/table-3.3", select_on=select_on)
+    state = recipe_run._Run(config=asked, recipe=recipe, directory=tmp_path, progress=None)
+    found = state.stepwise(tmp_path)
+    assert tried == [(0.1, 16), (0.2, 16), (0.3, 16), (0.4, 16), (0.3, 4), (0.3, 8)]
+    assert [(one.step, one.chosen) for one in found] == [
+        *((0, False), (0, False), (0, True), (0, False)),
+        *((1, False), (1, True)),
+    ]
+    assert heard == {on_reported_sets}
+    keys.update(dict.fromkeys(keys, (0.0, math.inf)))
+    tried.clear()
+    with pytest.raises(TrainingError, match="no value of lr could be trained: all overfit"):
+        state.stepwise(tmp_path)
 
 
 def test_proposed_row_is_beside_the_strongest_of_the_references(monkeypatch: pytest.MonkeyPatch) -> None:
