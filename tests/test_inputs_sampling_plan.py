@@ -335,6 +335,94 @@ def test_packets_are_kept_while_they_are_small_and_few() -> None:
         _walked(packets, limits=Limits(num_frames=3))
 
 
+# --- counting by decoding, from a container made by hand
+
+
+def _frame(pts: int, **more: Any) -> Any:
+    options = {"pts": pts, "is_corrupt": False, "planes": [SimpleNamespace(buffer_size=5)] * 2, "duration": 40}
+    return SimpleNamespace(**{**options, "width": 96, "height": 64, "rotation": 0, **more})
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Counts packets, each with the frames that the decoder then gives; at the END those that it still held."""
+
+    def count(
+        given: list[tuple[Any, list[Any]]], *, name: str = "avi", missing: int = 0, kept_bytes: int = 1000,
+        limits: Limits | None = None,
+    ) -> Examination:  # fmt: skip
+        monkeypatch.setattr(plan, "missing_bytes", lambda path: missing)
+        frames = {id(packet): out for packet, out in given}
+
+        def decode(packet: Any) -> list[Any]:
+            found = frames[id(packet)]
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        container = SimpleNamespace(
+            format=SimpleNamespace(name=name), demux=lambda stream: (packet for packet, _ in given)
+        )
+        stream = _stream(decode=decode, id=1, index_entries=[])
+        return plan._counted("a.avi", container, stream, limits or Limits(), kept_bytes)
+
+    return count
+
+
+def _each(num: int, **more: dict[str, Any]) -> list[tuple[Any, list[Any]]]:
+    """Packets of a frame each; `more` {"f" + number of a frame: what it has otherwise}."""
+    return [(_packet(i, i), [_frame(40 * i, **more.get(f"f{i}", {}))]) for i in range(num)]
+
+
+def test_counted_frames_are_all_that_the_decoder_gives(counted: Any) -> None:
+    held = [_frame(200), _frame(240)]
+    given = [(_packet(0, 0), []), *_each(3), (_packet(None, None, size=0), held)]
+    found = counted(given)
+    assert (found.scan.num_frames, found.frames_decoded, found.scan.broken, found.scan.plan) == (5, 5, None, None)
+    assert [frame.pts for frame in found.frames] == [0, 40, 80, 200, 240]
+    assert (found.packets, found.scan.width_px, found.scan.height_px) == (None, 96, 64)
+    for most, kept in ((50, True), (49, False), (0, False)):  # 5 frames of 2 planes of 5 bytes
+        assert (counted(given, kept_bytes=most).frames is not None) == kept
+    counted(given, limits=Limits(num_frames=5))
+    with pytest.raises(DecodeError, match="more frames than the limit of 4"):
+        counted(given, limits=Limits(num_frames=4))
+    with pytest.raises(DecodeError, match=r"video stream 0 has no frame$"):
+        counted([(_packet(0, 0), []), (END, [])])
+
+
+def test_what_a_cut_leaves_of_the_last_picture_is_dropped(counted: Any) -> None:
+    """A frame that is flagged within the last sixteen ends the file; one before is damage, said when it is wanted."""
+    flagged = {"is_corrupt": True}
+    for num, bad, kept in ((20, 19, 19), (20, 4, 4), (20, 3, 20), (5, 0, None)):
+        given = [*_each(num, **{f"f{bad}": flagged}), (END, [])]
+        if kept is None:
+            with pytest.raises(DecodeError, match="video stream 0 has no frame: frame 0 of 5 is cut off"):
+                counted(given)
+            continue
+        scan = counted(given).scan
+        assert (scan.num_frames, scan.broken) == (kept, None if kept == num else f"frame {bad} of {num} is cut off")
+    two = counted([*_each(9, f6=flagged, f8=flagged), (END, [])]).scan
+    assert (two.num_frames, two.broken) == (6, "frame 6 of 9 is cut off")
+    short = counted([*_each(3, f2=flagged), (END, [])], missing=7).scan
+    assert (short.num_frames, short.broken) == (2, "the file ends at least 7 bytes early")  # the first reason found
+
+
+def test_counting_ends_at_a_packet_that_is_cut_off_or_cannot_be_decoded(counted: Any) -> None:
+    cut = (_packet(2, 2, is_corrupt=True), [_frame(80)])
+    for name in ("avi", "gif"):
+        scan = counted([*_each(2), cut, *_each(1)], name=name).scan
+        assert (scan.num_frames, scan.broken) == (2, "packet 2 is cut off")
+    torn = counted([*_each(3), (_packet(3, 3), av.error.InvalidDataError(1, "bad data"))]).scan
+    assert (torn.num_frames, torn.broken) == (3, "packet 3 cannot be decoded (bad data)")
+    early = (END, [_frame(160)])  # what a broken file leaves in the decoder may follow frames that are missing
+    assert counted([*_each(3), early], missing=7).scan.num_frames == 3
+    assert counted([*_each(3), early]).scan.num_frames == 4
+    last = (_packet(3, 3), [_frame(120), _frame(160)])
+    assert counted([*_each(3), last, (END, [])], missing=7).scan.num_frames == 5
+    gif = counted([*_each(3), last, (END, [])], name="gif", missing=7).scan  # nobody flags that its last packet is cut
+    assert (gif.num_frames, gif.broken) == (3, "the file ends at least 7 bytes early")
+
+
 # --- frames by index, on small files
 
 
