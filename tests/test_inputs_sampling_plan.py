@@ -135,6 +135,7 @@ def test_rate_is_that_of_the_container_or_the_mean_of_the_times() -> None:
     )
     bare = _stream(average_rate=None)
     assert plan._rate("a", bare, times) == 10
+    assert plan._rate("a", bare, np.arange(90) * 1001 / 30000) == Fraction(30000, 1001)
     assert plan._rate("a", bare, np.array([0.0])) == 1
     with pytest.raises(DecodeError, match="neither a frame rate nor usable timestamps"):
         plan._rate("a", bare, np.zeros(2))
@@ -188,11 +189,15 @@ def _walk(pts: list[int | None], **more: Any) -> Any:
     return plan._Walk(**{**options, **more})
 
 
-def _planned(walk: Any, tmp_path: Path, **stream: Any) -> VideoScan | None:
+def _examined(walk: Any, tmp_path: Path, name: str = "other", **stream: Any) -> Examination | None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"")
-    container = SimpleNamespace(format=SimpleNamespace(name="other"))
-    found = plan._planned(str(path), container, _stream(**stream), walk, Limits())
+    container = SimpleNamespace(format=SimpleNamespace(name=name))
+    return plan._planned(str(path), container, _stream(**stream), walk, Limits())
+
+
+def _planned(walk: Any, tmp_path: Path, **more: Any) -> VideoScan | None:
+    found = _examined(walk, tmp_path, **more)
     return None if found is None else found.scan
 
 
@@ -205,6 +210,18 @@ def test_plan_gives_frames_in_order_of_their_timestamps(tmp_path: Path, monkeypa
     assert found.times_seconds.tolist() == pytest.approx([0.0, 0.04, 0.08, 0.12])
     assert found.duration_seconds == pytest.approx(0.12 + 0.08)  # the last shown lasts as long as its packet says
     assert (found.num_frames, found.width_px, found.height_px, found.broken, found.rate_fps) == (4, 96, 64, None, 25)
+    dts = [3, NO_TIMESTAMP, 5, 6]
+    for codec, sublayers, skip in (("h264", False, True), ("hevc", True, False), ("vp9", False, False)):
+        walk = _walk([100, 220, 140, 180], dts=[3, None, 5, 6], starts=[True, False, False, True], packets=["p"])
+        walk.has_sublayers, walk.frames_decoded = sublayers, 2
+        made = _examined(walk, tmp_path, codec_context=SimpleNamespace(name=codec))
+        assert made is not None
+        assert (made.packets, made.frames, made.frames_decoded) == (["p"], None, 2)
+        one = made.scan.plan
+        assert one is not None
+        assert (one.pts.tolist(), one.dts.tolist()) == ([100, 220, 140, 180], dts)
+        assert (one.starts.tolist(), one.skip_nonref) == ([True, False, False, True], skip)
+        assert (made.scan.codec, made.scan.stream_index) == (codec, 0)
     untold = _planned(_walk([100, 140], durations=[40, 0]), tmp_path)
     assert untold is not None
     assert untold.duration_seconds == pytest.approx(0.04 + 0.04)  # else one mean frame time
@@ -241,6 +258,15 @@ def test_broken_file_keeps_the_frames_before_the_break(tmp_path: Path, monkeypat
     short = _planned(_walk([0, 1, 2]), tmp_path)
     assert short is not None
     assert short.broken == "the file ends at least 7 bytes early"
+    listed = {"name": plan.MOV, "index_entries": [None] * 4}
+    lacking = _planned(_walk([0, 1, 2], dts=[0, 1, 1]), tmp_path, **listed)
+    assert lacking is not None
+    assert (lacking.broken, lacking.num_frames) == ("the container lists 4 frames and holds 3", 2)
+    monkeypatch.setattr(plan, "missing_bytes", lambda path: 0)
+    for more in ({**listed, "index_entries": [None] * 3}, {**listed, "name": "other"}):
+        whole = _planned(_walk([0, 1, 2]), tmp_path, **more)
+        assert whole is not None
+        assert whole.broken is None
     with pytest.raises(DecodeError, match="no whole frame: packet 1 is cut off"):
         _planned(_walk([5], dts=[0], broken="packet 1 is cut off"), tmp_path)
     with pytest.raises(DecodeError, match="video stream 0 has no frame: packet 0 is cut off"):
@@ -311,6 +337,45 @@ def test_decoder_is_drained_after_one_shown_packet_alone() -> None:
     assert given == [*packets, "flushed"]
     one, given = _walked(packets[1:], frames=lambda packet: ["x"] if packet is None else [])
     assert (one.first_frame, one.drained, given) == ("x", True, [packets[1], None, "flushed"])
+
+
+@pytest.mark.parametrize(
+    ("codec", "length_bytes", "expected"),
+    [
+        ("h264", 4, [False, False, False, True]),
+        ("h264", None, [False] * 4),  # without units to look into, nothing is known
+        ("hevc", 4, [False, False, False, True]),
+        ("hevc", None, [False] * 4),
+        ("vp9", None, [False, False, True, True]),
+        ("vp9", 4, [False, False, True, True]),
+    ],
+)
+def test_decoding_starts_where_packet_and_picture_say_so(
+    codec: str, length_bytes: int | None, expected: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of packets (neither, a picture that starts, flagged as a keyframe, both); sub-layers above 0 are noted."""
+    walk, found = plan._Walk(), []
+    assert not walk.has_sublayers
+    for sublayer, key, start in ((0, False, False), (0, False, True), (0, True, False), (0, True, True)):
+        points = SimpleNamespace(
+            starts_h264=lambda data, length, start=start: start,
+            starts_hevc=lambda data, length, start=start, sublayer=sublayer: (start, sublayer),
+        )
+        monkeypatch.setattr(plan, "access_points", points)
+        packet = _Packet(b"data")
+        packet.is_keyframe = key
+        found.append(plan._is_start(walk, packet, codec, length_bytes))
+    assert found == expected
+    assert not walk.has_sublayers
+    monkeypatch.setattr(plan, "access_points", SimpleNamespace(starts_hevc=lambda data, length: (False, 1)))
+    plan._is_start(walk, packet, "hevc", 4)
+    assert walk.has_sublayers
+
+
+class _Packet(bytes):
+    """Data with a flag."""
+
+    is_keyframe: bool
 
 
 def test_walk_ends_at_the_first_packet_that_is_cut_off_or_cannot_be_read() -> None:
@@ -412,6 +477,16 @@ def test_counting_ends_at_a_packet_that_is_cut_off_or_cannot_be_decoded(counted:
     for name in ("avi", "gif"):
         scan = counted([*_each(2), cut, *_each(1)], name=name).scan
         assert (scan.num_frames, scan.broken) == (2, "packet 2 is cut off")
+    both = counted([*_each(2), cut], missing=7).scan
+    assert both.broken == "the file ends at least 7 bytes early"  # the first reason found
+    flagged = (_packet(None, None, size=0, is_corrupt=True), [_frame(80)])
+    assert counted([*_each(2), flagged]).scan.num_frames == 3  # the end of a stream is no packet
+    bare = [
+        (_packet(None, None), [_frame(0)]),
+        (_packet(None, 1, size=0), [_frame(40)]),
+        (_packet(2, None, size=0), []),
+    ]
+    assert counted([*bare, (END, [_frame(80)])], missing=7).scan.num_frames == 2
     torn = counted([*_each(3), (_packet(3, 3), av.error.InvalidDataError(1, "bad data"))]).scan
     assert (torn.num_frames, torn.broken) == (3, "packet 3 cannot be decoded (bad data)")
     early = (END, [_frame(160)])  # what a broken file leaves in the decoder may follow frames that are missing
