@@ -356,10 +356,10 @@ def test_decoding_starts_where_packet_and_picture_say_so(
     """Of packets (neither, a picture that starts, flagged as a keyframe, both); sub-layers above 0 are noted."""
     walk, found = plan._Walk(), []
     assert not walk.has_sublayers
-    for sublayer, key, start in ((0, False, False), (0, False, True), (0, True, False), (0, True, True)):
+    for key, start in ((False, False), (False, True), (True, False), (True, True)):
         points = SimpleNamespace(
-            starts_h264=lambda data, length, start=start: start,
-            starts_hevc=lambda data, length, start=start, sublayer=sublayer: (start, sublayer),
+            starts_h264=lambda data, length, start=start: start and (bytes(data), length) == (b"data", 4),
+            starts_hevc=lambda data, length, start=start: (start and (bytes(data), length) == (b"data", 4), 0),
         )
         monkeypatch.setattr(plan, "access_points", points)
         packet = _Packet(b"data")
@@ -441,7 +441,7 @@ def _each(num: int, **more: dict[str, Any]) -> list[tuple[Any, list[Any]]]:
 
 def test_counted_frames_are_all_that_the_decoder_gives(counted: Any) -> None:
     held = [_frame(200), _frame(240)]
-    given = [(_packet(0, 0), []), *_each(3), (_packet(None, None, size=0), held)]
+    given = [(_packet(0, 0), []), *_each(3, f1={"width": 50}), (_packet(None, None, size=0), held)]
     found = counted(given)
     assert (found.scan.num_frames, found.frames_decoded, found.scan.broken, found.scan.plan) == (5, 5, None, None)
     assert [frame.pts for frame in found.frames] == [0, 40, 80, 200, 240]
@@ -484,9 +484,9 @@ def test_counting_ends_at_a_packet_that_is_cut_off_or_cannot_be_decoded(counted:
     bare = [
         (_packet(None, None), [_frame(0)]),
         (_packet(None, 1, size=0), [_frame(40)]),
-        (_packet(2, None, size=0), []),
+        (_packet(2, None, size=0), [_frame(80)]),
     ]
-    assert counted([*bare, (END, [_frame(80)])], missing=7).scan.num_frames == 2
+    assert counted([*bare, (END, [_frame(120)])], missing=7).scan.num_frames == 3
     torn = counted([*_each(3), (_packet(3, 3), av.error.InvalidDataError(1, "bad data"))]).scan
     assert (torn.num_frames, torn.broken) == (3, "packet 3 cannot be decoded (bad data)")
     early = (END, [_frame(160)])  # what a broken file leaves in the decoder may follow frames that are missing

@@ -261,7 +261,9 @@ def test_videos_are_predicted_with_the_features_that_the_run_reads(tmp_path: Pat
         write_store(store, features, rows, backbone=spec.backbone)
         write_store(tmp_path / f"kept{store.name}", features, rows, backbone=spec.backbone)
 
-    found = predict_videos(run, ["v1.mp4", "v0.mp4"], extract=extract)
+    events: list[Event] = []
+    found = predict_videos(run, ["v1.mp4", "v0.mp4"], extract=extract, progress=events.append)
+    assert events[-1] == Event(stage="evaluate", done=2, total=2)
     assert asked == [("toy", ["cls"], ("original",), "0.zarr"), ("second", ["other"], ("original",), "1.zarr")]
     assert found.clip_ids.tolist() == ["v1", "v0"]
     same = predict(str(run), (tmp_path / "kept0.zarr", tmp_path / "kept1.zarr"))
