@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import pytest
 from clips import CLIPS, Clip, picture, write
 
 from reelbank.extract.errors import DecodeError
-from reelbank.extract.video import plan
+from reelbank.extract.video import decode, plan
 from reelbank.extract.video.decode import Video
 from reelbank.extract.video.opening import Limits
 from reelbank.extract.video.scan import NO_TIMESTAMP, Examination, GopPlan, VideoScan
@@ -591,3 +592,88 @@ def test_sparse_frames_decode_their_groups_alone(folder: Path) -> None:
         before = video.cost.packets_decoded
         list(video.frames([18]))  # frame 25 of the file: the third group of 12
         assert 1 <= video.cost.packets_decoded - before <= 2
+
+
+# --- packets read once more, from a container made by hand
+
+
+class _File:
+    """A container of packets with these timestamps; a seek goes to the packet at `lands`."""
+
+    def __init__(self, pts: list[int | None], lands: int = 0) -> None:
+        self.pts, self.lands, self.at = pts, lands, 0
+        self.sought: list[tuple[int, Any]] = []
+
+    def demux(self, stream: Any) -> Any:
+        assert stream == "stream"
+        return iter([_packet(pts, None) for pts in self.pts[self.at :]])
+
+    def seek(self, stamp: int, stream: Any) -> None:
+        self.sought.append((stamp, stream))
+        self.at = self.lands
+
+
+def _reader(file: _File, may_seek: bool = True, **more: Any) -> Any:
+    one = _gop([10 * i for i in range(9)], starts=[0, 6])
+    return decode._FromFile(file, "stream", replace(one, **more), may_seek)
+
+
+def _read(source: Any, position: int) -> int | None:
+    packet = source.read(position)
+    return None if packet is None else packet.pts
+
+
+def test_packets_are_read_by_their_position_and_only_if_they_are_those_of_the_plan() -> None:
+    whole = [10 * i for i in range(9)]
+    source = _reader(_File(whole))  # type: ignore[arg-type]
+    assert [_read(source, position) for position in (0, 1, 4, 8)] == [0, 10, 40, 80]
+    assert _read(source, 9) is None
+    for other in ([0, 10, 25, 30], [0, 10, None, 30], [0, 10]):
+        source = _reader(_File(other))
+        assert [_read(source, 1), _read(source, 3)] == [10, None]
+
+
+def test_a_seek_is_made_where_it_saves_reading_and_lands_where_the_plan_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert decode.SEEK_PACKETS == 1024
+    monkeypatch.setattr(decode, "SEEK_PACKETS", 3)
+    whole: list[int | None] = [10 * i for i in range(9)]
+
+    def at(position: int, file: _File, *, read: int | None = None, **more: Any) -> int | None:
+        source = _reader(file, **more)
+        if read is not None:
+            _read(source, read)
+        source.go_to(position)
+        return _read(source, position)
+
+    near, far, kept = _File(whole), _File(whole, lands=6), _File(whole)
+    assert (at(3, near), near.sought) == (30, [])
+    assert (at(6, far), far.sought) == (60, [(6, "stream")])  # to the decode time of its packet
+    assert (at(6, kept, may_seek=False), kept.sought) == (60, [])
+    after = _File(whole, lands=6)
+    assert (at(6, after, read=2), after.sought) == (60, [])  # three packets on from the third
+    earlier, bare = _File(whole, lands=2), _File(whole, lands=6)
+    assert at(6, earlier) == 60  # a seek may land before: the packets up to it are read
+    no_dts = np.array([NO_TIMESTAMP] * 9)
+    assert (at(6, bare, dts=no_dts), bare.sought) == (60, [(60, "stream")])
+    for missed in (
+        _File(whole, lands=7),  # past its target
+        _File([*whole[:6], 61, 70], lands=6),  # at a packet that is not in the plan
+        _File([*whole[:6], None, 70], lands=6),
+        _File(whole, lands=9),  # at the end
+    ):
+        with pytest.raises(decode._SeekMissed):
+            at(6, missed)
+    twice = _File(whole, lands=6)
+    with pytest.raises(decode._SeekMissed):  # at a timestamp that two packets have
+        at(6, twice, pts=np.array([0, 10, 20, 30, 40, 60, 60, 70, 80]))
+
+
+def test_frames_are_those_that_are_wanted_next_and_whole() -> None:
+    with Video("a.mp4") as video:
+        remaining = [(30, 3), (20, 2), (10, 1)]
+        given = [_frame(10), _frame(15), _frame(30), _frame(20, is_corrupt=True), _frame(20)]
+        found = [(index, native.pts) for index, native in video._matching(given, remaining)]
+        assert (found, remaining) == ([(1, 10), (2, 20)], [(30, 3)])  # 30 came before 20: it was not its turn
+        assert video.cost.frames_decoded == 5
+        with pytest.raises(DecodeError, match="flags the frame as corrupt"):
+            video._checked(7, _frame(0, is_corrupt=True))
