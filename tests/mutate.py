@@ -41,6 +41,7 @@ WARM = (
 _JUDGING = "test_judging_metrics test_judging_intervals test_judging_verdicts test_judging_results test_judging_peers"
 _RUNS = "test_runs_judged test_judging_results test_judging_golden"
 _SWEEPS = "test_sweeps_choice test_sweeps_stepwise"
+_RECIPES = "test_judging_recipes test_recipes_judging test_recipes_studies"
 _VIDEO = "test_inputs_sampling_plan test_video_frames test_video_truncation"
 
 # The files whose errors would flatter, and the tests that stand guard over each, quickest first.
@@ -66,6 +67,10 @@ GUARDS: dict[str, str] = {
     "heads/examples/labelling.py": "test_judging_parts",
     "heads/examples/normalization.py": "test_judging_parts test_examples_prepared",
     "heads/examples/targets.py": "test_judging_targets test_examples_targets test_losses",
+    "heads/recipes/measures.py": _RECIPES,
+    "heads/recipes/numbers.py": _RECIPES,
+    "heads/recipes/judging.py": _RECIPES,
+    "heads/recipes/run.py": "test_judging_recipes test_recipes_run",
     "heads/probes/neighbours.py": "test_judging_probes test_probes_neighbours",
     "heads/probes/cluster_reading.py": "test_judging_probes test_probes_kmeans",
     "extract/inputs/sampling.py": "test_inputs_sampling_rules test_inputs_sampling",

@@ -329,3 +329,15 @@ def test_positions_are_shares() -> None:
     assert Position(positions=(0.0, 1.0)).positions == (0.0, 1.0)
     with pytest.raises(ValueError, match="is not one of"):
         Consecutive(num_steps=3, start="middle")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "some", "all:3", "uniform", "uniform:", "uniform:0", "uniform:4:closed", "uniform:4:", "uniform:2.5"),
+        *("consecutive:4:", "consecutive:4:end", "position:", "position:0.5,2", "random", "every:-1", "fps:0", "fps:x"),
+    ],
+)
+def test_what_is_no_rule_is_an_error_that_lists_the_forms(text: str) -> None:
+    with pytest.raises(ValueError, match=r"all; consecutive:N\[:centre\|random\|zero\]; every:K; fps:F; position:P"):
+        parse(text)

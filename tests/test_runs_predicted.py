@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from planted import BINS, config, planted_store
+from safetensors.torch import save_file
 
 import reelbank.store
 from reelbank.heads import TrainingError, predict, predict_videos, train_head
@@ -185,6 +186,8 @@ def _result(**more: Any) -> PredictResult:
 
 def test_accuracy_is_of_the_clips_whose_class_the_head_knows() -> None:
     assert _result().accuracy_by_split() == {"test": 0.5, "val": 0.0}
+    five = _result(splits=np.array(list("edcba")), labels=np.array(["a", "a", "b", "b", "a"]))
+    assert list(five.accuracy_by_split().items()) == [("a", 1.0), ("b", 0.0), ("c", 1.0), ("d", 1.0), ("e", 1.0)]
     assert _result(predicted=None).accuracy_by_split() == {}
     assert _result(class_names=None).accuracy_by_split() == {}
 
@@ -258,13 +261,30 @@ def test_videos_are_predicted_with_the_features_that_the_run_reads(tmp_path: Pat
         write_store(store, features, rows, backbone=spec.backbone)
         write_store(tmp_path / f"kept{store.name}", features, rows, backbone=spec.backbone)
 
-    found = predict_videos(run, ["v1.mp4", "v0.mp4"], extract=extract)
+    events: list[Event] = []
+    found = predict_videos(run, ["v1.mp4", "v0.mp4"], extract=extract, progress=events.append)
+    assert events[-1] == Event(stage="evaluate", done=2, total=2)
     assert asked == [("toy", ["cls"], ("original",), "0.zarr"), ("second", ["other"], ("original",), "1.zarr")]
     assert found.clip_ids.tolist() == ["v1", "v0"]
     same = predict(str(run), (tmp_path / "kept0.zarr", tmp_path / "kept1.zarr"))
     assert found.probabilities["label"].tolist() == same.probabilities["label"].tolist()
+    part = tmp_path / "part.zarr"  # a video that gave no features in one of the stores
+    write_store(part, {"other": [np.ones((3, 3), np.float16)]}, rows[1:], backbone="second")
+    assert predict(run, (tmp_path / "kept0.zarr", part)).clip_ids.tolist() == ["v0"]
     with pytest.raises(StoreError, match="no tap 'cls' in this store"):
         predict(run, (tmp_path / "kept1.zarr", tmp_path / "kept0.zarr"))
+
+
+def test_labels_are_those_of_the_column_that_the_run_was_trained_on(tmp_path: Path) -> None:
+    kinds = {i: {"kind": "ab"[i % 2]} for i in range(24)}
+    store = planted_store(tmp_path / "s.zarr", num=24, more=kinds)
+    run = _run(store, tmp_path / "run", label="kind", epochs=1)
+    found = predict(run, store)
+    assert found.labels.tolist() == ["a", "b"] * 12
+    assert found.class_names == ("a", "b")
+    assert set(found.accuracy_by_split()) == {"train", "val", "test", "unknown"}
+    other = planted_store(tmp_path / "other.zarr", num=24)  # of other clips, perhaps: it need not have the column
+    assert set(predict(run, other).labels.tolist()) == {""}
 
 
 def test_every_head_applied_is_told_of_and_random_weights_are_said(folds: Path, store: Path, tmp_path: Path) -> None:
@@ -359,6 +379,12 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="is missing: this run has no checkpoint of that kind"):
         read_tensors(tmp_path / "no.safetensors")
     (tmp_path / "x.json").write_text("{")
+    (tmp_path / "x.safetensors").write_text("{")
+    with pytest.raises(TrainingError, match=r"x\.safetensors is not a checkpoint of reelbank"):
+        read_tensors(tmp_path / "x.safetensors")
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors", metadata={"format": "pt"})
+    with pytest.raises(TrainingError, match=r"other\.safetensors is not a checkpoint of reelbank"):
+        read_tensors(tmp_path / "other.safetensors")
     with pytest.raises(TrainingError, match=r"x\.json is not valid JSON"):
         read_json(tmp_path / "x.json")
     with pytest.raises(ValueError, match="not JSON compliant"):

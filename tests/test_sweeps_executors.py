@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -126,6 +127,18 @@ def test_a_member_that_diverges_fails_once_and_disturbs_no_other(store: Path, tm
     _assert_as_alone(store, tmp_path / "m2", tmp_path / "alone", points[2])
 
 
+def test_time_of_a_stack_is_shared_among_its_members(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter(range(100, 200))
+    monkeypatch.setattr(stacked, "time", SimpleNamespace(perf_counter=lambda: float(next(moments))))
+    _stack(store, tmp_path, [{"head": "linear", "epochs": 2}, {"head": "linear", "lr": 0.1, "epochs": 1}])
+    found = [[line["seconds"] for line in _epochs(tmp_path / name)] for name in ("m0", "m1")]
+    assert found == [[0.5, 1.0], [0.5]]  # a second each epoch, of two members and then of one
+    # 100 begin, 101 and 102 the first epoch, 103 and 104 the second, 105 the end
+    assert [read_json(tmp_path / name / "results.json")["training"]["seconds"] for name in ("m0", "m1")] == [2.5] * 2
+
+
 def test_memory_decides_how_many_are_trained_at_once(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +198,10 @@ def test_a_head_that_cannot_be_stacked_is_trained_by_itself(
     assert (alone, told) == (["m1"], [(1, "it burnt"), (0, None)])
 
 
+def test_a_stack_of_one_member_with_dropout_is_a_stack_too(store: Path, tmp_path: Path) -> None:
+    assert _stack(store, tmp_path, [{"head": "attentive", "epochs": 1}]) == [(0, None)]
+
+
 # --- processes
 
 
@@ -220,6 +237,7 @@ class _Pool:
         (0, 2, 9, [3]),
         (0, 4, 9, []),
         (0, 7, 9, []),
+        (0, 1, 1, []),
         (3, 1, 1, []),
     ],
 )

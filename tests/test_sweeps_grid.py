@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from planted import sweep_config
 
-from reelbank.heads import TrainingError
+from reelbank.heads import SweepConfig, TrainingError
 from reelbank.heads.sweeps.grid import (
     SWEEPABLE_FIELDS,
     combinations,
@@ -17,6 +17,7 @@ from reelbank.heads.sweeps.grid import (
     parse_value,
     value_text,
 )
+from reelbank.store.options import options
 
 
 def test_members_that_could_not_be_compared_are_never_made() -> None:
@@ -40,7 +41,8 @@ def test_axes_are_in_the_order_given_with_typed_values() -> None:
         ("head", ("linear", "mlp")),
         ("betas", ((0.8, 0.9), (0.9, 0.99))),
     ]
-    assert parse_axes((" early-stop =3",))[0].field == "early_stop_epochs"
+    for given in (" early-stop =3", "early_stop=3", "early_stop_epochs=3", "--early-stop=3"):
+        assert parse_axes((given,))[0].field == "early_stop_epochs"
     assert parse_axes(()) == ()
 
 
@@ -48,6 +50,7 @@ def test_axes_are_in_the_order_given_with_typed_values() -> None:
     ("given", "message"),
     [
         (("lr",), r"'lr' is not of the form FIELD=A,B,C"),
+        (("some_speed=1",), r"'some_speed' is not a field of training; these can be swept: "),
         (("speed=1",), r"'speed' is not a field of training; these can be swept: "),
         (("seed=1,2",), r"'seed' cannot vary within a sweep; for several seeds use --repeats; these"),
         (("lr=1,2", "lr=3"), r"gives 'lr' twice"),
@@ -75,6 +78,8 @@ def test_what_is_no_axis_is_refused(given: tuple[str, ...], message: str) -> Non
         ("milestones", "3+7", (3, 7)),
         ("augment", "noise=0.1+shift", ("noise=0.1", "shift")),
         ("segments", "segments:4:stride=2", "segments:4:stride=2"),
+        ("report", "True", True),
+        ("report", "false", False),
     ],
 )
 def test_values_are_read_by_the_type_of_their_field_and_written_back(name: str, text: str, value: Any) -> None:
@@ -113,6 +118,8 @@ def test_members_are_trained_as_they_would_be_alone(tmp_path: Path) -> None:
     assert (own["report"], own["overwrite"], own["resume"]) == (False, False, False)
     assert first.directory == tmp_path / "members" / first.name
     assert second.config.to_json() == {**own, "seed": 8, "run": str(second.directory)}
+    (resumed,) = members_of(sweep_config(resume=True, run=tmp_path), [{}], tmp_path)  # each member is asked by itself
+    assert resumed.config.run.resume is False
 
 
 def test_names_are_safe_short_and_different(tmp_path: Path) -> None:
@@ -141,7 +148,7 @@ def test_a_sweep_is_asked_for_with_counts_that_make_sense() -> None:
     assert (plain.sweep, plain.stepwise, plain.sweep_by) == ((), False, "auto")
     assert list(plain.members.seeds(3)) == [3]
     assert list(sweep_config(repeats=3).members.seeds(5)) == [5, 6, 7]
-    for options, message in (
+    for given, message in (
         ({"repeats": 0}, "--repeats 0 must be 1 or more"),
         ({"workers": -1}, "--workers -1 must be 0 or more"),
         ({"executor": "threads"}, "'threads' is not one of auto, processes, stacked"),
@@ -149,6 +156,7 @@ def test_a_sweep_is_asked_for_with_counts_that_make_sense() -> None:
         ({"stepwise": True}, "--stepwise tunes the fields of --sweep FIELD=A,B,C; give at least one"),
     ):
         with pytest.raises(TrainingError, match=message):
-            sweep_config(**options)
+            sweep_config(**given)
+    assert options(SweepConfig)["sweep"].entry.metadata["multiple"]
     varied = sweep_config(sweep=("lr=1,2",), repeats=3, stepwise=True, executor="stacked", sweep_by="val_mae")
     assert varied.identity() == plain.identity() == plain.train.identity()

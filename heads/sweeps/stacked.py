@@ -161,7 +161,7 @@ def _train_stack(units: list[_Unit]) -> None:
         ended = []
         for place, (unit, rate, row) in enumerate(zip(living, rates, numbers, strict=True)):
             state = unit.trainer.state
-            if row[1] < state.best_loss or state.epoch + 1 >= unit.trainer.job.config.optimizer.epochs:
+            if row[1] < state.best_loss:  # its weights are then kept
                 stack.give_back(place, unit.trainer)
             try:
                 record: EpochRecord = unit.trainer.record(rate, row)
