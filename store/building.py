@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reelbank.store.errors import StoreError
-from reelbank.store.files import only_writer
+from reelbank.store.files import make_folder, only_writer, sync_folder
 from reelbank.store.layout import read_root
 
 
@@ -21,12 +21,14 @@ def new_store(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         StoreError: something is at `out` (with `overwrite`: something that is no store), or another process makes it.
     """
+    part, old = (out.with_name(f".{out.name}.{ending}") for ending in ("part", "old"))
+    if old.exists() and not (out.exists() or out.is_symlink()):  # a kill between the two renames below
+        old.replace(out)
     if out.exists() or out.is_symlink():
         if not overwrite:
             raise StoreError(f"{out} is already there; choose another place or pass --overwrite")
         read_root(out)  # nothing but a store is ever removed
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part, old = (out.with_name(f".{out.name}.{ending}") for ending in ("part", "old"))
+    make_folder(out.parent)
     with only_writer(part):
         _empty(part)
         try:
@@ -38,6 +40,7 @@ def new_store(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
             out.replace(old)
         part.replace(out)
+        sync_folder(out.parent)
         shutil.rmtree(old, ignore_errors=True)
 
 

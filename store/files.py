@@ -22,14 +22,14 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
         path: the file to write; its folder is made.
         durable: flush to disk before the rename, so that a power cut cannot leave a renamed empty file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent) if durable else path.parent.mkdir(parents=True, exist_ok=True)
     with appearing(path) as partial, partial.open("wb") as file:
         yield file
         if durable:
             file.flush()
             os.fsync(file.fileno())
     if durable:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def write_json(path: Path, data: Any, *, durable: bool = True) -> None:
@@ -67,7 +67,16 @@ def only_writer(store: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _sync_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, each in its own folder's entries on the disk."""
+    missing = [one for one in (folder, *folder.parents) if not one.is_dir()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in reversed(missing):
+        sync_folder(one.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flushes which entries a folder has: a renamed file is not on the disk before its folder is."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

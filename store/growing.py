@@ -59,10 +59,12 @@ def make_absent(path: Path, definitions: Mapping[str, Definition]) -> None:
     """Makes the absent arrays, whose every value is fill, as wide as the others."""
     import zarr
 
+    from reelbank.store.durable import DurableStore
+
     missing = absent_arrays(path, definitions)
     if not missing:
         return
-    group = zarr.open_group(path, mode="r+")
+    group = zarr.open_group(DurableStore(path), mode="r+")
     for name, definition in missing.items():
         layout.create_array(group, name, definition)
     widths = [
@@ -136,9 +138,11 @@ def carry(out: Path, unit_clips: int, carried: Carried, paths: Sequence[Path], r
     """
     import zarr
 
+    from reelbank.store.durable import DurableStore
+
     if not carried.arrays:
         return
-    group = zarr.open_group(out, mode="r+")
+    group = zarr.open_group(DurableStore(out), mode="r+")
     for name in carried.arrays:
         sources = [zarr.open_array(path / name, mode="r") for path in paths]
         first, held = sources[0], [np.asarray(source[:]) for source in sources]

@@ -34,7 +34,7 @@ from urllib.parse import quote
 import numpy as np
 
 from reelbank.store.errors import StoreError
-from reelbank.store.files import read_json, write_json
+from reelbank.store.files import make_folder, read_json, write_json
 from reelbank.store.spec import FeatureSpec, TapSpec
 
 FORMAT_VERSION = 1
@@ -253,9 +253,12 @@ def create(
     """Makes an empty store of zero clips. Raises StoreError if something is already there."""
     import zarr
 
+    from reelbank.store.durable import DurableStore
+
     if path.exists() and any(path.iterdir()):
         raise StoreError(f"{path} is already there and is not a reelbank store; choose another --out")
-    group = zarr.create_group(path, overwrite=False)
+    make_folder(path)
+    group = zarr.create_group(DurableStore(path), overwrite=False)
     for name, definition in definitions(spec, geometry).items():
         create_array(group, name, definition)
     group.create_group("manifest")

@@ -7,8 +7,10 @@ appended block by block, so memory does not grow with the length of a clip.
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
@@ -19,10 +21,13 @@ from numpy.typing import NDArray
 from reelbank.store.errors import StoreError
 from reelbank.store.files import appearing, read_json
 from reelbank.store.layout import DONE, FAILED, THUMBNAIL_SHAPE
-from reelbank.store.shards import crc32c_extend
+from reelbank.store.shards import crc32c, crc32c_extend
 from reelbank.store.spec import TapSpec
 
 RECORD = "record.json"
+ROW_FOLDER = re.compile(r"\d{9,}")
+ZARR_FILES = ("zarr.json", "c")
+"""Of the empty array that makes the folder known to Zarr."""
 MOMENT_BLOCK_STEPS = 1024
 
 
@@ -37,6 +42,7 @@ class Outcome:
         step_seconds, frame_index: (step,) each.
         checksums: {tap: crc32c of the valid bytes per view}.
         file_stat: (size in bytes, mtime in ns) of the video when it was read, or None.
+        thumbnail: crc32c of its bytes, None where there is none.
     """
 
     row: int
@@ -47,6 +53,7 @@ class Outcome:
     frame_index: tuple[int, ...] = ()
     checksums: Mapping[str, tuple[int, ...]] | None = None
     file_stat: tuple[int, int] | None = None
+    thumbnail: int | None = None
 
 
 def folder_of(store: Path, row: int) -> Path:
@@ -60,9 +67,7 @@ class ClipStage:
     def __init__(self, store: Path, row: int, taps: tuple[TapSpec, ...], num_views: int = 1) -> None:
         """Empties whatever an interrupted attempt left for this row."""
         self.row, self.taps, self.num_views = row, taps, num_views
-        self._folder = folder_of(store, row)
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True)
+        self._folder = _empty_folder(store, row)
         self._files: dict[tuple[str, int], IO[bytes]] = {}
         self._crc = {tap.name: [0] * num_views for tap in taps}
         self._steps = {tap.name: [0] * num_views for tap in taps}
@@ -120,6 +125,7 @@ class ClipStage:
             frame_index=tuple(int(i) for i in frame_index),
             checksums={name: tuple(crc) for name, crc in self._crc.items()},
             file_stat=file_stat,
+            thumbnail=None if thumbnail is None else crc32c(thumbnail.tobytes()),
         )
         _write_record(self._folder, outcome)
         return outcome
@@ -127,7 +133,7 @@ class ClipStage:
     def discard(self) -> None:
         """Throws the attempt away."""
         self._close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        _remove(self._folder)
 
     def _close(self) -> None:
         for file in self._files.values():
@@ -146,9 +152,7 @@ def stage_failure(
     file_stat: tuple[int, int] | None,
 ) -> Outcome:  # fmt: skip
     """Records that the clip of `row` failed; `ledger` holds `reason` and what was found out before."""
-    folder = folder_of(store, row)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder = _empty_folder(store, row)
     outcome = Outcome(
         row=row, status=FAILED, identity=dict(identity), ledger=dict(ledger), file_stat=file_stat
     )  # fmt: skip
@@ -163,18 +167,87 @@ def _write_record(folder: Path, outcome: Outcome) -> None:
         partial.write_text(json.dumps(vars(outcome)))
 
 
-def staged_rows(store: Path) -> dict[int, Outcome]:
-    """Every finished outcome in staging/; unfinished attempts are removed."""
+def discard_staged(store: Path, row: int) -> None:
+    """Removes what is staged of `row`: the record first, so that no half of a clip can be taken for a whole one."""
+    _remove(folder_of(store, row))
+
+
+def _empty_folder(store: Path, row: int) -> Path:
+    folder = folder_of(store, row)
+    _remove(folder)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    with suppress(OSError):  # a record that is no file
+        (path / RECORD).unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def staged_rows(store: Path, taps: Sequence[TapSpec]) -> tuple[dict[int, Outcome], list[str]]:
+    """Every finished outcome in staging/ whose files are what its record says; everything else is removed.
+
+    What is staged is not flushed to the disk, so a power cut may leave any of it out, empty, short or zero.
+
+    Returns:
+        {row: outcome}, and a sentence for each clip that was finished and is damaged.
+    """
     found: dict[int, Outcome] = {}
+    damaged: list[str] = []
     root = store / "staging"
-    for folder in sorted(root.iterdir()) if root.is_dir() else []:
-        if not folder.is_dir():
+    for path in sorted(root.iterdir()) if root.is_dir() else []:
+        if path.name in ZARR_FILES:
             continue
-        if (folder / RECORD).is_file():
-            found[int(folder.name)] = load_outcome(folder)
+        problem = ""
+        if not (path.is_dir() and not path.is_symlink() and ROW_FOLDER.fullmatch(path.name)):
+            problem = "is no folder of a clip"
+        elif not (path / RECORD).exists():  # an attempt that a kill has ended
+            _remove(path)
+            continue
         else:
-            shutil.rmtree(folder, ignore_errors=True)
-    return found
+            try:
+                found[int(path.name)] = _checked(store, path, taps)
+            except StoreError as error:
+                problem = str(error)
+        if problem:
+            _remove(path)
+            damaged.append(f"staging/{path.name} {problem}: it is removed and its clip is extracted again")
+    return found, damaged
+
+
+def _checked(store: Path, folder: Path, taps: Sequence[TapSpec]) -> Outcome:
+    """The outcome staged in `folder`. Raises StoreError saying what of it is not as its record says."""
+    try:
+        outcome = load_outcome(folder)
+        if folder != folder_of(store, outcome.row) or outcome.status not in (DONE, FAILED):
+            raise StoreError("has a record of another clip")
+        if outcome.status == FAILED:
+            str(outcome.ledger["reason"]), str(outcome.identity["clip_id"])
+            return outcome
+        assert outcome.checksums is not None
+        steps, views = int(outcome.ledger["num_steps"]), int(outcome.ledger["num_views"])
+        if {len(outcome.step_seconds), len(outcome.frame_index)} != {steps}:
+            raise StoreError("has a record whose steps do not agree")
+        for tap in taps:
+            size = steps * int(np.prod(tap.shape)) * np.dtype(tap.dtype).itemsize
+            if len(outcome.checksums[tap.name]) != views:
+                raise StoreError("has a record whose views do not agree")
+            for view, checksum in enumerate(outcome.checksums[tap.name]):
+                data = staged_features(store, outcome.row, tap, view)
+                if data.nbytes != size or crc32c(data.reshape(-1).view(np.uint8).data) != checksum:
+                    raise StoreError(f"has features of tap {tap.name!r} that are not those of its record")
+        thumbnail = staged_thumbnail(store, outcome.row)
+        if outcome.thumbnail is not None and (thumbnail is None or crc32c(thumbnail) != outcome.thumbnail):
+            raise StoreError("has a thumbnail that is not that of its record")
+    except (AssertionError, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"cannot be read ({type(error).__name__})") from error
+    return outcome
 
 
 def load_outcome(folder: Path) -> Outcome:

@@ -18,7 +18,7 @@ from reelbank.store.files import read_json, write_json
 from reelbank.store.layout import COLUMNS, DONE, LEDGER, MISSING, Geometry
 from reelbank.store.shards import Shard, compress, grow, open_shard, read_grid, write_shard
 from reelbank.store.spec import FeatureSpec, TapSpec, refuse_mismatch
-from reelbank.store.staging import Outcome, folder_of, moments, staged_features, staged_rows, staged_thumbnail
+from reelbank.store.staging import Outcome, discard_staged, moments, staged_features, staged_rows, staged_thumbnail
 
 if TYPE_CHECKING:
     from reelbank.manifests import Clip, Manifest
@@ -112,15 +112,21 @@ class StoreWriter:
             record = self._record(unit)
             write_json(self._record_path(unit), {**record, "files": {**record["files"], **files}})
 
-    def recover(self, accepts: Callable[[Outcome], bool]) -> dict[int, Outcome]:
-        """Finished clips that an interrupted run left in staging/; those not accepted are removed."""
+    def recover(self, accepts: Callable[[Outcome], bool]) -> tuple[dict[int, Outcome], list[str]]:
+        """Finished clips that an interrupted run left in staging/, and a sentence for each that is damaged.
+
+        Those not accepted are removed, and so is what is staged of a clip that has its features: its run had only not
+        come to clearing it away, or it would have taken them back first.
+        """
+        status = self.ledger("status")
         kept = {}
-        for row, outcome in staged_rows(self.path).items():
-            if accepts(outcome):
+        staged, damaged = staged_rows(self.path, self.spec.taps)
+        for row, outcome in staged.items():
+            if row < len(status) and status[row] != DONE and accepts(outcome):
                 kept[row] = outcome
             else:
-                shutil.rmtree(folder_of(self.path, row), ignore_errors=True)
-        return kept
+                discard_staged(self.path, row)
+        return kept, damaged
 
     def clip_ids(self) -> list[str]:
         """Clip id of each row."""
@@ -161,7 +167,7 @@ class StoreWriter:
             status[row - rows.start] = outcome.status
         self._array("clips/status")[rows.start : rows.stop] = status
         for row in fresh:
-            shutil.rmtree(folder_of(self.path, row), ignore_errors=True)
+            discard_staged(self.path, row)
 
     # -- one unit ---------------------------------------------------------------------------------------
 
@@ -301,6 +307,8 @@ class StoreWriter:
     def _write_column(self, name: str, values: NDArray[Any]) -> None:
         import zarr
 
+        from reelbank.store.durable import DurableStore
+
         array_name = layout.column_array(name)
         folder = self.path / "manifest" / array_name
         numeric = values.dtype.kind == "f"
@@ -308,9 +316,9 @@ class StoreWriter:
         if (folder / "zarr.json").is_file() and read_json(folder / "zarr.json")["data_type"] == dtype:
             # In place, chunk by chunk: a killed writer leaves old values or new ones, never no column.
             grow(folder, (len(values),))
-            array = zarr.open_array(folder, mode="r+")
+            array = zarr.open_array(DurableStore(folder), mode="r+")
         else:
-            array = zarr.open_group(self.path / "manifest", mode="r+").create_array(
+            array = zarr.open_group(DurableStore(self.path / "manifest"), mode="r+").create_array(
                 array_name, shape=values.shape, chunks=(self.geometry.unit_clips,),
                 dtype="float64" if numeric else str, fill_value=np.nan if numeric else "",
                 dimension_names=("clip",), overwrite=True,
@@ -335,7 +343,9 @@ class StoreWriter:
     def _array(self, name: str) -> Any:
         import zarr
 
-        return zarr.open_array(self.path / name, mode="r+")
+        from reelbank.store.durable import DurableStore
+
+        return zarr.open_array(DurableStore(self.path / name), mode="r+")
 
 
 def clip_identity(clip: Clip, spec_digest: str, content_hash: str) -> dict[str, str]:

@@ -202,5 +202,5 @@ def test_stray_unfinished_attempt_is_swept(synth_set: Path, tmp_path: Path) -> N
     run(folder)
     (store_of(folder) / "staging" / "000000001").mkdir()
     (store_of(folder) / "staging" / "000000001" / "hof-0.bin").write_bytes(b"part")
-    assert staged_rows(store_of(folder)) == {}
+    assert staged_rows(store_of(folder), ()) == ({}, [])
     assert run(folder).tally.opens == 0

@@ -318,7 +318,7 @@ def test_a_clip_that_a_later_version_staged_is_taken_over(path: Path) -> None:
     outcome = stage_failure(path, 3, {"clip_id": "x"}, {"reason": "why"}, None)
     file = folder_of(path, 3) / RECORD
     file.write_text(json.dumps(json.loads(file.read_text()) | {"machine": "of later"}))
-    assert staged_rows(path) == {3: outcome}
+    assert staged_rows(path, ()) == ({3: outcome}, [])
 
 
 def test_a_text_column_of_the_manifest_takes_the_place_of_one_of_other_dtype(path: Path) -> None:

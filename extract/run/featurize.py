@@ -81,6 +81,8 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
             forwarder=Forwarder(tuple(jobs), run.note) if in_parent and clips else None,
         )
         for job, todo in zip(jobs, todos, strict=True):
+            for sentence in todo.damaged:
+                run.note(f"{job.store.name}: {sentence}")
             viewed = sum(job.spec.view_split in ("all", manifest.clips[i].split) for i in todo.rows.values())
             for sentence in plan_notes(job, len(todo.rows), viewed):
                 run.announce(sentence)

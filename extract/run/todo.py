@@ -178,12 +178,14 @@ class Todo:
         recovered: outcomes that an interrupted run staged but did not commit.
         num_done: selected clips that already have features.
         failed_before: {row: reason} of selected clips that failed and whose file has not changed.
+        damaged: a sentence for each staged clip that could not be taken over.
     """
 
     rows: dict[int, int]
     recovered: dict[int, Outcome]
     num_done: int
     failed_before: dict[int, str]
+    damaged: tuple[str, ...] = ()
 
 
 def plan_store(
@@ -199,7 +201,7 @@ def plan_store(
     source = backbones.describe(writer.spec.backbone).source
     status, reasons = writer.ledger("status"), writer.ledger("reason")
     hashes, stats = writer.ledger("content_hash"), writer.file_stats()
-    recovered = writer.recover(_Recovery(writer.spec.digest, manifest, rows, source).accepts)
+    recovered, damaged = writer.recover(_Recovery(writer.spec.digest, manifest, rows, source).accepts)
     todo: dict[int, int] = {}
     failed: dict[int, str] = {}
     touched: dict[int, tuple[int, int]] = {}
@@ -222,7 +224,7 @@ def plan_store(
         else:
             todo[row] = position
     writer.note_unchanged(touched)
-    return Todo(rows=todo, recovered=recovered, num_done=done, failed_before=failed)
+    return Todo(rows=todo, recovered=recovered, num_done=done, failed_before=failed, damaged=tuple(damaged))
 
 
 def clip_jobs(manifest: Manifest, jobs: list[ModelJob], todos: list[Todo]) -> list[ClipJob]:

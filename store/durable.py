@@ -1,0 +1,62 @@
+"""Zarr's arrays written so that a power cut leaves the old chunk or the new one, never a torn or an empty one."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from zarr.core.buffer import Buffer
+from zarr.storage import LocalStore
+
+from reelbank.store.files import replacing, sync_folder
+
+
+class DurableStore(LocalStore):
+    """A folder of Zarr in which every write and removal is on the disk before the call returns.
+
+    zarr-python renames what it wrote without flushing it: after a power cut the new name may hold nothing, and with it
+    goes what the chunk held of clips that were finished long before.
+    """
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Replaces one file."""
+        if not self._is_open:
+            await self._open()
+        self._check_writable()
+        await asyncio.to_thread(_write, self.root / key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Writes a file where there is none; a store has one writer."""
+        if not await self.exists(key):
+            await self.set(key, value)
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        """The same outside an event loop."""
+        self._check_writable()
+        _write(self.root / key, value)
+
+    async def delete(self, key: str) -> None:
+        """Removes a file or a folder."""
+        self._check_writable()
+        await asyncio.to_thread(_remove, self.root / key)
+
+    def delete_sync(self, key: str) -> None:
+        """The same outside an event loop."""
+        self._check_writable()
+        _remove(self.root / key)
+
+
+def _write(path: Path, value: Buffer) -> None:
+    with replacing(path) as file:
+        file.write(value.as_buffer_like())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    elif path.exists():
+        path.unlink()
+    else:
+        return
+    sync_folder(path.parent)
