@@ -65,6 +65,7 @@ class Disk:
         self._files: dict[int, File] = {}
         self._folders: dict[int, Folder] = {0: Folder()}
         self._unsynced: set[int] = set()
+        self._at: dict[int, Path] = {}
         self._take_in(root, 0)
 
     def note(self, what: Any) -> None:
@@ -80,7 +81,7 @@ class Disk:
             original(descriptor)
             with _lock:
                 _inside.hook = True
-                self._synced(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+                self._synced(_of_descriptor(descriptor))
                 _inside.hook = False
 
         os.fsync = fsync
@@ -113,14 +114,11 @@ class Disk:
 
     def _place(self, path: Any, folder: int = -1) -> tuple[str, ...] | None:
         """The names below `root`, None elsewhere."""
-        text = os.fsdecode(path)
-        if folder not in (-1, None) and not os.path.isabs(text):
-            text = os.path.join(os.readlink(f"/proc/self/fd/{folder}"), text)
-        text = os.path.abspath(text)
-        root = str(self.root)
-        if text == root or text.startswith(f"{root}/"):
-            return Path(text).relative_to(self.root).parts
-        return None
+        place = Path(os.fsdecode(path))
+        if folder not in (-1, None):
+            place = _of_descriptor(folder) / place
+        place = place.absolute()
+        return place.relative_to(self.root).parts if place.is_relative_to(self.root) else None
 
     def _change(self, what: str, change: Any) -> None:
         self._moment(what)
@@ -139,20 +137,10 @@ class Disk:
         )
 
     def _content(self, number: int) -> bytes:
-        for path in self._paths(0, self.root):
-            if path[1] == number:
-                try:
-                    return path[0].read_bytes()
-                except OSError:
-                    break
-        return self._files[number].current
-
-    def _paths(self, folder: int, path: Path) -> Iterator[tuple[Path, int]]:
-        for name, number in self._folders[folder].current.items():
-            if number in self._folders:
-                yield from self._paths(number, path / name)
-            else:
-                yield path / name, number
+        try:
+            return self._at[number].read_bytes()
+        except OSError:
+            return self._files[number].current
 
     def _folder(self, place: tuple[str, ...]) -> Folder | None:
         number = 0
@@ -168,13 +156,19 @@ class Disk:
         if place[-1] not in folder.current:
             folder.current[place[-1]] = number = next(self._numbers)
             self._files[number] = File()
-        self._unsynced.add(folder.current[place[-1]])
+        number = folder.current[place[-1]]
+        self._at[number] = self.root.joinpath(*place)
+        self._unsynced.add(number)
 
     def _renamed(self, source: tuple[str, ...] | None, target: tuple[str, ...] | None) -> None:
         assert source and target, "a rename into or out of the folder that is watched"
         old, new = self._folder(source[:-1]), self._folder(target[:-1])
         if old is not None and new is not None and source[-1] in old.current:
-            new.current[target[-1]] = old.current.pop(source[-1])
+            new.current[target[-1]] = number = old.current.pop(source[-1])
+            before, after = self.root.joinpath(*source), self.root.joinpath(*target)
+            for moved in (number,) if number in self._files else self._unsynced:
+                if moved in self._at and self._at[moved].is_relative_to(before):
+                    self._at[moved] = after / self._at[moved].relative_to(before)
 
     def _removed(self, place: tuple[str, ...] | None) -> None:
         if place and (folder := self._folder(place[:-1])) is not None:
@@ -215,6 +209,10 @@ class Disk:
             else:
                 content = child.read_bytes()
                 self._files[own] = File(content, content)
+
+
+def _of_descriptor(descriptor: int) -> Path:
+    return Path(f"/proc/self/fd/{descriptor}").readlink()
 
 
 _listeners: list[Disk] = []

@@ -1,0 +1,171 @@
+"""Kills and power cuts while a store is written; `tests/power_cut.py` tries thousands of states, here are some."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import power_cut
+import pytest
+from disk import WAYS, Disk, write_state
+
+import reelbank.store
+from reelbank.store import merge
+from reelbank.store.files import only_writer
+from reelbank.store.staging import RECORD, folder_of, staged_rows
+from reelbank.store.writer import StoreWriter
+
+
+@pytest.mark.parametrize("name", power_cut.SCENARIOS)
+def test_no_state_of_the_disk_holds_a_wrong_byte_or_loses_a_clip(name: str) -> None:
+    found = power_cut.attack(name, states=4, seed=3)
+    assert found["failed"] == []
+    assert found["states"] == 4
+    assert int(str(found["moments"])) > 100
+
+
+def test_model_of_the_disk_loses_what_was_not_synced(tmp_path: Path) -> None:
+    root = tmp_path / "disk"
+    (root / "old").mkdir(parents=True)
+    (root / "old/kept").write_bytes(b"kept")
+    disk = Disk(root)
+    with disk.recording():
+        (root / "old/kept").write_bytes(b"other")
+        with (root / "new").open("wb") as file:
+            file.write(b"12345678")
+            file.flush()
+            os.fsync(file.fileno())
+        (root / "new").rename(root / "old/new")
+        disk.note("said")
+        descriptor = os.open(root / "old", os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    last, before = disk.moments[-1], next(m for m in disk.moments if m.what.startswith("sync") and m.noted)
+    states = {}
+    for way in WAYS:
+        for name, moment in (("last", last), ("before", before)):
+            folder = tmp_path / f"{way}-{name}"
+            folder.mkdir()
+            write_state(moment, way, folder)
+            states[way, name] = {
+                path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+            }
+    assert states["killed", "last"] == {"old/kept": b"other", "old/new": b"12345678"}
+    assert states["lost", "last"] == {"old/kept": b"kept", "old/new": b"12345678"}
+    assert states["lost", "before"] == {"old/kept": b"kept"}
+    assert states["zeros", "last"]["old/kept"] == bytes(5)
+    assert states["cut", "last"]["old/kept"] == b"ot"
+    assert states["empty", "last"] == {"old/kept": b"", "old/new": b"12345678"}
+
+
+def _staged(path: Path) -> tuple[StoreWriter, Path]:
+    """A store whose run was killed before its commit: clip c1 is staged, the others are done."""
+    videos = dict(power_cut.FIRST)
+    power_cut.grow(path, {name: video for name, video in videos.items() if name != "c1"})
+    commit = StoreWriter.commit
+    try:
+        StoreWriter.commit = lambda *arguments: None  # type: ignore[method-assign]
+        power_cut.grow(path, videos)
+    finally:
+        StoreWriter.commit = commit  # type: ignore[method-assign]
+    row = reelbank.store.open(path).column("clip_id").tolist().index("c1")
+    return StoreWriter(path, power_cut.SPEC), folder_of(path, row)
+
+
+def _change(file: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    return lambda folder: (folder / file).write_bytes(change((folder / file).read_bytes())) and None  # type: ignore[func-returns-value]
+
+
+def _other_row(folder: Path) -> None:
+    record = json.loads((folder / RECORD).read_text())
+    (folder / RECORD).write_text(json.dumps(record | {"row": record["row"] + 1}))
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "empty record": _change(RECORD, lambda data: b""),
+    "record of nothing": _change(RECORD, lambda data: b"{}"),
+    "record that is a list": _change(RECORD, lambda data: b"[]"),
+    "record of another row": _other_row,
+    "record cut": _change(RECORD, lambda data: data[:60]),
+    "payload zero": _change("pool-0.bin", lambda data: bytes(len(data))),
+    "payload short": _change("map-1.bin", lambda data: data[:-1]),
+    "payload empty": _change("pool-1.bin", lambda data: b""),
+    "payload gone": lambda folder: (folder / "map-0.bin").unlink(),
+    "thumbnail zero": _change("thumbnail.bin", lambda data: bytes(len(data))),
+    "thumbnail gone": lambda folder: (folder / "thumbnail.bin").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_staged_clip_is_dropped_said_and_made_again(damage: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    writer, folder = _staged(path)
+    DAMAGE[damage](folder)
+    with only_writer(path):
+        kept, said = writer.recover(lambda outcome: True)
+    assert kept == {}
+    (sentence,) = said
+    assert sentence.startswith(f"staging/{folder.name} ")
+    assert sentence.endswith("it is removed and its clip is extracted again")
+    assert not folder.exists()
+    power_cut.grow(path, power_cut.FIRST)
+    assert power_cut.wrong_clips(path, power_cut.FIRST) == []
+    assert len(reelbank.store.open(path).done_rows()) == len(power_cut.FIRST)
+
+
+def test_what_is_staged_whole_is_taken_over(tmp_path: Path) -> None:
+    writer, folder = _staged(tmp_path / "s.zarr")
+    kept, said = writer.recover(lambda outcome: True)
+    assert [folder_of(tmp_path / "s.zarr", row) for row in kept] == [folder]
+    assert said == []
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_strangers_in_staging_are_removed(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    power_cut.grow(path, power_cut.FIRST)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/mine").write_text("stays")
+    stranger = path / "staging" / ("000000002" if kind == "link" else "stray")
+    if kind == "folder":
+        stranger.mkdir()
+        (stranger / RECORD).write_text("{}")
+    elif kind == "file":
+        stranger.write_text("x")
+    else:
+        stranger.symlink_to(tmp_path / "elsewhere")
+    found, said = staged_rows(path, power_cut.TAPS)
+    assert found == {}
+    assert said == [f"staging/{stranger.name} is no folder of a clip: it is removed and its clip is extracted again"]
+    assert not stranger.is_symlink()
+    assert not stranger.exists()
+    assert (tmp_path / "elsewhere/mine").read_text() == "stays"
+
+
+def test_recovery_never_touches_a_committed_clip(tmp_path: Path) -> None:
+    """A kill between the commit and the clearing of staging: the remnant is thrown away, whatever it says."""
+    path = tmp_path / "s.zarr"
+    writer, folder = _staged(path)
+    left = {file.name: file.read_bytes() for file in folder.iterdir()}
+    power_cut.grow(path, power_cut.FIRST)
+    folder.mkdir()
+    for name, content in left.items():
+        (folder / name).write_bytes(content)
+    shards = {file: file.read_bytes() for file in (path / "features").rglob("*") if file.is_file()}
+    assert writer.recover(lambda outcome: True) == ({}, [])
+    assert not folder.exists()
+    power_cut.grow(path, power_cut.FIRST)
+    assert {file: file.read_bytes() for file in shards} == shards
+
+
+def test_a_merge_killed_between_its_two_renames_gives_the_old_store_back(tmp_path: Path) -> None:
+    for name, videos in (("a", power_cut.FIRST), ("b", power_cut.MORE), ("m", power_cut.BROKEN)):
+        power_cut.grow(tmp_path / f"{name}.zarr", videos)
+    (tmp_path / "m.zarr").rename(tmp_path / ".m.zarr.old")
+    merge(tmp_path / "m.zarr", [tmp_path / "a.zarr", tmp_path / "b.zarr"], overwrite=True)
+    assert power_cut.wrong_clips(tmp_path / "m.zarr", power_cut.FIRST, power_cut.MORE) == []
+    assert not (tmp_path / ".m.zarr.old").exists()
+    assert np.array_equal(reelbank.store.open(tmp_path / "a.zarr").done_rows(), np.arange(len(power_cut.FIRST)))
