@@ -55,6 +55,7 @@ GUARDS: dict[str, str] = {
     "heads/runs/directory.py": _RUNS + " test_runs_predicted",
     "heads/runs/recording.py": "test_runs_recording test_runs_judged test_runs_predicted",
     "heads/runs/checkpoints.py": "test_runs_recording test_runs_epochs test_runs_predicted",
+    "heads/runs/watching.py": "test_runs_recording",
     "heads/runs/predicting.py": "test_runs_predicted",
     "heads/sweeps/report.py": "test_sweeps_pictures " + _SWEEPS,
     "heads/sweeps/grid.py": "test_sweeps_grid " + _SWEEPS,
