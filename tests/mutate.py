@@ -49,7 +49,7 @@ GUARDS: dict[str, str] = {
     "heads/judging/metrics.py": _JUDGING,
     "heads/judging/baselines.py": "test_judging_baselines " + _JUDGING,
     "heads/judging/intervals.py": "test_judging_intervals " + _JUDGING,
-    "heads/judging/evaluation.py": "test_judging_verdicts test_judging_results test_judging_baselines",
+    "heads/judging/evaluation.py": "test_judging_verdicts test_judging_results test_judging_baselines test_runs_judged",
     "heads/runs/run.py": _RUNS,
     "heads/runs/results.py": _RUNS,
     "heads/runs/directory.py": _RUNS + " test_runs_predicted",
