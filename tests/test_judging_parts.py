@@ -401,6 +401,12 @@ def test_test_parts_that_cannot_be_judged_are_refused() -> None:
     assert _labelling(["b", "a", "b", "", "a", ""], [1.0, 2.0, 3.0, 4.0, nan, nan]).labels == ("a", "b")
 
 
+def test_validation_clips_of_which_some_have_a_label_can_choose() -> None:
+    table = clips(["a", "b", "a", "", "b"], splits=["train", "train", "val", "val", "test"])
+    asked = config()
+    assert label_clips(asked.data, asked.objective, table, _parts(table)).labels == ("a", "b")
+
+
 def test_training_clips_must_have_what_is_trained() -> None:
     nan = float("nan")
     with pytest.raises(TrainingError, match=r"'speed' is empty or not finite in 1 of 3 training clips \('c1'\)"):

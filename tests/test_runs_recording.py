@@ -316,7 +316,7 @@ def test_watching_tells_while_it_lasts(tmp_path: Path, monkeypatch: pytest.Monke
 
     before = threading.active_count()
     with pytest.raises(RuntimeError, match="inside"), watched([config(run=tmp_path, epochs=2)], ended, tell):
-        assert heard.wait(20)
+        assert heard.wait(5)
         raise RuntimeError("inside")
     assert threading.active_count() == before
     assert set(told) == {(f"{tmp_path.parent.name}/{tmp_path.name}: epoch 1 of 2", False)}
@@ -330,5 +330,5 @@ def test_watching_tells_while_it_lasts(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(watching, "epochs_text", nothing)
     heard.clear()
     with watched([config(run=tmp_path)], ended, tell):
-        assert heard.wait(20)
+        assert heard.wait(5)
     assert told == []  # there is nothing to say
