@@ -253,14 +253,15 @@ def predict(
         from reelbank.heads import predict, predict_videos
 
         if bool(store) == bool(video) or (weights and store):
-            raise click.UsageError("give --store or --video; --weights goes with --video")
+            raise click.UsageError("give either --store or --video: what to predict; --weights goes with --video")
         call: Any = predict
         if video:
             from reelbank.extract import extract_as
 
             call = partial(predict_videos, extract=partial(extract_as, weights=weights))
         result = call(run, store or video, split=split, accept_changed_code=accept_changed_code)
-        path = out or run / f"predictions-{(store or video)[0].stem}.csv"
+        what = f"{len(video)}-videos" if len(video) > 1 else (store or video)[0].stem
+        path = out or run / f"predictions-{what}.csv"
         result.write_csv(path)
         emit(result.to_json() | {"csv": str(path)}, as_json, lambda: f"{result.text()}\nPredictions: {path}")
 

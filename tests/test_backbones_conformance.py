@@ -36,7 +36,7 @@ TIMM = ("timm:test_convnext", "timm:test_resnet", "timm:test_vit")
 NAMES = tuple(name for name in ALL if name not in (*OUTLINED, *SLOW)) + TIMM
 # The state file of another check builds every network again, too.
 BUILT_TWICE = ("flow:dis", "resnet18")
-NETWORKS = tuple(name for name in NAMES if backbones.describe(name).needs_weights)
+NETWORKS = tuple(name for name in NAMES if suite.is_network(name))
 # An operator has no module, and descriptions of all sizes are tested below, with nothing built.
 OF_NETWORKS = ("bf16_keeps_the_direction_of_the_features", "network_is_frozen_and_in_eval_mode")
 # Cases of one backbone stand together: so they run in one process, which builds it once.
@@ -123,7 +123,7 @@ def torchvision_addresses() -> frozenset[str]:
     return frozenset(entry.url for model in list_models() for entry in get_model_weights(model))  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if backbones.describe(name).needs_weights])
+@pytest.mark.parametrize("name", [name for name in ALL if backbones.describe(name).sources])
 def test_weights_and_licence_are_those_that_the_libraries_state(name: str) -> None:
     """torchvision's and timm's own tables; OpenAI's archives are opened because their sha256 is known."""
     published = set(torchvision_addresses())

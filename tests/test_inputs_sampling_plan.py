@@ -358,9 +358,13 @@ def test_decoding_starts_where_packet_and_picture_say_so(
     walk, found = plan._Walk(), []
     assert not walk.has_sublayers
     for key, start in ((False, False), (False, True), (True, False), (True, True)):
+
+        def starts(data: memoryview, length: int, start: bool = start) -> bool:
+            assert (bytes(data), length) == (b"data", 4)
+            return start
+
         points = SimpleNamespace(
-            starts_h264=lambda data, length, start=start: start and (bytes(data), length) == (b"data", 4),
-            starts_hevc=lambda data, length, start=start: (start and (bytes(data), length) == (b"data", 4), 0),
+            starts_h264=starts, starts_hevc=lambda data, length, starts=starts: (starts(data, length), 0)
         )
         monkeypatch.setattr(plan, "access_points", points)
         packet = _Packet(b"data")
@@ -442,11 +446,11 @@ def _each(num: int, **more: dict[str, Any]) -> list[tuple[Any, list[Any]]]:
 
 def test_counted_frames_are_all_that_the_decoder_gives(counted: Any) -> None:
     held = [_frame(200), _frame(240)]
-    given = [(_packet(0, 0), []), *_each(3, f1={"width": 50}), (_packet(None, None, size=0), held)]
+    given = [(_packet(0, 0), []), *_each(3, f0={"width": 50}), (_packet(None, None, size=0), held)]
     found = counted(given)
     assert (found.scan.num_frames, found.frames_decoded, found.scan.broken, found.scan.plan) == (5, 5, None, None)
     assert [frame.pts for frame in found.frames] == [0, 40, 80, 200, 240]
-    assert (found.packets, found.scan.width_px, found.scan.height_px) == (None, 96, 64)
+    assert (found.packets, found.scan.width_px, found.scan.height_px) == (None, 50, 64)  # of the first
     for most, kept in ((50, True), (49, False), (0, False)):  # 5 frames of 2 planes of 5 bytes
         assert (counted(given, kept_bytes=most).frames is not None) == kept
     counted(given, limits=Limits(num_frames=5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,16 @@ def test_label_marginal_is_the_mean_softened_training_label() -> None:
         "nll_mean": pytest.approx(expected / BINS.num_bins),
     }
     assert baselines.label_marginal(BINS, train, truth[:0]) == {}
+
+
+def test_label_marginal_is_a_distribution_where_labels_are_densities() -> None:
+    bins = replace(BINS, labels="density")
+    train, truth = np.array([0.0, 0.0, 10.0]), np.array([0.0])  # at the borders a density sums to about a half
+    mean = bins.distributions(train).mean(axis=0)
+    assert mean.sum() < 0.9
+    q, p = (mean / mean.sum()).clip(1e-15, 1 - 1e-15), bins.distributions(truth)
+    expected = -(p * np.log(q) + (1 - p) * np.log(1 - q)).sum(axis=1).mean()
+    assert baselines.label_marginal(bins, train, truth)["nll"] == pytest.approx(expected)
 
 
 # --- through the report: which clips a baseline has seen

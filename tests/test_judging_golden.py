@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +240,28 @@ def test_folds_with_a_clip_that_no_fold_trains_on_are_judged(tmp_path: Path) -> 
         np.abs(finite - np.median(finite)).mean(), abs=1e-3
     )
     assert "1 clips of 'test' have no target; its metrics leave them out." in results["notes"]
+
+
+def test_numbers_at_the_best_epoch_are_beside_those_of_the_last_one_where_it_is_kept(
+    small: Path, tmp_path: Path
+) -> None:
+    """With --keep last both are reported; a run that keeps its best epoch has nothing to add."""
+    options = {"head": "mlp", "lr": 0.01, "epochs": 20, "shuffle_labels": True}
+    last = _train(small, tmp_path / "last", keep="last", **options)
+    best = _train(small, tmp_path / "best", keep="best", **options)
+    assert best["at_best_epoch"] is None
+    assert last["training"]["best_epoch"] == best["training"]["best_epoch"] < last["training"]["epochs_run"]
+    assert last["at_best_epoch"]["splits"] == best["splits"]
+    assert last["at_best_epoch"]["folds"] == []
+    assert last["splits"] != best["splits"]
+
+
+def test_result_of_a_run_is_what_its_file_says(small: Path, tmp_path: Path) -> None:
+    began = time.perf_counter()
+    found = train_head(config(store=(small,), run=tmp_path / "run", **OPTIONS))
+    written = json.loads((tmp_path / "run/results.json").read_text())
+    assert (found.directory, found.results) == (tmp_path / "run", written)
+    assert found.has_failures is False
+    assert found.verdict == written["verdict"]
+    assert written["format_version"] == 1
+    assert 0 <= written["training"]["seconds"] <= time.perf_counter() - began

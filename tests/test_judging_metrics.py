@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from reelbank.heads.examples.targets import Bins
 from reelbank.heads.judging.metrics import (
     METRICS,
     ClassScores,
+    Metric,
     TargetScores,
     average_ranks,
     correlation,
@@ -18,9 +21,11 @@ from reelbank.heads.judging.metrics import (
     macro_f1,
     mean_where_defined,
     names_of,
+    per_clip_values,
     point_estimate,
     spc_values,
 )
+from reelbank.manifests.plugins import PluginError
 
 KCAL = Bins(target="kcal", num_bins=1000, low=0.0, high=1000.0, sigma_bins=5.0)
 
@@ -211,3 +216,53 @@ def test_scores_of_other_shapes_are_refused() -> None:
         TargetScores(probabilities=np.zeros((1, 3)), bin_values=np.zeros(3), truth=np.zeros(2), labels=np.zeros((1, 3)))
     with pytest.raises(ValueError, match=r"\(1, 2\).*\(1, 3\): expected the same \(N, K\)"):
         TargetScores(probabilities=np.zeros((1, 3)), bin_values=np.zeros(3), truth=np.zeros(1), labels=np.zeros((1, 2)))
+
+
+def test_nll_mean_is_the_nll_over_the_number_of_bins() -> None:
+    bins = Bins(target="kcal", num_bins=4, low=0.0, high=30.0, sigma_bins=1.0)
+    scores = _targets([[0.1, 0.2, 0.3, 0.4]], [10.0], bins)
+    assert evaluate("nll_mean", scores) == pytest.approx(evaluate("nll", scores) / 4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"output": "clip", "per_clip": len}, "self.output = 'clip' is not one of label, target"),
+        ({"output": "label"}, "exactly one of per_clip and whole"),
+        ({"output": "label", "per_clip": len, "whole": max}, "exactly one of per_clip and whole"),
+    ],
+)
+def test_a_metric_judges_one_output_in_one_way(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Metric(higher_is_better=True, unit="", **fields)
+
+
+def test_metrics_from_outside_are_applied_and_their_mistakes_name_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = "Metric(output='target', higher_is_better=True, unit='', {})"
+    kinds = {
+        "WHOLE": "whole=lambda truth, predicted: (truth - 2 * predicted).sum()",
+        "CLIP": "per_clip=lambda scores: 3 * scores.truth.astype('float32')",
+        "PAIR": "per_clip=lambda scores: scores.truth[:1]",
+        "NUMBER": "per_clip=lambda scores: 1.0",
+        "BROKEN": "per_clip=lambda scores: {}['x']",
+        "BROKEN_WHOLE": "whole=lambda truth, predicted: {}['x']",
+    }
+    lines = [f"{name} = {row.format(code)}" for name, code in kinds.items()]
+    text = "\n".join(["from reelbank.heads.judging.metrics import Metric", *lines])
+    (tmp_path / "outside_metrics.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    bins = Bins(target="kcal", num_bins=3, low=0.0, high=20.0, sigma_bins=1.0)
+    scores = _targets([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], [4.0, 6.0], bins)
+    assert evaluate("outside_metrics:WHOLE", scores) == 10.0 - 2 * scores.predicted.sum()
+    assert evaluate("outside_metrics:CLIP", scores) == 3 * 5.0
+    assert per_clip_values("outside_metrics:CLIP", scores).dtype == np.float64  # type: ignore[union-attr]
+    for name, message in {
+        "PAIR": r"outside_metrics:PAIR.*per_clip gave \(1,\) for 2 clips, expected \(2,\)",
+        "NUMBER": r"per_clip gave float for 2 clips, expected \(2,\)",
+        "BROKEN": r"outside_metrics:BROKEN.*per_clip\(scores\) failed: KeyError",
+        "BROKEN_WHOLE": r"whole\(truth, predicted\) failed: KeyError",
+    }.items():
+        with pytest.raises(PluginError, match=message):
+            evaluate(f"outside_metrics:{name}", scores)

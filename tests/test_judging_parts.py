@@ -401,6 +401,12 @@ def test_test_parts_that_cannot_be_judged_are_refused() -> None:
     assert _labelling(["b", "a", "b", "", "a", ""], [1.0, 2.0, 3.0, 4.0, nan, nan]).labels == ("a", "b")
 
 
+def test_validation_clips_of_which_some_have_a_label_can_choose() -> None:
+    table = clips(["a", "b", "a", "", "b"], splits=["train", "train", "val", "val", "test"])
+    asked = config()
+    assert label_clips(asked.data, asked.objective, table, _parts(table)).labels == ("a", "b")
+
+
 def test_training_clips_must_have_what_is_trained() -> None:
     nan = float("nan")
     with pytest.raises(TrainingError, match=r"'speed' is empty or not finite in 1 of 3 training clips \('c1'\)"):
@@ -409,6 +415,9 @@ def test_training_clips_must_have_what_is_trained() -> None:
         TrainingError, match=r"2 of 3 training clips lie outside 2:3 \('c0', 'c2'; all go from 1 to 5\)"
     ):
         _labelling(["b", "a", "b", "a", "a", ""], [1.0, 2.0, 5.0, 4.0, 4.0, nan], range=(2.0, 3.0))
+    ends = _labelling(["b", "a", "b", "a", "a", ""], [2.0, 2.5, 3.0, 4.0, 4.0, nan], range=(2.0, 3.0)).bins
+    assert ends is not None  # a target at an end of the range is within it
+    assert (ends.low, ends.high) == (2.0, 3.0)
     with pytest.raises(TrainingError, match=r"1 of 3 training clips have no label"):
         _labelling(["b", "", "b", "a", "a", ""])
     with pytest.raises(TrainingError, match=r"needs at least 2 classes in the training part, found only 'b'"):
@@ -442,6 +451,21 @@ def test_classes_that_a_fold_never_trains_on_are_named() -> None:
     found = label_clips(asked.data, asked.objective, table, parts)
     assert found.labels == ("a", "b", "rare")  # one vocabulary for all folds
     assert found.notes == (f"Fold {holder} is tested on 1 classes it never trains on ('rare').",)
+
+
+def test_classes_of_one_of_two_folds_are_named_and_of_many_clips_the_first() -> None:
+    labels = ["a", "b"] * 6 + ["rare"] * 2
+    table = clips(labels, splits=["train"] * 14, groups=[f"g{i}" for i in range(12)] + ["r", "r"])
+    asked = config(folds=2)
+    parts = _parts(table, folds=2)
+    assert len(parts.partitions) == 2
+    (holder,) = [part.fold for part in parts.partitions if 12 in part.test]
+    found = label_clips(asked.data, asked.objective, table, parts)
+    assert found.notes == (f"Fold {holder} is tested on 1 classes it never trains on ('rare').",)
+    values = [float("nan")] * 5 + [1.0]
+    table = clips(["a", "b"] * 3, splits=["train"] * 5 + ["val"], values=values)
+    with pytest.raises(TrainingError, match=r"in 5 of 5 training clips \('c0', 'c1', 'c2', \.\.\.\)"):
+        label_clips(config().data, config().objective, table, _parts(table))
 
 
 # --- normalisation

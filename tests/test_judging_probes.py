@@ -257,6 +257,41 @@ def test_linear_equals_scikit_learn_at_the_strength_that_validation_prefers() ->
     assert found["metrics"]["accuracy"]["value"] == pytest.approx(expected)
 
 
+def test_strength_that_validation_prefers_is_the_one_that_is_judged() -> None:
+    """Here neither the weakest nor scikit-learn's own 1.0 is best on validation, and each judges otherwise."""
+    from sklearn.linear_model import LogisticRegression
+
+    random = np.random.default_rng(24)
+    numbers = np.arange(60) % 3
+    vectors = random.normal(size=(60, 12)).astype(np.float32)
+    vectors[np.arange(60), numbers] += 1.2
+    rows = _rows(vectors, [f"k{i}" for i in numbers], ["train"] * 30 + ["val"] * 15 + ["test"] * 15)
+    found = linear(rows, make_protocol(rows))
+    assert found["strength"] == [0.1]
+    x = vectors.astype(np.float64)
+    scores = {
+        c: LogisticRegression(C=c, max_iter=1000).fit(x[:30], numbers[:30]).score(x[45:], numbers[45:])
+        for c in (0.1, 1.0)
+    }
+    assert found["metrics"]["accuracy"]["value"] == pytest.approx(scores[0.1]) != scores[1.0]
+
+
+@pytest.mark.parametrize("bad", [0, 4])
+def test_one_fold_that_did_not_converge_is_said(bad: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted = _planted()
+    rows = ProbeRows(**{**vars(planted), "splits": np.full(48, "train")})
+    outcomes = [fold != bad for fold in range(5)]
+
+    def told(vectors: Any, numbers: Any, fitted: Any, judged: Any, strength: float, count: int) -> Any:
+        assert strength == 0.01
+        return np.full((len(judged), count), 1 / count), outcomes.pop(0)
+
+    monkeypatch.setattr(neighbours, "_choose_strength", lambda *given: 0.01)
+    monkeypatch.setattr(neighbours, "_fit_predict", told)
+    assert linear(rows, make_protocol(rows))["converged"] is False
+    assert outcomes == []
+
+
 @pytest.mark.parametrize("splits", ["train test", "groups"])
 def test_a_row_is_never_fitted_beside_its_own_group(splits: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where a manifest was allowed to have a group on both sides."""
@@ -317,6 +352,7 @@ def test_readings_by_hand() -> None:
     assert readings["cluster_mean_label"].tolist() == [15.0, 50.0, 50.0]  # cluster 2 is empty: the nearest row
     assert readings["nearest_train"].tolist() == [50.0, 50.0, 50.0]
     assert readings["cluster_id"].tolist() == [10.0, 30.0, 50.0]  # 0, 1, 2 spread over 10 to 50
+    assert sorted(readings["shuffled_cluster_id"].tolist()) == [10.0, 30.0, 50.0]
     assert empty.tolist() == [False, False, True]
     only, one = _read([0, 0, 0], [10.0, 20.0, 50.0], ["train", "train", "test"])
     assert target_readings(only, one, np.arange(2), np.array([2]))[0]["cluster_id"].tolist() == [10.0]
@@ -431,6 +467,7 @@ def test_agreement_by_hand() -> None:
     assert same["value"] == {"nmi": pytest.approx(1.0), "ari": pytest.approx(1.0), "purity": 1.0}
     mixed = read_labels(np.array([0, 0, 0, 1]), labels)["value"]
     assert mixed["purity"] == 0.75
+    assert read_labels(np.array([0, 1, 2, 2]), labels)["value"]["purity"] == 1.0  # of clusters, not of classes
     assert 0 < mixed["nmi"] < 1
     assert cluster_purities(np.array([0, 0, 0, 2]), labels, 4)[:3].tolist() == pytest.approx(
         [2 / 3, NAN, 1.0], nan_ok=True

@@ -17,7 +17,7 @@ from reelbank.heads.recipes import judging
 from reelbank.heads.recipes import run as recipe_run
 from reelbank.heads.recipes.judging import preference
 from reelbank.heads.recipes.measures import GUESSERS, MEASURES, Clips, Guesser, Measure, Training
-from reelbank.heads.recipes.numbers import compared, fold_values, measured, own_values, units_of
+from reelbank.heads.recipes.numbers import beside, compared, fold_values, guessed, measured, own_values, units_of
 from reelbank.heads.recipes.recipe import Recipe, RecipeRow, Step
 from reelbank.heads.recipes.rows import Predicted, TrainedRow, read_clips
 from reelbank.heads.recipes.study import Column, Part, Selection, Study
@@ -163,6 +163,7 @@ def test_metrics_that_only_results_have_are_means_over_repeats_or_folds() -> Non
     folds = ([{"nll": 1.0}, {"nll": 2.0}], [{"nll": 4.0}, {"nll": None}])
     found = measured(study, over, _said(_clips(), folds=folds), 0)
     assert found is not None
+    assert found["num_groups"] == 0
     assert (found["value"], found["deviation"]) == (pytest.approx(2.75), pytest.approx(np.std([1.5, 4], ddof=1)))
     assert measured(study, over, _said(_clips(), folds=([],)), 0) is None
     whole = _column(key="most", metric="most")
@@ -194,6 +195,24 @@ def test_verdict_is_that_of_the_paired_interval(
     entries = [{"value": 9.0, "low": low, "high": high} for low, high in (paired, ours, theirs)]
     found = compared(*entries, higher_is_better=higher)
     assert found == {"difference": 9.0, "low": paired[0], "high": paired[1], "verdict": verdict, "apart": apart}
+
+
+def test_row_is_beside_its_guesser_clip_by_clip() -> None:
+    """The guess is always 30, the median: its errors are 20, 10, 0 and 10; the row has none but 1 in the last."""
+    column = _column(beats="constant_median", scale=2)
+    study = _study(column)
+    targets = (("10", "10"), ("20", "20"), ("30", "30"), ("40", "41"))
+    rows = [(f"c{i}", "test", "", f"g{i}", "a", "a", "1", *pair) for i, pair in enumerate(targets)]
+    said = _said(_clips(rows))
+    theirs = guessed(study, column, _clips(rows), TRAINING, 0)
+    assert (theirs["value"], theirs["num_groups"]) == (20.0, 4)
+    found = beside(study, column, said, TRAINING, 0)
+    assert found["difference"] == 2 * (0.25 - 10)
+    assert (found["low"] < -19.5 < found["high"] < 0, found["verdict"], found["apart"]) == (True, "beats", True)
+    worse = [(*row[:-1], str(70 - i)) for i, row in enumerate(rows)]
+    assert beside(study, column, _said(_clips(worse)), TRAINING, 0)["verdict"] == "worse"
+    alone = [(*row[:3], "", *row[4:]) for row in rows]  # without groups: each clip is its own
+    assert fold_values(column, study, _said(_clips(alone))) == {"fold ": 0.5}
 
 
 # --- which row is preferred

@@ -178,3 +178,9 @@ def test_confusion_has_the_truth_in_its_rows_and_unseen_classes_last() -> None:
         "counts": [[1, 0, 0, 0, 0], [0, 0, 2, 0, 0], [0, 0, 0, 0, 0], [2, 0, 0, 0, 0], [0, 1, 0, 0, 0]],
     }
     assert isinstance(table["counts"][0][0], int)
+    unseen = [f"z{letter}" for letter in "hdbgaecf"]
+    found = confusion(
+        prepared(clips(["a", *unseen]), classes=CLASSES), predictions(range(9), label=sure_of([0] * 9, 3))
+    )
+    assert found is not None
+    assert found["labels"] == [*CLASSES, *sorted(unseen)]

@@ -243,3 +243,14 @@ def test_unknown_split_is_never_judged_by_class() -> None:
     novel = prepared(clips(["x", "y"]), classes=CLASSES)
     assert class_scores(novel, predictions([0, 1], label=probabilities)) is None
     np.testing.assert_array_equal(probabilities.argmax(axis=1), [0, 1])
+
+
+@pytest.mark.parametrize(("groups", "few"), [(2, True), (4, True), (5, False)])
+def test_an_interval_over_few_groups_is_said_to_say_little(groups: int, few: bool) -> None:
+    entry = _entry(0.5, 0.4, 0.6, 0.3) | {"num_groups": groups}
+    sentence = "An interval over fewer than 5 groups says little: read no difference out of it."
+    assert _said(entry).endswith(f" {sentence}") == few
+    both = verdict(prepared(clips(["a"])), {"test": entry, "unknown": entry}, "test")
+    assert both.count(sentence) == int(few)
+    without = _entry(0.5, None, None, 0.3) | {"num_groups": 1}
+    assert sentence not in _said(without)  # there it is said that there is no interval

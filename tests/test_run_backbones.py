@@ -10,6 +10,7 @@ from pipeline import assert_same_store, copy_set, run, store_of
 import reelbank.store
 from reelbank.extract import backbones
 from reelbank.store import verify
+from reelbank.testing.backbones import is_network
 
 NEEDS_SECONDS_PER_FRAME = (
     "dinov3",
@@ -48,7 +49,7 @@ def test_resumed_run_equals_a_whole_one(model: str, synth_set: Path, tmp_path: P
     assert_same_store(store_of(folder, model), whole)
     assert verify(whole).problems == ()
     weights = reelbank.store.open(whole).spec.weights["kind"]
-    assert weights == ("random" if backbones.describe(model).needs_weights else "none")
+    assert weights == ("random" if is_network(model) else "none")
 
 
 def _small_taps(model: str) -> tuple[str, ...]:

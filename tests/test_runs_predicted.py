@@ -99,7 +99,14 @@ def test_best_epoch_is_the_one_that_is_saved(single: Path, store: Path, tmp_path
 
 def test_heads_of_folds_are_averaged_each_with_its_own_statistics(folds: Path, store: Path, tmp_path: Path) -> None:
     both = predict(folds, store)
-    assert both.notes[-1] == "Mean of the heads of 2 folds; clips of the run's own store trained most of them."
+    trained = int((both.splits != "unknown").sum())
+    assert both.notes[-2:] == (
+        "Mean of the heads of 2 folds.",
+        f"{trained} of these clips trained most of the heads and count in no accuracy; what the head that never saw a "
+        "clip says of it stands in the run's predictions.csv.",
+    )
+    assert both.trained_folds.tolist() == (both.splits != "unknown").tolist()
+    assert both.accuracy_by_split() == {}
     alone = []
     for fold in (0, 1):
         run = tmp_path / f"only-{fold}"
@@ -177,11 +184,18 @@ def _result(**more: Any) -> PredictResult:
         "class_names": ("a", "b"),
         "target_name": "kcal",
         "predicted_target": np.array([1.0, 2.5, 3.0, 4.0, 1234567.0]),
+        "trained_folds": np.zeros(5, dtype=bool),
         "left_out": (),
         "warning": "",
         "notes": (),
     }
     return PredictResult(**{**options, **more})
+
+
+def test_clips_that_trained_most_heads_count_in_no_accuracy() -> None:
+    seen = np.array([True, False, True, False, False])
+    assert _result(trained_folds=seen).accuracy_by_split() == {"test": 0.0}
+    assert _result(trained_folds=~seen).accuracy_by_split() == {"test": 1.0, "val": 0.0}
 
 
 def test_accuracy_is_of_the_clips_whose_class_the_head_knows() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from planted import BINS, clips, partition, prepared
+from planted import BINS, clips, config, partition, prepared
 
-from reelbank.heads import TrainingError
+from reelbank.heads import TrainConfig, TrainingError
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging.evaluation import Predictions
-from reelbank.heads.runs import recording
+from reelbank.heads.runs import recording, watching
 from reelbank.heads.runs.checkpoints import Predictor, read_tensors, saved_epoch
 from reelbank.heads.runs.recording import EpochLog, Recording, fold_folder, log_line
 from reelbank.heads.runs.results import Trained
+from reelbank.heads.runs.watching import epochs_text, watched
 from reelbank.heads.training.job import make_job
 from reelbank.heads.training.trainer import EpochRecord, Trainer, probabilities
 from reelbank.manifests.events import Event
@@ -276,3 +278,57 @@ def test_log_is_on_the_disk_line_by_line(tmp_path: Path) -> None:
     log.close()
     assert [line["epoch"] for line in _lines(tmp_path)] == [1, 7]
     assert list(tmp_path.iterdir()) == [tmp_path / "metrics.jsonl"]
+
+
+# --- what is said of trainings under way
+
+
+def test_runs_under_way_are_named_with_their_epochs(tmp_path: Path) -> None:
+    def asked(name: str, lines: int | None, **options: Any) -> TrainConfig:
+        run = tmp_path / "rows" / name
+        run.mkdir(parents=True)
+        if lines is not None:
+            (run / "metrics.jsonl").write_text("{}\n" * lines + "{cut")
+        return config(run=run, epochs=7, **options)
+
+    runs = [asked("a", 3), asked("b", None), asked("c", 5, folds=4), asked("d", 1), asked("e", 2)]
+    assert epochs_text([]) == epochs_text(runs[1:2]) == ""  # it has not begun
+    assert epochs_text(runs[:2]) == "rows/a: epoch 3 of 7"
+    assert epochs_text(runs[:3]) == "rows/a: epoch 3 of 7, rows/c: epoch 5 of 28"
+    (tmp_path / "rows" / "e" / "results.json").write_text("{}")
+    assert epochs_text(runs) == "rows/a: epoch 3 of 7, rows/c: epoch 5 of 28, rows/d: epoch 1 of 7"
+    more = [asked("f", 4), asked("g", 6)]
+    three = "rows/a: epoch 3 of 7, rows/c: epoch 5 of 28, rows/d: epoch 1 of 7"
+    assert epochs_text([*runs, *more]) == f"{three} and 2 more"
+    ended = {runs[0].run.given_directory, more[0].run.given_directory}
+    assert epochs_text([*runs, *more], ended) == three.split(", ", 1)[1] + ", rows/g: epoch 6 of 7"
+
+
+def test_watching_tells_while_it_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert watching.WATCH_SECONDS == 10.0
+    monkeypatch.setattr(watching, "WATCH_SECONDS", 0.001)
+    heard, told, ended = threading.Event(), [], set[Path]()
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+
+    def tell(text: str) -> None:
+        told.append((text, threading.current_thread() is threading.main_thread()))
+        heard.set()
+
+    before = threading.active_count()
+    with pytest.raises(RuntimeError, match="inside"), watched([config(run=tmp_path, epochs=2)], ended, tell):
+        assert heard.wait(5)
+        raise RuntimeError("inside")
+    assert threading.active_count() == before
+    assert set(told) == {(f"{tmp_path.parent.name}/{tmp_path.name}: epoch 1 of 2", False)}
+    ended.add(tmp_path)
+    told.clear()
+
+    def nothing(configs: Sequence[TrainConfig], ended: set[Path]) -> str:
+        heard.set()
+        return ""
+
+    monkeypatch.setattr(watching, "epochs_text", nothing)
+    heard.clear()
+    with watched([config(run=tmp_path)], ended, tell):
+        assert heard.wait(5)
+    assert told == []  # there is nothing to say

@@ -24,7 +24,7 @@ from reelbank import cli
 from reelbank.heads import TrainConfig, train_head
 from reelbank.heads.probes.rows import load_rows
 from reelbank.manifests.rendered import synth
-from reelbank.store import Store, StoreError, diff, layout, merge, verify
+from reelbank.store import FeatureSpec, Store, StoreError, diff, growing, layout, merge, verify
 from reelbank.store.description import describe
 from reelbank.store.exchange.options import ExportConfig, ImportConfig
 from reelbank.store.exchange.table import clip_columns, ledger_names, manifest_of
@@ -42,7 +42,7 @@ ESSENTIAL = [f"clips/{name}" for name, kind in LEDGER.items() if kind.essential]
 ESSENTIAL += [f"manifest/{name}" for name, kind in COLUMNS.items() if kind.essential]
 ESSENTIAL += [f"{folder}/{TAP}" for folder in ("features", "checksums", "mean", "std")]
 UNKNOWN: Mapping[str, tuple[Any, Any, tuple[int, ...]]] = {
-    "clips/audio_seconds": ("float32", np.nan, ()),
+    "clips/later_seconds": ("float32", np.nan, ()),
     "clips/language": (str, "", ()),
     "clips/sound_box": ("int16", -7, (3,)),
     "manifest/weight": ("float64", 1.0, ()),
@@ -62,8 +62,16 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def path(packed: Path, tmp_path: Path) -> Path:
-    """A store of an earlier version; three clips to a unit, the last unit holds two."""
-    return shutil.copytree(packed, tmp_path / "old.zarr")
+    """A store of an earlier version; three clips to a unit, the last unit holds two.
+
+    Arrays that came after it was written are made: each test takes away or adds what it is about.
+    """
+    store = shutil.copytree(packed, tmp_path / "old.zarr")
+    root = root_of(store)
+    spec, geometry = FeatureSpec.from_json(root["spec"]), layout.Geometry.from_json(root["geometry"])
+    growing.make_absent(store, layout.definitions(spec, geometry))
+    growing.grow_axes(store, layout.definitions(spec, geometry), {"clip": root["num_clips"]})
+    return store
 
 
 def remove(store: Path, name: str) -> None:
@@ -212,6 +220,15 @@ def test_store_of_an_earlier_version_is_whole(path: Path, tmp_path: Path) -> Non
     look_through(path, tmp_path)
 
 
+def test_store_as_it_was_written_lacks_what_came_later(packed: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(packed, tmp_path / "raw.zarr")
+    younger = {f"clips/{name}" for name in LEDGER if not (path / "clips" / name).is_dir()}
+    absent = Store(path).absent
+    assert set(absent) == younger
+    look_through(path, tmp_path, absent=absent)
+    assert extend(path).absent == {}
+
+
 @pytest.mark.parametrize("name", OPTIONAL)
 def test_an_absent_array_is_its_fill_value(path: Path, tmp_path: Path, name: str) -> None:
     before = value_of(Store(path), name)
@@ -291,7 +308,7 @@ def test_what_a_later_version_added_is_ignored_and_kept(path: Path, tmp_path: Pa
     add_unknown(path)
     unlisted = tuple(sorted(name for name in UNKNOWN if name not in ("manifest/weight", "manifest/take")))
     assert (Store(path).unknown, Store(path).unknown_attributes) == (unlisted, ("mood",))
-    assert "clips/audio_seconds, " in describe(path).text() and "attribute mood" in describe(path).text()
+    assert "clips/later_seconds, " in describe(path).text() and "attribute mood" in describe(path).text()
     spec = root_of(path)["spec"]
     record = path / "commits/00000002.json"
     write_json(record, read_json(record) | {"machine": "of later"})
@@ -347,9 +364,10 @@ def test_every_use_of_a_later_store_works(path: Path, tmp_path: Path) -> None:
     pass_on(path, tmp_path, apart=("take", "weight"))
 
 
-def test_an_array_that_ends_early_is_its_fill_value_past_its_end(path: Path) -> None:
+def test_an_array_that_ends_early_is_its_fill_value_past_its_end(path: Path, packed: Path) -> None:
     """So it is after a writer that did not know it has appended rows."""
-    names = [name for name in OPTIONAL if not name.startswith("thumbnails")]  # whose files know no length
+    # Files of thumbnails know no length; of what came later the store holds fill values alone.
+    names = [name for name in OPTIONAL if not name.startswith("thumbnails") and (packed / name).is_dir()]
     for name in names:
         meta = read_json(path / name / "zarr.json")
         write_json(path / name / "zarr.json", meta | {"shape": [2, *meta["shape"][1:]]})
@@ -382,10 +400,10 @@ def test_merge_carries_what_all_stores_have_alike_and_names_the_rest(path: Path,
     )
     assert all(note in result.text() for note in result.notes)
     merged = Store(tmp_path / "m.zarr")
-    assert merged.unknown == ("clips/audio_seconds",)
+    assert merged.unknown == ("clips/later_seconds",)
     names = merged.column("clip_id").tolist()
     # `broken` is taken from the second store, where it was done again: what was said of it before is gone.
-    seconds, kept = stored(merged.path, "clips/audio_seconds"), stored(path, "clips/audio_seconds")
+    seconds, kept = stored(merged.path, "clips/later_seconds"), stored(path, "clips/later_seconds")
     old = Store(path).column("clip_id").tolist()
     expected = [kept[old.index(n)] if n in old and n != "broken" else np.nan for n in names]
     np.testing.assert_array_equal(seconds, expected)
@@ -398,15 +416,15 @@ def test_merge_carries_what_all_stores_have_alike_and_names_the_rest(path: Path,
 def test_export_and_import_name_what_they_leave_out(path: Path, tmp_path: Path, monkeypatch: Any) -> None:
     add_unknown(path)
     result = reelbank.store.export(path, tmp_path / "a.h5", ExportConfig())
-    unlisted = ("audio/loudness", "clips/audio_seconds", "clips/language", "clips/sound_box", "manifest/take")
+    unlisted = ("audio/loudness", "clips/language", "clips/later_seconds", "clips/sound_box", "manifest/take")
     assert result.notes == tuple(f"{name} is left out: this version does not know it" for name in unlisted)
     with monkeypatch.context() as later:
-        later.setitem(LEDGER, "audio_seconds", ClipArray(dtype="float32", fill=np.nan, about="of the sound"))
+        later.setitem(LEDGER, "later_seconds", ClipArray(dtype="float32", fill=np.nan, about="of the sound"))
         for form in ("hdf5", "npy", "safetensors"):
             reelbank.store.export(path, tmp_path / form, ExportConfig(format=form))
     for form in ("hdf5", "npy", "safetensors"):
         imported = reelbank.store.import_store(tmp_path / form, tmp_path / f"{form}.zarr", ImportConfig())
-        assert imported.notes == ("ledger/audio_seconds is left out: this version does not know it",)
+        assert imported.notes == ("ledger/later_seconds is left out: this version does not know it",)
         assert verify(tmp_path / f"{form}.zarr").problems == ()
 
 
@@ -433,20 +451,20 @@ def test_a_later_field_of_the_spec_is_ignored_where_null_and_refused_where_not(p
 
 
 def test_a_new_ledger_array_is_one_row_of_the_table(path: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setitem(LEDGER, "audio_seconds", ClipArray(dtype="float32", fill=np.nan, about="of the sound"))
-    assert np.isnan(Store(path).clips.audio_seconds).all()
-    assert Store(path).absent == {"clips/audio_seconds": "NaN"}
+    monkeypatch.setitem(LEDGER, "later_seconds", ClipArray(dtype="float32", fill=np.nan, about="of the sound"))
+    assert np.isnan(Store(path).clips.later_seconds).all()
+    assert Store(path).absent == {"clips/later_seconds": "NaN"}
     look_through(path, tmp_path)
-    after = extend(path, audio_seconds=1.5)
+    after = extend(path, later_seconds=1.5)
     assert after.absent == {}
-    np.testing.assert_array_equal(after.clips.audio_seconds, [np.nan] * 7 + [1.5] * 3)
-    assert stored(path, "clips/audio_seconds").dtype == "float32"
+    np.testing.assert_array_equal(after.clips.later_seconds, [np.nan] * 7 + [1.5] * 3)
+    assert stored(path, "clips/later_seconds").dtype == "float32"
     grown = tmp_path / "grown"
     grown.mkdir()
     look_through(path, grown, form="safetensors")
     pass_on(path, grown)
     merged = Store(grown / "merged.zarr")
-    np.testing.assert_array_equal(merged.clips.audio_seconds, [np.nan] * 6 + [1.5] * 3)
+    np.testing.assert_array_equal(merged.clips.later_seconds, [np.nan] * 6 + [1.5] * 3)
 
 
 def test_commands_go_on_with_a_store_of_both_kinds(path: Path, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +268,34 @@ def test_every_member_is_told_of_once_with_its_loss(
     assert [(event.done, event.total) for event in steps] == [(done, 10) for done in range(1, 11)]
     both = heard(tmp_path / "u", sweep=AXES[:2], stepwise=True, weight_decay=0.5)  # one member is in both steps
     assert [(event.done, event.total) for event in both] == [(done, 5) for done in range(1, 5)]
+
+
+def test_members_under_way_are_told_of_until_they_have_ended(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
+) -> None:
+    watched: list[list[Path]] = []
+
+    @contextmanager
+    def watch(configs: Sequence[TrainConfig], ended: set[Path], tell: Callable[[str], None]) -> Iterator[None]:
+        runs = [one.run.given_directory for one in configs]
+        assert not ended
+        tell("some epochs")
+        yield
+        tell("more epochs")
+        assert ended == set(runs)
+        watched.append(runs)
+
+    monkeypatch.setattr(sweep_module, "watched", watch)
+    _told(monkeypatch, trained, lambda point: None if point["lr"] == 0.3 else {"val_loss": 1.0})
+    events: list[Event] = []
+    _result(store, tmp_path / "s", events, sweep=AXES[:1])
+    assert watched == [[tmp_path / "s" / "members" / f"lr={lr},seed=0" for lr in (0.1, 0.2, 0.3)]]
+    told = [event for event in events if "epochs" in event.message]
+    assert told == [
+        Event(stage="sweep", done=0, total=3, message="some epochs"),
+        Event(stage="sweep", done=3, total=3, message="more epochs"),
+    ]
+    _result(store, tmp_path / "t", sweep=AXES[:1])  # nobody listens
 
 
 def test_what_the_first_member_cannot_be_given_is_an_error_of_the_sweep(

@@ -56,7 +56,7 @@ def answer_with(content: bytes, length: int | None = None) -> Callable[..., Any]
     return lambda *_args, **_kwargs: Response(content)
 
 
-@pytest.mark.parametrize("name", [n for n in backbones.names() if backbones.describe(n).needs_weights])
+@pytest.mark.parametrize("name", [n for n in backbones.names() if backbones.describe(n).sources])
 def test_no_file_and_no_network_says_which_file_to_put_where(name: str, home: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         backbones.build(name, device="cpu")

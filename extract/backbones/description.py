@@ -62,11 +62,6 @@ class BackboneInfo:
         self.check_taps(self.default_taps)
 
     @property
-    def needs_weights(self) -> bool:
-        """Whether the features depend on trained (or random) weights."""
-        return bool(self.sources)
-
-    @property
     def frames_shape(self) -> tuple[int, ...]:
         """Shape of the input of one step: (H, W, 3), or (2, H, W) for gray pairs."""
         payload = self.payload_shape

@@ -12,7 +12,7 @@ import numpy as np
 
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging import baselines
-from reelbank.heads.judging.intervals import group_numbers, interval
+from reelbank.heads.judging.intervals import FEW_GROUPS, FEW_GROUPS_SAY, group_numbers, interval
 from reelbank.heads.judging.metrics import METRICS, ClassScores, TargetScores, evaluate, names_of
 
 # (metric, the baseline that it must beat): what the verdict speaks of.
@@ -240,10 +240,14 @@ def verdict(prepared: Prepared, splits: Mapping[str, Mapping[str, Any]], reporte
     sentences = [prepared.warning]
     if prepared.config.data.shuffle_labels:
         sentences.append("CONTROL: the training labels were shuffled; nothing above a baseline is to be expected.")
+    few = False
     for split in dict.fromkeys([reported, "unknown"]):
         for metric, baseline in HEADLINES.values():
             if split in splits and metric in splits[split]["metrics"]:
                 sentences.append(_compared(splits[split], split, metric, baseline))
+                few |= splits[split]["metrics"][metric]["low"] is not None and splits[split]["num_groups"] < FEW_GROUPS
+    if few:
+        sentences.append(FEW_GROUPS_SAY)
     return " ".join(sentence for sentence in sentences if sentence)
 
 

@@ -12,6 +12,9 @@ from reelbank.heads.judging.metrics import ClassScores, TargetScores, mean_where
 RESAMPLES = 2000
 WHOLE_RESAMPLES = 500
 LEVEL = 0.95
+FEW_GROUPS = 5
+"""Below this an interval that draws groups says next to nothing."""
+FEW_GROUPS_SAY = f"An interval over fewer than {FEW_GROUPS} groups says little: read no difference out of it."
 TABLE_ENTRIES = 4_000_000  # draws held at once: bounds the memory for many groups
 
 

@@ -1,8 +1,8 @@
 """The table of losses. A loss is one function and one row; nothing is imported before it is used.
 
-Every function takes logits z (B, K) and a label distribution p (B, K), and returns the loss of each example, (B,), in
-nats, by operations that autograd and `torch.func.vmap` know. Classes are one-hot rows, so one table serves both
-outputs (SYSTEMS.md 1.7).
+Every function takes logits z (B, K) and a label distribution p (B, K), and returns the loss of each example, (B,)
+(divergences in nats), by operations that autograd and `torch.func.vmap` know. Classes are one-hot rows, so one table
+serves both outputs (SYSTEMS.md 1.7).
 """
 
 from __future__ import annotations

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reelbank.heads.judging.intervals import FEW_GROUPS, FEW_GROUPS_SAY
 from reelbank.heads.recipes.recipe import Recipe
 from reelbank.heads.recipes.rows import TrainedRow
 from reelbank.heads.reports.html import DASH
 
-FEW_GROUPS = 5
-"""Below this an interval that draws groups says next to nothing."""
 _SHOWN_ROWS = 8
 
 Data = Mapping[str, Any]
@@ -161,10 +160,7 @@ def few_groups(data: Data) -> list[str]:
             said[_where(data, column)] = f"{groups} on {_where(data, column)}"
     if not said:
         return []
-    return [
-        f"FEW GROUPS: {' and '.join(said.values())}. An interval over fewer than {FEW_GROUPS} groups says little: read "
-        "no difference out of it."
-    ]
+    return [f"FEW GROUPS: {' and '.join(said.values())}. {FEW_GROUPS_SAY}"]
 
 
 def selection_sentence(recipe: Recipe, trained: Sequence[TrainedRow], *, on_reported_sets: bool) -> str:

@@ -42,6 +42,7 @@ class PredictResult:
         probabilities: {output: float64 (N, K)}.
         class_names: in the order of `probabilities["label"]`.
         predicted_target: value of the most probable bin (N,) in target units; None without a target output.
+        trained_folds: clips that trained most of the heads of a run with folds, bool (N,).
         left_out: (reason, number of clips) of clips without features.
         warning: the sentence about random weights; empty for a trained backbone.
         notes: sentences for a person.
@@ -56,15 +57,16 @@ class PredictResult:
     class_names: tuple[str, ...] | None
     target_name: str | None
     predicted_target: np.ndarray | None
+    trained_folds: np.ndarray
     left_out: tuple[tuple[str, int], ...]
     warning: str
     notes: tuple[str, ...]
 
     def accuracy_by_split(self) -> dict[str, float]:
-        """Share of right classes in each split that has labels the head knows."""
+        """Share of right classes in each split, of clips whose label is known and that trained none of the heads."""
         if self.predicted is None or self.class_names is None:
             return {}
-        known = np.isin(self.labels, self.class_names)
+        known = np.isin(self.labels, self.class_names) & ~self.trained_folds
         right = self.predicted == self.labels
         splits = sorted(set(self.splits[known].tolist()))
         return {split: float(right[known & (self.splits == split)].mean()) for split in splits}
@@ -155,7 +157,14 @@ def predict(
         table = table.take(chosen)
     with cpu_threads(threads):
         averaged = _averaged(predictors, table, torch.device(resolve_device(device)), progress)
-    return _result(first, table, averaged, config["warning"], len(predictors))
+    seen = _clips_of(run / "predictions.csv") if stored["folds"] else set()
+    return _result(first, table, averaged, config["warning"], np.isin(table.clip_ids, sorted(seen)), len(predictors))
+
+
+def _clips_of(path: Path) -> set[str]:
+    """The clip ids of predictions.csv; with folds those of every clip that trained a head."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["clip_id"] for row in csv.DictReader(file) if row["split"] != "unknown"}
 
 
 class Extract(Protocol):
@@ -238,7 +247,12 @@ def _averaged(
 
 
 def _result(
-    predictor: Predictor, table: ClipTable, averaged: Mapping[str, np.ndarray], warning: str, num_heads: int
+    predictor: Predictor,
+    table: ClipTable,
+    averaged: Mapping[str, np.ndarray],
+    warning: str,
+    trained: np.ndarray,
+    num_heads: int,
 ) -> PredictResult:
     predicted = probability = values = None
     if predictor.labels is not None:
@@ -251,7 +265,12 @@ def _result(
     if (table.splits == "train").any():
         notes.append("If clips of split 'train' trained this head, what it says of them is no test.")
     if num_heads > 1:
-        notes.append(f"Mean of the heads of {num_heads} folds; clips of the run's own store trained most of them.")
+        notes.append(f"Mean of the heads of {num_heads} folds.")
+    if trained.any():
+        notes.append(
+            f"{int(trained.sum())} of these clips trained most of the heads and count in no accuracy; what the head "
+            "that never saw a clip says of it stands in the run's predictions.csv."
+        )
     return PredictResult(
         clip_ids=table.clip_ids,
         splits=table.splits,
@@ -262,6 +281,7 @@ def _result(
         class_names=predictor.labels,
         target_name=None if predictor.bins is None else predictor.bins.target,
         predicted_target=values,
+        trained_folds=trained,
         left_out=table.left_out,
         warning=warning,
         notes=tuple(notes),

@@ -224,7 +224,7 @@ class _Sweep:
 
         def tell(text: str) -> None:
             if self.progress is not None:
-                self.progress(Event(stage="sweep", done=len(self.trials), total=max(total, 1), message=text))
+                self.progress(Event(stage="sweep", done=len(self.trials), total=total, message=text))
 
         with watched(configs, ended, tell):
             self.executor(configs, self.folder, self.config.members.workers, done)

@@ -79,6 +79,11 @@ class Subject:
         return self.is_network and self.info.source == "video" and len(self.info.step_frames) == 1
 
 
+def is_network(name: str) -> bool:
+    """Whether a backbone has weights, published or only random ones; an operator has none."""
+    return bool(backbones.describe(name).sources) or backbones.outline(name).module is not None
+
+
 def steps(info: BackboneInfo, num_steps: int = BATCH, seed: int = 0) -> Array:
     """Steps of a smooth random texture; later frames of a step are moved, by another amount in each step."""
     rng = np.random.default_rng(seed)
