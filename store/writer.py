@@ -115,8 +115,7 @@ class StoreWriter:
     def recover(self, accepts: Callable[[Outcome], bool]) -> tuple[dict[int, Outcome], list[str]]:
         """Finished clips that an interrupted run left in staging/, and a sentence for each that is damaged.
 
-        Those not accepted are removed, and so is what is staged of a clip that has its features: its run had only not
-        come to clearing it away, or it would have taken them back first.
+        Removed are those not accepted and those of clips that have features: a commit takes back what it replaces.
         """
         status = self.ledger("status")
         kept = {}
@@ -319,9 +318,8 @@ class StoreWriter:
             array = zarr.open_array(DurableStore(folder), mode="r+")
         else:
             array = zarr.open_group(DurableStore(self.path / "manifest"), mode="r+").create_array(
-                array_name, shape=values.shape, chunks=(self.geometry.unit_clips,),
-                dtype="float64" if numeric else str, fill_value=np.nan if numeric else "",
-                dimension_names=("clip",), overwrite=True,
+                array_name, shape=values.shape, chunks=(self.geometry.unit_clips,), dtype="float64" if numeric else str,
+                fill_value=np.nan if numeric else "", dimension_names=("clip",), overwrite=True,
             )  # fmt: skip
         array[: len(values)] = values
         self._root["columns"] = {**self._root["columns"], name: array_name}

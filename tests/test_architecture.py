@@ -36,7 +36,7 @@ ROOMS = {
     ),
     "store": (
         *("errors", "agreement", "cores", "devices", "options", "processes"),
-        *("files", "indexing", "spec", "layout", "shards", "growing"),
+        *("files", "durable", "indexing", "spec", "layout", "shards", "growing"),
         *("building", "ledger", "staging", "reader", "writer"),
         *("comparing", "description", "exchange", "merging", "testing", "verification"),
     ),
