@@ -18,6 +18,7 @@ from reelbank.heads.recipes import run as recipe_run
 from reelbank.heads.recipes.judging import preference
 from reelbank.heads.recipes.measures import GUESSERS, MEASURES, Clips, Guesser, Measure, Training
 from reelbank.heads.recipes.numbers import beside, compared, fold_values, guessed, measured, own_values, units_of
+from reelbank.heads.recipes.options import asked_of
 from reelbank.heads.recipes.recipe import Recipe, RecipeRow, Step
 from reelbank.heads.recipes.rows import Predicted, TrainedRow, read_clips
 from reelbank.heads.recipes.study import Column, Part, Selection, Study
@@ -229,7 +230,10 @@ def _run(
         lines += [{"fold": fold, "epoch": epoch, name: value} for epoch, value in enumerate(numbers, start=1)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     whole = entries[0]["fold"] is None
-    results = {"folds": [] if whole else entries, "training": entries[0], "splits": {}}
+    results = {
+        "folds": [] if whole else entries, "training": entries[0], "splits": {}, "warning": "", "target_name": "kcal",
+        "target_unit": "kcal", "counts": {"clips": 5}, "notes": ["NOTE"],
+    }  # fmt: skip
     (folder / "results.json").write_text(json.dumps(results))
     with (folder / "predictions.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -310,6 +314,78 @@ def test_each_step_of_a_recipe_starts_from_the_value_kept_so_far(
     tried.clear()
     with pytest.raises(TrainingError, match="no value of lr could be trained: all overfit"):
         state.stepwise(tmp_path)
+
+
+def _header(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
+    """What is decided before the rows are written down."""
+    headers: list[Mapping[str, Any]] = []
+    monkeypatch.setattr(judging, "training_of", lambda prepared: TRAINING)
+    monkeypatch.setattr(judging, "_content", lambda *given: headers.append(given[-1]))
+    return headers
+
+
+@pytest.mark.parametrize("proposed", ["", "b"])
+def test_best_row_is_the_proposed_one_or_the_preferred(
+    proposed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = _header(monkeypatch)
+    rows = [RecipeRow(name=name, cells={}, reference=name != "b") for name in "abc"]
+    recipe = Recipe(
+        name="s/r", study=_study(_column()), title="", text="", features="", rows=tuple(rows), proposed=proposed
+    )
+    numbers = {"a": 3.0, "b": 2.0, "c": 1.0}
+    trained = [
+        TrainedRow(
+            row=row,
+            runs=(_run(tmp_path / row.name, [(None, [numbers[row.name]], 1, False)]),),
+            settings={"keep": "best"},
+        )
+        for row in rows
+    ]
+    asked = asked_of(RecipeConfig.of(store=(tmp_path,), recipe="calories/table-3.3"))
+    judging.summarize(asked, recipe, trained, None)  # type: ignore[arg-type]
+    (header,) = headers
+    assert (header["best"], header["best_is"]) == (("b", "proposed row") if proposed else ("c", "best row"))
+    assert header["proposed"] == proposed
+    assert header["references"] == ({"a": "best", "c": "best"} if proposed else {})
+    assert (header["target"], header["counts"], header["notes"]) == (
+        *({"name": "kcal", "unit": "kcal"}, {"clips": 5}, ["NOTE"]),
+    )
+    lost = [TrainedRow(row=row, runs=(), error=f"{row.name} burnt") for row in rows]
+    with pytest.raises(TrainingError, match="no row of s/r could be trained; the first: a burnt"):
+        judging.summarize(asked, recipe, lost, None)  # type: ignore[arg-type]
+    judging.summarize(asked, recipe, [lost[0], trained[1], lost[2]], None)  # type: ignore[arg-type]
+    assert headers[-1]["best"] == "b"
+
+
+def _reader(asked: Any, recipe: Recipe, prepared: Any, progress: Any) -> tuple[dict[str, Predicted], dict[str, Any]]:
+    """Two rows that read: errors 1 and 3, accuracies 1 and 0."""
+    assert (asked.seed, recipe.name, prepared, progress) == (0, "s/read", None, None)
+    said = {}
+    for name, error, label in (("near", "1", "a"), ("far", "3", "b")):
+        rows = [(f"c{i}", "test", "", f"g{i}", "a", label, "1", "0", error) for i in range(3)]
+        said[name] = _said(_clips(rows))
+    return said, {"notes": ["READ"]}
+
+
+@pytest.mark.parametrize(
+    ("column", "best", "is_called"),
+    [
+        (_column(beats="constant_median"), "near", "row with the lowest MAE on the test set"),
+        (_column(metric="accuracy", beats="majority_class"), "near", "row with the highest accuracy on the test set"),
+    ],
+)
+def test_best_of_rows_that_are_read_has_the_best_number(
+    column: Column, best: str, is_called: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = _header(monkeypatch)
+    recipe = Recipe(
+        name="s/read", study=_study(column), title="", text="", features="", reader=f"{__name__}:_reader",
+        rows=tuple(RecipeRow(name=name, cells={}) for name in ("far", "near")),
+    )  # fmt: skip
+    asked = asked_of(RecipeConfig.of(store=(tmp_path,), recipe="calories/table-3.3"))
+    judging.read_rows(asked, recipe, None)  # type: ignore[arg-type]
+    assert (headers[0]["best"], headers[0]["best_is"], headers[0]["notes"]) == (best, is_called, ["READ"])
 
 
 def test_proposed_row_is_beside_the_strongest_of_the_references(monkeypatch: pytest.MonkeyPatch) -> None:
