@@ -235,7 +235,7 @@ WRONG: list[tuple[str, str]] = [
     (f"{PROBE} --store nope.zarr", "no store at nope.zarr"),
     (f"{PROBE} --tap cls4", "no tap 'cls4' in this store; it holds hof"),
     (f"{PROBE} --label nope", "no manifest column 'nope'"),
-    (f"{PROBE} --target nope", "no such target; its targets: kcal"),
+    (f"{PROBE} --target nope", "no such target column; it has kcal"),
     (f"{PROBE} --view 2", "view 2"),
     ("predict --run nope --store flow-dis.zarr", "is not a finished run"),
     (f"predict --run {RUN} --store nope.zarr", "no store at nope.zarr"),

@@ -81,7 +81,12 @@ class Subject:
 
 def is_network(name: str) -> bool:
     """Whether a backbone has weights, published or only random ones; an operator has none."""
-    return bool(backbones.describe(name).sources) or backbones.outline(name).module is not None
+    if backbones.describe(name).sources:
+        return True
+    try:
+        return backbones.outline(name).module is not None
+    except BackboneError:  # a library is not here, or was built without what it needs
+        return False
 
 
 def steps(info: BackboneInfo, num_steps: int = BATCH, seed: int = 0) -> Array:
