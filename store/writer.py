@@ -47,7 +47,7 @@ class StoreWriter:
         provenance: Mapping[str, Any],
     ) -> StoreWriter:  # fmt: skip
         """Opens the store at `path`, or makes it where nothing is there yet."""
-        if not (path / "zarr.json").is_file() or _abandoned(path):
+        if _abandoned(path):
             layout.create(path, spec, layout.plan_geometry(spec, fixed_steps, num_clips), provenance)
         return cls(path, spec)
 
@@ -366,7 +366,11 @@ def remove_unfinished(path: Path) -> None:
 
 
 def _abandoned(path: Path) -> bool:
-    """Whether a writer died while it was making the store: Zarr groups, but no root attributes yet."""
+    """Whether there is no store, or one whose writer died while it made it: what that left is removed."""
+    if not (path / "zarr.json").is_file():
+        for leftover in path.glob(".zarr.json.*.partial"):
+            leftover.unlink()
+        return True
     root = read_json(path / "zarr.json")
     if root.get("attributes"):
         return False

@@ -116,6 +116,15 @@ def test_a_damaged_staged_clip_is_dropped_said_and_made_again(damage: str, tmp_p
     assert len(reelbank.store.open(path).done_rows()) == len(power_cut.FIRST)
 
 
+def test_a_writer_that_died_at_its_first_file_is_followed(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    path.mkdir()
+    (path / ".zarr.json.123.partial").write_text("{")
+    power_cut.grow(path, power_cut.FIRST)
+    assert power_cut.wrong_clips(path, power_cut.FIRST) == []
+    assert not (path / ".zarr.json.123.partial").exists()
+
+
 def test_what_is_staged_whole_is_taken_over(tmp_path: Path) -> None:
     writer, folder = _staged(tmp_path / "s.zarr")
     kept, said = writer.recover(lambda outcome: True)
