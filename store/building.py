@@ -1,4 +1,4 @@
-"""Making a store beside its place, so that it appears whole or not at all."""
+"""Making a store: beside its place, so that it appears whole or not at all, or where a killed writer began one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reelbank.store.errors import StoreError
-from reelbank.store.files import make_folder, only_writer, sync_folder
+from reelbank.store.files import make_folder, only_writer, read_json, sync_folder
 from reelbank.store.layout import read_root
 
 
@@ -50,3 +50,24 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(child)
         else:
             child.unlink()
+
+
+def abandoned(path: Path) -> bool:
+    """Whether there is no store, or one whose writer died while it made it: what that left is removed."""
+    if not (path / "zarr.json").is_file():
+        for leftover in path.glob(".zarr.json.*.partial"):
+            leftover.unlink()
+        return True
+    root = read_json(path / "zarr.json")
+    if root.get("attributes"):
+        return False
+    if root.get("node_type") != "group" or not {p.name for p in path.iterdir()} <= _OWN_FOLDERS:
+        raise StoreError(f"{path} is a Zarr group, but not one that reelbank wrote; choose another --out")
+    for child in path.iterdir():
+        shutil.rmtree(child) if child.is_dir() else child.unlink()
+    return True
+
+
+_OWN_FOLDERS = {
+    "zarr.json", "features", "checksums", "mean", "std", "clips", "thumbnails", "manifest", "commits", "staging",
+}  # fmt: skip

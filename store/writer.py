@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelbank.store import growing, layout
+from reelbank.store.building import abandoned
 from reelbank.store.errors import StoreError
 from reelbank.store.files import read_json, write_json
 from reelbank.store.layout import COLUMNS, DONE, LEDGER, MISSING, Geometry
@@ -47,7 +47,7 @@ class StoreWriter:
         provenance: Mapping[str, Any],
     ) -> StoreWriter:  # fmt: skip
         """Opens the store at `path`, or makes it where nothing is there yet."""
-        if _abandoned(path):
+        if abandoned(path):
             layout.create(path, spec, layout.plan_geometry(spec, fixed_steps, num_clips), provenance)
         return cls(path, spec)
 
@@ -363,27 +363,6 @@ def remove_unfinished(path: Path) -> None:
     for leftover in path.rglob("*.partial"):
         with suppress(OSError):
             leftover.unlink()
-
-
-def _abandoned(path: Path) -> bool:
-    """Whether there is no store, or one whose writer died while it made it: what that left is removed."""
-    if not (path / "zarr.json").is_file():
-        for leftover in path.glob(".zarr.json.*.partial"):
-            leftover.unlink()
-        return True
-    root = read_json(path / "zarr.json")
-    if root.get("attributes"):
-        return False
-    if root.get("node_type") != "group" or not {p.name for p in path.iterdir()} <= _OWN_FOLDERS:
-        raise StoreError(f"{path} is a Zarr group, but not one that reelbank wrote; choose another --out")
-    for child in path.iterdir():
-        shutil.rmtree(child) if child.is_dir() else child.unlink()
-    return True
-
-
-_OWN_FOLDERS = {
-    "zarr.json", "features", "checksums", "mean", "std", "clips", "thumbnails", "manifest", "commits", "staging",
-}  # fmt: skip
 
 
 def _ledger_value(outcome: Outcome, name: str) -> Any:
