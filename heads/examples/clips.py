@@ -192,23 +192,6 @@ def text_column(store: Store, name: str) -> NDArray[np.str_]:
     return values.astype(str)
 
 
-def asked_target(asked: str | None, names: Sequence[str]) -> str | None:
-    """The target column that is meant: the first of `names` where None was asked; None for none.
-
-    Raises TrainingError that lists the columns where the one asked is not there.
-    """
-    if asked == "none":
-        return None
-    if asked is None:
-        return next(iter(names), None)
-    if asked not in names:
-        raise TrainingError(
-            f"--target {asked}: the store has no such target column; it has {', '.join(sorted(names)) or 'none'}. "
-            "Name it with --target-columns when the store is made"
-        )
-    return asked
-
-
 def _joined(a: ClipTable, b: ClipTable, join: str) -> ClipTable:
     common, in_a, in_b = np.intersect1d(a.clip_ids, b.clip_ids, return_indices=True)
     missing = len(a) + len(b) - 2 * len(common)

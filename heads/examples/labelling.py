@@ -9,7 +9,7 @@ import numpy as np
 
 from reelbank.heads.config import DataConfig, ObjectiveConfig
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.examples.clips import ClipTable, asked_target
+from reelbank.heads.examples.clips import ClipTable
 from reelbank.heads.examples.splits import Partition, Parts
 from reelbank.heads.examples.targets import DEFAULT_RANGES, Bins, make_bins
 
@@ -66,6 +66,23 @@ def vocabulary(labels: Sequence[str]) -> tuple[str, ...]:
             "check the manifest's label column, or train on a target alone with --label none"
         )
     return names
+
+
+def asked_target(asked: str | None, names: Sequence[str]) -> str | None:
+    """The target column that is meant: the first of `names` where None was asked; None for none.
+
+    Raises TrainingError that lists the columns where the one asked is not there.
+    """
+    if asked == "none":
+        return None
+    if asked is None:
+        return next(iter(names), None)
+    if asked not in names:
+        raise TrainingError(
+            f"--target {asked}: the store has no such target column; it has {', '.join(sorted(names)) or 'none'}. "
+            "Name it with --target-columns when the store is made"
+        )
+    return asked
 
 
 def _require_targets(config: ObjectiveConfig, table: ClipTable, target: str, trained: np.ndarray) -> None:

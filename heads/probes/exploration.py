@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reelbank.heads.examples.clips import asked_target, text_column
+from reelbank.heads.examples.clips import text_column
+from reelbank.heads.examples.labelling import asked_target
 from reelbank.heads.reports.drawing import split_order
 from reelbank.store.layout import DONE
 

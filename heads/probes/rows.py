@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reelbank.heads.examples.clips import StoreSource, asked_target, load_table
+from reelbank.heads.examples.clips import StoreSource, load_table
+from reelbank.heads.examples.labelling import asked_target
 from reelbank.heads.examples.splits import effective_groups
 
 if TYPE_CHECKING:
