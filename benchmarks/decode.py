@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reelbank.benchmarks.measuring import Stage, interleaved, main, peer, torch_threads
+from reelbank.benchmarks.measuring import Stage, interleaved, main, peer
 from reelbank.benchmarks.rendering import properties, render
 from reelbank.extract.inputs.preprocess import Preprocess, make
 from reelbank.extract.run.allocator import keep_freed_memory
 from reelbank.extract.video.decode import Video
+from reelbank.store.devices import cpu_threads
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -47,7 +48,7 @@ def measure(scale: str, work: Path) -> Stage:
     short, long = REPEATS[scale]
     clips = {name: render(work, name, num_frames=count) for name, count in FRAMES[scale].items()}
     stage.inputs |= {name: properties(path) for name, path in clips.items()}
-    with torch_threads(1):
+    with cpu_threads(1):
         for name in ("h264-10s", "h264-60s"):
             _sparse(stage, name, clips[name], short if name == "h264-10s" else long + 2)
         for name, path in clips.items():

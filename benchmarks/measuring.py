@@ -15,8 +15,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -158,19 +157,6 @@ def peer(name: str) -> tuple[Any, str]:
         return None, f"{name} is not installed (pip install 'reelbank[bench]')"
     except (OSError, RuntimeError) as error:
         return None, f"{name} does not load here ({str(error).strip().splitlines()[0]})"
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """`count` torch threads inside."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def machine() -> dict[str, Any]:

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from reelbank.benchmarks.measuring import Stage, Timing, main, torch_threads
+from reelbank.benchmarks.measuring import Stage, Timing, main
 from reelbank.benchmarks.store import DIMENSION, NUM_LABELS, TAP
 from reelbank.benchmarks.train import BATCH, NUM_BINS, naive_model, naive_step
 from reelbank.heads import ObjectiveConfig, SweepConfig, sweep
 from reelbank.heads.examples.targets import Bins
 from reelbank.store.cores import available_cores
+from reelbank.store.devices import cpu_threads
 from reelbank.store.testing import write_store
 
 GRID = ("lr=1e-3,3e-4,1e-4", "weight_decay=0,1e-5,1e-4", "eps=1e-8,1e-7,1e-6,1e-5")
@@ -112,7 +113,7 @@ def _per_step(kind: str, threads: int, steps: int) -> float:
     targets = torch.from_numpy(bins.distributions(values.numpy())).float()
     model = naive_model()
     step = naive_step(model, torch.optim.Adam(model.parameters(), lr=1e-3, fused=kind == "fused"))
-    with torch_threads(threads):
+    with cpu_threads(threads):
         order = torch.randint(2048, (steps, BATCH), generator=generator)
         started = time.perf_counter()
         for index in order:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from reelbank.benchmarks.measuring import RESULTS, torch_threads
+from reelbank.benchmarks.measuring import RESULTS
 from reelbank.heads.config import OptimizerConfig
 from reelbank.heads.examples.normalization import Normalization
 from reelbank.heads.examples.resident import Resident
@@ -30,6 +30,7 @@ from reelbank.heads.models import HeadShape, build_head
 from reelbank.heads.recipes import RECIPES
 from reelbank.heads.training.flat import FlatParameters
 from reelbank.heads.training.optimization import make_optimizer
+from reelbank.store.devices import cpu_threads
 
 CLIPS, STEPS, DIMENSION, BATCH, CLASSES, BINS = 2476, 160, 1536, 4, 27, 1000
 STORED = 90  # steps that lie in the store; the 160 are read by index
@@ -69,7 +70,7 @@ def project(scale: str) -> dict[str, Any]:
     index = torch.tensor([start + i for start in starts for i in range(16)])
     labels = torch.from_numpy(random.integers(CLASSES, size=size.clips))
     targets = torch.softmax(torch.from_numpy(random.standard_normal((size.clips, BINS), dtype=np.float32)), dim=1)
-    with torch_threads(1):
+    with cpu_threads(1):
         torch.manual_seed(0)
         makers = (_our_step, _their_step)
         ours, theirs = _seconds([make(features, index, labels, targets) for make in makers], 2 * size.steps)

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reelbank.benchmarks.measuring import Stage, Timing, main, torch_threads
+from reelbank.benchmarks.measuring import Stage, Timing, main
 from reelbank.benchmarks.store import DIMENSION, NUM_LABELS, TAP, prepare
 from reelbank.heads import TrainConfig, train_head
+from reelbank.store.devices import cpu_threads
 
 BATCH, NUM_BINS = 4, 1000
 
@@ -49,7 +50,7 @@ def measure(scale: str, work: Path) -> Stage:
     ours: list[float] = []
     theirs: list[float] = []
     workers: list[float] = []
-    with torch_threads(2):
+    with cpu_threads(2):
         for _ in range(size.repeats):
             seconds, num_train = _our_epoch(store, work / "train-run", size.epochs)
             ours.append(seconds)

@@ -54,16 +54,16 @@ def _empty(folder: Path) -> None:
 
 def abandoned(path: Path) -> bool:
     """Whether there is no store, or one whose writer died while it made it: what that left is removed."""
-    if not (path / "zarr.json").is_file():
-        for leftover in path.glob(".zarr.json.*.partial"):
-            leftover.unlink()
-        return True
-    root = read_json(path / "zarr.json")
-    if root.get("attributes"):
+    mark = path / "zarr.json"
+    if mark.is_file() and (root := read_json(mark)).get("attributes"):
         return False
+    for leftover in path.glob(".zarr.json.*.partial"):
+        leftover.unlink()
+    if not mark.is_file():
+        return True
     if root.get("node_type") != "group" or not {p.name for p in path.iterdir()} <= _OWN_FOLDERS:
         raise StoreError(f"{path} is a Zarr group, but not one that reelbank wrote; choose another --out")
-    for child in path.iterdir():
+    for child in sorted(path.iterdir(), key=lambda child: child == mark):  # the mark of ours goes last
         shutil.rmtree(child) if child.is_dir() else child.unlink()
     return True
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from kcal_bins import KCAL, label_of, scores_of
 from scipy.stats import entropy
 
 from reelbank.heads.errors import TrainingError
@@ -16,24 +17,11 @@ from reelbank.heads.examples.targets import (
     class_numbers,
     make_bins,
 )
-from reelbank.heads.judging.metrics import TargetScores, nll_per_clip, spc_bins_per_clip
-
-KCAL = Bins(target="kcal", num_bins=1000, low=0.0, high=1000.0, sigma_bins=5.0)
-
-
-def _label(value: float) -> np.ndarray:
-    return KCAL.distributions(np.array([value]))[0]
-
-
-def _scores(predicted: np.ndarray, value: float = 400.0) -> TargetScores:
-    truth = np.array([value])
-    return TargetScores(
-        probabilities=predicted[None], bin_values=KCAL.values(), truth=truth, labels=KCAL.distributions(truth)
-    )
+from reelbank.heads.judging.metrics import nll_per_clip, spc_bins_per_clip
 
 
 def test_soft_label_of_400_has_the_published_peak() -> None:
-    p = _label(400.0)
+    p = label_of(400.0)
     assert p.argmax() == 400
     assert p[[399, 400, 401]] == pytest.approx([0.0792160, 0.0795335, 0.0767213], abs=5e-8)
     assert entropy(p) == pytest.approx(3.028376, abs=5e-7)
@@ -41,7 +29,7 @@ def test_soft_label_of_400_has_the_published_peak() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 3.0, 500.0, 1000.0])
 def test_soft_label_is_a_distribution_at_borders_too(value: float) -> None:
-    assert _label(value).sum() == pytest.approx(1.0, abs=1e-12)
+    assert label_of(value).sum() == pytest.approx(1.0, abs=1e-12)
 
 
 def test_raw_density_of_1001_bins_is_the_printed_formula() -> None:
@@ -71,14 +59,14 @@ def test_bin_values_end_at_the_range() -> None:
     [(5, 4.512, 0.9921), (10, 6.033, 0.9832), (25, 16.53, 0.9502), (50, 35.50, 0.8762), (100, 35.57, 0.6683)],
 )
 def test_shifted_predictions_have_the_published_nll_and_spc(shift: int, nll: float, spc: float) -> None:
-    scores = _scores(_label(400.0 + shift))
+    scores = scores_of(label_of(400.0 + shift))
     assert nll_per_clip(scores)[0] == pytest.approx(nll, rel=2e-4)
     assert spc_bins_per_clip(scores)[0] == pytest.approx(spc, abs=1e-4)
 
 
 def test_nll_of_uniform_and_of_perfect_predictions_is_the_published_one() -> None:
-    assert nll_per_clip(_scores(np.full(1000, 1e-3)))[0] == pytest.approx(7.907255, abs=1e-6)
-    assert nll_per_clip(_scores(_label(400.0)))[0] == pytest.approx(3.999532, abs=1e-6)
+    assert nll_per_clip(scores_of(np.full(1000, 1e-3)))[0] == pytest.approx(7.907255, abs=1e-6)
+    assert nll_per_clip(scores_of(label_of(400.0)))[0] == pytest.approx(3.999532, abs=1e-6)
 
 
 def test_make_bins_takes_0_to_1000_for_kcal_and_the_training_range_else() -> None:

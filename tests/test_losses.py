@@ -7,46 +7,34 @@ import math
 import numpy as np
 import pytest
 import torch
+from kcal_bins import KCAL, label_of, scores_of
 from scipy.spatial.distance import jensenshannon
 
 from reelbank.heads.config import TrainConfig
-from reelbank.heads.examples.targets import Bins, class_distributions
-from reelbank.heads.judging.metrics import TargetScores, nll_mean_per_clip
+from reelbank.heads.examples.targets import class_distributions
+from reelbank.heads.judging.metrics import nll_mean_per_clip
 from reelbank.heads.losses import LOSSES, loss_function
 from reelbank.heads.training.reduction import reduce
 from reelbank.store.options import options
 from reelbank.testing import losses as suite
 
-KCAL = Bins(target="kcal", num_bins=1000, low=0.0, high=1000.0, sigma_bins=5.0)
-
-
-def _label(value: float) -> np.ndarray:
-    return KCAL.distributions(np.array([value]))[0]
-
-
-def _scores(predicted: np.ndarray, value: float = 400.0) -> TargetScores:
-    truth = np.array([value])
-    return TargetScores(
-        probabilities=predicted[None], bin_values=KCAL.values(), truth=truth, labels=KCAL.distributions(truth)
-    )
-
 
 def test_losses_of_a_uniform_prediction_are_the_published_ones() -> None:
-    p, z = torch.from_numpy(_label(400.0))[None], torch.zeros(1, 1000, dtype=torch.float64)
+    p, z = torch.from_numpy(label_of(400.0))[None], torch.zeros(1, 1000, dtype=torch.float64)
     assert loss_function("kld")(z, p).item() == pytest.approx(3.879379, abs=1e-6)
     assert loss_function("jsd")(z, p).item() == pytest.approx(0.630965, abs=1e-6)
 
 
 def test_other_readings_of_nll_and_jsd_are_a_factor() -> None:
     """Register of readings, 4 and 8: the mean over bins, and the divergence without its halves."""
-    assert nll_mean_per_clip(_scores(np.full(1000, 1e-3)))[0] == pytest.approx(7.907255 / 1000, abs=1e-9)
-    p, z = torch.from_numpy(_label(400.0))[None], torch.zeros(1, 1000, dtype=torch.float64)
+    assert nll_mean_per_clip(scores_of(np.full(1000, 1e-3)))[0] == pytest.approx(7.907255 / 1000, abs=1e-9)
+    p, z = torch.from_numpy(label_of(400.0))[None], torch.zeros(1, 1000, dtype=torch.float64)
     assert loss_function("jsd-sum")(z, p).item() == pytest.approx(2 * 0.630965, abs=2e-6)
 
 
 @pytest.mark.parametrize(("shift", "value"), [(5, 0.4990), (10, 1.9960), (25, 12.475)])
 def test_kld_between_shifted_labels_is_the_published_one(shift: int, value: float) -> None:
-    p = torch.from_numpy(_label(400.0))[None]
+    p = torch.from_numpy(label_of(400.0))[None]
     # The logits of a Gaussian are its exponents: no log of an underflowed probability is taken.
     z = -((torch.arange(1000, dtype=torch.float64) - 0.999 * (400 + shift)) ** 2) / 50
     assert loss_function("kld")(z[None], p).item() == pytest.approx(value, rel=2e-4)

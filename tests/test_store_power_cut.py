@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from disk import WAYS, Disk, write_state
 
 import reelbank.store
-from reelbank.store import merge
+from reelbank.store import building, layout, merge
 from reelbank.store.files import only_writer
 from reelbank.store.staging import RECORD, folder_of, staged_rows
 from reelbank.store.writer import StoreWriter
@@ -123,6 +125,30 @@ def test_a_writer_that_died_at_its_first_file_is_followed(tmp_path: Path) -> Non
     power_cut.grow(path, power_cut.FIRST)
     assert power_cut.wrong_clips(path, power_cut.FIRST) == []
     assert not (path / ".zarr.json.123.partial").exists()
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3, 8])
+def test_a_half_made_store_is_cleared_and_made(kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before its root was written, then again while the half was cleared away."""
+    path = tmp_path / "s.zarr"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(layout, "write_root", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        power_cut.grow(path, power_cut.FIRST)
+    (path / ".zarr.json.123.partial").write_text("{")
+    with monkeypatch.context() as patch:
+        remove, left = shutil.rmtree, iter(range(kept))
+
+        def killed(folder: Path) -> None:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            remove(folder)
+
+        patch.setattr(building.shutil, "rmtree", killed)
+        with contextlib.suppress(KeyboardInterrupt):
+            power_cut.grow(path, power_cut.FIRST)
+    power_cut.grow(path, power_cut.FIRST)
+    assert power_cut.wrong_clips(path, power_cut.FIRST) == []
+    assert len(reelbank.store.open(path).done_rows()) == len(power_cut.FIRST)
 
 
 def test_what_is_staged_whole_is_taken_over(tmp_path: Path) -> None:

@@ -35,22 +35,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "BACKBONES",
-    "Backbone",
-    "BackboneError",
-    "BackboneInfo",
-    "BackboneRow",
-    "BuildOptions",
-    "Definition",
-    "Described",
-    "Preprocess",
-    "TapSpec",
-    "build",
-    "definition",
-    "describe",
-    "names",
-    "outline",
-    "save_state",
+    "BACKBONES", "Backbone", "BackboneError", "BackboneInfo", "BackboneRow", "BuildOptions", "Definition", "Described",
+    "Preprocess", "TapSpec", "build", "definition", "describe", "names", "outline", "save_state",
 ]  # fmt: skip
 
 _OUTLINE_DEVICE = "meta"

@@ -69,7 +69,7 @@ def vocabulary(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def asked_target(asked: str | None, names: Sequence[str]) -> str | None:
-    """The target column that is meant: the first of `names` where None was asked; None for none.
+    """The target column that is meant: the first of `names` where None was asked; None for 'none', or no `names`.
 
     Raises TrainingError that lists the columns where the one asked is not there.
     """
