@@ -1,4 +1,4 @@
-"""Kills and power cuts while a store is written; `tests/power_cut.py` tries thousands of states, here are some."""
+"""Kills and power cuts while a store is written; `attacks.power_cut` tries thousands of states, here are some."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import power_cut
 import pytest
-from disk import WAYS, Disk, write_state
+from attacks import power_cut
+from attacks.disk import WAYS, Disk, write_state
 
 import reelbank.store
 from reelbank.store import building, layout, merge
@@ -23,10 +23,10 @@ from reelbank.store.writer import StoreWriter
 
 @pytest.mark.parametrize("name", power_cut.SCENARIOS)
 def test_no_state_of_the_disk_holds_a_wrong_byte_or_loses_a_clip(name: str) -> None:
-    found = power_cut.attack(name, states=2, seed=3)
-    assert found["failed"] == []
-    assert found["states"] == 2
-    assert int(str(found["moments"])) > 100
+    found = power_cut.try_states(name, states=2, seed=3)
+    assert found.not_held == ()
+    assert found.tried == 2
+    assert found.facts["moments"] > 100
 
 
 def test_model_of_the_disk_loses_what_was_not_synced(tmp_path: Path) -> None:

@@ -1,28 +1,24 @@
 """Power cuts and kills while a store is written: no byte may be wrong that counts, nothing said to be done be lost.
 
-    PYTHONPATH=build/types python tests/power_cut.py [--states N] [--seed S] [--json PATH]
-
 Each scenario is written once over a model of a disk (`disk.py`). At moments of it, every one or a sample, the states
 that a power cut may leave are laid out; in each the store is read, then the same command runs again and must make it
-whole. Exit status 1 if a state does not hold.
+whole.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import random
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import zarr
-from disk import WAYS, Disk, Moment, write_state
+from attacks import Tried
+from attacks.disk import WAYS, Disk, Moment, write_state
 from numpy.typing import NDArray
 
 import reelbank.store
@@ -39,6 +35,7 @@ TAPS = (
     TapSpec(name="map", dtype="uint8", axes=("y", "x"), shape=(2, 3)),
 )
 SPEC = FeatureSpec(backbone="toy", weights={"kind": "none"}, taps=TAPS, sampling="all", views=("original", "flip"))
+COUNT = 2000
 SHM = Path("/dev/shm")
 """Where a sync costs nothing."""
 Said = Callable[[str], None]
@@ -215,7 +212,7 @@ def problems(scenario: Scenario, moment: Moment, way: str, seed: int, folder: Pa
     return found
 
 
-def attack(name: str, states: int, seed: int) -> dict[str, object]:
+def try_states(name: str, states: int, seed: int) -> Tried:
     """Tries `states` states of a scenario: every moment in the ways of WAYS first, then random ones."""
     scenario = SCENARIOS[name]
     root = Path(tempfile.mkdtemp(prefix="power-cut-", dir=SHM if SHM.is_dir() else None))
@@ -228,39 +225,20 @@ def attack(name: str, states: int, seed: int) -> dict[str, object]:
             draw.shuffle(plan)
             plan += [(draw.randrange(len(moments)), "random", draw.randrange(2**31)) for _ in range(states)]
             half = plan[: states // 2] + plan[len(plan) - states + states // 2 :]
-            failed = []
+            failed: list[str] = []
             for place, way, own in half:
                 folder = root / "state"
                 folder.mkdir()
-                for text in problems(scenario, moments[place], way, own, folder):
-                    failed.append(
-                        {"scenario": name, "moment": place, "what": moments[place].what.replace(str(root), ""),
-                         "way": way, "seed": own, "problem": text.replace(str(root), "")}
-                    )  # fmt: skip
+                where = f"{way} (seed {own}) before {place} ({moments[place].what})"
+                texts = problems(scenario, moments[place], way, own, folder)
+                failed += [f"{where}: {text}".replace(str(root), "") for text in texts]
                 shutil.rmtree(folder)
     finally:
         shutil.rmtree(root, ignore_errors=True)
-    return {"scenario": name, "moments": len(moments), "states": len(half), "failed": failed}
+    return Tried(kind=name, tried=len(half), not_held=tuple(failed), facts={"moments": len(moments)})
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenario", nargs="*", default=list(SCENARIOS), help="default: all")
-    parser.add_argument("--states", type=int, default=2000, help="of all scenarios together")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    results = []
-    for name in asked.scenario:
-        found = attack(name, asked.states // len(asked.scenario), asked.seed)
-        results.append(found)
-        print(f"{name}: {found['states']} states of {found['moments']} moments, {len(found['failed'])} do not hold")  # type: ignore[arg-type]
-        for one in found["failed"][:10]:  # type: ignore[index]
-            print(f"  {one['way']} before {one['moment']} ({one['what']}): {one['problem']}")
-    if asked.json:
-        asked.json.write_text(json.dumps({"seed": asked.seed, "results": results}, indent=1))
-    sys.exit(any(found["failed"] for found in results))
-
-
-if __name__ == "__main__":
-    main()
+def attack(count: int, seed: int) -> Iterator[Tried]:
+    """`count` states, of each scenario as many."""
+    for name in SCENARIOS:
+        yield try_states(name, count // len(SCENARIOS), seed)

@@ -1,0 +1,34 @@
+"""Attacks on what reelbank promises, each a module with one function.
+
+    attack(count: int, seed: int) -> Iterator[Tried]
+
+`COUNT` of a module is what the guarantees are stated with, `tests/test_*.py` try a few of each. All of them, from the
+root of a clone:
+
+    PYTHONPATH=build/types:tests python -m attacks [NAME ...] [--count N] [--seed S] [--json FOLDER]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+ATTACKS = ("power_cut",)
+"""Modules of this folder, in the order of the table that is made of their output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """What was tried of one kind, and what of it did not hold.
+
+    Attributes:
+        kind: what was done to what, as a row of the table in the guarantees says it.
+        tried: how often.
+        not_held: a sentence for each that did not hold, with what makes it again.
+        facts: {what: how often}: how the others ended, for instance `noticed` and `harmless`.
+    """
+
+    kind: str
+    tried: int
+    not_held: tuple[str, ...] = ()
+    facts: Mapping[str, int] = field(default_factory=dict)
