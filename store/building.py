@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reelbank.store.errors import StoreError
-from reelbank.store.files import make_folder, only_writer, read_json, sync_folder
-from reelbank.store.layout import read_root
+from reelbank.store.files import make_folder, only_writer, sync_folder
+from reelbank.store.layout import FOLDERS, PLAIN_FOLDERS, read_root
+from reelbank.store.sums import read_summed
 
 
 @contextmanager
@@ -55,19 +56,15 @@ def _empty(folder: Path) -> None:
 def abandoned(path: Path) -> bool:
     """Whether there is no store, or one whose writer died while it made it: what that left is removed."""
     mark = path / "zarr.json"
-    if mark.is_file() and (root := read_json(mark)).get("attributes"):
+    if mark.is_file() and (root := read_summed(mark)).get("attributes"):
         return False
     for leftover in path.glob(".zarr.json.*.partial"):
         leftover.unlink()
     if not mark.is_file():
         return True
-    if root.get("node_type") != "group" or not {p.name for p in path.iterdir()} <= _OWN_FOLDERS:
+    own = {"zarr.json", *FOLDERS, *PLAIN_FOLDERS}
+    if root.get("node_type") != "group" or not {child.name for child in path.iterdir()} <= own:
         raise StoreError(f"{path} is a Zarr group, but not one that reelbank wrote; choose another --out")
     for child in sorted(path.iterdir(), key=lambda child: child == mark):  # the mark of ours goes last
         shutil.rmtree(child) if child.is_dir() else child.unlink()
     return True
-
-
-_OWN_FOLDERS = {
-    "zarr.json", "features", "checksums", "mean", "std", "clips", "thumbnails", "manifest", "commits", "staging",
-}  # fmt: skip

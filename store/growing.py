@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from reelbank.store import layout
-from reelbank.store.files import read_json
 from reelbank.store.layout import COLUMNS, ESSENTIAL_ATTRIBUTES, OTHER_ATTRIBUTES, Definition
+from reelbank.store.plain import PlainArray
 from reelbank.store.shards import grow
+from reelbank.store.sums import read_summed, write_summed
 
 CARRIED = ("clips", "manifest")
 """Folders whose unknown arrays a merge copies: a value per clip, small enough for memory."""
@@ -57,18 +58,13 @@ def refuse_incomplete(path: Path, root: Mapping[str, Any], definitions: Mapping[
 
 def make_absent(path: Path, definitions: Mapping[str, Definition]) -> None:
     """Makes the absent arrays, whose every value is fill, as wide as the others."""
-    import zarr
-
-    from reelbank.store.durable import DurableStore
-
     missing = absent_arrays(path, definitions)
     if not missing:
         return
-    group = zarr.open_group(DurableStore(path), mode="r+")
     for name, definition in missing.items():
-        layout.create_array(group, name, definition)
+        layout.create_array(path, name, definition)
     widths = [
-        read_json(path / name / "zarr.json")["shape"][definition.dimensions.index("step")]
+        read_summed(path / name / "zarr.json")["shape"][definition.dimensions.index("step")]
         for name, definition in definitions.items()
         if "step" in definition.dimensions
     ]
@@ -79,14 +75,14 @@ def grow_axes(path: Path, definitions: Mapping[str, Definition], sizes: Mapping[
     """Makes the axes called `clip` or `step` of every array over clips at least as long as `sizes`, known or not."""
     for name in dict.fromkeys((*definitions, *_over_clips(path))):
         known = definitions.get(name)
-        dimensions = read_json(path / name / "zarr.json")["dimension_names"] if known is None else known.dimensions
+        dimensions = read_summed(path / name / "zarr.json")["dimension_names"] if known is None else known.dimensions
         grow(path / name, [sizes.get(dimension) for dimension in dimensions])
 
 
 def _over_clips(path: Path) -> list[str]:
     found = []
     for file in sorted(path.glob("*/*/zarr.json")):
-        meta = read_json(file)
+        meta = read_summed(file)
         if meta.get("node_type") == "array" and (meta.get("dimension_names") or [None])[0] == "clip":
             found.append(file.parent.relative_to(path).as_posix())
     return found
@@ -136,32 +132,28 @@ def carry(out: Path, unit_clips: int, carried: Carried, paths: Sequence[Path], r
         paths: the stores.
         rows: of each clip of `out`, (number of the store, row there).
     """
-    import zarr
-
-    from reelbank.store.durable import DurableStore
-
     if not carried.arrays:
         return
-    group = zarr.open_group(DurableStore(out), mode="r+")
     for name in carried.arrays:
-        sources = [zarr.open_array(path / name, mode="r") for path in paths]
-        first, held = sources[0], [np.asarray(source[:]) for source in sources]
-        values = np.full((len(rows), *first.shape[1:]), first.fill_value, dtype=held[0].dtype)
+        held = [PlainArray(path / name) for path in paths]
+        first, read = held[0], [array.read(0, array.shape[0]) for array in held]
+        values = np.full((len(rows), *first.shape[1:]), first.fill, dtype=read[0].dtype)
         for place, (number, row) in enumerate(rows):
-            if row < len(held[number]):
-                values[place] = held[number][row]
-        made = group.create_array(
-            name, shape=values.shape, chunks=(unit_clips, *values.shape[1:]), dtype=first.dtype,
-            fill_value=first.fill_value, attributes=dict(first.attrs),
-            dimension_names=read_json(paths[0] / name / "zarr.json")["dimension_names"],
+            if row < len(read[number]):
+                values[place] = read[number][row]
+        made = Definition(
+            dtype="str" if read[0].dtype.kind in "TUO" else str(read[0].dtype), fill=first.fill, tail=first.shape[1:],
+            chunks=(unit_clips, *first.shape[1:]), dimensions=tuple(first.document["dimension_names"]), essential=False,
         )  # fmt: skip
-        made[:] = values
+        document = layout.array_document(made, len(rows), first.document["attributes"])
+        write_summed(out / name / "zarr.json", document)
+        PlainArray(out / name, writable=True).write(0, values)
     root = layout.read_root(out)
     named = {column: name.partition("/")[2] for name, column in carried.arrays.items() if column}
     layout.write_root(out, {**root, "columns": {**root["columns"], **named}})
 
 
 def _kind(path: Path) -> str:
-    meta = read_json(path / "zarr.json")
+    meta = read_summed(path / "zarr.json")
     facts = (meta["data_type"], meta["fill_value"], meta["shape"][1:], meta["dimension_names"])
     return layout.canonical(facts)

@@ -33,9 +33,10 @@ from urllib.parse import quote
 
 import numpy as np
 
-from reelbank.store.errors import StoreError
-from reelbank.store.files import make_folder, read_json, write_json
+from reelbank.store.errors import DAMAGED, StoreError
+from reelbank.store.files import make_folder
 from reelbank.store.spec import FeatureSpec, TapSpec
+from reelbank.store.sums import read_summed, write_summed
 
 FORMAT_VERSION = 1
 MISSING, DONE, FAILED = 0, 1, 2
@@ -104,8 +105,10 @@ COLUMNS: Mapping[str, ClipArray] = {
 """The columns under manifest/ that every store has; targets (NaN where absent) and further text are beside them."""
 
 ESSENTIAL_ATTRIBUTES = ("format_version", "spec", "geometry", "columns", "num_clips")
-OTHER_ATTRIBUTES: Mapping[str, Any] = {"manifest_digest": "", "provenance": {}, "spec_digest": "", "target_names": []}
-"""Root attributes that may be absent, and what they mean then."""
+OTHER_ATTRIBUTES: Mapping[str, Any] = {
+    "manifest_digest": "", "provenance": {}, "spec_digest": "", "summed": False, "target_names": [],
+}  # fmt: skip
+"""Root attributes that may be absent, and what they mean then; `summed`: every file is under a checksum."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,19 +232,54 @@ def definitions(spec: FeatureSpec, geometry: Geometry) -> dict[str, Definition]:
     return found
 
 
-def create_array(group: Any, name: str, definition: Definition) -> None:
-    """Makes one array, of zero clips."""
-    from zarr.codecs import ZstdCodec
+def array_document(
+    definition: Definition, num_clips: int | None = 0, attributes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The zarr.json of an array of `num_clips` clips, None for one without axes, as zarr-python writes it."""
+    import zarr
+    from zarr.codecs import Crc32cCodec, ZstdCodec
+    from zarr.core.buffer import default_buffer_prototype
 
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"compressors": (ZstdCodec(level=0, checksum=False), Crc32cCodec())}
     if definition.shards is not None:
-        compressor = ZstdCodec(level=1) if definition.codec == "zstd-1" else None
+        # Not Zarr's crc32c: a zstd frame has a checksum of its own, which readers of before it compare, too.
+        compressor = ZstdCodec(level=1, checksum=True) if definition.codec == "zstd-1" else None
         options = {"shards": definition.shards, "compressors": compressor, "filters": None}
-    group.create_array(
-        name, shape=(0, *definition.tail), chunks=definition.chunks,
+    shape = () if num_clips is None else (num_clips, *definition.tail)
+    array = zarr.create_array(
+        zarr.storage.MemoryStore(), shape=shape, chunks=definition.chunks,
         dtype=str if definition.dtype == "str" else definition.dtype,
-        fill_value=definition.fill, dimension_names=definition.dimensions, **options,
+        fill_value=definition.fill, dimension_names=definition.dimensions, attributes=dict(attributes or {}), **options,
     )  # fmt: skip
+    written = array.metadata.to_buffer_dict(default_buffer_prototype())
+    document: dict[str, Any] = json.loads(written["zarr.json"].to_bytes())
+    return document
+
+
+def column_definition(unit_clips: int, *, numeric: bool) -> Definition:
+    """How a manifest column is made: a number or a text per clip."""
+    return Definition(
+        dtype="float64" if numeric else "str", fill=math.nan if numeric else "", tail=(), chunks=(unit_clips,),
+        dimensions=("clip",), essential=False,
+    )  # fmt: skip
+
+
+def create_array(path: Path, name: str, definition: Definition, num_clips: int = 0) -> None:
+    """Makes the array `name` of the store at `path`, all fill."""
+    write_summed(path / name / "zarr.json", array_document(definition, num_clips))
+
+
+GROUP: Mapping[str, Any] = {"attributes": {}, "node_type": "group", "zarr_format": 3}
+FOLDERS = ("features", "checksums", "mean", "std", "clips", "thumbnails", "manifest")
+PLAIN_FOLDERS = ("commits", "staging")
+"""Of plain files; an empty scalar array makes them known to Zarr, which warns about folders that it does not know."""
+
+
+def folder_documents() -> dict[str, Any]:
+    """{folder: its zarr.json} of what holds arrays or plain files."""
+    scalar = Definition(dtype="uint8", fill=0, tail=(), chunks=(), dimensions=(), essential=False)
+    document = array_document(scalar, None, {"about": "plain files of the writer"})
+    return {folder: dict(GROUP) for folder in FOLDERS} | dict.fromkeys(PLAIN_FOLDERS, document)
 
 
 def create(
@@ -251,20 +289,14 @@ def create(
     provenance: Mapping[str, Any],
 ) -> None:
     """Makes an empty store of zero clips. Raises StoreError if something is already there."""
-    import zarr
-
-    from reelbank.store.durable import DurableStore
-
     if path.exists() and any(path.iterdir()):
         raise StoreError(f"{path} is already there and is not a reelbank store; choose another --out")
     make_folder(path)
-    group = zarr.create_group(DurableStore(path), overwrite=False)
+    write_summed(path / "zarr.json", dict(GROUP))
+    for folder, document in folder_documents().items():
+        write_summed(path / folder / "zarr.json", document)
     for name, definition in definitions(spec, geometry).items():
-        create_array(group, name, definition)
-    group.create_group("manifest")
-    for folder in ("commits", "staging"):
-        # zarr-python warns about folders it does not know; an empty scalar array makes them known.
-        group.create_array(folder, shape=(), dtype="uint8", attributes={"about": "plain files of the writer"})
+        create_array(path, name, definition)
     write_root(
         path,
         {
@@ -277,13 +309,21 @@ def create(
             "target_names": [],
             "manifest_digest": "",
             "num_clips": 0,
+            "summed": True,
         },
     )
 
 
+ROOT_COPY = "commits/root.json"
+
+
 def write_root(path: Path, attributes: Mapping[str, Any]) -> None:
-    """Replaces the root attributes; readers take the number of clips from here, so it is written last."""
-    write_json(path / "zarr.json", {"attributes": dict(attributes), "node_type": "group", "zarr_format": 3})
+    """Replaces the root attributes; readers take the number of clips from here, so it is written last.
+
+    A copy goes first: without the root a store could not be read at all.
+    """
+    write_summed(path / ROOT_COPY, dict(attributes))
+    write_summed(path / "zarr.json", {**GROUP, "attributes": dict(attributes)})
 
 
 def read_root(path: Path) -> dict[str, Any]:
@@ -292,7 +332,7 @@ def read_root(path: Path) -> dict[str, Any]:
         raise StoreError(f"no store at {path}; featurize makes one")
     if not (path / "zarr.json").is_file():
         raise StoreError(f"{path} holds no zarr.json: it is not a store")
-    attributes = read_json(path / "zarr.json").get("attributes", {})
+    attributes = read_summed(path / "zarr.json").get("attributes", {})
     version = attributes.get("format_version")
     if version is None or "spec" not in attributes:
         raise StoreError(f"{path} is a Zarr group, but not one that reelbank wrote")
@@ -305,7 +345,7 @@ def read_root(path: Path) -> dict[str, Any]:
 
 def not_there(path: Path) -> StoreError:
     """What is said of an essential array that is absent."""
-    return StoreError(f"{path} is not there and nothing can stand for it: the store is damaged")
+    return StoreError(f"{path} is not there and nothing can stand for it: {DAMAGED}")
 
 
 def canonical(data: Any) -> str:

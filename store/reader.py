@@ -11,19 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelbank.store import growing, layout
-from reelbank.store.errors import StoreError
+from reelbank.store.errors import DAMAGED, StoreError
 from reelbank.store.layout import COLUMNS, DONE, FAILED, LEDGER, THUMBNAIL_SHAPE, Geometry
 from reelbank.store.ledger import Ledger
-from reelbank.store.shards import Piece, Shard, decompress, open_shard, read_grid, read_pieces
+from reelbank.store.plain import PlainArray
+from reelbank.store.sharded import ShardedArray
 from reelbank.store.spec import FeatureSpec, TapSpec
+from reelbank.store.sums import crc32c_of
 
 
 class Store:
     """A store, read only. Row i is clip i of the store; `done_rows` says which have features."""
 
-    def __init__(self, path: Path | str) -> None:
-        """Opens the store at `path`. Raises StoreError if it is not one."""
-        self.path = Path(path)
+    def __init__(self, path: Path | str, *, check: bool = True) -> None:
+        """Opens the store at `path`. Raises StoreError if it is not one.
+
+        Args:
+            path: the store's folder.
+            check: compare the bytes of a clip's features with their checksum when they are first read.
+        """
+        self.path, self._check = Path(path), check
         self._root = layout.read_root(self.path)
         self.num_clips = int(self._root["num_clips"])
         self.spec = FeatureSpec.from_json(self._root["spec"])
@@ -34,10 +41,11 @@ class Store:
         self.target_names: tuple[str, ...] = tuple(self._root["target_names"])
         self.column_arrays = {name: f"manifest/{array}" for name, array in self._root["columns"].items()}
         self._definitions = layout.definitions(self.spec, self.geometry)
-        self._arrays: dict[str, _ShardedArray] = {}
+        self._arrays: dict[str, ShardedArray] = {}
         self._columns: dict[str, NDArray[Any]] = {}
         self._units: dict[str, tuple[int, NDArray[Any]]] = {}
         self._moments: dict[tuple[str, str], NDArray[np.float32]] = {}
+        self._sound: dict[str, NDArray[np.bool_]] = {}
 
     @property
     def taps(self) -> dict[str, TapSpec]:
@@ -69,7 +77,7 @@ class Store:
         if name not in self._columns:
             kind, array = COLUMNS.get(name), self.column_arrays.get(name)
             if array is not None and growing.is_there(self.path / array):
-                values = self._stored(array, 0, self.num_clips)
+                values = self._stored(array, 0, self.num_clips, whole=True)
             elif kind is not None and kind.essential and self.num_clips:
                 raise layout.not_there(self.path / (array or f"manifest/{name}"))
             else:
@@ -132,12 +140,16 @@ class Store:
         """Features of one clip (view, step, *axes), valid steps only; do not write to the result.
 
         Raises:
-            StoreError: if the tap is unknown or the clip has no features (its status and reason are given).
+            StoreError: if the tap is unknown, the clip has no features (its status and reason are given), or they are
+                damaged.
         """
         array = self._sharded(tap)
         self._require_done(row)
         steps, views = int(self.num_steps[row]), int(self.clips.num_views[row])
-        return array.read(row, views, steps)
+        features = array.read(row, views, steps)
+        for view in range(views):
+            self._require_sound(tap, row, view, features[view])
+        return features
 
     def blocks(self, tap: str, row: int, view: int = 0) -> Iterator[NDArray[Any]]:
         """One view of one clip, some steps (n, *axes) at a time and read, not mapped: for passes over whole stores.
@@ -152,7 +164,7 @@ class Store:
             raise StoreError(
                 f"clip {name!r} of {self.path} has {int(self.clips.num_views[row])} views, not view {view}"
             )
-        return array.blocks(row, view, int(self.num_steps[row]))
+        return self._summed_blocks(array.blocks(row, view, int(self.num_steps[row])), tap, row, view)
 
     def gather(
         self, tap: str, rows: NDArray[np.int64] | list[int], view: int = 0
@@ -170,6 +182,9 @@ class Store:
         longest = int(steps.max(initial=0))
         features = np.empty((len(rows), longest, *array.grid.shape[3:]), dtype=array.dtype)
         array.read_many(features, rows.tolist(), view, steps.tolist())
+        for i, row in enumerate(rows.tolist()):
+            if view < self.clips.num_views[row]:
+                self._require_sound(tap, row, view, features[i, : steps[i]])
         return features, np.arange(longest) < steps[:, None]
 
     def mean(self, tap: str, view: int = 0) -> NDArray[np.float32]:
@@ -192,7 +207,7 @@ class Store:
         if not growing.is_there(self.path / "thumbnails" / "rgb"):
             return np.zeros(THUMBNAIL_SHAPE, dtype=np.uint8)
         if "thumbnails" not in self._arrays:
-            self._arrays["thumbnails"] = _ShardedArray(self.path / "thumbnails" / "rgb")
+            self._arrays["thumbnails"] = ShardedArray(self.path / "thumbnails" / "rgb")
         return self._arrays["thumbnails"].row(row)
 
     # -- inside -----------------------------------------------------------------------------------------
@@ -205,6 +220,33 @@ class Store:
         if (kind, tap) not in self._moments:
             self._moments[kind, tap] = self._plain(f"{kind}/{tap}")
         return self._moments[kind, tap][:, view]
+
+    def _unchecked(self, tap: str, row: int, view: int) -> bool:
+        if self._check and tap not in self._sound:
+            self._sound[tap] = np.zeros((self.num_clips, len(self.spec.views)), dtype=bool)
+        return self._check and not self._sound[tap][row, view]
+
+    def _require_sound(self, tap: str, row: int, view: int, features: NDArray[Any]) -> None:
+        """Compares features (step, *axes) that are read for the first time with their checksum."""
+        if self._unchecked(tap, row, view):
+            self._compare(tap, row, view, crc32c_of(features))
+
+    def _summed_blocks(self, blocks: Iterator[NDArray[Any]], tap: str, row: int, view: int) -> Iterator[NDArray[Any]]:
+        unchecked, total = self._unchecked(tap, row, view), 0
+        for block in blocks:
+            total = crc32c_of(block, total) if unchecked else 0
+            yield block
+        if unchecked:
+            self._compare(tap, row, view, total)
+
+    def _compare(self, tap: str, row: int, view: int, found: int) -> None:
+        if found != int(self.checksums(tap)[row, view]):
+            name = str(self.column("clip_id")[row])
+            raise StoreError(
+                f"clip {name!r} of {self.path}: the bytes of tap {tap!r}, view {view}, do not match their crc32c: "
+                f"{DAMAGED}"
+            )
+        self._sound[tap][row, view] = True
 
     def _of_clip(self, name: str, row: int) -> NDArray[Any]:
         """(step,) of one clip. A chunk holds a unit and is read as a whole, so the last one is kept."""
@@ -219,10 +261,10 @@ class Store:
         short = int(steps) - len(values)
         return np.concatenate([values, np.full(short, LEDGER[name].fill, values.dtype)]) if short > 0 else values
 
-    def _sharded(self, tap: str) -> _ShardedArray:
+    def _sharded(self, tap: str) -> ShardedArray:
         self.spec.tap(tap)
         if tap not in self._arrays:
-            self._arrays[tap] = _ShardedArray(self.path / "features" / tap)
+            self._arrays[tap] = ShardedArray(self.path / "features" / tap)
         return self._arrays[tap]
 
     def _require_done(self, row: int) -> None:
@@ -252,143 +294,22 @@ class Store:
         """Rows of an array of this version; fill where it is absent. Raises StoreError if it is essential."""
         definition = self._definitions[name]
         if growing.is_there(self.path / name):
-            return self._stored(name, start, stop)
+            return self._stored(name, start, stop, whole=name in WHOLE)
         if definition.essential:
             raise layout.not_there(self.path / name)
         dtype = object if definition.dtype == "str" else definition.dtype
         return np.full((stop - start, *definition.tail), definition.fill, dtype=dtype)
 
-    def _stored(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        """Rows of an array that is there; fill past its end."""
-        import zarr
-
-        array = zarr.open_array(self.path / name, mode="r")
-        values = np.asarray(array[start:stop])
+    def _stored(self, name: str, start: int, stop: int, *, whole: bool = False) -> NDArray[Any]:
+        """Rows of an array that is there; fill past its end. `whole`: a chunk that is not there has been lost."""
+        array = PlainArray(self.path / name)
+        if whole and self._root["summed"]:
+            array.require_stored(start, stop)
+        values = array.read(start, stop)
         if (short := stop - start - len(values)) <= 0:
             return values
-        return np.concatenate([values, np.full((short, *values.shape[1:]), array.fill_value, dtype=values.dtype)])
+        return np.concatenate([values, np.full((short, *values.shape[1:]), array.fill, dtype=values.dtype)])
 
 
-MAX_OPEN_SHARDS = 256
-"""Open files are limited, to 1,024 by default: a shard takes one, and one more when it is mapped."""
-
-
-class _ShardedArray:
-    """One sharded array; shards are opened when a row of theirs is first read."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.grid, _ = read_grid(folder)
-        self._shards: dict[tuple[int, int], Shard | None] = {}
-        self.dtype = np.dtype(self.grid.dtype)
-        # Of the grid's own properties, which are worked out at each use.
-        self._num_chunks = int(np.prod(self.grid.chunk_grid))
-        self._views_and_blocks = self.grid.chunk_grid[1:3]
-        self._chunk_nbytes = self.grid.chunk_nbytes
-
-    def row(self, row: int) -> NDArray[Any]:
-        """All of one row of an array whose chunk is a row; fill (zeros) if it is absent."""
-        unit, local = divmod(row, self.grid.shard[0])
-        data = self._chunk(self._shard(unit, 0), local)
-        if data is None:
-            return np.zeros(self.grid.chunk[1:], dtype=self.dtype)
-        return np.frombuffer(data, dtype=self.dtype).reshape(self.grid.chunk[1:])
-
-    def read(self, row: int, views: int, steps: int) -> NDArray[Any]:
-        """(views, steps, *axes); a view of the mapped file where one chunk holds it all."""
-        if views == 1 and 0 < steps <= self.grid.chunk[2]:
-            return self._block(row, 0, 0)[None, :steps]
-        out = np.zeros((views, steps, *self.grid.shape[3:]), dtype=self.dtype)
-        for view in range(views):
-            self.read_into(out[view], row, view, steps)
-        return out
-
-    def read_into(self, out: NDArray[Any], row: int, view: int, steps: int) -> None:
-        """Copies the first `steps` steps (T, *axes) of one view into `out`."""
-        block = self.grid.chunk[2]
-        for start in range(0, steps, block):
-            count = min(block, steps - start)
-            out[start : start + count] = self._block(row, view, start // block)[:count]
-
-    def blocks(self, row: int, view: int, steps: int) -> Iterator[NDArray[Any]]:
-        """The first `steps` steps of one view, one chunk (n, *axes) after the other."""
-        size = self.grid.chunk[2]
-        for start in range(0, steps, size):
-            shard, flat = self._place(row, view, start // size)
-            data = None if shard is None else shard.copied(flat)
-            if shard is None or data is None:
-                raise self._absent(row, view, start // size)
-            raw = self._decoded(shard, flat, data)
-            yield np.frombuffer(raw, dtype=self.dtype).reshape(self.grid.chunk[2:])[: steps - start]
-
-    def read_many(self, out: NDArray[Any], rows: list[int], view: int, steps: list[int]) -> None:
-        """Fills `out` (B, T, *axes): of each row its first steps, then zeros."""
-        if out.size == 0:
-            return
-        for i, count in enumerate(steps):
-            out[i, count:] = 0
-        if self.grid.compressed:
-            for i, (row, count) in enumerate(zip(rows, steps, strict=True)):
-                self.read_into(out[i], row, view, count)
-            return
-        raw = out.reshape(len(out), -1).view(np.uint8)
-        step_nbytes = raw.shape[1] // out.shape[1]
-        pieces: list[Piece] = []
-        for i, (row, count) in enumerate(zip(rows, steps, strict=True)):
-            pieces += self._pieces(raw[i, : count * step_nbytes], row, view)
-        read_pieces(pieces)
-
-    def _pieces(self, into: NDArray[np.uint8], row: int, view: int) -> list[Piece]:
-        """Where the bytes of one view of one row lie; neighbouring chunks are one piece."""
-        pieces: list[Piece] = []
-        for block, start in enumerate(range(0, len(into), self._chunk_nbytes)):
-            shard, flat = self._place(row, view, block)
-            span = None if shard is None else shard.spans[flat]
-            if shard is None or span is None:
-                raise self._absent(row, view, block)
-            end = min(start + self._chunk_nbytes, len(into))
-            last = pieces[-1] if pieces else None
-            if last is not None and last.shard is shard and last.offset + len(last.into) == span[0]:
-                pieces[-1] = Piece(shard=shard, offset=last.offset, into=into[start - len(last.into) : end])
-            else:
-                pieces.append(Piece(shard=shard, offset=span[0], into=into[start:end]))
-        return pieces
-
-    def _block(self, row: int, view: int, block: int) -> NDArray[Any]:
-        shard, flat = self._place(row, view, block)
-        data = self._chunk(shard, flat)
-        if data is None:
-            raise self._absent(row, view, block)
-        return np.frombuffer(data, dtype=self.dtype).reshape(self.grid.chunk[2:])
-
-    def _absent(self, row: int, view: int, block: int) -> StoreError:
-        return StoreError(f"{self.folder}: row {row} view {view} block {block} is done, but its chunk is absent")
-
-    def _place(self, row: int, view: int, block: int) -> tuple[Shard | None, int]:
-        """The shard that holds a chunk, and the chunk's flat position in it."""
-        unit, local = divmod(row, self.grid.shard[0])
-        shard_step, inner = divmod(block, self._views_and_blocks[1])
-        flat = (local * self._views_and_blocks[0] + view) * self._views_and_blocks[1] + inner
-        return self._shard(unit, shard_step), flat
-
-    def _shard(self, unit: int, shard_step: int) -> Shard | None:
-        key = unit, shard_step
-        if key not in self._shards:
-            if len(self._shards) >= MAX_OPEN_SHARDS:
-                del self._shards[next(iter(self._shards))]
-            tail = (0,) * (len(self.grid.shape) - 3)
-            path = self.grid.shard_path(self.folder, (unit, 0, shard_step, *tail))
-            self._shards[key] = open_shard(path, self._num_chunks)
-        return self._shards[key]
-
-    def _chunk(self, shard: Shard | None, flat: int) -> bytes | memoryview | None:
-        data = None if shard is None else shard.chunk(flat)
-        return None if shard is None or data is None else self._decoded(shard, flat, data)
-
-    def _decoded(self, shard: Shard, flat: int, data: bytes | memoryview) -> bytes | memoryview:
-        if not self.grid.compressed:
-            return data
-        raw = decompress(data)
-        if len(raw) != self._chunk_nbytes:
-            raise StoreError(f"{shard.path}: chunk {flat} has {len(raw)} bytes, expected {self._chunk_nbytes}")
-        return raw
+WHOLE = ("clips/in_manifest",)
+"""Arrays of which every unit is written, as of the columns of the manifest; of others a unit is when it has clips."""

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from google_crc32c import extend, value
 from numpy.typing import NDArray
 
 from reelbank.store.errors import StoreError
-from reelbank.store.files import read_json, replacing, write_json
+from reelbank.store.files import replacing
+from reelbank.store.sums import crc32c, read_summed, write_summed
 
 ABSENT = 2**64 - 1
 
@@ -34,21 +34,6 @@ ABSENT = 2**64 - 1
 READ_THREADS = 4
 READ_AHEAD_BYTES = mmap.PAGESIZE * 32
 """What Linux fetches for one page fault by default: chunks up to this size gain nothing from asking ahead."""
-
-
-def crc32c(data: bytes | memoryview) -> int:
-    """crc32c (Castagnoli, RFC 3720) of `data`."""
-    return int(value(_summable(data)))
-
-
-def crc32c_extend(crc: int, data: bytes | memoryview) -> int:
-    """crc32c of what was already summed in `crc`, followed by `data`."""
-    return int(extend(crc, _summable(data)))
-
-
-def _summable(data: bytes | memoryview) -> Any:
-    """The same bytes without a copy: google_crc32c refuses a memoryview and takes the array over it."""
-    return data if isinstance(data, bytes) or len(data) == 0 else np.frombuffer(data, np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +72,15 @@ ZSTD_LEVEL = 1
 
 
 def compress(data: bytes) -> bytes:
-    """One zstd-1 frame, as Zarr's `zstd` codec writes it."""
+    """One zstd-1 frame with its checksum, as Zarr's `zstd` codec writes it."""
     from numcodecs.zstd import Zstd
 
-    return bytes(Zstd(level=ZSTD_LEVEL).encode(data))
+    return bytes(Zstd(level=ZSTD_LEVEL, checksum=True).encode(data))
+
+
+def has_checksum(frame: bytes | memoryview) -> bool:
+    """Whether a zstd frame carries a checksum of its content, which any decoder compares (RFC 8878, 3.1.1.1.1.5)."""
+    return len(frame) > 4 and bool(frame[4] & 4)
 
 
 def decompress(data: bytes | memoryview) -> bytes:
@@ -249,7 +239,7 @@ def read_grid(folder: Path) -> tuple[Grid, dict[str, Any]]:
     Raises:
         StoreError: if the array is not sharded with the codecs that this reader knows.
     """
-    meta = read_json(folder / "zarr.json")
+    meta = read_summed(folder / "zarr.json")
     try:
         (codec,) = meta["codecs"]
         inner = codec["configuration"]
@@ -275,7 +265,7 @@ def read_grid(folder: Path) -> tuple[Grid, dict[str, Any]]:
 def grow(folder: Path, minimum: Iterable[int | None]) -> None:
     """Makes the array at least as large as `minimum` (None: leave the axis); chunks that are absent are fill."""
     path = folder / "zarr.json"
-    meta = read_json(path)
+    meta = read_summed(path)
     shape = [old if new is None else max(old, new) for old, new in zip(meta["shape"], minimum, strict=True)]
     if shape != meta["shape"]:
-        write_json(path, {**meta, "shape": shape})
+        write_summed(path, {**meta, "shape": shape})

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelbank.store.errors import StoreError
-from reelbank.store.files import appearing, read_json
+from reelbank.store.files import appearing
 from reelbank.store.layout import DONE, FAILED, THUMBNAIL_SHAPE
-from reelbank.store.shards import crc32c, crc32c_extend
 from reelbank.store.spec import TapSpec
+from reelbank.store.sums import crc32c, crc32c_extend, read_summed, with_sum
 
 RECORD = "record.json"
 ROW_FOLDER = re.compile(r"\d{9,}")
@@ -164,7 +164,7 @@ def _write_record(folder: Path, outcome: Outcome) -> None:
     """The moment at which the clip counts. The folder is not made: a stray worker whose folder a new run
     has removed must fail here, not leave a record without features."""
     with appearing(folder / RECORD) as partial:
-        partial.write_text(json.dumps(vars(outcome)))
+        partial.write_text(json.dumps(with_sum(vars(outcome))))
 
 
 def discard_staged(store: Path, row: int) -> None:
@@ -253,7 +253,7 @@ def _checked(store: Path, folder: Path, taps: Sequence[TapSpec]) -> Outcome:
 def load_outcome(folder: Path) -> Outcome:
     """The outcome that `finish` or `stage_failure` wrote; what a later version added to it is left out."""
     known = {field.name for field in fields(Outcome)}
-    data = {name: value for name, value in read_json(folder / RECORD).items() if name in known}
+    data = {name: value for name, value in read_summed(folder / RECORD).items() if name in known}
     checksums = data["checksums"]
     return Outcome(
         **{

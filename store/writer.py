@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 from reelbank.store import growing, layout
 from reelbank.store.building import abandoned
 from reelbank.store.errors import StoreError
-from reelbank.store.files import read_json, write_json
 from reelbank.store.layout import COLUMNS, DONE, LEDGER, MISSING, Geometry
+from reelbank.store.plain import PlainArray
 from reelbank.store.shards import Shard, compress, grow, open_shard, read_grid, write_shard
 from reelbank.store.spec import FeatureSpec, TapSpec, refuse_mismatch
 from reelbank.store.staging import Outcome, discard_staged, moments, staged_features, staged_rows, staged_thumbnail
+from reelbank.store.sums import read_summed, write_summed
 
 if TYPE_CHECKING:
     from reelbank.manifests import Clip, Manifest
@@ -80,7 +82,7 @@ class StoreWriter:
             self._write_column(name, values)
         present = np.zeros(total, dtype=np.uint8)
         present[rows] = 1
-        self._array("clips/in_manifest")[:total] = present
+        self._array("clips/in_manifest").write(0, present)
         digest = manifest.digest()
         if total != self.num_clips or digest != self._root["manifest_digest"]:
             self._root |= {
@@ -93,13 +95,13 @@ class StoreWriter:
 
     def ledger(self, name: str) -> NDArray[Any]:
         """One array of clips/ (num_clips,)."""
-        return np.asarray(self._array(f"clips/{name}")[: self.num_clips])
+        return self._array(f"clips/{name}").read(0, self.num_clips)
 
     def file_stats(self) -> dict[int, tuple[int, int]]:
         """{row: (size in bytes, mtime in ns)} of the videos as they were when their clips were read."""
         stats: dict[int, tuple[int, int]] = {}
         for record in sorted((self.path / "commits").glob("[0-9]*.json")):
-            for row, stat in read_json(record)["files"].items():
+            for row, stat in read_summed(record)["files"].items():
                 stats[int(row)] = (int(stat[0]), int(stat[1]))
         return stats
 
@@ -110,7 +112,7 @@ class StoreWriter:
             by_unit.setdefault(self.geometry.unit_of(row), {})[str(row)] = list(stat)
         for unit, files in by_unit.items():
             record = self._record(unit)
-            write_json(self._record_path(unit), {**record, "files": {**record["files"], **files}})
+            write_summed(self._record_path(unit), {**record, "files": {**record["files"], **files}})
 
     def recover(self, accepts: Callable[[Outcome], bool]) -> tuple[dict[int, Outcome], list[str]]:
         """Finished clips that an interrupted run left in staging/, and a sentence for each that is damaged.
@@ -148,11 +150,11 @@ class StoreWriter:
             return
         if foreign := [row for row in fresh if row not in rows]:
             raise StoreError(f"rows {foreign} are not of unit {unit} ({rows})")
-        status = np.asarray(self._array("clips/status")[rows.start : rows.stop])
+        status = self._array("clips/status").read(rows.start, rows.stop)
         replaced = [row - rows.start for row in fresh if status[row - rows.start] == DONE]
         if replaced:
             status[replaced] = MISSING
-            self._array("clips/status")[rows.start : rows.stop] = status
+            self._array("clips/status").write(rows.start, status)
         keep = [i for i in range(len(rows)) if status[i] == DONE]
         done = {row: outcome for row, outcome in fresh.items() if outcome.status == DONE}
         steps = max((len(o.step_seconds) for o in done.values()), default=0)
@@ -164,7 +166,7 @@ class StoreWriter:
         self._write_record(unit, fresh, run)
         for row, outcome in fresh.items():
             status[row - rows.start] = outcome.status
-        self._array("clips/status")[rows.start : rows.stop] = status
+        self._array("clips/status").write(rows.start, status)
         for row in fresh:
             discard_staged(self.path, row)
 
@@ -219,10 +221,10 @@ class StoreWriter:
     def _write_rows(self, rows: range, fresh: Mapping[int, Outcome]) -> None:
         def update(name: str, values: Mapping[int, Any]) -> None:
             array = self._array(name)
-            chunk = np.asarray(array[rows.start : rows.stop])
+            chunk = array.read(rows.start, rows.stop)
             for row, value in values.items():
                 chunk[row - rows.start] = value
-            array[rows.start : rows.stop] = chunk
+            array.write(rows.start, chunk)
 
         done = {row: o for row, o in fresh.items() if o.status == DONE}
         for name, kind in LEDGER.items():
@@ -233,11 +235,11 @@ class StoreWriter:
                 width = self._array(f"clips/{name}").shape[1]
                 found = {row: _padded(values, width, kind.fill) for row, values in found.items()}
             update(f"clips/{name}", found)
-        attempts = self._array("clips/attempts")[rows.start : rows.stop]
+        attempts = self._array("clips/attempts").read(rows.start, rows.stop)
         update("clips/attempts", {row: min(255, int(attempts[row - rows.start]) + 1) for row in fresh})
         for name in growing.unknown_arrays(self.path, self._root, self._definitions):
             if name.startswith("clips/"):  # of the features before: it may not be true of these
-                update(name, dict.fromkeys(fresh, self._array(name).fill_value))
+                update(name, dict.fromkeys(fresh, self._array(name).fill))
         views = len(self.spec.views)
         for tap in self.spec.taps:
             update(
@@ -261,22 +263,21 @@ class StoreWriter:
         files = record["files"] | {str(r): list(o.file_stat) for r, o in fresh.items() if o.file_stat}
         entry = {"rows": sorted(fresh), "committed": datetime.now(UTC).isoformat(timespec="seconds"), **run}
         ours = {"unit": unit, "spec_digest": self.spec.digest, "runs": [*record["runs"], entry], "files": files}
-        write_json(self._record_path(unit), record | ours)
+        write_summed(self._record_path(unit), record | ours)
 
     def _record_path(self, unit: int) -> Path:
         return self.path / "commits" / f"{unit:08d}.json"
 
     def _record(self, unit: int) -> dict[str, Any]:
         path = self._record_path(unit)
-        record: dict[str, Any] = read_json(path) if path.is_file() else {"runs": [], "files": {}}
-        return record
+        return read_summed(path) if path.is_file() else {"runs": [], "files": {}}
 
     # -- rows -------------------------------------------------------------------------------------------
 
     def _forget(self, rows: NDArray[np.int64]) -> None:
         status = self.ledger("status")
         status[rows] = MISSING
-        self._array("clips/status")[: self.num_clips] = status
+        self._array("clips/status").write(0, status)
 
     def _columns_of(
         self, manifest: Manifest, rows: NDArray[np.int64], total: int
@@ -304,46 +305,37 @@ class StoreWriter:
         return result
 
     def _write_column(self, name: str, values: NDArray[Any]) -> None:
-        import zarr
-
-        from reelbank.store.durable import DurableStore
-
-        array_name = layout.column_array(name)
-        folder = self.path / "manifest" / array_name
+        array = layout.column_array(name)
+        folder = self.path / "manifest" / array
         numeric = values.dtype.kind == "f"
         dtype = "float64" if numeric else "string"
-        if (folder / "zarr.json").is_file() and read_json(folder / "zarr.json")["data_type"] == dtype:
+        if growing.is_there(folder) and read_summed(folder / "zarr.json")["data_type"] == dtype:
             # In place, chunk by chunk: a killed writer leaves old values or new ones, never no column.
             grow(folder, (len(values),))
-            array = zarr.open_array(DurableStore(folder), mode="r+")
         else:
-            array = zarr.open_group(DurableStore(self.path / "manifest"), mode="r+").create_array(
-                array_name, shape=values.shape, chunks=(self.geometry.unit_clips,), dtype="float64" if numeric else str,
-                fill_value=np.nan if numeric else "", dimension_names=("clip",), overwrite=True,
-            )  # fmt: skip
-        array[: len(values)] = values
-        self._root["columns"] = {**self._root["columns"], name: array_name}
+            with suppress(FileNotFoundError):  # chunks of another dtype
+                shutil.rmtree(folder / "c")
+            made = layout.column_definition(self.geometry.unit_clips, numeric=numeric)
+            layout.create_array(self.path, f"manifest/{array}", made, len(values))
+        self._array(f"manifest/{array}").write(0, values)
+        self._root["columns"] = {**self._root["columns"], name: array}
 
     def _column(self, name: str, dtype: Any) -> NDArray[Any]:
         array = self._root["columns"].get(name)
         if array is None or not (self.path / "manifest" / array / "zarr.json").is_file():
             return np.zeros(0, dtype=dtype)
-        values = np.asarray(self._array(f"manifest/{array}")[:])
+        values = self._array(f"manifest/{array}").read(0, self.num_clips)
         if values.dtype.kind == "f" and np.dtype(dtype).kind != "f":
             values = np.array(["" if np.isnan(v) else str(v) for v in values], dtype=dtype)
         elif values.dtype.kind != "f" and np.dtype(dtype).kind == "f":
             values = np.full(len(values), np.nan)
-        return values[: self.num_clips]
+        return values
 
     def _strings(self, name: str) -> list[str]:
         return [str(v) for v in self._column(name, np.dtypes.StringDType())]
 
-    def _array(self, name: str) -> Any:
-        import zarr
-
-        from reelbank.store.durable import DurableStore
-
-        return zarr.open_array(DurableStore(self.path / name), mode="r+")
+    def _array(self, name: str) -> PlainArray:
+        return PlainArray(self.path / name, writable=True)
 
 
 def clip_identity(clip: Clip, spec_digest: str, content_hash: str) -> dict[str, str]:

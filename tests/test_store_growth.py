@@ -28,9 +28,9 @@ from reelbank.store import FeatureSpec, Store, StoreError, diff, growing, layout
 from reelbank.store.description import describe
 from reelbank.store.exchange.options import ExportConfig, ImportConfig
 from reelbank.store.exchange.table import clip_columns, ledger_names, manifest_of
-from reelbank.store.files import read_json, write_json
 from reelbank.store.layout import COLUMNS, LEDGER, ClipArray
 from reelbank.store.staging import RECORD, ClipStage, folder_of, stage_failure, staged_rows
+from reelbank.store.sums import read_summed, write_summed
 from reelbank.store.testing import make_manifest
 from reelbank.store.writer import StoreWriter, clip_identity
 
@@ -83,7 +83,7 @@ def remove(store: Path, name: str) -> None:
 
 
 def root_of(store: Path) -> dict[str, Any]:
-    return dict(read_json(store / "zarr.json")["attributes"])
+    return dict(read_summed(store / "zarr.json")["attributes"])
 
 
 def edit(store: Path, **attributes: Any) -> None:
@@ -251,7 +251,7 @@ def test_absent_arrays_are_made_where_the_store_grows(path: Path, tmp_path: Path
     assert after.clips.counts() == {"done": 9, "failed": 0, "missing": 0, "left_manifest": 1}
     for name in OPTIONAL:
         np.testing.assert_array_equal(value_of(after, name), np.full_like(before[name], fill_of(name)), err_msg=name)
-        assert read_json(path / name / "zarr.json")["shape"][0] == 10
+        assert read_summed(path / name / "zarr.json")["shape"][0] == 10
     assert after.clips.num_frames.tolist() == [0] * 7 + [8] * 3
     assert after.clips.frame_box[9].tolist() == [0, 0, 4, 4]
     assert after.step_seconds(9).tolist() == [0, 0.2, 0.4]
@@ -311,10 +311,10 @@ def test_what_a_later_version_added_is_ignored_and_kept(path: Path, tmp_path: Pa
     assert "clips/later_seconds, " in describe(path).text() and "attribute mood" in describe(path).text()
     spec = root_of(path)["spec"]
     record = path / "commits/00000002.json"
-    write_json(record, read_json(record) | {"machine": "of later"})
+    write_summed(record, read_summed(record) | {"machine": "of later"})
     after = extend(path)
     assert after.num_clips == 10
-    assert read_json(record)["machine"] == "of later"
+    assert read_summed(record)["machine"] == "of later"
     redone = after.column("clip_id").tolist().index("broken")
     for name, (dtype, fill, tail) in UNKNOWN.items():
         values = stored(path, name)
@@ -324,7 +324,7 @@ def test_what_a_later_version_added_is_ignored_and_kept(path: Path, tmp_path: Pa
         if name.startswith("clips/"):
             expected[redone] = fill
         np.testing.assert_array_equal(values, expected, err_msg=name)
-        assert dict(zarr.open_array(path / name, mode="r").attrs) == {"unit": "of later"}
+        assert read_summed(path / name / "zarr.json")["attributes"] == {"unit": "of later"}
     root = root_of(path)
     assert (root["spec"], root["mood"], root["geometry"]["stripes"]) == (spec, {"of": "later"}, 1)
     assert root["columns"]["weight"] == "weight"
@@ -334,7 +334,7 @@ def test_what_a_later_version_added_is_ignored_and_kept(path: Path, tmp_path: Pa
 def test_a_clip_that_a_later_version_staged_is_taken_over(path: Path) -> None:
     outcome = stage_failure(path, 3, {"clip_id": "x"}, {"reason": "why"}, None)
     file = folder_of(path, 3) / RECORD
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"machine": "of later"}))
+    write_summed(file, read_summed(file) | {"machine": "of later"})
     assert staged_rows(path, ()) == ({3: outcome}, [])
 
 
@@ -369,8 +369,8 @@ def test_an_array_that_ends_early_is_its_fill_value_past_its_end(path: Path, pac
     # Files of thumbnails know no length; of what came later the store holds fill values alone.
     names = [name for name in OPTIONAL if not name.startswith("thumbnails") and (packed / name).is_dir()]
     for name in names:
-        meta = read_json(path / name / "zarr.json")
-        write_json(path / name / "zarr.json", meta | {"shape": [2, *meta["shape"][1:]]})
+        meta = read_summed(path / name / "zarr.json")
+        write_summed(path / name / "zarr.json", meta | {"shape": [2, *meta["shape"][1:]]})
     store = Store(path)
     for name in names:
         kept, past = value_of(store, name, 1), value_of(store, name, 4)
@@ -379,7 +379,7 @@ def test_an_array_that_ends_early_is_its_fill_value_past_its_end(path: Path, pac
         assert name == "clips/reason" or not np.array_equal(kept, past, equal_nan=kept.dtype.kind == "f"), name
     assert verify(path).problems == ()
     StoreWriter(path, store.spec).sync_manifest(manifest_of(clip_columns(store, np.arange(8)), store.target_names))
-    assert {read_json(path / name / "zarr.json")["shape"][0] for name in names} == {8}
+    assert {read_summed(path / name / "zarr.json")["shape"][0] for name in names} == {8}
 
 
 def test_merge_carries_what_all_stores_have_alike_and_names_the_rest(path: Path, tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_bytes_that_do_not_match_their_checksum_are_not_merged(tmp_path: Path) -
     data = bytearray(shard.read_bytes())
     data[3] ^= 1
     shard.write_bytes(data)
-    with pytest.raises(StoreError, match=r"clip 'c' of .*cd\.zarr is damaged"):
+    with pytest.raises(StoreError, match=r"clip 'c' of .*cd\.zarr: .* do not match their crc32c"):
         reelbank.store.merge(tmp_path / "m.zarr", [a, b])
     assert not (tmp_path / "m.zarr").exists()
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import zarr
-from attacks import Tried
-from attacks.disk import WAYS, Disk, Moment, write_state
 from numpy.typing import NDArray
 
 import reelbank.store
+from attacks import Tried
+from attacks.disk import WAYS, Disk, Moment, write_state
 from reelbank.store import FeatureSpec, StoreError, merge, verify
 from reelbank.store.files import only_writer
 from reelbank.store.layout import DONE, FAILED

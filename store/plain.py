@@ -1,0 +1,88 @@
+"""Arrays that zarr-python reads and writes: everything but features and thumbnails, a value or a row per clip."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reelbank.store.errors import DAMAGED, StoreError
+from reelbank.store.sums import read_summed
+
+_RAISED = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, NotImplementedError, RuntimeError,
+    TypeError, ValueError, struct.error,
+)  # fmt: skip
+"""What zarr-python and its codecs raise over bytes that are not those that were written."""
+
+
+class PlainArray:
+    """One array, opened by its folder; its chunks are the units of the store."""
+
+    def __init__(self, folder: Path, *, writable: bool = False) -> None:
+        """Opens it. Raises StoreError if its zarr.json is absent or damaged."""
+        import zarr
+
+        from reelbank.store.durable import DurableStore
+
+        self.folder = folder
+        self.document = read_summed(folder / "zarr.json")
+        # Chunks are written where every value is fill, too: one that is not there has been lost. zarr-python 3.1 takes
+        # this from its global settings alone.
+        with _named(folder), zarr.config.set({"array.write_empty_chunks": True}):
+            source, mode = (DurableStore(folder), "r+") if writable else (folder, "r")
+            self._array: Any = zarr.open_array(source, mode=mode)
+            self.shape: tuple[int, ...] = tuple(self._array.shape)
+            self.dtype = self._array.dtype
+            self.fill = self._array.fill_value
+            self.unit_clips = int(self._array.chunks[0]) if self.shape else 1
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows (n, ...), fewer where the array ends before. Raises StoreError if a chunk is damaged."""
+        with _named(self.folder):
+            return np.asarray(self._array[start:stop])
+
+    def write(self, start: int, values: NDArray[Any]) -> None:
+        """Writes rows from `start` on; chunks that they fill are not read."""
+        with _named(self.folder):
+            self._array[start : start + len(values)] = values
+
+    @property
+    def is_summed(self) -> bool:
+        """Whether every chunk has a checksum."""
+        return "crc32c" in [codec.get("name") for codec in self.document["codecs"]]
+
+    def chunk_path(self, unit: int) -> Path:
+        """File of the first chunk of a unit."""
+        return self.folder.joinpath("c", str(unit), *("0" for _ in self.shape[1:]))
+
+    def require_stored(self, start: int, stop: int) -> None:
+        """Raises StoreError if a chunk of these rows is not there: it would read as fill."""
+        for unit in range(start // self.unit_clips, -(-stop // self.unit_clips)):
+            if not self.chunk_path(unit).is_file():
+                raise StoreError(f"{self.chunk_path(unit)} is not there: {DAMAGED}")
+
+    def damaged_units(self, num_clips: int) -> Iterator[tuple[int, str]]:
+        """(unit, what its chunk says) of each that cannot be read."""
+        for unit in range(-(-num_clips // self.unit_clips)):
+            try:
+                self.read(unit * self.unit_clips, min((unit + 1) * self.unit_clips, num_clips))
+            except StoreError as error:
+                yield unit, str(error)
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Gives the sentence of a damaged array to what zarr-python raises over it."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except _RAISED as error:
+        said = str(error).partition("\n")[0]
+        raise StoreError(f"{folder} cannot be read ({type(error).__name__}: {said}): {DAMAGED}") from error
