@@ -25,7 +25,7 @@ from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.request import CONFIGS, request
 from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.manifests.datasets import READERS, ReaderRow
-from reelbank.manifests.events import Event
+from reelbank.manifests.events import Event, Pace
 from reelbank.store.exchange.options import ExportConfig, ImportConfig
 from reelbank.store.options import options_of
 
@@ -36,9 +36,6 @@ PLAIN_LINE_SECONDS = 2.0
 """Least time between two progress lines where stderr is no terminal: a short job leaves none in a log."""
 PLAIN_SILENCE_SECONDS = 60.0
 """Longest time without one, so that a log shows that a long job lives."""
-
-PACE_UNITS = ((7200.0, 3600.0, "h"), (90.0, 60.0, "min"), (0.0, 1.0, "s"))
-"""(least seconds, seconds of one, its sign)."""
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 PATH = click.Path(path_type=Path)
@@ -70,31 +67,6 @@ def _sentence(error: BaseException) -> str:
 
 
 click.ClickException.exit_code = WRONG_USE
-
-
-class Pace:
-    """How long a job will still take, from what it did since it got going."""
-
-    def __init__(self) -> None:
-        self._total, self._begun, self._since, self._had = 0.0, 0.0, 0.0, 0.0
-        self._done, self._at = 0.0, 0.0
-
-    def left(self, done: float, total: float, now: float) -> str:
-        """`about 3 min left`, or '' where nothing can be said. `now` in seconds of a monotonic clock."""
-        if total != self._total:
-            self._total, self._begun = total, now
-        if now - self._begun < PLAIN_LINE_SECONDS:  # what a resumed job finds done already tells nothing
-            self._since, self._had = now, done
-        if done != self._done:
-            self._done, self._at = done, now
-        if done <= self._had or done >= total:
-            return ""
-        # Until another part is done the pace is the one of then, and the time since is gone.
-        seconds = (self._at - self._since) / (done - self._had) * (total - done) - (now - self._at)
-        if seconds <= 0:
-            return ""
-        size, unit = next((size, unit) for least, size, unit in PACE_UNITS if seconds >= least)
-        return f"about {seconds / size:.0f} {unit} left"
 
 
 @contextmanager
@@ -416,19 +388,33 @@ def info(path: Path, as_json: bool) -> None:
         emit(described.to_json(), as_json, described.text)
 
 
-@store.command(short_help="Check every byte of a store.")
+@store.command(short_help="Check every byte of a store, and mend it.")
 @store_argument
+@click.option("--repair", is_flag=True, help="Mend what can be mended; mark clips that must be extracted again.")
 @json_option
 @click.pass_context
-def verify(ctx: click.Context, path: Path, as_json: bool) -> None:
-    """Check every byte of a store; exit status 1 if anything is wrong."""
+def verify(ctx: click.Context, path: Path, repair: bool, as_json: bool) -> None:
+    """Check every byte of a store; exit status 1 if anything is wrong, or still is after --repair."""
     with plain_errors():
-        from reelbank.store import verify as check
+        import reelbank.store
 
         with progress_bar("verify") as show:
-            found = check(path, show)
+            found = (reelbank.store.repair if repair else reelbank.store.verify)(path, show)
         emit(found.to_json(), as_json, found.text)
-        ctx.exit(SOME_FAILED if found.problems else OK)
+        ctx.exit(OK if found.is_sound else SOME_FAILED)
+
+
+@store.command(short_help="Add the checksums that an earlier version did not write.")
+@store_argument
+@json_option
+def upgrade(path: Path, as_json: bool) -> None:
+    """Put every array and document of a store under a checksum; stores of this version have them."""
+    with plain_errors():
+        import reelbank.store
+
+        with progress_bar("verify") as show:
+            result = reelbank.store.upgrade(path, show)
+        emit(result.to_json(), as_json, result.text)
 
 
 @store.command("export", short_help="As HDF5, .npy files or safetensors.")

@@ -12,7 +12,7 @@ from reelbank.manifests.lazy import lazy
 
 __all__ = [
     "FeatureSpec", "Ledger", "SpecMismatch", "Store", "StoreError", "TapSpec",
-    "diff", "export", "import_store", "merge", "open", "verify",
+    "diff", "export", "import_store", "merge", "open", "repair", "upgrade", "verify",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from reelbank.store.ledger import Ledger
     from reelbank.store.merging import merge
     from reelbank.store.reader import Store
+    from reelbank.store.repairing import repair
     from reelbank.store.spec import FeatureSpec, TapSpec
+    from reelbank.store.upgrading import upgrade
     from reelbank.store.verification import verify
 else:
     __getattr__, __dir__ = lazy(
@@ -39,6 +41,8 @@ else:
             "export": "reelbank.store.exchange.exporting",
             "import_store": "reelbank.store.exchange.importing",
             "merge": "reelbank.store.merging",
+            "repair": "reelbank.store.repairing",
+            "upgrade": "reelbank.store.upgrading",
             "verify": "reelbank.store.verification",
         },
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def absent_arrays(path: Path, definitions: Mapping[str, Definition]) -> dict[str
 def unknown_arrays(path: Path, root: Mapping[str, Any], definitions: Mapping[str, Definition]) -> tuple[str, ...]:
     """Paths of arrays over clips that neither this version nor the list of manifest columns knows."""
     known = {*definitions, *(f"manifest/{array}" for array in (*COLUMNS, *root["columns"].values()))}
-    return tuple(name for name in _over_clips(path) if name not in known)
+    return tuple(_over_clips(path, known))
 
 
 def unknown_attributes(root: Mapping[str, Any]) -> tuple[str, ...]:
@@ -73,15 +73,17 @@ def make_absent(path: Path, definitions: Mapping[str, Definition]) -> None:
 
 def grow_axes(path: Path, definitions: Mapping[str, Definition], sizes: Mapping[str, int]) -> None:
     """Makes the axes called `clip` or `step` of every array over clips at least as long as `sizes`, known or not."""
-    for name in dict.fromkeys((*definitions, *_over_clips(path))):
+    for name in (*definitions, *_over_clips(path, definitions)):
         known = definitions.get(name)
         dimensions = read_summed(path / name / "zarr.json")["dimension_names"] if known is None else known.dimensions
         grow(path / name, [sizes.get(dimension) for dimension in dimensions])
 
 
-def _over_clips(path: Path) -> list[str]:
+def _over_clips(path: Path, known: Container[str]) -> list[str]:
     found = []
     for file in sorted(path.glob("*/*/zarr.json")):
+        if file.parent.relative_to(path).as_posix() in known:
+            continue
         meta = read_summed(file)
         if meta.get("node_type") == "array" and (meta.get("dimension_names") or [None])[0] == "clip":
             found.append(file.parent.relative_to(path).as_posix())

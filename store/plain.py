@@ -47,6 +47,24 @@ class PlainArray:
         with _named(self.folder):
             return np.asarray(self._array[start:stop])
 
+    def read_sound(self, start: int, stop: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Rows as `read` gives them, fill where a chunk is damaged, and (n,) whether a row is of such a chunk."""
+        try:
+            values = self.read(start, stop)
+            return values, np.zeros(len(values), dtype=bool)
+        except StoreError:
+            parts, lost = [], []
+            for first in range(start, min(stop, self.shape[0]), self.unit_clips):
+                last = min(first + self.unit_clips, stop, self.shape[0])
+                try:
+                    parts.append(self.read(first, last))
+                    lost.append(np.zeros(last - first, dtype=bool))
+                except StoreError:
+                    dtype = np.dtypes.StringDType() if self.dtype.kind in "TUO" else self.dtype
+                    parts.append(np.full((last - first, *self.shape[1:]), self.fill, dtype=dtype))
+                    lost.append(np.ones(last - first, dtype=bool))
+            return np.concatenate(parts), np.concatenate(lost)
+
     def write(self, start: int, values: NDArray[Any]) -> None:
         """Writes rows from `start` on; chunks that they fill are not read."""
         with _named(self.folder):

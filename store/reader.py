@@ -16,6 +16,7 @@ from reelbank.store.layout import COLUMNS, DONE, FAILED, LEDGER, THUMBNAIL_SHAPE
 from reelbank.store.ledger import Ledger
 from reelbank.store.plain import PlainArray
 from reelbank.store.sharded import ShardedArray
+from reelbank.store.shards import has_checksum
 from reelbank.store.spec import FeatureSpec, TapSpec
 from reelbank.store.sums import crc32c_of
 
@@ -28,7 +29,8 @@ class Store:
 
         Args:
             path: the store's folder.
-            check: compare the bytes of a clip's features with their checksum when they are first read.
+            check: compare the bytes of a clip's features with their checksum when they are first read. Without it
+                what is damaged of other arrays is their fill value: for those who look for damage.
         """
         self.path, self._check = Path(path), check
         self._root = layout.read_root(self.path)
@@ -46,6 +48,16 @@ class Store:
         self._units: dict[str, tuple[int, NDArray[Any]]] = {}
         self._moments: dict[tuple[str, str], NDArray[np.float32]] = {}
         self._sound: dict[str, NDArray[np.bool_]] = {}
+
+    @property
+    def is_summed(self) -> bool:
+        """Whether every array and document is under a checksum; those of earlier versions are not."""
+        return bool(self._root["summed"])
+
+    @property
+    def num_units(self) -> int:
+        """Units of the store."""
+        return -(-self.num_clips // self.geometry.unit_clips)
 
     @property
     def taps(self) -> dict[str, TapSpec]:
@@ -204,11 +216,17 @@ class Store:
 
     def thumbnail(self, row: int) -> NDArray[np.uint8]:
         """(72, 96, 3) uint8 RGB, the clip's middle frame; black where there is none."""
-        if not growing.is_there(self.path / "thumbnails" / "rgb"):
-            return np.zeros(THUMBNAIL_SHAPE, dtype=np.uint8)
-        if "thumbnails" not in self._arrays:
-            self._arrays["thumbnails"] = ShardedArray(self.path / "thumbnails" / "rgb")
-        return self._arrays["thumbnails"].row(row)
+        array = self._thumbnails
+        return np.zeros(THUMBNAIL_SHAPE, dtype=np.uint8) if array is None else array.row(row)
+
+    def has_unsummed_thumbnail(self, row: int) -> bool:
+        """Whether a clip has a thumbnail whose frame carries no checksum, as earlier versions wrote them."""
+        frame = None if self._thumbnails is None else self._thumbnails.encoded(row)
+        return frame is not None and not has_checksum(frame)
+
+    def has_clean_padding(self, tap: str, row: int) -> bool:
+        """Whether zeros follow the last step of every view, as the format says; this reader never looks at them."""
+        return self._sharded(tap).is_zero_after(row, int(self.num_steps[row]))
 
     # -- inside -----------------------------------------------------------------------------------------
 
@@ -261,6 +279,13 @@ class Store:
         short = int(steps) - len(values)
         return np.concatenate([values, np.full(short, LEDGER[name].fill, values.dtype)]) if short > 0 else values
 
+    @property
+    def _thumbnails(self) -> ShardedArray | None:
+        folder = self.path / "thumbnails" / "rgb"
+        if "thumbnails" not in self._arrays and growing.is_there(folder):
+            self._arrays["thumbnails"] = ShardedArray(folder)
+        return self._arrays.get("thumbnails")
+
     def _sharded(self, tap: str) -> ShardedArray:
         self.spec.tap(tap)
         if tap not in self._arrays:
@@ -303,9 +328,9 @@ class Store:
     def _stored(self, name: str, start: int, stop: int, *, whole: bool = False) -> NDArray[Any]:
         """Rows of an array that is there; fill past its end. `whole`: a chunk that is not there has been lost."""
         array = PlainArray(self.path / name)
-        if whole and self._root["summed"]:
+        if whole and self._root["summed"] and self._check:
             array.require_stored(start, stop)
-        values = array.read(start, stop)
+        values = array.read(start, stop) if self._check else array.read_sound(start, stop)[0]
         if (short := stop - start - len(values)) <= 0:
             return values
         return np.concatenate([values, np.full((short, *values.shape[1:]), array.fill, dtype=values.dtype)])

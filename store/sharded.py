@@ -37,6 +37,26 @@ class ShardedArray:
             return np.zeros(self.grid.chunk[1:], dtype=self.dtype)
         return np.frombuffer(data, dtype=self.dtype).reshape(self.grid.chunk[1:])
 
+    def encoded(self, row: int) -> bytes | memoryview | None:
+        """The chunk of one row as it is stored, of an array whose chunk is a row; None if it is absent."""
+        unit, local = divmod(row, self.grid.shard[0])
+        shard = self._shard(unit, 0)
+        return None if shard is None else shard.chunk(local)
+
+    def is_zero_after(self, row: int, steps: int) -> bool:
+        """Whether all that is stored of a row after its first `steps` steps is zero."""
+        size = self.grid.chunk[2]
+        for view in range(self.grid.shape[1]):
+            for block in range(steps // size, -(-self.grid.shape[2] // size)):
+                shard, flat = self._place(row, view, block)
+                data = None if shard is None else shard.copied(flat)
+                if shard is None or data is None:
+                    continue
+                values = np.frombuffer(self._decoded(shard, flat, data), np.uint8).reshape(size, -1)
+                if values[max(0, steps - block * size) :].any():
+                    return False
+        return True
+
     def read(self, row: int, views: int, steps: int) -> NDArray[Any]:
         """(views, steps, *axes); a view of the mapped file where one chunk holds it all."""
         if views == 1 and 0 < steps <= self.grid.chunk[2]:

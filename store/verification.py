@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,22 +10,34 @@ from typing import Any
 import numpy as np
 
 from reelbank.manifests.events import Event, Progress
+from reelbank.store import layout
 from reelbank.store.errors import StoreError
+from reelbank.store.files import read_json
 from reelbank.store.growing import is_there
-from reelbank.store.layout import definitions
-from reelbank.store.reader import Store
-from reelbank.store.shards import crc32c
+from reelbank.store.layout import COLUMNS, DONE, MISSING, ROOT_COPY, Definition, definitions
+from reelbank.store.plain import PlainArray
+from reelbank.store.reader import WHOLE, Store
 from reelbank.store.spec import TapSpec
 from reelbank.store.staging import moments
+from reelbank.store.sums import crc32c_of, read_summed, sum_in
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing that is wrong: `clip` and `tap` name it, `what` says it."""
+    """One thing that is wrong: `what` says it.
+
+    Attributes:
+        clip: clip id, '' where it is not one clip's.
+        tap: the tap, or the path of an array or document in the store.
+        row: of the clip.
+        unit: whose chunk of an array, or whose commit record it is.
+    """
 
     clip: str
     tap: str
     what: str
+    row: int | None = None
+    unit: int | None = None
 
     def __str__(self) -> str:
         return f"clip {self.clip!r}, tap {self.tap!r}: {self.what}" if self.clip else f"{self.tap}: {self.what}"
@@ -39,12 +52,19 @@ class Verification:
         counts: clips done, failed, missing and gone from the manifest.
         problems: empty for a sound store.
         absent: {array: its fill value} of arrays that may be absent and are; they read as fill.
+        uncovered: arrays and documents that an earlier version wrote without a checksum.
     """
 
     num_checked: int
     counts: dict[str, int]
     problems: tuple[Problem, ...]
     absent: dict[str, str]
+    uncovered: tuple[str, ...] = ()
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
 
     def to_json(self) -> dict[str, Any]:
         """The findings as JSON types."""
@@ -56,11 +76,17 @@ class Verification:
         lines = [str(problem) for problem in self.problems]
         verdict = f"{len(lines)} problem{'s' * (len(lines) != 1)}" if lines else "sound"
         lines += [f"{name} is not stored and reads as {fill}" for name, fill in self.absent.items()]
+        if self.uncovered:
+            some = ", ".join(self.uncovered[:4]) + (" ..." if len(self.uncovered) > 4 else "")
+            lines.append(
+                f"{len(self.uncovered)} arrays and documents have no checksum, an earlier version wrote them; "
+                f"`reelbank store upgrade` adds it: {some}"
+            )
         return "\n".join([*lines, f"{verdict}: {self.num_checked} features checked; clips: {counts or 'none'}"])
 
 
 def verify(path: Path | str, progress: Progress | None = None) -> Verification:
-    """Checks shapes, checksums, NaN and Inf, and mean and std of every clip that is done.
+    """Reads everything of a store: checksums, shapes, NaN and Inf, mean and std of every clip that is done.
 
     Args:
         path: the store.
@@ -69,73 +95,215 @@ def verify(path: Path | str, progress: Progress | None = None) -> Verification:
     Raises:
         StoreError: if `path` is not a store at all.
     """
-    store = Store(path)
-    problems = _check_arrays(store)
+    path = Path(path)
     try:
-        rows, names = store.done_rows(), store.column("clip_id")
+        store = Store(path, check=False)
+    except StoreError as error:
+        if not is_root_damaged(path):
+            raise
+        problem = Problem(clip="", tap="zarr.json", what=str(error))
+        return Verification(num_checked=0, counts={}, problems=(problem,), absent={})
+    problems, uncovered = _check_documents(store)
+    if store.is_summed:
+        problems += [Problem(clip="", tap=name, what="has no checksum, and every other has") for name in uncovered]
+        uncovered = []
+    problems += _check_arrays(store, {problem.tap for problem in problems})
+    # What of a clip cannot be judged because something else is damaged, which is said already.
+    broken = {problem.tap.removesuffix("/zarr.json") for problem in problems if problem.unit is None}
+    chunks = {(problem.tap, problem.unit) for problem in problems if problem.unit is not None}
+    try:
+        # Of clips that left the manifest, too: they count again when they come back.
+        rows = np.flatnonzero(store.clips.status == DONE)
+        names, counts = store.column("clip_id"), store.clips.counts()
     except (StoreError, ValueError, KeyError):
         if not problems:
             raise
-        return Verification(num_checked=0, counts={}, problems=tuple(problems), absent=store.absent)
+        return Verification(
+            num_checked=0, counts={}, problems=tuple(problems), absent=store.absent, uncovered=tuple(uncovered)
+        )  # fmt: skip
+    problems += _check_records(store)
     checked = 0
+    bare_thumbnails = False
     for done, row in enumerate(rows.tolist()):
-        for tap in store.spec.taps:
-            checked += int(store.clips.num_views[row])
-            problems += [
-                Problem(clip=str(names[row]), tap=tap.name, what=what) for what in _check_clip(store, tap, row)
-            ]
+        unit = store.geometry.unit_of(row)
+        if not any(name.startswith(("clips/", "checksums/")) and own == unit for name, own in chunks):
+            found = []
+            if "thumbnails/rgb" not in broken:
+                found += [("thumbnails/rgb", what) for what in _check_thumbnail(store, row)]
+                bare_thumbnails |= not found and store.has_unsummed_thumbnail(row)
+            unreadable = broken | {name for name, own in chunks if own == unit}
+            for tap in store.spec.taps:
+                if f"features/{tap.name}" not in broken:
+                    checked += int(store.clips.num_views[row])
+                    found += [(tap.name, what) for what in _check_clip(store, tap, row, unreadable)]
+            problems += [Problem(clip=str(names[row]), tap=tap, what=what, row=row) for tap, what in found]
         if progress is not None:
             progress(Event(stage="verify", done=done + 1, total=len(rows)))
     return Verification(
-        num_checked=checked, counts=store.clips.counts(), problems=tuple(problems), absent=store.absent
+        num_checked=checked, counts=counts, problems=tuple(problems), absent=store.absent,
+        uncovered=(*uncovered, *(("thumbnails/rgb",) if bare_thumbnails else ())),
     )  # fmt: skip
 
 
-def _check_arrays(store: Store) -> list[Problem]:
-    """Shapes as declared: a library that changed a feature's size must not go unseen."""
-    import zarr
+def is_root_damaged(path: Path) -> bool:
+    """Whether there is a store whose root cannot be read but stands in its copy."""
+    try:
+        read_summed(path / "zarr.json")
+    except StoreError:
+        return (path / ROOT_COPY).is_file()
+    return False
 
-    problems = []
-    known = [name for name in definitions(store.spec, store.geometry) if is_there(store.path / name)]
-    for name in dict.fromkeys((*store.essential, *store.column_arrays.values(), *known)):
+
+def known_arrays(store: Store) -> dict[str, Definition]:
+    """{path: definition} of the arrays of this version that the store has or must have, manifest columns too."""
+    known = definitions(store.spec, store.geometry)
+    found = {name: one for name, one in known.items() if one.essential or is_there(store.path / name)}
+    for name, array in store.column_arrays.items():
+        kind = COLUMNS.get(name)
+        numeric = name in store.target_names if kind is None else kind.dtype != "str"
+        found[array] = layout.column_definition(store.geometry.unit_clips, numeric=numeric)
+    for name, kind in COLUMNS.items():
+        if kind.essential and store.num_clips and name not in store.column_arrays:
+            found[f"manifest/{name}"] = layout.column_definition(store.geometry.unit_clips, numeric=False)
+    return found
+
+
+def _check_documents(store: Store) -> tuple[list[Problem], list[str]]:
+    """What is wrong with any zarr.json or the copy of the root, and those that carry no sum."""
+    problems, uncovered = [], []
+    for name, expected in (layout.folder_documents() | dict.fromkeys(known_arrays(store))).items():
+        file = store.path / name / "zarr.json"
         try:
-            shape = zarr.open_array(store.path / name, mode="r").shape
-        except (FileNotFoundError, ValueError, KeyError) as error:
-            what = "cannot be opened" if is_there(store.path / name) else "is not there"
-            problems.append(Problem(clip="", tap=name, what=f"{what}: {error}"))
+            document = read_summed(file)
+            if sum_in(read_json(file)) is None:
+                uncovered.append(f"{name}/zarr.json")
+                if expected is not None and document | {"codecs": []} != expected | {"codecs": []}:
+                    raise StoreError("is not the zarr.json of this folder")
+        except StoreError as error:
+            problems.append(Problem(clip="", tap=f"{name}/zarr.json", what=str(error)))
+    for name in ("zarr.json", ROOT_COPY):
+        try:
+            if (store.path / name).is_file() and sum_in(read_json(store.path / name)) is None:
+                uncovered.append(name)
+            elif (store.path / name).is_file() or store.is_summed:
+                read_summed(store.path / name)
+        except StoreError as error:
+            problems.append(Problem(clip="", tap=name, what=str(error)))
+    return problems, uncovered
+
+
+def _check_arrays(store: Store, damaged: set[str]) -> list[Problem]:
+    """Shapes as declared, a library that changed a feature's size must not go unseen; every chunk of plain arrays."""
+    problems = []
+    known = known_arrays(store)
+    used = _used_units(store)
+    others = [file.parent.relative_to(store.path).as_posix() for file in sorted(store.path.glob("*/*/zarr.json"))]
+    for name in dict.fromkeys((*known, *others)):
+        if f"{name}/zarr.json" in damaged:
             continue
-        if shape[0] < store.num_clips and name in store.essential:
-            problems.append(Problem(clip="", tap=name, what=f"{shape = }, the store has {store.num_clips} clips"))
-    unreadable = {problem.tap for problem in problems}
-    for tap in store.spec.taps:
-        if f"features/{tap.name}" in unreadable:
+        definition = known.get(name)
+        try:
+            document = read_summed(store.path / name / "zarr.json")
+            if definition is not None:
+                _require_defined(document, definition, store.num_clips)
+            if definition is not None and definition.shards is not None:
+                continue
+            array = PlainArray(store.path / name)
+        except StoreError as error:
+            problems.append(Problem(clip="", tap=name, what=str(error)))
             continue
-        shape = zarr.open_array(store.path / "features" / tap.name, mode="r").shape
-        if shape[3:] != tap.shape:
-            problems.append(Problem(clip="", tap=f"features/{tap.name}", what=f"{shape = }, declared {tap.shape}"))
+        rows = {unit: store.geometry.rows_of(unit, store.num_clips) for unit in range(store.num_units)}
+        found = dict(array.damaged_units(store.num_clips))
+        if store.is_summed and definition is not None:
+            whole = name in WHOLE or name.startswith("manifest/")
+            for unit in rows if whole else used:
+                if unit not in found and not array.chunk_path(unit).is_file():
+                    found[unit] = f"{array.chunk_path(unit)} is not there"
+        problems += [
+            Problem(clip="", tap=name, what=f"rows {rows[unit].start} to {rows[unit].stop - 1}: {what}", unit=unit)
+            if unit in rows else Problem(clip="", tap=name, what=what)
+            for unit, what in sorted(found.items())
+        ]  # fmt: skip
     return problems
 
 
-def _check_clip(store: Store, tap: TapSpec, row: int) -> list[str]:
+def _used_units(store: Store) -> list[int]:
+    """Units of which clips were committed, as far as their status can be read."""
+    try:
+        status = store.clips.status
+    except StoreError:
+        return []
+    return sorted({store.geometry.unit_of(row) for row in np.flatnonzero(status != MISSING).tolist()})
+
+
+def _require_defined(document: dict[str, Any], definition: Definition, num_clips: int) -> None:
+    """Raises StoreError if the zarr.json of an array is not what this version would write."""
+    expected = layout.array_document(definition, num_clips)
+    for key in ("data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "dimension_names", "node_type"):
+        if document.get(key) != expected[key]:
+            raise StoreError(f"its zarr.json has {key} {document.get(key)}, expected {expected[key]}")
+    if _codec_names(document) not in (_codec_names(expected), [n for n in _codec_names(expected) if n != "crc32c"]):
+        raise StoreError(f"its zarr.json has codecs {_codec_names(document)}, expected {_codec_names(expected)}")
+    shape, wanted = document["shape"], expected["shape"]
+    grown = [axis == "step" or axis == "clip" for axis in definition.dimensions]
+    for size, least, grows in zip(shape, wanted, grown, strict=True):
+        if size != least and not (grows and size > least):
+            raise StoreError(f"{shape = }, declared {wanted}")
+
+
+def _codec_names(document: dict[str, Any]) -> list[str]:
+    names = []
+    for codec in document["codecs"]:
+        names += [codec["name"], *(_codec_names(codec["configuration"]) if codec["name"] == "sharding_indexed" else ())]
+    return names
+
+
+def _check_records(store: Store) -> Iterator[Problem]:
+    """Commit records: each that is there, and one for each unit that has clips."""
+    used = _used_units(store)
+    folder = store.path / "commits"
+    there = {int(file.stem): file for file in folder.glob("[0-9]*.json") if file.stem.isdigit()}
+    for unit in sorted({*there, *used}):
+        name = f"commits/{unit:08d}.json"
+        try:
+            record = read_summed(folder / f"{unit:08d}.json")
+            if not isinstance(record.get("runs"), list) or not isinstance(record.get("files"), dict):
+                raise StoreError("is not the record of a unit")
+            if store.is_summed and sum_in(read_json(folder / f"{unit:08d}.json")) is None:
+                raise StoreError("has no checksum, and every other has")
+        except StoreError as error:
+            yield Problem(clip="", tap=name, what=str(error), unit=unit)
+
+
+def _check_thumbnail(store: Store, row: int) -> list[str]:
+    try:
+        store.thumbnail(row)
+    except (StoreError, ValueError) as error:
+        return [str(error)]
+    return []
+
+
+def _check_clip(store: Store, tap: TapSpec, row: int, unreadable: Container[str]) -> list[str]:
     try:
         features = store.read(tap.name, row)
         stored = store.checksums(tap.name)[row]
+        padding = store.has_clean_padding(tap.name, row)
+        expected = {
+            kind: [getattr(store, kind)(tap.name, view)[row] for view in range(len(features))]
+            for kind in ("mean", "std")
+            if tap.is_vector and is_there(store.path / kind / tap.name) and f"{kind}/{tap.name}" not in unreadable
+        }
     except (StoreError, OSError) as error:
         return [str(error)]
-    found = []
+    found = [] if padding else ["what follows the last step is not zero"]
     for view, array in enumerate(features):
-        if crc32c(np.ascontiguousarray(array).tobytes()) != int(stored[view]):
+        if crc32c_of(array) != int(stored[view]):
             found.append(f"view {view}: the bytes do not match their crc32c")
             continue
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = int((~np.isfinite(array)).sum())
             found.append(f"view {view}: {bad} of {array.size} values are NaN or Inf")
-        if tap.is_vector and all(is_there(store.path / kind / tap.name) for kind in ("mean", "std")):
-            mean, std = moments(array)
-            for kind, expected, actual in (
-                ("mean", mean, store.mean(tap.name, view)[row]),
-                ("std", std, store.std(tap.name, view)[row]),
-            ):
-                if not np.array_equal(expected, actual, equal_nan=True):
-                    found.append(f"view {view}: {kind} is not that of the stored steps")
+        for kind, actual in zip(("mean", "std"), moments(array) if expected else (), strict=False):
+            if kind in expected and not np.array_equal(expected[kind][view], actual, equal_nan=True):
+                found.append(f"view {view}: {kind} is not that of the stored steps")
     return found

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from reelbank.store import growing, layout
 from reelbank.store.building import abandoned
-from reelbank.store.errors import StoreError
+from reelbank.store.errors import DAMAGED, StoreError
 from reelbank.store.layout import COLUMNS, DONE, LEDGER, MISSING, Geometry
 from reelbank.store.plain import PlainArray
 from reelbank.store.shards import Shard, compress, grow, open_shard, read_grid, write_shard
@@ -41,6 +41,7 @@ class StoreWriter:
         self.geometry = Geometry.from_json(root["geometry"])
         self._root = root
         self._definitions = layout.definitions(spec, self.geometry)
+        self.healed: list[str] = []
         growing.refuse_incomplete(path, root, self._definitions)
 
     @classmethod
@@ -61,10 +62,13 @@ class StoreWriter:
     def sync_manifest(self, manifest: Manifest) -> NDArray[np.int64]:
         """Makes the store's rows those of `manifest`: appends new clips, updates labels, marks those gone.
 
+        A damaged column is written anew, which `healed` then says; where it says which frames a clip has, its clips are
+        stale.
+
         Returns:
             (len(manifest),) int64, the row of each of its clips.
         """
-        known = {clip_id: row for row, clip_id in enumerate(self._strings("clip_id"))}
+        known = {clip_id: row for row, clip_id in enumerate(self.clip_ids())}
         new = [clip.clip_id for clip in manifest.clips if clip.clip_id not in known]
         known.update({clip_id: self.num_clips + i for i, clip_id in enumerate(new)})
         total = self.num_clips + len(new)
@@ -130,8 +134,10 @@ class StoreWriter:
         return kept, damaged
 
     def clip_ids(self) -> list[str]:
-        """Clip id of each row."""
-        return self._strings("clip_id")
+        """Clip id of each row. Raises StoreError if one cannot be read."""
+        if self._lost("clip_id").any():
+            raise StoreError(f"{self.path / 'manifest' / 'clip_id'} cannot be read: {DAMAGED}")
+        return [str(v) for v in self._column("clip_id", np.dtypes.StringDType())]
 
     def commit(self, unit: int, outcomes: Iterable[Outcome], run: Mapping[str, Any]) -> None:
         """Writes the staged `outcomes` of `unit` into its shards; the status row is written last.
@@ -261,8 +267,10 @@ class StoreWriter:
     def _write_record(self, unit: int, fresh: Mapping[int, Outcome], run: Mapping[str, Any]) -> None:
         record = self._record(unit)
         files = record["files"] | {str(r): list(o.file_stat) for r, o in fresh.items() if o.file_stat}
+        clips = record.get("clips", {}) | {str(r): o.identity.get("clip_id", "") for r, o in fresh.items()}
         entry = {"rows": sorted(fresh), "committed": datetime.now(UTC).isoformat(timespec="seconds"), **run}
         ours = {"unit": unit, "spec_digest": self.spec.digest, "runs": [*record["runs"], entry], "files": files}
+        ours["clips"] = clips  # a second copy: with its id a row would lose everything
         write_summed(self._record_path(unit), record | ours)
 
     def _record_path(self, unit: int) -> Path:
@@ -293,7 +301,10 @@ class StoreWriter:
         new |= {name: np.array(v, dtype=np.dtypes.StringDType()) for name, v in texts.items()}
         result = {}
         for name, values in new.items():
-            old = self._column(name, values.dtype)
+            old, lost = self._column(name, values.dtype), np.zeros(total, dtype=bool)
+            lost[: self.num_clips] = self._lost(name)
+            if lost.any():
+                self.healed.append(f"manifest/{name} is damaged in {int(lost.sum())} rows: written from the manifest")
             column = np.full(total, np.nan if values.dtype.kind == "f" else "", dtype=values.dtype)
             column[: len(old)] = old
             before = column.copy()
@@ -301,7 +312,7 @@ class StoreWriter:
             same = column == before
             if values.dtype.kind == "f":
                 same |= np.isnan(column) & np.isnan(before)
-            result[name] = column, ~same & (np.arange(total) < self.num_clips)
+            result[name] = column, (~same | lost) & (np.arange(total) < self.num_clips)
         return result
 
     def _write_column(self, name: str, values: NDArray[Any]) -> None:
@@ -324,15 +335,21 @@ class StoreWriter:
         array = self._root["columns"].get(name)
         if array is None or not (self.path / "manifest" / array / "zarr.json").is_file():
             return np.zeros(0, dtype=dtype)
-        values = self._array(f"manifest/{array}").read(0, self.num_clips)
+        values = self._array(f"manifest/{array}").read_sound(0, self.num_clips)[0]
         if values.dtype.kind == "f" and np.dtype(dtype).kind != "f":
             values = np.array(["" if np.isnan(v) else str(v) for v in values], dtype=dtype)
         elif values.dtype.kind != "f" and np.dtype(dtype).kind == "f":
             values = np.full(len(values), np.nan)
         return values
 
-    def _strings(self, name: str) -> list[str]:
-        return [str(v) for v in self._column(name, np.dtypes.StringDType())]
+    def _lost(self, name: str) -> NDArray[np.bool_]:
+        """(num_clips,) rows of a manifest column that cannot be read."""
+        lost = np.zeros(self.num_clips, dtype=bool)
+        array = self._root["columns"].get(name)
+        if array is not None and growing.is_there(self.path / "manifest" / array):
+            found = self._array(f"manifest/{array}").read_sound(0, self.num_clips)[1]
+            lost[: len(found)] = found
+        return lost
 
     def _array(self, name: str) -> PlainArray:
         return PlainArray(self.path / name, writable=True)

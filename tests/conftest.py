@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_waiting_for_the_disk() -> Iterator[None]:
-    """What a test writes need not outlive a power cut: those of power cuts have a disk of their own (`attacks/disk.py`)."""
+    """What a test writes need not outlive a power cut: the attack by power cuts has a disk of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield

@@ -21,6 +21,7 @@ from reelbank.heads.config import TrainConfig
 from reelbank.heads.models import HEADS
 from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.recipes import RECIPES, announcement
+from reelbank.manifests import events
 from reelbank.manifests.datasets import READERS
 from reelbank.store.options import options as options_of_config
 
@@ -368,7 +369,7 @@ def test_recipe_says_what_it_will_train() -> None:
 
 
 def test_pace_counts_neither_what_was_there_nor_says_what_it_does_not_know() -> None:
-    pace = cli.Pace()
+    pace = events.Pace()
     assert pace.left(0, 20, 100.0) == ""
     assert pace.left(8, 20, 100.1) == ""  # a resumed job: eight were done
     assert pace.left(10, 20, 160.1) == "about 5 min left"  # two in a minute, ten to go

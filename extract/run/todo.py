@@ -224,7 +224,7 @@ def plan_store(
         else:
             todo[row] = position
     writer.note_unchanged(touched)
-    return Todo(rows=todo, recovered=recovered, num_done=done, failed_before=failed, damaged=tuple(damaged))
+    return Todo(rows=todo, recovered=recovered, num_done=done, failed_before=failed, damaged=(*writer.healed, *damaged))
 
 
 def clip_jobs(manifest: Manifest, jobs: list[ModelJob], todos: list[Todo]) -> list[ClipJob]:
