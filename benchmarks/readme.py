@@ -29,16 +29,17 @@ def regenerate(results: Path, page: Path = PAGE, readme: Path = README) -> None:
     Raises:
         ValueError: a file does not hold both markers once, in order.
     """
-    _replace(page, table(results))
-    _replace(readme, headlines(results))
+    replace(page, table(results))
+    replace(readme, headlines(results))
 
 
-def _replace(path: Path, content: str) -> None:
+def replace(path: Path, content: str, begin: str = BEGIN, end: str = END) -> None:
+    """Replaces what stands between two markers. Raises ValueError unless each is there once, in order."""
     text = path.read_text()
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"{path}: expected one {BEGIN} and after it one {END}")
-    head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
-    path.write_text(f"{head}{BEGIN}\n{content}\n{END}{tail}")
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"{path}: expected one {begin} and after it one {end}")
+    head, tail = text.partition(begin)[0], text.partition(end)[2]
+    path.write_text(f"{head}{begin}\n{content}\n{end}{tail}")
 
 
 def headlines(results: Path) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
+from attacks import ATTACKS, table
 from click.testing import CliRunner
 from docs_pages import ROOT, commands_of
 
@@ -130,6 +132,28 @@ def test_tables_of_benchmarks_are_those_of_the_results(path: Path, tmp_path: Pat
         copy.write_text(name.read_text())
     readme.regenerate(RESULTS, copies[readme.PAGE], copies[readme.README])
     assert copies[path].read_text() == path.read_text(), "run python benchmarks/readme.py"
+
+
+@pytest.mark.parametrize(("path", "made", "markers"), [
+    (table.README, table.summary, table.SUMMARY), (table.PAGE, table.details, table.DETAILS),
+], ids=["README", "page"])  # fmt: skip
+def test_tables_of_attacks_are_those_of_their_results(
+    path: Path, made: Callable[[Path], str], markers: tuple[str, str], tmp_path: Path
+) -> None:
+    copy = tmp_path / path.name
+    copy.write_text(path.read_text())
+    readme.replace(copy, made(table.RESULTS), *markers)
+    assert copy.read_text() == path.read_text(), "run python -m attacks.table"
+    assert set(table.found(table.RESULTS)) == set(ATTACKS), "an attack without results in tests/attacks/results"
+
+
+def test_table_of_attacks_adds_runs_and_says_what_did_not_hold(tmp_path: Path) -> None:
+    for seed, bad in ((1, []), (2, ["x"])):
+        row = {"kind": "a bit", "tried": 1000, "not_held": bad, "facts": {"noticed": 900}}
+        data = {"attack": "bit_flips", "seed": seed, "tried": [row]}
+        (tmp_path / f"bit_flips-{seed}.json").write_text(json.dumps(data))
+    assert table.summary(tmp_path).endswith("seeds: 2,000 flipped bits of stores. What did not hold: 1.")
+    assert table.details(tmp_path).endswith("| `bit_flips` (1, 2) | a bit | 2,000 | 1 | 1,800 noticed |")
 
 
 @pytest.mark.parametrize("path", evidence.TABLES, ids=lambda path: path.name)

@@ -13,8 +13,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-ATTACKS = ("power_cut", "bit_flips")
-"""Modules of this folder, in the order of the table that is made of their output."""
+ATTACKS: Mapping[str, str] = {
+    "power_cut": "states of a disk after a power cut",
+    "bit_flips": "flipped bits of stores",
+}
+"""{module of this folder: what is counted, as README's sentence says it}, in that order."""
 
 
 @dataclass(frozen=True, kw_only=True)
