@@ -502,13 +502,13 @@ def merge_(out: Path, stores: tuple[Path, ...], overwrite: bool, as_json: bool) 
 def retry(
     ctx: click.Context, path: Path, manifest: Path | None, weights: str | None, workers: int | None, as_json: bool
 ) -> None:
-    """Extract the failed clips of a store again, as the others were extracted."""
+    """Extract the failed clips of a store again, and those that `verify --repair` marked, as the others were."""
     with plain_errors(stopped=GOES_ON):
         from reelbank.extract.run.repeating import retry_config
 
         config = retry_config(path, manifest=manifest, weights=weights, workers=workers)
         if config is None:
-            emit({"stores": []}, as_json, lambda: f"{path}: no clip has failed, nothing to do")
+            emit({"stores": []}, as_json, lambda: f"{path}: no clip has failed or is damaged, nothing to do")
             return
         _featurize(ctx, config, as_json)
 

@@ -85,13 +85,13 @@ class PlainArray:
             if not self.chunk_path(unit).is_file():
                 raise StoreError(f"{self.chunk_path(unit)} is not there: {DAMAGED}")
 
-    def damaged_units(self, num_clips: int) -> Iterator[tuple[int, str]]:
-        """(unit, what its chunk says) of each that cannot be read."""
+    def damaged_units(self, num_clips: int) -> Iterator[tuple[int, StoreError]]:
+        """(unit, error) of each that cannot be read."""
         for unit in range(-(-num_clips // self.unit_clips)):
             try:
                 self.read(unit * self.unit_clips, min((unit + 1) * self.unit_clips, num_clips))
             except StoreError as error:
-                yield unit, str(error)
+                yield unit, error
 
 
 @contextmanager
@@ -102,5 +102,7 @@ def _named(folder: Path) -> Iterator[None]:
     except StoreError:
         raise
     except _RAISED as error:
-        said = str(error).partition("\n")[0]
-        raise StoreError(f"{folder} cannot be read ({type(error).__name__}: {said}): {DAMAGED}") from error
+        said = f"{type(error).__name__}: {error}".partition("\n")[0]
+        if "checksum" in said:
+            raise StoreError(f"{folder}: bytes do not match their crc32c: {DAMAGED}") from error
+        raise StoreError(f"{folder} cannot be read ({said}): {DAMAGED}") from error

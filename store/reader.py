@@ -90,7 +90,7 @@ class Store:
             kind, array = COLUMNS.get(name), self.column_arrays.get(name)
             if array is not None and growing.is_there(self.path / array):
                 values = self._stored(array, 0, self.num_clips, whole=True)
-            elif kind is not None and kind.essential and self.num_clips:
+            elif self.num_clips and ((kind is not None and kind.essential) or (array is not None and self.is_summed)):
                 raise layout.not_there(self.path / (array or f"manifest/{name}"))
             else:
                 fill = kind.fill if kind is not None else np.nan if name in self.target_names else ""

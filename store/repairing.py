@@ -24,6 +24,8 @@ from reelbank.store.sums import read_summed, write_summed
 from reelbank.store.verification import Problem, Verification, is_root_damaged, known_arrays, verify
 
 MOST_ROUNDS = 4
+REASON = "what was stored of it was damaged"
+"""Of a clip without features that had some: `store retry` takes it, too."""
 NOT_WORTH_A_CLIP = ("attempts", "decode_seconds")
 """Ledger arrays whose loss costs no clip: `not known` says all there is to say."""
 
@@ -58,11 +60,13 @@ class Repair:
         lines = [f"was: {problem}" for problem in self.found.problems] + [f"mended: {one}" for one in self.mended]
         if self.again:
             some = ", ".join(map(repr, self.again[:20])) + (" ..." if len(self.again) > 20 else "")
-            lines.append(f"to be extracted again, run featurize as before: {len(self.again)} clips: {some}")
+            lines.append(
+                f"run featurize as before or `reelbank store retry`: {len(self.again)} clips are missing now: {some}"
+            )
         columns = sorted({p.tap for p in self.left.problems if _is_of_the_manifest(p.tap)})
         if columns:
             lines.append(f"run featurize with the store's manifest again, it writes these anew: {', '.join(columns)}")
-        return "\n".join([*lines, self.left.text()])
+        return "\n".join([*lines, self.left.facts()])
 
 
 def repair(path: Path | str, progress: Progress | None = None) -> Repair:
@@ -143,6 +147,10 @@ class _Work:
         for problem in self.problems:
             if problem.tap.startswith("commits/") and problem.unit is not None:
                 self._record(problem.unit)
+        if self.lost:
+            reasons = self._array("clips/reason").read(0, self.num_clips)
+            reasons[sorted(self.lost)] = REASON
+            self._array("clips/reason").write(0, reasons)
 
     def _rows(self, problem: Problem) -> range:
         assert problem.unit is not None

@@ -11,7 +11,7 @@ import numpy as np
 
 from reelbank.manifests.events import Event, Progress
 from reelbank.store import layout
-from reelbank.store.errors import StoreError
+from reelbank.store.errors import DAMAGED, StoreError
 from reelbank.store.files import read_json
 from reelbank.store.growing import is_there
 from reelbank.store.layout import COLUMNS, DONE, MISSING, ROOT_COPY, Definition, definitions
@@ -20,6 +20,8 @@ from reelbank.store.reader import WHOLE, Store
 from reelbank.store.spec import TapSpec
 from reelbank.store.staging import moments
 from reelbank.store.sums import crc32c_of, read_summed, sum_in
+
+ADVICE = "`reelbank store verify STORE --repair` mends what can be mended and marks what must be extracted again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,10 @@ class Verification:
         return {**vars(self), "problems": [vars(problem) for problem in self.problems]}
 
     def text(self) -> str:
+        """The findings, a line each, and what to do."""
+        return f"{self.facts()}\n{ADVICE}" if self.problems else self.facts()
+
+    def facts(self) -> str:
         """The findings, a line each."""
         counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in self.counts.items() if count)
         lines = [str(problem) for problem in self.problems]
@@ -101,7 +107,7 @@ def verify(path: Path | str, progress: Progress | None = None) -> Verification:
     except StoreError as error:
         if not is_root_damaged(path):
             raise
-        problem = Problem(clip="", tap="zarr.json", what=str(error))
+        problem = Problem(clip="", tap="zarr.json", what=_said(error))
         return Verification(num_checked=0, counts={}, problems=(problem,), absent={})
     problems, uncovered = _check_documents(store)
     if store.is_summed:
@@ -126,14 +132,14 @@ def verify(path: Path | str, progress: Progress | None = None) -> Verification:
     bare_thumbnails = False
     for done, row in enumerate(rows.tolist()):
         unit = store.geometry.unit_of(row)
-        if not any(name.startswith(("clips/", "checksums/")) and own == unit for name, own in chunks):
+        unreadable = broken | {name for name, own in chunks if own == unit}
+        if not unreadable & {"clips/num_steps", "clips/num_views"}:
             found = []
             if "thumbnails/rgb" not in broken:
                 found += [("thumbnails/rgb", what) for what in _check_thumbnail(store, row)]
                 bare_thumbnails |= not found and store.has_unsummed_thumbnail(row)
-            unreadable = broken | {name for name, own in chunks if own == unit}
             for tap in store.spec.taps:
-                if f"features/{tap.name}" not in broken:
+                if not unreadable & {f"features/{tap.name}", f"checksums/{tap.name}"}:
                     checked += int(store.clips.num_views[row])
                     found += [(tap.name, what) for what in _check_clip(store, tap, row, unreadable)]
             problems += [Problem(clip=str(names[row]), tap=tap, what=what, row=row) for tap, what in found]
@@ -180,7 +186,7 @@ def _check_documents(store: Store) -> tuple[list[Problem], list[str]]:
                 if expected is not None and document | {"codecs": []} != expected | {"codecs": []}:
                     raise StoreError("is not the zarr.json of this folder")
         except StoreError as error:
-            problems.append(Problem(clip="", tap=f"{name}/zarr.json", what=str(error)))
+            problems.append(Problem(clip="", tap=f"{name}/zarr.json", what=_said(error)))
     for name in ("zarr.json", ROOT_COPY):
         try:
             if (store.path / name).is_file() and sum_in(read_json(store.path / name)) is None:
@@ -188,7 +194,7 @@ def _check_documents(store: Store) -> tuple[list[Problem], list[str]]:
             elif (store.path / name).is_file() or store.is_summed:
                 read_summed(store.path / name)
         except StoreError as error:
-            problems.append(Problem(clip="", tap=name, what=str(error)))
+            problems.append(Problem(clip="", tap=name, what=_said(error)))
     return problems, uncovered
 
 
@@ -210,21 +216,25 @@ def _check_arrays(store: Store, damaged: set[str]) -> list[Problem]:
                 continue
             array = PlainArray(store.path / name)
         except StoreError as error:
-            problems.append(Problem(clip="", tap=name, what=str(error)))
+            problems.append(Problem(clip="", tap=name, what=_said(error)))
             continue
         rows = {unit: store.geometry.rows_of(unit, store.num_clips) for unit in range(store.num_units)}
-        found = dict(array.damaged_units(store.num_clips))
+        found = {unit: _said(error) for unit, error in array.damaged_units(store.num_clips)}
         if store.is_summed and definition is not None:
             whole = name in WHOLE or name.startswith("manifest/")
             for unit in rows if whole else used:
                 if unit not in found and not array.chunk_path(unit).is_file():
                     found[unit] = f"{array.chunk_path(unit)} is not there"
-        problems += [
-            Problem(clip="", tap=name, what=f"rows {rows[unit].start} to {rows[unit].stop - 1}: {what}", unit=unit)
-            if unit in rows else Problem(clip="", tap=name, what=what)
-            for unit, what in sorted(found.items())
-        ]  # fmt: skip
+        for unit, what in sorted(found.items()):
+            where = f"rows {rows[unit].start} to {rows[unit].stop - 1}: " if unit in rows else ""
+            text = what.removeprefix(f"{store.path / name}").removeprefix(": ").strip()
+            problems.append(Problem(clip="", tap=name, what=where + text, unit=unit if unit in rows else None))
     return problems
+
+
+def _said(error: Exception) -> str:
+    """An error without the advice that stands below all of them."""
+    return str(error).removesuffix(f": {DAMAGED}")
 
 
 def _used_units(store: Store) -> list[int]:
@@ -272,14 +282,14 @@ def _check_records(store: Store) -> Iterator[Problem]:
             if store.is_summed and sum_in(read_json(folder / f"{unit:08d}.json")) is None:
                 raise StoreError("has no checksum, and every other has")
         except StoreError as error:
-            yield Problem(clip="", tap=name, what=str(error), unit=unit)
+            yield Problem(clip="", tap=name, what=_said(error), unit=unit)
 
 
 def _check_thumbnail(store: Store, row: int) -> list[str]:
     try:
         store.thumbnail(row)
     except (StoreError, ValueError) as error:
-        return [str(error)]
+        return [_said(error)]
     return []
 
 
@@ -294,7 +304,7 @@ def _check_clip(store: Store, tap: TapSpec, row: int, unreadable: Container[str]
             if tap.is_vector and is_there(store.path / kind / tap.name) and f"{kind}/{tap.name}" not in unreadable
         }
     except (StoreError, OSError) as error:
-        return [str(error)]
+        return [_said(error)]
     found = [] if padding else ["what follows the last step is not zero"]
     for view, array in enumerate(features):
         if crc32c_of(array) != int(stored[view]):

@@ -96,7 +96,7 @@ def test_damaged_array_is_a_sentence_of_readers(path: Path, name: str) -> None:
     break_file(
         next(file for file in (path / name / "c/0", path / name / "c/0/0", path / name / "c/0/0/0") if file.is_file())
     )
-    with pytest.raises(StoreError, match=rf"{name} cannot be read \(ValueError: .*checksum.*the store is damaged"):
+    with pytest.raises(StoreError, match=rf"{name}: bytes do not match their crc32c: the store is damaged"):
         bit_flips.content(path)
     assert taps(path) == [name]
 
@@ -173,6 +173,16 @@ def test_damaged_definition_of_clips_makes_them_stale(path: Path) -> None:
     assert len(Store(path).done_rows()) == 4
 
 
+def test_column_whose_array_is_gone_is_refused_and_comes_back(path: Path) -> None:
+    shutil.rmtree(path / "manifest/kcal")
+    with pytest.raises(StoreError, match=r"manifest/kcal is not there and nothing can stand for it: the store is dam"):
+        Store(path).column("kcal")
+    assert not repair(path).is_sound
+    grow(path, bit_flips.VIDEOS)
+    assert verify(path).is_sound
+    assert wrong_clips(path, bit_flips.VIDEOS) == []
+
+
 def test_root_and_copy_both_damaged_is_said(path: Path) -> None:
     break_file(path / "zarr.json", 30)
     break_file(path / ROOT_COPY, 30)
@@ -231,6 +241,7 @@ def test_commands_say_it_and_mend_it(path: Path) -> None:
     run = CliRunner()
     bad = run.invoke(cli.main, ["store", "verify", str(path)])
     assert (bad.exit_code, "1 problem: " in bad.output) == (1, True)
+    assert bad.output.splitlines()[-1].startswith("`reelbank store verify STORE --repair` mends")
     mended = run.invoke(cli.main, ["store", "verify", str(path), "--repair"])
     assert (mended.exit_code, mended.output.splitlines()[-1].startswith("sound: ")) == (0, True), mended.output
     none = run.invoke(cli.main, ["store", "upgrade", str(path)])

@@ -264,7 +264,7 @@ def test_an_absent_essential_array_is_named(path: Path, tmp_path: Path, name: st
     remove(path, name)
     with pytest.raises(StoreError, match=rf"{path / name} is not there and nothing can stand for it"):
         StoreWriter(path, Store(path).spec)
-    assert [problem.tap for problem in verify(path).problems if not problem.clip] == [name]
+    assert [problem.tap for problem in verify(path).problems if not problem.clip] == [f"{name}/zarr.json"]
     with pytest.raises(StoreError, match=str(path / name)):
         train_head(TrainConfig.of(store=(path,), epochs=1, head="conv-aggregation", report=False, run=tmp_path / "run"))
         diff(path, shutil.copytree(path, tmp_path / "other.zarr"))
@@ -297,7 +297,10 @@ def test_a_column_that_the_store_lists_and_has_not_is_a_problem_and_reads_as_fil
     """The list is written after the arrays, so this is damage, not an earlier version."""
     shutil.rmtree(path / "manifest/kcal")
     shutil.rmtree(path / "manifest/camera")
-    assert [problem.tap for problem in verify(path).problems] == ["manifest/camera", "manifest/kcal"]
+    assert [problem.tap for problem in verify(path).problems] == [
+        "manifest/camera/zarr.json",
+        "manifest/kcal/zarr.json",
+    ]
     assert np.isnan(Store(path).column("kcal")).all() and set(Store(path).column("camera")) == {""}
 
 

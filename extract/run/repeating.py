@@ -15,14 +15,16 @@ from reelbank.manifests.manifest import Clip, Manifest
 from reelbank.manifests.reading import write
 from reelbank.manifests.validation import derive_ids
 from reelbank.store.errors import StoreError
-from reelbank.store.layout import FAILED
+from reelbank.store.layout import FAILED, MISSING
 from reelbank.store.spec import FeatureSpec
 
 
 def retry_config(
     path: Path, *, manifest: Path | None = None, weights: str | None = None, workers: int | None = None
 ) -> FeaturizeConfig | None:
-    """The config that extracts the failed clips of the store at `path` again; None if none has failed.
+    """The config that extracts the failed clips of the store at `path` again, and those that a repair has marked.
+
+    None if there is none.
 
     Args:
         path: the store; its spec gives model, taps, sampling, resize, precision and seed.
@@ -34,7 +36,8 @@ def retry_config(
         StoreError: no store there, or it was made from a weights file and none is given.
     """
     store = reelbank.store.open(path)
-    failed = (store.clips.status == FAILED) & (store.clips.in_manifest == 1)
+    marked = (store.clips.status == MISSING) & (store.clips.reason != "")
+    failed = ((store.clips.status == FAILED) | marked) & (store.clips.in_manifest == 1)
     if not failed.any():
         return None
     spec = store.spec
