@@ -60,9 +60,7 @@ class Repair:
         lines = [f"was: {problem}" for problem in self.found.problems] + [f"mended: {one}" for one in self.mended]
         if self.again:
             some = ", ".join(map(repr, self.again[:20])) + (" ..." if len(self.again) > 20 else "")
-            lines.append(
-                f"run featurize as before or `reelbank store retry`: {len(self.again)} clips are missing now: {some}"
-            )
+            lines.append(f"{len(self.again)} clips are missing now, run featurize or `reelbank store retry`: {some}")
         columns = sorted({p.tap for p in self.left.problems if _is_of_the_manifest(p.tap)})
         if columns:
             lines.append(f"run featurize with the store's manifest again, it writes these anew: {', '.join(columns)}")
@@ -129,7 +127,7 @@ class _Work:
                 self.mended.append(f"{ROOT_COPY} is written from zarr.json")
         if any(problem.tap.endswith("zarr.json") for problem in self.problems):
             return
-        self._clip_ids()
+        ids = self._clip_ids()
         chunks = [p for p in self.problems if p.unit is not None and not p.tap.startswith(("commits/", "manifest/"))]
         for problem in chunks:
             kind, _, name = problem.tap.partition("/")
@@ -138,6 +136,8 @@ class _Work:
         self.lost |= {problem.row for problem in self.problems if problem.row is not None}
         lost_moments = [p for p in chunks if p.tap.partition("/")[0] in ("mean", "std")]
         self._forget([p for p in chunks if p.tap == "clips/status"])
+        for first, values in ids.items():
+            self._array("manifest/clip_id").write(first, values)
         for problem in chunks:
             if problem not in lost_moments and problem.tap not in ("clips/status", "clips/in_manifest"):
                 self._fill(problem)
@@ -195,8 +195,9 @@ class _Work:
                     continue
         return max(found)
 
-    def _clip_ids(self) -> None:
-        """Writes damaged clip ids from the commit records; a row that no record names is lost with its clip."""
+    def _clip_ids(self) -> dict[int, NDArray[Any]]:
+        """{first row: clip ids} of damaged chunks, as the commit records name them; a row of none is lost."""
+        found: dict[int, NDArray[Any]] = {}
         for problem in self.problems:
             if problem.tap != "manifest/clip_id" or problem.unit is None:
                 continue
@@ -206,13 +207,14 @@ class _Work:
             with suppress(StoreError):
                 names = dict(read_summed(record).get("clips", {}))
             values = np.array([names.get(str(row), "") for row in rows], dtype=np.dtypes.StringDType())
-            self._array("manifest/clip_id").write(rows.start, values)
+            found[rows.start] = values
             gone = [row for row, value in zip(rows, values, strict=True) if not value]
             self.lost |= set(gone)
             self.mended.append(
                 f"manifest/clip_id: {len(rows) - len(gone)} ids of rows {rows.start} to {rows.stop - 1} are written "
                 f"from {record.name}" + (f"; {len(gone)} are lost, their clips get new rows" if gone else "")
             )
+        return found
 
     def _forget(self, damaged: list[Problem]) -> None:
         """Status 0 for lost rows, before anything else of them is touched."""

@@ -57,8 +57,7 @@ def upgrade(path: Path | str, progress: Progress | None = None) -> Upgrade:
             f"{path} has {len(found.problems)} problems and is left as it is, the first: {found.problems[0]}; "
             "`reelbank store verify STORE --repair` comes first"
         )
-    store = Store(path)
-    if store.is_summed:
+    if Store(path).is_summed and not found.uncovered:
         return Upgrade(path=str(path), covered=())
     with only_writer(path), new_store(path, overwrite=True) as part:
         rewritten = []

@@ -113,7 +113,8 @@ def verify(path: Path | str, progress: Progress | None = None) -> Verification:
     if store.is_summed:
         problems += [Problem(clip="", tap=name, what="has no checksum, and every other has") for name in uncovered]
         uncovered = []
-    problems += _check_arrays(store, {problem.tap for problem in problems})
+    found, bare = _check_arrays(store, {problem.tap for problem in problems})
+    problems, uncovered = problems + found, uncovered + bare
     # What of a clip cannot be judged because something else is damaged, which is said already.
     broken = {problem.tap.removesuffix("/zarr.json") for problem in problems if problem.unit is None}
     chunks = {(problem.tap, problem.unit) for problem in problems if problem.unit is not None}
@@ -134,15 +135,15 @@ def verify(path: Path | str, progress: Progress | None = None) -> Verification:
         unit = store.geometry.unit_of(row)
         unreadable = broken | {name for name, own in chunks if own == unit}
         if not unreadable & {"clips/num_steps", "clips/num_views"}:
-            found = []
+            wrong = []
             if "thumbnails/rgb" not in broken:
-                found += [("thumbnails/rgb", what) for what in _check_thumbnail(store, row)]
-                bare_thumbnails |= not found and store.has_unsummed_thumbnail(row)
+                wrong += [("thumbnails/rgb", what) for what in _check_thumbnail(store, row)]
+                bare_thumbnails |= not wrong and store.has_unsummed_thumbnail(row)
             for tap in store.spec.taps:
                 if not unreadable & {f"features/{tap.name}", f"checksums/{tap.name}"}:
                     checked += int(store.clips.num_views[row])
-                    found += [(tap.name, what) for what in _check_clip(store, tap, row, unreadable)]
-            problems += [Problem(clip=str(names[row]), tap=tap, what=what, row=row) for tap, what in found]
+                    wrong += [(tap.name, what) for what in _check_clip(store, tap, row, unreadable)]
+            problems += [Problem(clip=str(names[row]), tap=tap, what=what, row=row) for tap, what in wrong]
         if progress is not None:
             progress(Event(stage="verify", done=done + 1, total=len(rows)))
     return Verification(
@@ -198,9 +199,13 @@ def _check_documents(store: Store) -> tuple[list[Problem], list[str]]:
     return problems, uncovered
 
 
-def _check_arrays(store: Store, damaged: set[str]) -> list[Problem]:
-    """Shapes as declared, a library that changed a feature's size must not go unseen; every chunk of plain arrays."""
-    problems = []
+def _check_arrays(store: Store, damaged: set[str]) -> tuple[list[Problem], list[str]]:
+    """Shapes as declared, a library that changed a feature's size must not go unseen; every chunk of plain arrays.
+
+    Returns:
+        problems, and the arrays whose chunks carry no sum.
+    """
+    problems, uncovered = [], []
     known = known_arrays(store)
     used = _used_units(store)
     others = [file.parent.relative_to(store.path).as_posix() for file in sorted(store.path.glob("*/*/zarr.json"))]
@@ -215,6 +220,7 @@ def _check_arrays(store: Store, damaged: set[str]) -> list[Problem]:
             if definition is not None and definition.shards is not None:
                 continue
             array = PlainArray(store.path / name)
+            uncovered += [] if array.is_summed else [name]
         except StoreError as error:
             problems.append(Problem(clip="", tap=name, what=_said(error)))
             continue
@@ -229,7 +235,7 @@ def _check_arrays(store: Store, damaged: set[str]) -> list[Problem]:
             where = f"rows {rows[unit].start} to {rows[unit].stop - 1}: " if unit in rows else ""
             text = what.removeprefix(f"{store.path / name}").removeprefix(": ").strip()
             problems.append(Problem(clip="", tap=name, what=where + text, unit=unit if unit in rows else None))
-    return problems
+    return problems, uncovered
 
 
 def _said(error: Exception) -> str:

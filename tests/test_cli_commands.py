@@ -30,8 +30,8 @@ HEAVY = ("av", "cv2", "matplotlib", "sklearn", "timm", "torch", "torchvision", "
 COMMANDS = (
     "", "analyses", "backbones", "doctor", "featurize", "heads", "losses", "manifest", "manifest synth",
     *(f"manifest {name}" for name in READERS), "metrics", "predict", "probe", "recipes", "store", "store diff",
-    "store export", "store import", "store info", "store merge", "store retry", "store verify",
-    "train-head",
+    "store export", "store import", "store info", "store merge", "store retry", "store upgrade",
+    "store verify",    "train-head",
 )  # fmt: skip
 
 
@@ -138,6 +138,11 @@ def test_verify_damaged_store_gives_status_1_and_names_clip_and_tap(here: Path, 
     result = call(f"store verify {store}")
     assert result.exit_code == cli.SOME_FAILED
     assert re.search(r"clip 'clip_\d+', tap 'hof'", result.stdout)
+    mended = succeed(f"store verify {store} --repair")
+    assert "1 clips are missing now, run featurize or `reelbank store retry`: 'clip_" in mended.stdout
+    succeed(f"store retry {store} --manifest {here / 'manifest.csv'} --workers 1")
+    succeed(f"store verify {store}")
+    assert "no clip has failed or is damaged" in succeed(f"store retry {store}").stdout
 
 
 # -- JSON --------------------------------------------------------------------------------------------------
@@ -154,6 +159,8 @@ def test_verify_damaged_store_gives_status_1_and_names_clip_and_tap(here: Path, 
         ("store info flow-dis.zarr", {"counts", "spec"}),
         ("store retry flow-dis.zarr", {"stores"}),
         ("store verify flow-dis.zarr", {"counts", "problems"}),
+        ("store verify flow-dis.zarr --repair", {"found", "left", "mended"}),
+        ("store upgrade flow-dis.zarr", {"covered", "path"}),
         ("train-head --store flow-dis.zarr --epochs 1 --no-report --run {out}/run", {"splits", "verdict"}),
     ],
 )
@@ -244,6 +251,8 @@ WRONG: list[tuple[str, str]] = [
     (f"predict --run {RUN} --store flow-dis.zarr --out videos", "Is a directory: videos"),
     ("store info nope", "no store at nope"),
     ("store verify videos", "it is not a store"),
+    ("store verify videos --repair", "it is not a store"),
+    ("store upgrade videos", "it is not a store"),
     ("store retry nope.zarr", "no store at nope.zarr"),
     ("store retry flow-dis.zarr --workers 0", "0 is not in the range x>=1"),
     ("doctor --manifest nope.csv", "no manifest at nope.csv"),
