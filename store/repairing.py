@@ -164,8 +164,9 @@ class _Work:
         folders = layout.folder_documents()
         if name in folders:
             write_summed(self.path / name / "zarr.json", folders[name])
-        elif (definition := known_arrays(self.store).get(name)) is not None:
-            self._array_document(name, definition)
+        elif name in (known := known_arrays(self.store)):
+            text = layout.column_definition(self.geometry.unit_clips, numeric=False)
+            self._array_document(name, known[name] or text)  # as this version writes a column that is no target
         else:
             return
         self.mended.append(f"{name}/zarr.json is made again")

@@ -161,14 +161,20 @@ def is_root_damaged(path: Path) -> bool:
     return False
 
 
-def known_arrays(store: Store) -> dict[str, Definition]:
-    """{path: definition} of the arrays of this version that the store has or must have, manifest columns too."""
+def known_arrays(store: Store) -> dict[str, Definition | None]:
+    """{path: definition} of the arrays of this version that the store has or must have, manifest columns too.
+
+    None for a column that is no target and not in every store: a later version may keep it as it likes.
+    """
     known = definitions(store.spec, store.geometry)
-    found = {name: one for name, one in known.items() if one.essential or is_there(store.path / name)}
+    found: dict[str, Definition | None] = {
+        name: one for name, one in known.items() if one.essential or is_there(store.path / name)
+    }
     for name, array in store.column_arrays.items():
-        kind = COLUMNS.get(name)
-        numeric = name in store.target_names if kind is None else kind.dtype != "str"
-        found[array] = layout.column_definition(store.geometry.unit_clips, numeric=numeric)
+        kind, is_target = COLUMNS.get(name), name in store.target_names
+        numeric = is_target if kind is None else kind.dtype != "str"
+        known_kind = kind is not None or is_target
+        found[array] = layout.column_definition(store.geometry.unit_clips, numeric=numeric) if known_kind else None
     for name, kind in COLUMNS.items():
         if kind.essential and store.num_clips and name not in store.column_arrays:
             found[f"manifest/{name}"] = layout.column_definition(store.geometry.unit_clips, numeric=False)
@@ -226,11 +232,11 @@ def _check_arrays(store: Store, damaged: set[str]) -> tuple[list[Problem], list[
             continue
         rows = {unit: store.geometry.rows_of(unit, store.num_clips) for unit in range(store.num_units)}
         found = {unit: _said(error) for unit, error in array.damaged_units(store.num_clips)}
-        if store.is_summed and definition is not None:
+        if store.is_summed and name in known:
             whole = name in WHOLE or name.startswith("manifest/")
             for unit in rows if whole else used:
                 if unit not in found and not array.chunk_path(unit).is_file():
-                    found[unit] = f"{array.chunk_path(unit)} is not there"
+                    found[unit] = f"{array.chunk_path(unit).relative_to(store.path)} is not there"
         for unit, what in sorted(found.items()):
             where = f"rows {rows[unit].start} to {rows[unit].stop - 1}: " if unit in rows else ""
             text = what.removeprefix(f"{store.path / name}").removeprefix(": ").strip()
@@ -261,9 +267,9 @@ def _require_defined(document: dict[str, Any], definition: Definition, num_clips
     if _codec_names(document) not in (_codec_names(expected), [n for n in _codec_names(expected) if n != "crc32c"]):
         raise StoreError(f"its zarr.json has codecs {_codec_names(document)}, expected {_codec_names(expected)}")
     shape, wanted = document["shape"], expected["shape"]
-    grown = [axis == "step" or axis == "clip" for axis in definition.dimensions]
-    for size, least, grows in zip(shape, wanted, grown, strict=True):
-        if size != least and not (grows and size > least):
+    for size, least, axis in zip(shape, wanted, definition.dimensions, strict=True):
+        # What ends early is fill there, but for what nothing can stand.
+        if size != least and (axis not in ("clip", "step") or (size < least and definition.essential)):
             raise StoreError(f"{shape = }, declared {wanted}")
 
 
