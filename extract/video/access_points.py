@@ -44,6 +44,12 @@ def starts_h264(packet: bytes | memoryview, length_bytes: int | None) -> bool:
     return False
 
 
+def is_idr(packet: bytes | memoryview, length_bytes: int | None) -> bool:
+    """Whether an H.264 packet holds an IDR picture: nothing that is decoded later refers to what came before it."""
+    kinds = (nal[0] & 31 for nal in _nals(packet, length_bytes))
+    return next((kind == _H264_IDR for kind in kinds if kind in (_H264_SLICE, _H264_IDR)), False)
+
+
 def starts_hevc(packet: bytes | memoryview, length_bytes: int | None) -> tuple[bool, int]:
     """Whether an HEVC packet holds an IRAP picture (BLA, IDR, CRA), and the temporal sub-layer of its picture."""
     for nal in _nals(packet, length_bytes):

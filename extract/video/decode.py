@@ -231,7 +231,8 @@ class Video:
         else:
             self._reopen()
             source = _FromFile(self._container, self._stream, plan, may_seek)
-        context, reports = self._stream.codec_context, Reports(self._stream.codec_context)
+        context = self._stream.codec_context
+        reports = Reports(context, length_bytes=nal_length_bytes(context.name, context.extradata))
         for report in plan.reports:
             reports.add(report.place, report.text)
         context.flush_buffers()
@@ -273,7 +274,8 @@ class Video:
         for native in natives:
             if remaining and native.pts == remaining[-1][0]:
                 index = remaining.pop()[1]
-                if reports.found and reports.between(plan.start_of(index), int(plan.position_of[index])):
+                start, position = plan.start_of(index), int(plan.position_of[index])
+                if reports.found and (start in reports.doubtful or reports.between(start, position)):
                     raise _Doubtful
                 yield index, native
 

@@ -111,14 +111,15 @@ class VideoScan:
     lost: Mapping[int, str] = field(default_factory=dict)
     num_errors: int = 0
 
-    def check_complete(self, first: int, stop: int) -> None:
+    def check_complete(self, first: int, stop: int, *, keep_damaged: bool = False) -> None:
         """Refuses the frames first..stop-1 if some among them may be missing: the others would be taken for them.
 
         Raises:
-            DecodeError: with the index of the frame after them.
+            DecodeError: with the index of the frame after them. Where the first frames of the file are missing there
+                is no 0 s, whatever is kept.
         """
         for index, why in self.lost.items():
-            if first <= index <= stop:
+            if index == 0 or (first <= index <= stop and not keep_damaged):
                 seconds = self.times_seconds[min(index, self.num_frames - 1)]
                 raise DecodeError(self.path, f"frames before it are missing, at {seconds:.6g} s: {why}", index)
 

@@ -60,6 +60,7 @@ def scan_pictures(
         height_px=height,
         rate_fps=rate,
         pictures=tuple(str(file) for file in files),
+        end_known=True,
     )
 
 
