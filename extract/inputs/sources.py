@@ -89,7 +89,7 @@ def open_source(
         return _Keypoints(paths[0], clip, rate_fps)
     if source == "motion_maps":
         scan = _motion_scan(paths, rate_fps, limits)
-        return Video(paths[0], scan=scan, limits=limits)
+        return Video(paths[0], scan=scan, limits=limits, keep_damaged=keep_damaged)
     if source == "flow":
         return _Flow(
             [Video(path, rate_fps=rate_fps, limits=limits, count=count, keep_damaged=keep_damaged) for path in paths]

@@ -22,10 +22,12 @@ from reelbank.extract.video import access_points, transport
 from reelbank.extract.video.damage import Report, Reports
 from reelbank.extract.video.opening import AVI, GIF, MOV, MPEGTS, Limits
 from reelbank.extract.video.scan import Examination, GopPlan, Positions, Seconds, VideoScan
-from reelbank.extract.video.truncation import missing_bytes
+from reelbank.extract.video.truncation import Ending, ending
 
 # Demuxers that give a part of a packet at the end of a file as if it were whole; the others flag it.
 UNFLAGGED_FORMATS = (GIF, MPEGTS)
+# Pictures one after another, without a container that says how long each is.
+RAW_FORMATS = ("h264", "hevc")
 # The largest reorder depth of H.264 and HEVC: without decode timestamps, so many frames before a break may
 # lack an earlier neighbour.
 MAX_REORDER_FRAMES = 16
@@ -86,10 +88,12 @@ def counted(path: str, container: Any, stream: Any, limits: Limits, kept_bytes: 
     Raises:
         DecodeError: no frame, no rate, or past a limit.
     """
-    ending = transport.ending(Path(path)) if container.format.name == MPEGTS else None
-    missing = ending.missing_bytes if ending else missing_bytes(Path(path))
-    broken = f"the file ends at least {missing} bytes early" if missing else None
-    last_pictures = transport.LastPictures() if ending and stream.id in ending.unpadded else None
+    is_transport, is_mov = container.format.name == MPEGTS, container.format.name == MOV
+    of_transport = transport.ending(Path(path)) if is_transport else transport.Ending()
+    end = Ending(missing_bytes=of_transport.missing_bytes) if is_transport else ending(Path(path))
+    broken = _ends_early(end.missing_bytes)
+    may_lack = stream.id in of_transport.unpadded or container.format.name in RAW_FORMATS
+    last_pictures = transport.LastPictures() if may_lack else None
     context = stream.codec_context
     reports = Reports(context, length_bytes=access_points.nal_length_bytes(context.name, context.extradata))
     count = _Count(path, stream, limits, reports, kept_bytes)
@@ -114,8 +118,10 @@ def counted(path: str, container: Any, stream: Any, limits: Limits, kept_bytes: 
         broken = broken or f"packet {count.num_packets} is cut off"
     elif last_pictures is not None and last_pictures.lack_data(stream):
         broken = broken or f"packet {count.num_packets - 1} is cut off"
-    elif container.format.name == MOV:
-        broken = broken or announced_more(Path(path), container, stream, count.num_packets)
+    elif is_mov:
+        broken = broken or announced_more(container, stream, count.num_packets, end)
+    elif not end.is_known and any(r.place >= count.num_packets - 1 for r in reports.found):
+        broken = broken or f"packet {count.num_packets - 1} is cut off or damaged ({reports.found[-1].text})"
     if broken is None:
         count.decode(None)
     elif not held and container.format.name in UNFLAGGED_FORMATS:
@@ -128,10 +134,10 @@ def counted(path: str, container: Any, stream: Any, limits: Limits, kept_bytes: 
     if count.first is None or not count.pts:
         told = broken or (reports.found[0].text if reports.found else None)
         raise DecodeError(path, f"video stream {stream.index} has no frame{because(told)}")
-    return _examination(count, container, stream, broken)
+    return _examination(count, container, stream, broken, end.is_known)
 
 
-def _examination(count: _Count, container: Any, stream: Any, broken: str | None) -> Examination:
+def _examination(count: _Count, container: Any, stream: Any, broken: str | None, end_known: bool) -> Examination:
     path, reports = count.path, count.reports
     lost = lost_frames(reports.found, count.numbers)
     times, rate, last_seconds, by_order = _times(path, container, stream, count.pts, count.last)
@@ -149,7 +155,7 @@ def _examination(count: _Count, container: Any, stream: Any, broken: str | None)
             damaged |= dict.fromkeys(unsure, "its time is not known, a frame near it is missing")
     result = result_of(
         path, stream, count.first, times, last_seconds, rate, broken, None, count.limits,
-        damaged=damaged, lost=lost, num_errors=reports.num_errors,
+        damaged=damaged, lost=lost, num_errors=reports.num_errors, end_known=end_known,
     )  # fmt: skip
     return Examination(scan=result, frames=count.frames, frames_decoded=len(count.pts))
 
@@ -264,9 +270,12 @@ def because(broken: str | None) -> str:
     return "" if broken is None else f": {broken}"
 
 
-def announced_more(path: Path, container: Any, stream: Any, num_packets: int) -> str | None:
+def announced_more(container: Any, stream: Any, num_packets: int, end: Ending) -> str | None:
     """Why the file holds fewer frames than its structure announces, or None."""
     if container.format.name == MOV and len(stream.index_entries) > num_packets:
         return f"the container lists {len(stream.index_entries)} frames and holds {num_packets}"
-    missing = missing_bytes(path)
-    return f"the file ends at least {missing} bytes early" if missing else None
+    return _ends_early(end.missing_bytes)
+
+
+def _ends_early(missing_bytes: int) -> str | None:
+    return f"the file ends at least {missing_bytes} bytes early" if missing_bytes else None

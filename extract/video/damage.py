@@ -24,30 +24,39 @@ import av.logging
 
 from reelbank.extract.video import access_points
 
+UNNEEDED = -1
+"""Instead of a packet's number: nothing that is wanted depends on it."""
+
 # Decoding H.264 without CABAC, FFmpeg takes something over from a damaged picture into the next one, be it an IDR
 # picture: in 2 of 100 damaged clips, until a new decoder or a second decode of that picture. Pictures that are dropped
 # in between do not count, so the damage may lie some calls back.
 _LEAKING_CODEC, _LEAKING_CALLS = "h264", 6
 
 _lock = threading.Lock()
-_num_listening = 0
+_before: list[tuple[Any, Any]] = []  # (level, whether repeated lines are skipped) as they were, per listener
+_capture = av.logging.Capture(local=False)
 
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Has FFmpeg's errors counted; a level that someone else has set stays, and counts as well."""
-    global _num_listening
+    """Has FFmpeg's errors counted, and their texts kept."""
     with _lock:
-        if _num_listening == 0 and av.logging.get_level() is None:
-            av.logging.set_level(av.logging.PANIC)  # what is counted does not depend on what is shown
-        _num_listening += 1
+        if not _before:
+            _capture.__enter__()
+        _before.append((av.logging.get_level(), av.logging.get_skip_repeated()))
+        av.logging.set_level(av.logging.ERROR)
+        av.logging.set_skip_repeated(False)
     try:
         yield
     finally:
         with _lock:
-            _num_listening -= 1
-            if _num_listening == 0 and av.logging.get_level() == av.logging.PANIC:
-                av.logging.set_level(None)
+            level, skips = _before[0]
+            _before.pop()
+            if not _before:
+                _capture.__exit__(None, None, None)
+                _capture.logs.clear()
+                av.logging.set_level(level)
+                av.logging.set_skip_repeated(skips)
 
 
 @dataclass(frozen=True, order=True)
@@ -73,11 +82,13 @@ class Reports:
         num_errors: lines of the log and flags.
         num_shown: frames that were emitted.
         shown_starts: packets behind the first report that decoding could start at and whose frames were emitted.
+        harmless: what lines of the log may say that do not count.
         doubtful: packets that decoding can start at, but that this decoder may have decoded wrong.
     """
 
     def __init__(self, context: Any, *, length_bytes: int | None = None) -> None:
         """Begins to count. `length_bytes` is that of `access_points.nal_length_bytes`."""
+        self.harmless = ""
         self.found: list[Report] = []
         self.num_errors = 0
         self.num_shown = 0
@@ -87,6 +98,18 @@ class Reports:
         self._starts: set[int] = set()
         self.shown_starts: list[int] = []
         self._count = _num_logged()
+
+    def texts(self) -> list[str]:
+        """The lines that were logged since the last call of anything here."""
+        count = _num_logged()
+        num_new, self._count = count - self._count, count
+        if not num_new:
+            return []
+        lines = [f"[{who}] {text.strip()}" for level, who, text in _capture.logs if level == av.logging.ERROR]
+        _capture.logs.clear()
+        if len(lines) < num_new:  # someone else captures the log
+            lines = ["an error that was captured elsewhere"]
+        return [line for line in lines[-num_new:] if not self.harmless or self.harmless not in line]
 
     def skip(self) -> None:
         """Leaves out what was reported since the last call of anything here."""
@@ -159,20 +182,18 @@ class Reports:
         return self.found[nth].text if nth >= 0 and self.found[nth].place >= first else ""
 
     def add(self, place: float, text: str) -> None:
-        """Notes a report."""
+        """Notes a report, unless it is of an unneeded packet."""
+        if place <= UNNEEDED:
+            return
         self.num_errors += 1
         insort(self.found, Report(place, text, self.num_shown))
 
     def _take(self, place: float) -> bool:
-        count = _num_logged()
-        if count != self._count:
-            last = av.logging.get_last_error()[1]
-            assert last is not None
-            self.add(place, f"[{last[1]}] {last[2].strip()}")
-            self.num_errors += count - self._count - 1
-            self._count = count
-            return True
-        return False
+        texts = self.texts()
+        if texts:
+            self.add(place, texts[-1])
+            self.num_errors += len(texts) - 1 if place > UNNEEDED else 0
+        return bool(texts)
 
     def _is_start(self, packet: Any) -> bool:
         """Whether decoding may start at a packet that is flagged as a key frame."""

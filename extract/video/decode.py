@@ -27,8 +27,8 @@ import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
 from reelbank.extract.errors import DecodeError, PlanMismatch
-from reelbank.extract.video.access_points import nal_length_bytes
-from reelbank.extract.video.damage import Reports, listening
+from reelbank.extract.video.access_points import is_idr, nal_length_bytes
+from reelbank.extract.video.damage import UNNEEDED, Reports, listening
 from reelbank.extract.video.frame import Frame
 from reelbank.extract.video.opening import Limits, open_video
 from reelbank.extract.video.plan import KEPT_BYTES, examine
@@ -39,7 +39,8 @@ Indices = npt.NDArray[np.int64]
 
 # Reading on is cheaper than a seek over fewer packets than about half a minute of video.
 SEEK_PACKETS = 1024
-UNNEEDED = -1
+# Said of pictures that an open group of pictures would drop, where decoding starts at it.
+OF_EARLIER_PICTURES = "mmco: unref short failure"
 
 
 @dataclass(kw_only=True)
@@ -198,7 +199,7 @@ class Video:
             return
         if scan.pictures:
             for index in wanted.tolist():
-                yield index, read_picture(scan.pictures[index], index, self._limits)
+                yield index, self._kept(index, read_picture(scan.pictures[index], index, self._limits))
         elif self._frames is not None:
             for index in wanted.tolist():
                 yield index, self._checked(index, self._frames[index], scan.damaged.get(index, ""))
@@ -232,7 +233,8 @@ class Video:
             self._reopen()
             source = _FromFile(self._container, self._stream, plan, may_seek)
         context = self._stream.codec_context
-        reports = Reports(context, length_bytes=nal_length_bytes(context.name, context.extradata))
+        length_bytes = nal_length_bytes(context.name, context.extradata)
+        reports = Reports(context, length_bytes=length_bytes)
         for report in plan.reports:
             reports.add(report.place, report.text)
         context.flush_buffers()
@@ -252,6 +254,9 @@ class Video:
                     self.cost.packets_decoded += 1
                     # Leading pictures of the first access point lack their references here, and no wanted frame needs
                     # them: what is said of them counts for none.
+                    if position == first:
+                        is_open = context.name == "h264" and not is_idr(memoryview(packet), length_bytes)
+                        reports.harmless = OF_EARLIER_PICTURES if is_open else ""
                     number = position if plan.pts[position] >= plan.pts[first] else UNNEEDED
                     reports.skip()  # what is said while packets are read is in the plan
                     natives = reports.decode(self._stream, packet, number)
@@ -307,13 +312,15 @@ class Video:
         raise PlanMismatch(self.path, reason, int(wanted[nth]))
 
     def _checked(self, index: int, native: Any, damage: str = "") -> Frame:
-        if damage and not self._keep_damaged:
-            seconds = self.scan().times_seconds[index]
-            raise DecodeError(
-                self.path, f"damaged at {seconds:.6g} s: {damage}; --damaged keep stores it marked", index
-            )
         self._limits.check_size(self.path, native.width, native.height)
-        return Frame(native, self._to_rgb, damage)
+        return self._kept(index, Frame(native, self._to_rgb, damage))
+
+    def _kept(self, index: int, frame: Frame) -> Frame:
+        if frame.damage and not self._keep_damaged:
+            seconds = self.scan().times_seconds[index]
+            reason = f"damaged at {seconds:.6g} s: {frame.damage}; --damaged keep stores it marked"
+            raise DecodeError(self.path, reason, index)
+        return frame
 
     def _reopen(self) -> None:
         self.close()

@@ -83,6 +83,6 @@ def rotate(pixels: Pixels, quarter_turns: int) -> Pixels:
     return pixels if quarter_turns == 0 else np.ascontiguousarray(np.rot90(pixels, quarter_turns))
 
 
-def frame_of_rgb(pixels: Pixels) -> Frame:
+def frame_of_rgb(pixels: Pixels, damage: str = "") -> Frame:
     """A frame from (H, W, 3) uint8 RGB, as pictures give it."""
-    return Frame(VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"))
+    return Frame(VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"), damage=damage)

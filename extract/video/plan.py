@@ -32,6 +32,7 @@ from reelbank.extract.video.opening import MATROSKA, MOV, Limits, open_video
 from reelbank.extract.video.scan import NO_TIMESTAMP, Examination, Positions
 from reelbank.extract.video.scan import GopPlan as GopPlan
 from reelbank.extract.video.scan import VideoScan as VideoScan
+from reelbank.extract.video.truncation import ending
 
 PLAN_FORMATS = (MATROSKA, MOV)
 # One packet = one shown frame. Not so for VP8 (hidden reference frames are packets) and MPEG-4 part 2
@@ -179,7 +180,8 @@ def _planned(path: str, container: Any, stream: Any, walk: _Walk, limits: Limits
     # Leading pictures of the very first keyframe cannot be decoded: how many are emitted is the decoder's secret.
     if len(np.unique(pts)) < len(pts) or bool((pts < pts[0]).any()):
         return None
-    broken = walk.broken or announced_more(Path(path), container, stream, len(pts))
+    end = ending(Path(path))
+    broken = walk.broken or announced_more(container, stream, len(pts), end)
     if broken is not None:
         keep = _before_break(emitted, dts)
         if keep == 0:
@@ -200,6 +202,7 @@ def _planned(path: str, container: Any, stream: Any, walk: _Walk, limits: Limits
     result = result_of(
         path, stream, walk.first_frame, times, last_seconds, rate, broken, gop_plan, limits,
         lost=lost_frames(reports.found, position_of.tolist()), num_errors=reports.num_errors,
+        end_known=end.is_known,
     )  # fmt: skip
     return Examination(scan=result, packets=walk.packets, frames_decoded=walk.frames_decoded)
 
