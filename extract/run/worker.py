@@ -152,7 +152,8 @@ class Worker:
         needs = {model: f.plan.wanted for model, f in features.items()}
         wanted = np.unique(np.concatenate(list(needs.values())))
         middles = {f.plan.middle for f in features.values()}
-        frames = opened.frames(wanted)
+        with _border():
+            frames = opened.frames(wanted)
         while (found := _next_of(frames)) is not None:
             index, frame = found
             started = time.perf_counter()

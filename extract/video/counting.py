@@ -28,6 +28,9 @@ from reelbank.extract.video.truncation import Ending, ending
 UNFLAGGED_FORMATS = (GIF, MPEGTS)
 # Pictures one after another, without a container that says how long each is.
 RAW_FORMATS = ("h264", "hevc")
+# What is missing is noticed when it should come, and the flag is on the picture that a parser then finds whole: the
+# picture that lacks data is that one, the next, or the one after it where its beginning is what is missing.
+PARSED_FORMATS, FLAGGED_EARLY = ("mpeg", MPEGTS), 2
 # The largest reorder depth of H.264 and HEVC: without decode timestamps, so many frames before a break may
 # lack an earlier neighbour.
 MAX_REORDER_FRAMES = 16
@@ -105,6 +108,9 @@ def counted(path: str, container: Any, stream: Any, limits: Limits, kept_bytes: 
                 break
             reports.read(count.num_packets + len(held), packet)
             if packet.is_corrupt:
+                if container.format.name in PARSED_FORMATS:
+                    for behind in range(1, FLAGGED_EARLY + 1):
+                        reports.add(count.num_packets + len(held) + behind, "a packet before it is flagged as corrupt")
                 held.append(packet)
                 continue
             for one in (*held, packet):
@@ -141,6 +147,8 @@ def _examination(count: _Count, container: Any, stream: Any, broken: str | None,
     path, reports = count.path, count.reports
     lost = lost_frames(reports.found, count.numbers)
     times, rate, last_seconds, by_order = _times(path, container, stream, count.pts, count.last)
+    if not by_order:
+        lost |= _gaps(times, count.numbers, reports.found)
     damaged = dict(count.damaged)
     if lost and by_order:
         late = _late(count, lost)
@@ -171,6 +179,20 @@ def lost_frames(found: Sequence[Report], numbers: Sequence[int]) -> dict[int, st
             last = int(before[-1]) + 1 if len(before) else 0
             lost |= dict.fromkeys(range(min(first, last), max(first, last) + 1), report.text)
     return lost
+
+
+def _gaps(times: Seconds, numbers: Sequence[int], found: Sequence[Report]) -> dict[int, str]:
+    """{emission index: why} where a report is next to a gap between times: a picture may have vanished in it."""
+    if not found or len(times) < 3:
+        return {}
+    steps = np.diff(times)
+    gaps = (np.flatnonzero(steps > 1.5 * np.median(steps)) + 1).tolist()
+    return {
+        index: report.text
+        for index in gaps
+        for report in found
+        if numbers[index - 1] - 1 <= report.place <= numbers[index] + 1
+    }
 
 
 def _late(count: _Count, lost: Mapping[int, str]) -> Positions | None:

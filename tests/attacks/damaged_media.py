@@ -20,10 +20,11 @@ from typing import Any
 import av
 import av.logging
 import numpy as np
-from attacks import Tried
 from av.codec.context import Flags
 from clips import CLIPS, MORE_CLIPS, picture, render
 from PIL import Image
+
+from attacks import Tried
 
 COUNT = 1000
 CUTS = 50
@@ -123,7 +124,6 @@ class Result:
         frames: (T,) frame of each step.
         seconds: (T,) its time.
         end_known: of the ledger.
-        errors: likewise.
     """
 
     reason: str = ""
@@ -131,7 +131,6 @@ class Result:
     frames: tuple[int, ...] = ()
     seconds: tuple[float, ...] = ()
     end_known: bool = True
-    errors: int = 0
 
 
 class _Messages(list[Any]):
@@ -141,44 +140,49 @@ class _Messages(list[Any]):
         self.append(message)
 
 
+class OneWorker:
+    """A worker of `featurize` with one model, in this process; it stages what it makes."""
+
+    def __init__(self, folder: Path, sampling: str) -> None:
+        from reelbank.extract import FeaturizeConfig
+        from reelbank.extract.run import todo
+        from reelbank.extract.run.messages import WorkerSetup
+        from reelbank.extract.run.worker import Worker
+
+        store = folder / f"{sampling.replace(':', '-')}-{os.getpid()}.zarr"
+        config = FeaturizeConfig(model=(MODEL,), sampling=(sampling,), out=str(store), device="cpu", batch=4)
+        self.job, self.messages = todo.make_job(config, MODEL, folder), _Messages()
+        self.worker = Worker(self.messages, WorkerSetup(models=(self.job,), max_pixels=2**26))
+
+    def __call__(self, path: Path) -> Result:
+        """What it makes of one file. Raises what would end a run."""
+        from reelbank.extract.run.messages import ClipJob, Finished
+        from reelbank.manifests import Clip
+        from reelbank.store.staging import staged_features
+
+        self.messages.clear()
+        clip = Clip(clip_id="a", video=str(path))
+        self.worker.take(ClipJob(index=0, clip=clip, paths={"video": (path,)}, rows=((0, 0),)))
+        self.worker.drain()
+        (outcome,) = (message.outcome for message in self.messages if isinstance(message, Finished))
+        if "reason" in outcome.ledger:
+            return Result(reason=outcome.ledger["reason"])
+        steps = np.array(staged_features(self.job.store, 0, self.job.spec.taps[0], 0))
+        end_known = bool(outcome.ledger.get("end_known", 1))
+        return Result("", steps, outcome.frame_index, outcome.step_seconds, end_known)
+
+
 def serve(connection: Any, folder: Path) -> None:
     """The process's main function: (sampling, path) in, `Result` or the text of what would end a run out."""
     warnings.simplefilter("ignore")
-    from reelbank.extract import FeaturizeConfig
-    from reelbank.extract.run import todo
-    from reelbank.extract.run.messages import ClipJob, WorkerSetup
-    from reelbank.extract.run.worker import Worker
-    from reelbank.manifests import Clip
-    from reelbank.store.staging import staged_features
-
-    workers = {}
-    for kind, rule in SAMPLINGS.items():
-        store = folder / f"{kind}-{os.getpid()}.zarr"
-        config = FeaturizeConfig(model=(MODEL,), sampling=(rule,), out=str(store), device="cpu", batch=4)
-        job = todo.make_job(config, MODEL, folder)
-        messages = _Messages()
-        workers[kind] = Worker(messages, WorkerSetup(models=(job,), max_pixels=2**26)), job, messages
+    workers = {kind: OneWorker(folder, sampling) for kind, sampling in SAMPLINGS.items()}
     while (asked := connection.recv()) is not None:
         kind, path = asked
-        worker, job, messages = workers[kind]
-        messages.clear()
-        clip = Clip(clip_id="a", video=str(path))
         try:
-            worker.take(ClipJob(index=0, clip=clip, paths={"video": (path,)}, rows=((0, 0),)))
-            worker.drain()
+            connection.send(workers[kind](path))
         except BaseException as error:  # noqa: BLE001  # any of them would have ended the run
             connection.send(f"{type(error).__name__}: {error}")
             return
-        (outcome,) = (message.outcome for message in messages if hasattr(message, "outcome"))
-        if "reason" in outcome.ledger:
-            connection.send(Result(reason=outcome.ledger["reason"]))
-            continue
-        steps = np.array(staged_features(job.store, 0, job.spec.taps[0], 0))
-        ledger = outcome.ledger
-        connection.send(
-            Result("", steps, outcome.frame_index, outcome.step_seconds, bool(ledger.get("end_known", 1)),
-                   ledger.get("decode_errors", 0))
-        )  # fmt: skip
 
 
 class Runner:
