@@ -16,6 +16,7 @@ from reelbank.store.options import option
 
 RESIZES = ("exact", "fast")
 PRECISIONS = ("bf16", "fp16", "fp32")
+DAMAGED = ("fail", "keep")
 FORWARDS = ("auto", "parent", "worker")
 DEFAULT_SAMPLING = "uniform:16"
 
@@ -91,6 +92,12 @@ class FeaturizeConfig:
         120.0, "--deadline", "seconds without a new frame after which a clip is given up as hung"
     )
     max_pixels: int = option(2**26, "--max-pixels", "pixels of one frame above which a clip is refused")
+    damaged: str = option(
+        "fail",
+        "--damaged",
+        "clips that want frames which the decoder reports as damaged: fail them, or keep them with those steps marked",
+        choices=DAMAGED,
+    )
     retry_failed: bool = option(False, "--retry-failed", "do clips again that failed in an earlier run")
     rehash: bool = option(False, "--rehash", "compare every video's bytes (sha256), not only its size and time")
     target_columns: tuple[str, ...] = option(
@@ -113,6 +120,7 @@ class FeaturizeConfig:
             ("--resize", self.resize, RESIZES),
             ("--precision", self.precision, PRECISIONS),
             ("--forward", self.forward, FORWARDS),
+            ("--damaged", self.damaged, DAMAGED),
         ):
             if given not in choices:
                 raise ValueError(f"{flag} {given!r} is not one of {', '.join(choices)}")

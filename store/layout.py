@@ -86,9 +86,16 @@ LEDGER: Mapping[str, ClipArray] = {
     "rate_fps": ClipArray(dtype="float64", fill=math.nan, about="of the video, native"),
     "content_hash": ClipArray(dtype="str", fill="", about="sha256 of the video file"),
     "decode_seconds": ClipArray(dtype="float64", fill=math.nan, about="what decoding cost"),
+    "decode_errors": ClipArray(dtype="int64", fill=-1, about="errors that FFmpeg reported on the way, -1 not known"),
+    "end_known": ClipArray(
+        dtype="uint8", fill=0, about="1 if the file itself shows that its end is there, 0 not known"
+    ),
     "frame_box": ClipArray(dtype="int64", fill=0, axis="box", about=", ".join(FRAME_BOX)),
     "step_seconds": ClipArray(dtype="float64", fill=math.nan, axis="step", about="from the video's first frame"),
     "frame_index": ClipArray(dtype="int64", fill=-1, axis="step", about="frame of the video, in emission order"),
+    "step_damaged": ClipArray(
+        dtype="uint8", fill=0, axis="step", about="1 if it reads a damaged frame (--damaged keep)"
+    ),
 }
 """The arrays under clips/. A new one is a row here and nothing else; whoever finds its value out puts it in the ledger
 of an Outcome."""

@@ -266,6 +266,8 @@ def _stage(
     ledger = ledger_values({f"ledger/{name}": getattr(source.clips, name) for name in ledger_names()}, row)
     wide = [name for name, kind in LEDGER.items() if kind.axis and kind.axis != "step"]
     ledger |= {name: getattr(source.clips, name)[row].tolist() for name in wide}
+    if (damaged := source.step_damaged(row)).any():
+        ledger["step_damaged"] = damaged.astype(int).tolist()
     identity = clip_identity(clip, spec.digest, str(ledger["content_hash"]))
     status = int(source.clips.status[row])
     if status == MISSING:

@@ -148,6 +148,10 @@ class Store:
         """(step,) which frame of the video each step shows, in emission order."""
         return self._of_clip("frame_index", row).astype(np.int64)
 
+    def step_damaged(self, row: int) -> NDArray[np.bool_]:
+        """(step,) whether each step reads a frame that the decoder reported as damaged."""
+        return self._of_clip("step_damaged", row).astype(np.bool_)
+
     def read(self, tap: str, row: int) -> NDArray[Any]:
         """Features of one clip (view, step, *axes), valid steps only; do not write to the result.
 

@@ -153,8 +153,10 @@ def stage_failure(
 ) -> Outcome:  # fmt: skip
     """Records that the clip of `row` failed; `ledger` holds `reason` and what was found out before."""
     folder = _empty_folder(store, row)
+    # What a library says of a damaged file may hold what is no text in UTF-8, and a store keeps nothing else.
+    reason = str(ledger["reason"]).encode("utf-8", "backslashreplace").decode()
     outcome = Outcome(
-        row=row, status=FAILED, identity=dict(identity), ledger=dict(ledger), file_stat=file_stat
+        row=row, status=FAILED, identity=dict(identity), ledger={**ledger, "reason": reason}, file_stat=file_stat
     )  # fmt: skip
     _write_record(folder, outcome)
     return outcome

@@ -376,7 +376,7 @@ def remove_unfinished(path: Path) -> None:
 
 def _ledger_value(outcome: Outcome, name: str) -> Any:
     """What an outcome says for the array clips/`name`; its fill value where it says nothing."""
-    if LEDGER[name].axis == "step":
+    if name in ("step_seconds", "frame_index"):
         return getattr(outcome, name)
     return outcome.ledger.get(name, () if LEDGER[name].axis else LEDGER[name].fill)
 

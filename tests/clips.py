@@ -26,6 +26,7 @@ class Clip:
 
     Attributes:
         suffix: of the file, and so the container.
+        format: of the container, where the suffix does not tell.
         codec: encoder name.
         num_frames: frames rendered.
         width_px: of the coded frame.
@@ -43,6 +44,7 @@ class Clip:
     """
 
     suffix: str = ".mp4"
+    format: str | None = None
     codec: str = "libx264"
     num_frames: int = 60
     width_px: int = 96
@@ -139,6 +141,51 @@ CLIPS: dict[str, Clip] = {
     "mpeg4-mp4-b": Clip(codec="mpeg4", options={"g": "12", "bf": "2"}, planned=False),
 }
 
+_MPEG4 = {"g": "12", "bf": "2", "qmin": "2", "qmax": "2"}
+
+MORE_CLIPS: dict[str, Clip] = {
+    "apng": Clip(suffix=".apng", codec="apng", num_frames=20, pix_fmt="rgb24", planned=False),
+    "dv": Clip(
+        suffix=".dv", codec="dvvideo", num_frames=6, width_px=720, height_px=576, pix_fmt="yuv420p", planned=False
+    ),
+    "ffv1-nut": Clip(suffix=".nut", codec="ffv1", num_frames=30, planned=False),
+    "h264-cavlc-ts": Clip(
+        suffix=".ts", options={"x264-params": f"{_GOP}:bframes=0:cabac=0:no-deblock=1:threads=1"}, planned=False
+    ),
+    "h264-raw": Clip(suffix=".h264", options=_X264_CLOSED, planned=False),
+    "hevc-raw": Clip(suffix=".hevc", codec="libx265", options={"x265-params": f"{_X265}:open-gop=0"}, planned=False),
+    "mjpeg-avi": Clip(suffix=".avi", codec="mjpeg", pix_fmt="yuvj420p", num_frames=30, planned=False),
+    "mjpeg-raw": Clip(suffix=".mjpeg", codec="mjpeg", pix_fmt="yuvj420p", num_frames=30, planned=False),
+    "mpeg1-ps": Clip(suffix=".mpg", codec="mpeg1video", options=_MPEG4, planned=False),
+    "mpeg2-raw": Clip(suffix=".m2v", codec="mpeg2video", options=_MPEG4, planned=False),
+    "mpeg2-vob": Clip(suffix=".vob", codec="mpeg2video", options=_MPEG4, planned=False),
+    "mpeg2-mxf": Clip(suffix=".mxf", codec="mpeg2video", options=_MPEG4, planned=False),
+    "mpeg4-raw": Clip(suffix=".m4v", format="m4v", codec="mpeg4", options=_MPEG4, planned=False),
+    "rv20-rm": Clip(suffix=".rm", codec="rv20", width_px=176, height_px=144, options={"g": "12"}, planned=False),
+    "vp8-ogg": Clip(suffix=".ogv", codec="libvpx", num_frames=40, options={"g": "12", "cpu-used": "5"}, planned=False),
+    "vp8-ivf": Clip(suffix=".ivf", codec="libvpx", num_frames=40, options={"g": "12", "cpu-used": "5"}, planned=False),
+    "wmv2-asf": Clip(suffix=".wmv", codec="wmv2", options={"g": "12"}, planned=False),
+    "mpeg2-wtv": Clip(suffix=".wtv", codec="mpeg2video", options=_MPEG4, planned=False),
+    "av1-obu": Clip(
+        suffix=".obu",
+        codec="libsvtav1",
+        num_frames=40,
+        options={"preset": "12", "svtav1-params": "keyint=16:lp=1"},
+        planned=False,
+    ),
+    "h264-3gp": Clip(suffix=".3gp", options=_X264_CLOSED),
+    "flv1-flv": Clip(
+        suffix=".flv",
+        codec="flv",
+        options={"g": "12"},
+        container_options={"flvflags": "no_duration_filesize"},
+        planned=False,
+    ),
+    "mjpeg-mov": Clip(suffix=".mov", codec="mjpeg", pix_fmt="yuvj420p", num_frames=30, planned=False),
+    "y4m": Clip(suffix=".y4m", codec="wrapped_avframe", num_frames=10, planned=False),
+}
+"""Further containers and codecs, for damage and cuts."""
+
 
 def picture(index: int, width_px: int, height_px: int) -> npt.NDArray[np.uint8]:
     """Frame `index`: (H, W, 3) uint8 with a bar code, a moving square and noise."""
@@ -154,15 +201,16 @@ def picture(index: int, width_px: int, height_px: int) -> npt.NDArray[np.uint8]:
 
 def render(directory: Path, name: str) -> Path:
     """Writes one clip of the table and returns its path; an existing file is used again."""
-    path = directory / f"{name}{CLIPS[name].suffix}"
+    clip = CLIPS.get(name) or MORE_CLIPS[name]
+    path = directory / f"{name}{clip.suffix}"
     if not path.exists():
-        write(path, CLIPS[name])
+        write(path, clip)
     return path
 
 
 def write(path: Path, clip: Clip) -> None:
     """Encodes a clip; everything is seeded and single-threaded."""
-    with av.open(str(path), "w", options=clip.container_options) as container:
+    with av.open(str(path), "w", format=clip.format, options=clip.container_options) as container:
         if clip.second_stream:
             small = _stream(container, clip, clip.width_px // 2, clip.height_px // 2)
         stream = _stream(container, clip, clip.width_px, clip.height_px)

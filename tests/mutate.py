@@ -77,7 +77,9 @@ GUARDS: dict[str, str] = {
     "extract/inputs/sampling.py": "test_inputs_sampling_rules test_inputs_sampling",
     "extract/video/scan.py": _VIDEO,
     "extract/video/plan.py": _VIDEO,
-    "extract/video/decode.py": _VIDEO,
+    "extract/video/decode.py": _VIDEO + " test_video_damage",
+    "extract/video/counting.py": "test_video_damage " + _VIDEO,
+    "extract/video/damage.py": "test_video_damage " + _VIDEO,
 }
 
 _COMPARISONS = (

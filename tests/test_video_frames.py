@@ -59,6 +59,7 @@ def test_frames_wanted_equal_full_decode(name: str, kept_bytes: int, clip_folder
             for index, frame in found:
                 np.testing.assert_array_equal(frame.rgb, expected[index], err_msg=f"{name} frame {index}")
         assert video.cost.fallbacks == 0
+        assert video.cost.errors == 0
 
 
 @pytest.mark.parametrize("name", CLIPS)

@@ -54,7 +54,15 @@ def paths_of(source: str, manifest: Manifest, clip: Clip) -> tuple[Path, ...]:
     return tuple(path for path in (*paths, video) if path is not None)
 
 
-def open_source(source: str, paths: tuple[Path, ...], clip: Clip, limits: Limits, *, count: bool = False) -> Source:
+def open_source(
+    source: str,
+    paths: tuple[Path, ...],
+    clip: Clip,
+    limits: Limits,
+    *,
+    count: bool = False,
+    keep_damaged: bool = False,
+) -> Source:
     """What the steps read; nothing is decoded yet.
 
     Args:
@@ -63,6 +71,7 @@ def open_source(source: str, paths: tuple[Path, ...], clip: Clip, limits: Limits
         clip: gives `frame_pattern` and `rate_fps`.
         limits: of frame size, number of frames and duration.
         count: count a video's frames by decoding.
+        keep_damaged: give frames that are reported as damaged, with their `damage`.
 
     Raises:
         ValueError: the manifest names nothing to read, or it is not there.
@@ -80,11 +89,15 @@ def open_source(source: str, paths: tuple[Path, ...], clip: Clip, limits: Limits
         return _Keypoints(paths[0], clip, rate_fps)
     if source == "motion_maps":
         scan = _motion_scan(paths, rate_fps, limits)
-        return Video(paths[0], scan=scan, limits=limits)
+        return Video(paths[0], scan=scan, limits=limits, keep_damaged=keep_damaged)
     if source == "flow":
-        return _Flow([Video(path, rate_fps=rate_fps, limits=limits, count=count) for path in paths])
+        return _Flow(
+            [Video(path, rate_fps=rate_fps, limits=limits, count=count, keep_damaged=keep_damaged) for path in paths]
+        )
     pattern = clip.text.get("frame_pattern") or None
-    return Video(paths[0], count=count, frame_pattern=pattern, rate_fps=rate_fps, limits=limits)
+    return Video(
+        paths[0], count=count, frame_pattern=pattern, rate_fps=rate_fps, limits=limits, keep_damaged=keep_damaged
+    )
 
 
 _READS = {

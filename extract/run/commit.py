@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 from reelbank.extract import backbones
 from reelbank.extract.errors import DiskFullError
@@ -23,17 +26,20 @@ class Committer:
         self.writer, self._job = writer, job
         self.reasons: dict[int, str | None] = {row: _reason(o) for row, o in todo.recovered.items()}
         self._run = {"batch": job.batch, "device": job.device, "versions": planning.versions()}
+        self.remarks: Counter[str] = Counter()
         self._ready: dict[int, list[Outcome]] = {}
         self._expected: dict[int, int] = {}
         for row in (*todo.rows, *todo.recovered):
             unit = writer.geometry.unit_of(row)
             self._expected[unit] = self._expected.get(unit, 0) + 1
         for outcome in todo.recovered.values():
+            self.remarks.update(_remarks(outcome))
             self._ready.setdefault(writer.geometry.unit_of(outcome.row), []).append(outcome)
 
     def add(self, outcome: Outcome) -> None:
         """Takes a staged outcome."""
         self.reasons[outcome.row] = _reason(outcome)
+        self.remarks.update(_remarks(outcome))
         self._ready.setdefault(self.writer.geometry.unit_of(outcome.row), []).append(outcome)
 
     def full_units(self) -> list[int]:
@@ -66,6 +72,18 @@ class Committer:
         identity = clip_identity(job.clip, self._job.spec.digest, "")
         stat = stat_of(job.paths[backbones.describe(self._job.model).source])
         self.add(stage_failure(self._job.store, row, identity, {"reason": reason}, stat))
+
+
+def _remarks(outcome: Outcome) -> list[str]:
+    """Which arrays of the ledger say something of a done clip that a person should know."""
+    ledger: Mapping[str, Any] = outcome.ledger if outcome.status == DONE else {}
+    damaged: list[int] = ledger.get("step_damaged", [])
+    found = {
+        "decode_errors": ledger.get("decode_errors", 0) > 0,
+        "end_known": not ledger.get("end_known", 1),
+        "step_damaged": any(damaged),
+    }
+    return [name for name, is_said in found.items() if is_said]
 
 
 def _reason(outcome: Outcome) -> str | None:

@@ -74,7 +74,7 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
         )
         run = _Extraction(jobs, committers, total=len(clips), progress=progress, started=started)
         pool = Pool(
-            WorkerSetup(models=tuple(jobs), max_pixels=config.max_pixels),
+            WorkerSetup(models=tuple(jobs), max_pixels=config.max_pixels, keep_damaged=config.damaged == "keep"),
             workers,
             deadline_seconds=config.deadline_seconds,
             on_note=run.note,

@@ -62,11 +62,13 @@ class WorkerSetup:
     """What a worker needs to start.
 
     Attributes:
+        keep_damaged: store frames that are reported as damaged, and mark their steps.
         ring_name: shared memory through which steps go to the parent's models; None if the worker has its own.
     """
 
     models: tuple[ModelJob, ...]
     max_pixels: int
+    keep_damaged: bool = False
     ring_name: str | None = None
     ring_slot_bytes: int = 0
 

@@ -14,6 +14,12 @@ from reelbank.store.description import random_weights_warning, readable
 from reelbank.store.layout import DONE
 
 MAX_LISTED = 20
+REMARKS = {
+    "step_damaged": "{n} with damaged steps, which are marked (clips/step_damaged)",
+    "decode_errors": "{n} where the decoder reports errors (clips/decode_errors)",
+    "end_known": "{n} of files that do not say where they end: were one cut between two pictures, nothing would tell",
+}
+"""What is said of done clips, by the array of the ledger that holds it."""
 
 
 def pace(tally: Tally | None, done: int, seconds: float, failed: int) -> str:
@@ -50,6 +56,7 @@ class StoreReport:
         num_done_before: clips that had features already.
         failures: {clip id: reason} of this run.
         failed_before: {clip id: reason} of clips that failed earlier and whose file has not changed.
+        remarks: {key of REMARKS: done clips of this run}.
         weights_are_random: the features say nothing about the published backbone.
     """
 
@@ -60,6 +67,7 @@ class StoreReport:
     num_done_before: int
     failures: dict[str, str]
     failed_before: dict[str, str]
+    remarks: dict[str, int]
     num_bytes: int
     weights_are_random: bool
 
@@ -76,6 +84,7 @@ class StoreReport:
             num_done_before=todo.num_done,
             failures={ids[row]: reason for row, reason in committer.reasons.items() if reason is not None},
             failed_before={ids[row]: reason for row, reason in todo.failed_before.items()},
+            remarks=dict(committer.remarks),
             num_bytes=sum(p.stat().st_size for p in (job.store / "features").rglob("*") if p.is_file()),
             weights_are_random=job.spec.weights.get("kind") == "random",
         )
@@ -148,6 +157,7 @@ class FeaturizeReport:
         lines = []
         for store in self.stores:
             lines.append(store.line)
+            lines += [f"  {text.format(n=n)}" for name, text in REMARKS.items() if (n := store.remarks.get(name))]
             shown = {**store.failed_before, **store.failures}
             lines += [f"  failed: clip {clip!r}: {reason}" for clip, reason in list(shown.items())[:MAX_LISTED]]
             if len(shown) > MAX_LISTED:

@@ -7,7 +7,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -214,8 +214,9 @@ def plan_store(
         stat = stat_of(paths)
         same = stat == stats.get(row) and not (config.rehash and stat)
         if not same and status[row] != MISSING and stat is not None:
-            same = content_hash(paths) == str(hashes[row])
-            if same:
+            content = _content(paths)
+            same = content is None or content == str(hashes[row])  # what cannot be read now takes nothing away
+            if same and content is not None:
                 touched[row] = stat
         if status[row] == DONE and (same or stat is None):
             done += 1  # a video that is gone takes nothing from features that are there
@@ -263,7 +264,15 @@ class _Recovery:
             return False
         paths = paths_of(self._source, self._manifest, clip)
         stat = stat_of(paths)
-        return stat == outcome.file_stat or (stat is not None and content_hash(paths) == content)
+        return stat == outcome.file_stat or (stat is not None and _content(paths) == content)
+
+
+def _content(paths: Sequence[Path]) -> str | None:
+    """The hash of what a clip is read from; None where it cannot be read, which its worker will say."""
+    try:
+        return content_hash(paths)
+    except OSError:
+        return None
 
 
 def _identifying(weights: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -100,11 +100,12 @@ class Worker:
         started = time.perf_counter()
         before = self._tally.prepare_seconds + self._tally.forward_seconds + self._tally.write_seconds
         try:
-            self._decode(clip)
-        except PlanMismatch:
-            clip.abandon()
-            clip = _ClipRun(source, job, self._engines)
-            self._decode_or_fail(clip, count=True)
+            try:
+                self._decode(clip)
+            except PlanMismatch:
+                clip.abandon()
+                clip = _ClipRun(source, job, self._engines)
+                self._decode(clip, count=True)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -129,20 +130,18 @@ class Worker:
 
     # -- inside -----------------------------------------------------------------------------------------
 
-    def _decode_or_fail(self, clip: _ClipRun, *, count: bool) -> None:
-        try:
-            self._decode(clip, count=count)
-        except ValueError as error:
-            clip.fail(_reason(error))
-
     def _decode(self, clip: _ClipRun, *, count: bool = False) -> None:
-        clip.read_content()
-        limits = Limits(frame_px=self._setup.max_pixels)
-        with closing(open_source(clip.source, clip.paths, clip.job.clip, limits, count=count)) as opened:
+        limits, keep = Limits(frame_px=self._setup.max_pixels), self._setup.keep_damaged
+        with _border():
+            clip.read_content()
+            source = open_source(clip.source, clip.paths, clip.job.clip, limits, count=count, keep_damaged=keep)
+        with closing(source) as opened:
             try:
-                clip.choose(opened.scan())
+                with _border():
+                    clip.choose(opened.scan(), keep_damaged=keep)
                 self._feed(clip, opened)
             finally:
+                clip.note_errors(opened.cost.errors)
                 self._tally.opens += opened.cost.opens
                 self._tally.frames_decoded += opened.cost.frames_decoded
 
@@ -153,17 +152,23 @@ class Worker:
         needs = {model: f.plan.wanted for model, f in features.items()}
         wanted = np.unique(np.concatenate(list(needs.values())))
         middles = {f.plan.middle for f in features.values()}
-        for index, frame in opened.frames(wanted):
+        with _border():
+            frames = opened.frames(wanted)
+        while (found := _next_of(frames)) is not None:
+            index, frame = found
             started = time.perf_counter()
             forwarded = self._tally.forward_seconds + self._tally.write_seconds
             prepared: dict[Any, Any] = {}
-            if index in middles and clip.source == "video":
-                clip.thumbnails[index] = thumbnail(frame)
-            for model, one in features.items():
-                if _holds(needs[model], index):
+            takers = [one for model, one in features.items() if _holds(needs[model], index)]
+            with _border():
+                clip.note_damage(index, frame)
+                if index in middles and clip.source == "video":
+                    clip.thumbnails[index] = thumbnail(frame)
+                for one in takers:
                     if one.views.key not in prepared:
                         prepared[one.views.key] = one.views(frame)
-                    one.take(index, prepared[one.views.key])
+            for one in takers:
+                one.take(index, prepared[one.views.key])
             spent = time.perf_counter() - started
             self._tally.prepare_seconds += spent - (self._tally.forward_seconds + self._tally.write_seconds - forwarded)
             if time.monotonic() - self._last_news > ALIVE_SECONDS:
@@ -209,6 +214,7 @@ class _ClipRun:
         self._content = ""
         self._stat = stat_of(self.paths)
         self._scan: VideoScan | None = None
+        self._damaged: set[int] = set()
 
     @property
     def is_pending(self) -> bool:
@@ -217,11 +223,24 @@ class _ClipRun:
     def read_content(self) -> None:
         self._content = content_hash(self.paths)
 
-    def choose(self, scan: VideoScan) -> None:
+    def note_errors(self, num_errors: int) -> None:
+        """What FFmpeg reported; nothing is known of what it did not read."""
+        if self._scan is not None and self._scan.stream_index >= 0:
+            self._ledger["decode_errors"] = num_errors
+
+    def note_damage(self, index: int, frame: Any) -> None:
+        """Marks a frame (of flow, a pair) that is kept although it is damaged, or next to a missing one."""
+        damaged = any(getattr(one, "damage", "") for one in (frame if isinstance(frame, tuple) else (frame,)))
+        if damaged or (self._scan is not None and index in self._scan.lost):
+            self._damaged.add(index)
+
+    def choose(self, scan: VideoScan, *, keep_damaged: bool) -> None:
         """Picks the frames of every model. A model that cannot use the clip fails alone."""
         clip = self.job.clip
         self._scan = scan
         self._ledger = {"width_px": scan.width_px, "height_px": scan.height_px, "rate_fps": float(scan.rate_fps)}
+        if scan.stream_index >= 0 or scan.pictures:
+            self._ledger["end_known"] = int(scan.end_known)
         scan.check_whole(clip.end_seconds)
         spec = self._engines[self.job.rows[0][0]].job.spec
         first, stop = sampling.clip_frames(
@@ -232,6 +251,7 @@ class _ClipRun:
             end_seconds=clip.end_seconds,
             past_end=spec.past_end,
         )
+        scan.check_complete(first, stop, keep_damaged=keep_damaged)
         start = scan.times_seconds[first] if clip.start_seconds is None else clip.start_seconds
         end = min(scan.duration_seconds, np.inf if clip.end_seconds is None else clip.end_seconds)
         duration = float(end - start)
@@ -275,6 +295,9 @@ class _ClipRun:
                 box = one.feed.info.preprocess.valid_box(self._scan.height_px, self._scan.width_px)
                 ledger = {**self._ledger, "decode_seconds": self.decode_seconds, "content_hash": self._content}
                 ledger |= {"frame_box": box} if self.source != "annotations" else {}
+                if self._damaged:
+                    items = [not self._damaged.isdisjoint(reads) for reads in one.plan.reads.tolist()]
+                    ledger["step_damaged"] = [int(items[item]) for item in one.plan.item_of.tolist()]
                 times = self._scan.times_seconds[one.plan.frame_index]
                 picture = self.thumbnails.get(one.plan.middle)
                 self._reported.add(model)
@@ -302,6 +325,23 @@ class _ClipRun:
 
     def _identity(self, engine: Feed) -> Mapping[str, str]:
         return clip_identity(self.job.clip, engine.job.spec.digest, self._content)
+
+
+@contextmanager
+def _border() -> Iterator[None]:
+    """Around all that is read of one clip: the libraries raise errors of dozens of kinds over damaged files."""
+    try:
+        yield
+    except (ExtractionError, OSError, ValueError):
+        raise
+    except Exception as error:  # whatever it is, it is this clip's: the others must go on
+        text = (str(error).splitlines() or [""])[0][:200]
+        raise ValueError(f"damaged or of another format ({type(error).__name__}: {text})") from error
+
+
+def _next_of(frames: Iterator[tuple[int, Any]]) -> tuple[int, Any] | None:
+    with _border():
+        return next(frames, None)
 
 
 def _holds(ascending: NDArray[np.int64], index: int) -> bool:

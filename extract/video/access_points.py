@@ -4,16 +4,19 @@ A container's keyframe flag is a hint: H.264 intra-refresh streams flag pictures
 frames later. Here a start is an IDR picture, a recovery point that is exact at once, or an IRAP picture.
 
 Sources: ITU-T H.264 (7.3.1, 7.4.1, D.1.8 recovery point SEI) and H.265 (7.3.1.2, table 7-1); ISO/IEC 14496-15
-for the length prefix.
+for the length prefix; ITU-T H.264 annex B for start codes.
 """
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterator
 
 _H264_SLICE, _H264_IDR, _H264_SEI = 1, 5, 6
 _HEVC_LAST_SLICE, _HEVC_FIRST_IRAP, _HEVC_LAST_IRAP = 31, 16, 21
 _RECOVERY_POINT = 6
+_START_CODE = re.compile(b"\0\0\1")
 
 
 def nal_length_bytes(codec: str, extradata: bytes | None) -> int | None:
@@ -28,7 +31,7 @@ def nal_length_bytes(codec: str, extradata: bytes | None) -> int | None:
     return None
 
 
-def starts_h264(packet: bytes | memoryview, length_bytes: int) -> bool:
+def starts_h264(packet: bytes | memoryview, length_bytes: int | None) -> bool:
     """Whether an H.264 packet holds an IDR picture, or a recovery point with recovery_frame_cnt 0."""
     for nal in _nals(packet, length_bytes):
         kind = nal[0] & 31
@@ -41,7 +44,13 @@ def starts_h264(packet: bytes | memoryview, length_bytes: int) -> bool:
     return False
 
 
-def starts_hevc(packet: bytes | memoryview, length_bytes: int) -> tuple[bool, int]:
+def is_idr(packet: bytes | memoryview, length_bytes: int | None) -> bool:
+    """Whether an H.264 packet holds an IDR picture: nothing that is decoded later refers to what came before it."""
+    kinds = (nal[0] & 31 for nal in _nals(packet, length_bytes))
+    return next((kind == _H264_IDR for kind in kinds if kind in (_H264_SLICE, _H264_IDR)), False)
+
+
+def starts_hevc(packet: bytes | memoryview, length_bytes: int | None) -> tuple[bool, int]:
     """Whether an HEVC packet holds an IRAP picture (BLA, IDR, CRA), and the temporal sub-layer of its picture."""
     for nal in _nals(packet, length_bytes):
         kind = (nal[0] >> 1) & 63
@@ -50,8 +59,13 @@ def starts_hevc(packet: bytes | memoryview, length_bytes: int) -> tuple[bool, in
     return False, 0
 
 
-def _nals(packet: bytes | memoryview, length_bytes: int) -> Iterator[memoryview]:
+def _nals(packet: bytes | memoryview, length_bytes: int | None) -> Iterator[memoryview]:
+    """NAL units behind their lengths, or behind start codes where there is no length prefix."""
     view = memoryview(packet)
+    if length_bytes is None:
+        starts = [found.end() for found in _START_CODE.finditer(view)]
+        yield from (view[start:end] for start, end in itertools.pairwise([*starts, len(view)]) if start < end)
+        return
     offset = 0
     while offset + length_bytes < len(view):
         length = int.from_bytes(view[offset : offset + length_bytes], "big")

@@ -4,12 +4,11 @@ With a `GopPlan` only the groups of pictures are decoded that hold a wanted fram
 frames in them are dropped undecoded. Every wanted frame is recognised by its timestamp; where the decoder
 emits anything else than the plan says, the video is decoded sequentially instead.
 
-One decoder thread: processes over clips use the cores better than threads in one decoder, and frame threads
-deadlock with PyAV's log callback, which is therefore never installed.
+One decoder thread: processes over clips use the cores better than threads in one decoder.
 
-Damage that FFmpeg conceals inside a frame without flagging it is not seen here, as in every player, and neither
-is damage in packets that no wanted frame needs. A wanted frame that is flagged corrupt is an error: none of 327
-intact real clips has one. Mirroring and non-square pixels are not undone; rotation is.
+A wanted frame that is damaged, or predicted from damage, is an error, or marked where that is asked for (`damage` says
+what is noticed). Damage that FFmpeg itself does not notice is not seen here, and neither is damage in packets that no
+wanted frame needs. Mirroring and non-square pixels are not undone; rotation is.
 """
 
 from __future__ import annotations
@@ -28,6 +27,8 @@ import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
 from reelbank.extract.errors import DecodeError, PlanMismatch
+from reelbank.extract.video.access_points import is_idr, nal_length_bytes
+from reelbank.extract.video.damage import UNNEEDED, Reports, listening
 from reelbank.extract.video.frame import Frame
 from reelbank.extract.video.opening import Limits, open_video
 from reelbank.extract.video.plan import KEPT_BYTES, examine
@@ -38,6 +39,8 @@ Indices = npt.NDArray[np.int64]
 
 # Reading on is cheaper than a seek over fewer packets than about half a minute of video.
 SEEK_PACKETS = 1024
+# Said of pictures that an open group of pictures would drop, where decoding starts at it.
+OF_EARLIER_PICTURES = "mmco: unref short failure"
 
 
 @dataclass(kw_only=True)
@@ -49,12 +52,14 @@ class Cost:
         frames_decoded: frames that decoders emitted; dropped non-reference frames are not among them.
         packets_decoded: packets given to decoders for frames that were asked for.
         fallbacks: plans that the decoder did not follow.
+        errors: what FFmpeg reported of what was read and decoded.
     """
 
     opens: int = 0
     frames_decoded: int = 0
     packets_decoded: int = 0
     fallbacks: int = 0
+    errors: int = 0
 
 
 class Video:
@@ -81,6 +86,7 @@ class Video:
         rate_fps: Fraction | float | None = None,
         limits: Limits | None = None,
         kept_bytes: int = KEPT_BYTES,
+        keep_damaged: bool = False,
     ) -> None:
         """Opens nothing yet.
 
@@ -93,6 +99,7 @@ class Video:
             rate_fps: rate of a folder.
             limits: of frame size, number of frames and duration.
             kept_bytes: packets and, separately, frames to keep in memory.
+            keep_damaged: give damaged frames with their `damage`; else they are errors.
         """
         self.path = str(path)
         self.cost = Cost()
@@ -103,6 +110,7 @@ class Video:
         self._rate_fps = rate_fps
         self._limits = limits or Limits()
         self._kept_bytes = kept_bytes
+        self._keep_damaged = keep_damaged
         self._container: Any = None
         self._stream: Any = None
         self._packets: list[Any] | None = None
@@ -145,19 +153,21 @@ class Video:
     def _scan_video(self) -> VideoScan:
         for count in dict.fromkeys((self._count, True)):
             self._reopen()
-            examination = examine(
-                self.path,
-                self._container,
-                self._stream,
-                count=count,
-                limits=self._limits,
-                kept_bytes=self._kept_bytes,
-            )
+            with listening():
+                examination = examine(
+                    self.path,
+                    self._container,
+                    self._stream,
+                    count=count,
+                    limits=self._limits,
+                    kept_bytes=self._kept_bytes,
+                )
             if examination is not None:
                 break
         assert examination is not None  # counting always gives one
         self._packets, self._frames = examination.packets, examination.frames
         self.cost.frames_decoded += examination.frames_decoded
+        self.cost.errors += examination.scan.num_errors
         return examination.scan
 
     def frames(self, wanted: Sequence[int] | Indices) -> Iterator[tuple[int, Frame]]:
@@ -171,7 +181,7 @@ class Video:
 
         Raises:
             ValueError: `wanted` is not strictly ascending in 0..N-1.
-            DecodeError: a wanted frame is not delivered; frames before it were yielded.
+            DecodeError: a wanted frame is not delivered, or damaged; frames before it were yielded.
             PlanMismatch: the container lists frames that the decoder does not emit.
         """
         scan = self.scan()
@@ -189,14 +199,16 @@ class Video:
             return
         if scan.pictures:
             for index in wanted.tolist():
-                yield index, read_picture(scan.pictures[index], index, self._limits)
+                yield index, self._kept(index, read_picture(scan.pictures[index], index, self._limits))
         elif self._frames is not None:
             for index in wanted.tolist():
-                yield index, self._checked(index, self._frames[index])
-        elif scan.plan is None:
-            yield from self._sequential(wanted, None)
+                yield index, self._checked(index, self._frames[index], scan.damaged.get(index, ""))
         else:
-            yield from self._planned_or_sequential(scan.plan, wanted)
+            with listening():
+                if scan.plan is None:
+                    yield from self._sequential(wanted, None)
+                else:
+                    yield from self._planned_or_sequential(scan.plan, wanted)
 
     def _planned_or_sequential(self, plan: GopPlan, wanted: Indices) -> Iterator[tuple[int, Frame]]:
         done = 0
@@ -220,7 +232,11 @@ class Video:
         else:
             self._reopen()
             source = _FromFile(self._container, self._stream, plan, may_seek)
-        context, decode = self._stream.codec_context, self._stream.decode
+        context = self._stream.codec_context
+        length_bytes = nal_length_bytes(context.name, context.extradata)
+        reports = Reports(context, length_bytes=length_bytes)
+        for report in plan.reports:
+            reports.add(report.place, report.text)
         context.flush_buffers()
         try:
             for first, last, indices in plan.segments(wanted):
@@ -236,49 +252,75 @@ class Video:
                         skipping = not skipping
                         context.skip_frame = "NONREF" if skipping else "DEFAULT"
                     self.cost.packets_decoded += 1
-                    yield from self._matching(decode(packet), remaining)
+                    # Leading pictures of the first access point lack their references here, and no wanted frame needs
+                    # them: what is said of them counts for none.
+                    if position == first:
+                        is_open = context.name == "h264" and not is_idr(memoryview(packet), length_bytes)
+                        reports.harmless = OF_EARLIER_PICTURES if is_open else ""
+                    number = position if plan.pts[position] >= plan.pts[first] else UNNEEDED
+                    reports.skip()  # what is said while packets are read is in the plan
+                    natives = reports.decode(self._stream, packet, number)
+                    yield from self._matching(plan, reports, natives, remaining)
                 context.skip_frame = "DEFAULT"
-                yield from self._matching(decode(None), remaining)
+                yield from self._matching(plan, reports, reports.decode(self._stream, None, last), remaining)
                 context.flush_buffers()
                 if remaining:
                     return
-        except av.FFmpegError:
+        except (av.FFmpegError, _Doubtful):
             return  # the sequential path says what is wrong
         finally:
             context.skip_frame = "DEFAULT"
 
-    def _matching(self, natives: Sequence[Any], remaining: list[tuple[int, int]]) -> Iterator[tuple[int, Any]]:
+    def _matching(
+        self, plan: GopPlan, reports: Reports, natives: Sequence[Any], remaining: list[tuple[int, int]]
+    ) -> Iterator[tuple[int, Any]]:
         """Those of the emitted frames that are wanted next; `remaining` is (pts, index), last first."""
         self.cost.frames_decoded += len(natives)
         for native in natives:
-            if remaining and native.pts == remaining[-1][0] and not native.is_corrupt:
-                yield remaining.pop()[1], native
+            if remaining and native.pts == remaining[-1][0]:
+                index = remaining.pop()[1]
+                start, position = plan.start_of(index), int(plan.position_of[index])
+                if reports.found and (start in reports.doubtful or reports.between(start, position)):
+                    raise _Doubtful
+                yield index, native
 
     def _sequential(self, wanted: Indices, plan: GopPlan | None) -> Iterator[tuple[int, Frame]]:
         """Decodes from the start to the last wanted frame; with a plan, recognises frames by timestamp."""
         self._reopen()
         keys = wanted.tolist() if plan is None else plan.pts[plan.position_of[wanted]].tolist()
+        context = self._stream.codec_context
+        reports = Reports(context, length_bytes=nal_length_bytes(context.name, context.extradata))
         emitted, nth = 0, 0
         try:
-            for native in self._container.decode(self._stream):
+            for number, native in _decoded(self._container, self._stream, reports):
                 self.cost.frames_decoded += 1
+                damage = reports.shown(native, reports.number_of(native, number))
                 if (emitted if plan is None else native.pts) == keys[nth]:
-                    yield int(wanted[nth]), self._checked(int(wanted[nth]), native)
+                    index = int(wanted[nth])
+                    damage = damage if self._scan is None else damage or self._scan.damaged.get(index, "")
+                    yield index, self._checked(index, native, damage)
                     nth += 1
                     if nth == len(keys):
                         return
                 emitted += 1
         except av.FFmpegError as error:
-            reason = f"the decoder fails after {emitted} frames ({error.strerror})"
+            reason = f"the file cannot be read behind {emitted} frames ({error.strerror})"
             raise DecodeError(self.path, reason, int(wanted[nth])) from error
+        finally:
+            self.cost.errors += 0 if plan is None else reports.num_errors  # else the scan has counted them
         reason = f"the decoder emits {emitted} frames, and not the one that was counted here"
         raise PlanMismatch(self.path, reason, int(wanted[nth]))
 
-    def _checked(self, index: int, native: Any) -> Frame:
-        if native.is_corrupt:
-            raise DecodeError(self.path, "the decoder flags the frame as corrupt", index)
+    def _checked(self, index: int, native: Any, damage: str = "") -> Frame:
         self._limits.check_size(self.path, native.width, native.height)
-        return Frame(native, self._to_rgb)
+        return self._kept(index, Frame(native, self._to_rgb, damage))
+
+    def _kept(self, index: int, frame: Frame) -> Frame:
+        if frame.damage and not self._keep_damaged:
+            seconds = self.scan().times_seconds[index]
+            reason = f"damaged at {seconds:.6g} s: {frame.damage}; --damaged keep stores it marked"
+            raise DecodeError(self.path, reason, index)
+        return frame
 
     def _reopen(self) -> None:
         self.close()
@@ -290,6 +332,21 @@ def frames(scan: VideoScan, wanted: Sequence[int] | Indices) -> Iterator[tuple[i
     """The wanted frames of a scanned video; see `Video.frames`."""
     with Video(scan.path, scan=scan) as video:
         yield from video.frames(wanted)
+
+
+def _decoded(container: Any, stream: Any, reports: Reports) -> Iterator[tuple[int, Any]]:
+    """Every frame from the start of the file on, and the number of the packet that brought it out."""
+    for number, packet in enumerate(container.demux(stream)):
+        reports.read(number, packet)
+        is_end = packet.size == 0 and packet.dts is None and packet.pts is None
+        for native in reports.decode(stream, None if is_end else packet, number):
+            yield number, native
+        if is_end:
+            return
+
+
+class _Doubtful(Exception):
+    """Something was reported of a wanted frame."""
 
 
 class _SeekMissed(Exception):

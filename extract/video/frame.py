@@ -17,18 +17,21 @@ class Frame:
 
     Attributes:
         native: the decoder's own frame, not rotated.
+        damage: what FFmpeg reported of it or of a frame that it is predicted from; empty for a sound one.
     """
 
-    __slots__ = ("_rgb", "_to_rgb", "native")
+    __slots__ = ("_rgb", "_to_rgb", "damage", "native")
 
-    def __init__(self, native: Any, to_rgb: Any = None) -> None:
+    def __init__(self, native: Any, to_rgb: Any = None, damage: str = "") -> None:
         """Wraps a decoder's frame.
 
         Args:
             native: `av.VideoFrame`.
             to_rgb: a `VideoReformatter` to use again; it is faster than a new one for each frame.
+            damage: the attribute.
         """
         self.native = native
+        self.damage = damage
         self._to_rgb = to_rgb
         self._rgb: Pixels | None = None
 
@@ -80,6 +83,6 @@ def rotate(pixels: Pixels, quarter_turns: int) -> Pixels:
     return pixels if quarter_turns == 0 else np.ascontiguousarray(np.rot90(pixels, quarter_turns))
 
 
-def frame_of_rgb(pixels: Pixels) -> Frame:
+def frame_of_rgb(pixels: Pixels, damage: str = "") -> Frame:
     """A frame from (H, W, 3) uint8 RGB, as pictures give it."""
-    return Frame(VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"))
+    return Frame(VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24"), damage=damage)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.codec.context import Flags
 from av.stream import Disposition
 
 from reelbank.extract.errors import DecodeError
@@ -104,6 +105,7 @@ def open_video(path: str | Path, *, stream_index: int | None, limits: Limits) ->
         limits.check_size(path, stream.codec_context.width, stream.codec_context.height)
         stream.thread_type = "NONE"
         stream.codec_context.thread_count = 1
+        stream.codec_context.flags |= Flags.copy_opaque  # a frame tells which packet it was made of
         # An outer bound for frames that grow later in the file: decoders round coded sizes up.
         stream.codec_context.options = {"max_pixels": str(2 * limits.frame_px + 2**16)}
     except BaseException:

@@ -9,10 +9,7 @@ A file that ends early keeps the frames before the break and says so in `VideoSc
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +17,22 @@ import av
 import numpy as np
 
 from reelbank.extract.errors import DecodeError
-from reelbank.extract.video import access_points, transport
-from reelbank.extract.video.opening import AVI, GIF, MATROSKA, MOV, MPEGTS, Limits, open_video
-from reelbank.extract.video.scan import NO_TIMESTAMP, Examination, Positions, Seconds
+from reelbank.extract.video import access_points
+from reelbank.extract.video.counting import (
+    MAX_REORDER_FRAMES,
+    announced_more,
+    because,
+    counted,
+    lost_frames,
+    rate_of,
+    result_of,
+)
+from reelbank.extract.video.damage import Reports, listening
+from reelbank.extract.video.opening import MATROSKA, MOV, Limits, open_video
+from reelbank.extract.video.scan import NO_TIMESTAMP, Examination, Positions
 from reelbank.extract.video.scan import GopPlan as GopPlan
 from reelbank.extract.video.scan import VideoScan as VideoScan
-from reelbank.extract.video.truncation import missing_bytes
+from reelbank.extract.video.truncation import ending
 
 PLAN_FORMATS = (MATROSKA, MOV)
 # One packet = one shown frame. Not so for VP8 (hidden reference frames are packets) and MPEG-4 part 2
@@ -33,13 +40,8 @@ PLAN_FORMATS = (MATROSKA, MOV)
 PLAN_CODECS = ("av1", "h264", "hevc", "libdav1d", "vp9")
 # Decoders that drop a non-reference frame by its header alone. VP9 and AV1 carry entropy state through it.
 SKIP_CODECS = ("h264", "hevc")
-# Demuxers that give a part of a packet at the end of a file as if it were whole; the others flag it.
-UNFLAGGED_FORMATS = (GIF, MPEGTS)
 
 KEPT_BYTES = 64 * 2**20
-# The largest reorder depth of H.264 and HEVC: without decode timestamps, so many frames before a break may
-# lack an earlier neighbour.
-_MAX_REORDER_FRAMES = 16
 
 
 @dataclass
@@ -57,6 +59,7 @@ class _Walk:
     drained: bool = False
     frames_decoded: int = 0
     broken: str | None = None
+    reports: Reports | None = None
 
 
 def scan(
@@ -76,7 +79,7 @@ def scan(
     """
     limits = limits or Limits()
     container, stream = open_video(path, stream_index=stream_index, limits=limits)
-    with container:
+    with container, listening():
         examination = examine(path, container, stream, count=count, limits=limits, kept_bytes=0)
     if examination is None:
         return scan(path, stream_index=stream_index, count=True, limits=limits)
@@ -98,20 +101,19 @@ def examine(
     if not count and container.format.name in PLAN_FORMATS and stream.codec_context.name in PLAN_CODECS:
         walk = _walk(name, container, stream, limits, kept_bytes)
         return _planned(name, container, stream, walk, limits)
-    return _counted(name, container, stream, limits, kept_bytes)
+    return counted(name, container, stream, limits, kept_bytes)
 
 
 def _walk(path: str, container: Any, stream: Any, limits: Limits, kept_bytes: int) -> _Walk:
     walk, codec = _Walk(), stream.codec_context.name
+    reports = walk.reports = Reports(stream.codec_context)
     length_bytes = access_points.nal_length_bytes(codec, stream.codec_context.extradata)
-    bytes_read = 0
+    bytes_read = num_whole = 0
     try:
         for packet in container.demux(stream):
+            reports.read(len(walk.pts), packet)
             if packet.size == 0 and packet.dts is None and packet.pts is None:
                 continue  # the end of the stream
-            if packet.is_corrupt:
-                walk.broken = f"packet {len(walk.pts)} is cut off"
-                break
             walk.pts.append(packet.pts)
             walk.dts.append(packet.dts)
             walk.shown.append(not packet.is_discard)
@@ -123,10 +125,18 @@ def _walk(path: str, container: Any, stream: Any, limits: Limits, kept_bytes: in
                 walk.packets.append(packet)
                 if bytes_read > kept_bytes:
                     walk.packets = None
+            if packet.is_corrupt:
+                continue
+            num_whole = len(walk.pts)
             if walk.first_frame is None and not walk.drained:
                 _decode_first(path, stream, packet, walk)
+                reports.skip()  # what is wanted is decoded once more
     except av.FFmpegError as error:
         walk.broken = f"packet {len(walk.pts)} cannot be read ({error.strerror})"
+    if num_whole < len(walk.pts):  # flagged as corrupt, and nothing follows
+        walk.broken = walk.broken or f"packet {num_whole} is cut off"
+        for column in (walk.pts, walk.dts, walk.starts, walk.shown, walk.durations, walk.packets or []):
+            del column[num_whole:]
     stream.codec_context.flush_buffers()
     return walk
 
@@ -155,8 +165,10 @@ def _decode_first(path: str, stream: Any, packet: Any, walk: _Walk) -> None:
 
 
 def _planned(path: str, container: Any, stream: Any, walk: _Walk, limits: Limits) -> Examination | None:
+    reports = walk.reports
+    assert reports is not None
     if not any(walk.shown):
-        raise DecodeError(path, f"video stream {stream.index} has no frame{_because(walk.broken)}")
+        raise DecodeError(path, f"video stream {stream.index} has no frame{because(walk.broken)}")
     usable = None not in walk.pts and walk.first_frame is not None and walk.starts[0]
     if not usable:
         return None
@@ -168,7 +180,8 @@ def _planned(path: str, container: Any, stream: Any, walk: _Walk, limits: Limits
     # Leading pictures of the very first keyframe cannot be decoded: how many are emitted is the decoder's secret.
     if len(np.unique(pts)) < len(pts) or bool((pts < pts[0]).any()):
         return None
-    broken = walk.broken or _announced_more(Path(path), container, stream, len(pts))
+    end = ending(Path(path))
+    broken = walk.broken or announced_more(container, stream, len(pts), end)
     if broken is not None:
         keep = _before_break(emitted, dts)
         if keep == 0:
@@ -176,7 +189,7 @@ def _planned(path: str, container: Any, stream: Any, walk: _Walk, limits: Limits
         position_of, emitted = position_of[:keep], emitted[:keep]
     base = stream.time_base
     times = (emitted - emitted[0]) * float(base)
-    rate = _rate(path, stream, times)
+    rate = rate_of(path, stream, times)
     last_seconds = walk.durations[int(position_of[-1])] * float(base) or float(1 / rate)
     gop_plan = GopPlan(
         pts=pts,
@@ -184,139 +197,18 @@ def _planned(path: str, container: Any, stream: Any, walk: _Walk, limits: Limits
         starts=np.asarray(walk.starts, np.bool_),
         position_of=position_of,
         skip_nonref=stream.codec_context.name in SKIP_CODECS and not walk.has_sublayers,
+        reports=tuple(reports.found),
     )
-    result = _result(path, stream, walk.first_frame, times, last_seconds, rate, broken, gop_plan, limits)
+    result = result_of(
+        path, stream, walk.first_frame, times, last_seconds, rate, broken, gop_plan, limits,
+        lost=lost_frames(reports.found, position_of.tolist()), num_errors=reports.num_errors,
+        end_known=end.is_known,
+    )  # fmt: skip
     return Examination(scan=result, packets=walk.packets, frames_decoded=walk.frames_decoded)
-
-
-def _announced_more(path: Path, container: Any, stream: Any, num_packets: int) -> str | None:
-    """Why the file holds fewer frames than its structure announces, or None."""
-    if container.format.name == MOV and len(stream.index_entries) > num_packets:
-        return f"the container lists {len(stream.index_entries)} frames and holds {num_packets}"
-    missing = missing_bytes(path)
-    return f"the file ends at least {missing} bytes early" if missing else None
 
 
 def _before_break(emitted: Positions, dts: Positions) -> int:
     """How many frames surely come before any that is missing: no frame is shown before it is decoded."""
     if dts[-1] == NO_TIMESTAMP:
-        return max(len(emitted) - _MAX_REORDER_FRAMES, 0)
+        return max(len(emitted) - MAX_REORDER_FRAMES, 0)
     return int(np.searchsorted(emitted, dts[-1], side="right"))
-
-
-def _counted(path: str, container: Any, stream: Any, limits: Limits, kept_bytes: int) -> Examination:
-    ending = transport.ending(Path(path)) if container.format.name == MPEGTS else None
-    missing = ending.missing_bytes if ending else missing_bytes(Path(path))
-    broken = f"the file ends at least {missing} bytes early" if missing else None
-    last_pictures = transport.LastPictures() if ending and stream.id in ending.unpadded else None
-    pts: list[int | None] = []
-    corrupt: list[int] = []
-    frames: list[Any] | None = []
-    bytes_kept, num_packets, num_before_last, first, last = 0, 0, 0, None, None
-    try:
-        for packet in container.demux(stream):
-            is_end = packet.size == 0 and packet.dts is None and packet.pts is None
-            if is_end and container.format.name == MOV:
-                broken = broken or _announced_more(Path(path), container, stream, num_packets)
-            if packet.is_corrupt and not is_end:
-                broken = broken or f"packet {num_packets} is cut off"
-            elif is_end and last_pictures is not None and last_pictures.lack_data(stream):
-                broken = broken or f"packet {num_packets - 1} is cut off"
-            # What a broken file leaves in the decoder might belong after frames that are missing.
-            if broken is not None and (is_end or packet.is_corrupt):
-                num_before_last = num_before_last if is_end else len(pts)
-                break
-            if not is_end:
-                num_packets, num_before_last = num_packets + 1, len(pts)
-                if last_pictures is not None:
-                    last_pictures.add(packet)
-            for frame in stream.decode(packet):
-                first, last = first or frame, frame
-                if frame.is_corrupt:
-                    corrupt.append(len(pts))
-                pts.append(frame.pts)
-                limits.check_frames(path, len(pts))
-                bytes_kept += sum(plane.buffer_size for plane in frame.planes)
-                if frames is not None:
-                    frames.append(frame)
-                    if bytes_kept > kept_bytes:
-                        frames = None
-    except av.FFmpegError as error:
-        broken = f"packet {num_packets - 1} cannot be decoded ({error.strerror})"
-    if broken is not None and container.format.name in UNFLAGGED_FORMATS:
-        del pts[num_before_last:]
-    # What a cut leaves of the last picture is flagged.
-    tail = [index for index in corrupt if index >= len(pts) - _MAX_REORDER_FRAMES]
-    if tail:
-        broken = broken or f"frame {tail[0]} of {len(pts)} is cut off"
-        del pts[tail[0] :]
-    if first is None or last is None or not pts:
-        raise DecodeError(path, f"video stream {stream.index} has no frame{_because(broken)}")
-    times, rate, last_seconds = _counted_times(path, container, stream, pts, last)
-    result = _result(path, stream, first, times, last_seconds, rate, broken, None, limits)
-    return Examination(scan=result, frames=frames, frames_decoded=len(pts))
-
-
-def _counted_times(
-    path: str, container: Any, stream: Any, pts: Sequence[int | None], last: Any
-) -> tuple[Seconds, Fraction, float]:
-    """Times in emission order, mean rate, and how long the last frame lasts.
-
-    AVI has no timestamps; what FFmpeg reports there counts packets.
-    """
-    known = [value for value in pts if value is not None]
-    ascending = len(known) == len(pts) and all(a < b for a, b in itertools.pairwise(known))
-    if ascending and container.format.name != AVI:
-        times: Seconds = np.asarray(known, np.float64) - known[0]
-        times *= float(stream.time_base)
-        rate = _rate(path, stream, times)
-        return times, rate, float((last.duration or 0) * stream.time_base or 1 / rate)
-    rate = _rate(path, stream, np.zeros(len(pts)))
-    return np.arange(len(pts)) / float(rate), rate, float(1 / rate)
-
-
-def _rate(path: str, stream: Any, times_seconds: Seconds) -> Fraction:
-    for rate in (stream.average_rate, stream.guessed_rate):
-        if rate:
-            return Fraction(rate)
-    if times_seconds[-1] > 0:
-        mean = Fraction((len(times_seconds) - 1) / float(times_seconds[-1]))
-        return mean.limit_denominator(1001)
-    if len(times_seconds) == 1:
-        return Fraction(1)
-    raise DecodeError(path, "the container gives neither a frame rate nor usable timestamps")
-
-
-def _result(
-    path: str,
-    stream: Any,
-    first: Any,
-    times: Seconds,
-    last_seconds: float,
-    rate: Fraction,
-    broken: str | None,
-    gop_plan: GopPlan | None,
-    limits: Limits,
-) -> VideoScan:
-    limits.check_size(path, first.width, first.height)
-    duration = float(times[-1]) + last_seconds
-    limits.check_duration(path, duration)
-    turned = first.rotation % 180 != 0
-    return VideoScan(
-        path=path,
-        num_frames=len(times),
-        times_seconds=times,
-        duration_seconds=duration,
-        width_px=first.height if turned else first.width,
-        height_px=first.width if turned else first.height,
-        rate_fps=rate,
-        rotation_degrees=first.rotation,
-        broken=broken,
-        stream_index=stream.index,
-        codec=stream.codec_context.name,
-        plan=gop_plan,
-    )
-
-
-def _because(broken: str | None) -> str:
-    return "" if broken is None else f": {broken}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reelbank.extract.errors import DecodeError
+from reelbank.extract.video.damage import Report
 
 NO_TIMESTAMP = int(np.iinfo(np.int64).min)
 Positions = npt.NDArray[np.int64]
@@ -27,6 +30,7 @@ class GopPlan:
         position_of: (N,) position in decode order of the frame with emission index i; packets that an edit
             list hides are decoded but have no index.
         skip_nonref: whether the decoder may drop unwanted non-reference frames.
+        reports: what FFmpeg said while the packets were read.
     """
 
     pts: Positions
@@ -34,6 +38,20 @@ class GopPlan:
     starts: npt.NDArray[np.bool_]
     position_of: Positions
     skip_nonref: bool
+    reports: tuple[Report, ...] = ()
+
+    @cached_property
+    def _start_positions(self) -> Positions:
+        return np.flatnonzero(self.starts)
+
+    def start_of(self, index: int) -> int:
+        """Position of the packet from which frame `index` can be decoded."""
+        starts, position = self._start_positions, int(self.position_of[index])
+        nth = int(np.searchsorted(starts, position, side="right")) - 1
+        # Leading pictures (open GOP) are shown before the keyframe they follow and may refer to the GOP before it.
+        while nth > 0 and self.pts[position] < self.pts[starts[nth]]:
+            nth -= 1
+        return int(starts[nth])
 
     def segments(self, wanted: Positions) -> list[tuple[int, int, Positions]]:
         """The runs of packets that wanted frames need: (first, last, wanted indices), none adjacent.
@@ -41,16 +59,7 @@ class GopPlan:
         Args:
             wanted: ascending emission indices.
         """
-        start_positions = np.flatnonzero(self.starts)
-        spans: list[tuple[int, int, int]] = []
-        for index in wanted.tolist():
-            position = int(self.position_of[index])
-            nth = int(np.searchsorted(start_positions, position, side="right")) - 1
-            # Leading pictures (open GOP) are shown before the keyframe they follow and may refer to the GOP
-            # before it.
-            while nth > 0 and self.pts[position] < self.pts[start_positions[nth]]:
-                nth -= 1
-            spans.append((int(start_positions[nth]), position, index))
+        spans = [(self.start_of(index), int(self.position_of[index]), index) for index in wanted.tolist()]
         runs: list[tuple[int, int, list[int]]] = []
         for first, last, index in sorted(spans):
             if runs and first <= runs[-1][1] + 1:
@@ -78,6 +87,10 @@ class VideoScan:
         codec: decoder name, or `image`.
         plan: how to decode frames one by one; None means sequentially.
         pictures: files of a frame folder in order.
+        end_known: whether the file itself says that nothing of it is missing at its end.
+        damaged: {emission index: what damages the frame} as far as the scan decoded.
+        lost: {emission index: why frames before it may be missing}; N stands for the end.
+        num_errors: what FFmpeg reported during the scan.
     """
 
     path: str
@@ -93,6 +106,22 @@ class VideoScan:
     codec: str = "image"
     plan: GopPlan | None = None
     pictures: tuple[str, ...] = ()
+    end_known: bool = False
+    damaged: Mapping[int, str] = field(default_factory=dict)
+    lost: Mapping[int, str] = field(default_factory=dict)
+    num_errors: int = 0
+
+    def check_complete(self, first: int, stop: int, *, keep_damaged: bool = False) -> None:
+        """Refuses the frames first..stop-1 if some among them may be missing: the others would be taken for them.
+
+        Raises:
+            DecodeError: with the index of the frame after them. Where the first frames of the file are missing there
+                is no 0 s, whatever is kept.
+        """
+        for index, why in self.lost.items():
+            if index == 0 or (first <= index <= stop and not keep_damaged):
+                seconds = self.times_seconds[min(index, self.num_frames - 1)]
+                raise DecodeError(self.path, f"frames before it are missing, at {seconds:.6g} s: {why}", index)
 
     def check_whole(self, end_seconds: float | None) -> None:
         """Refuses an interval that reaches past the break of a broken file: its frames cannot be counted.

@@ -1,20 +1,34 @@
-"""Frame folders and still images behind the interface of videos."""
+"""Frame folders and still images behind the interface of videos.
+
+libjpeg conceals damage as FFmpeg does, and Pillow does not pass its warnings on. So FFmpeg's decoder reads a JPEG
+first, at an eighth of its size, for nothing but its reports: it has none on 686 intact real pictures.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 from PIL import Image, ImageOps
 
 from reelbank.extract.errors import DecodeError
+from reelbank.extract.video.damage import Reports, listening
 from reelbank.extract.video.frame import Frame, frame_of_rgb
 from reelbank.extract.video.opening import Limits
 from reelbank.extract.video.plan import VideoScan
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+# Kinds of JPEG that FFmpeg's decoder lacks, and colour profiles.
+_NOT_OF_THE_PICTURE = re.compile(r"support|unhandled|implement|icc", re.IGNORECASE)
+_OF_EXIF = re.compile(r"exif|tiff", re.IGNORECASE)
+_ORIENTATION = 0x0112
 
 
 def is_pictures(path: Path) -> bool:
@@ -48,8 +62,8 @@ def scan_pictures(
         raise DecodeError(path, f"{rate_fps = }, expected frames per second above 0")
     limits.check_frames(path, len(files))
     limits.check_duration(path, float(len(files) / rate))
-    with _open_image(files[0], limits) as image:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # orientations with a quarter turn
+    with _reading(files[0]), _open_image(files[0], limits) as image:
+        turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)  # orientations with a quarter turn
         width, height = image.size[::-1] if turned else image.size
     return VideoScan(
         path=str(path),
@@ -60,6 +74,7 @@ def scan_pictures(
         height_px=height,
         rate_fps=rate,
         pictures=tuple(str(file) for file in files),
+        end_known=True,
     )
 
 
@@ -69,19 +84,37 @@ def read_picture(path: str | Path, index: int, limits: Limits) -> Frame:
     Raises:
         DecodeError: with the frame index: not an image, cut off, or too large.
     """
+    with _reading(path, index), _open_image(Path(path), limits) as image:
+        damage = _reported(Path(path)) if image.format == "JPEG" else ""
+        if _OF_EXIF.search(damage) and _ORIENTATION in image.getexif():
+            damage = ""  # of the EXIF data only the orientation changes the picture
+        return frame_of_rgb(np.asarray(ImageOps.exif_transpose(image).convert("RGB")), damage)
+
+
+@contextmanager
+def _reading(path: str | Path, index: int | None = None) -> Iterator[None]:
+    """Pillow raises errors of many kinds over damaged files, SyntaxError and struct.error among them."""
     try:
-        with _open_image(Path(path), limits) as image:
-            return frame_of_rgb(np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
-    except (OSError, ValueError, SyntaxError) as error:
+        yield
+    except Exception as error:
         reason = error.reason if isinstance(error, DecodeError) else f"not an image that can be read ({error})"
         raise DecodeError(path, reason, index) from error
 
 
+def _reported(path: Path) -> str:
+    """What FFmpeg reports of a JPEG's picture data; empty where it does not know their kind."""
+    with listening():
+        context = av.CodecContext.create("mjpeg", "r")
+        context.thread_count, context.options = 1, {"lowres": "3"}
+        reports = Reports(context)
+        with suppress(av.FFmpegError):  # it has reported why
+            context.decode(av.Packet(path.read_bytes()))
+        text = "; ".join(reports.texts())
+    return "" if _NOT_OF_THE_PICTURE.search(text) else text
+
+
 def _open_image(path: Path, limits: Limits) -> Image.Image:
-    try:
-        image = Image.open(path)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DecodeError(path, f"not an image that can be read ({error})") from error
+    image = Image.open(path)
     try:
         limits.check_size(path, *image.size)
     except DecodeError:

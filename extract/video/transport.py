@@ -146,7 +146,7 @@ class LastPictures:
     def lack_data(self, stream: Any) -> bool:
         """Whether bytes behind the last picture change it, or it is none. False where that cannot be found out."""
         last = self._packets[-1] if self._packets else None
-        if last is None or last.pts is None or stream.codec_context.name not in _SELF_ENDING_CODECS:
+        if last is None or stream.codec_context.name not in _SELF_ENDING_CODECS:
             return False
         first, *others = (self._last_picture(stream, tail) for tail in _TAILS)
         return first is None or any(other is None or not np.array_equal(first, other) for other in others)
@@ -158,7 +158,9 @@ class LastPictures:
         context.thread_count = 1
         context.flags |= Flags.output_corrupt
         last = av.Packet(bytes(self._packets[-1]) + tail)
-        last.pts, last.dts = self._packets[-1].pts, self._packets[-1].dts
+        # Raw streams have no times: the last picture is then the only one that has.
+        last.pts = 0 if self._packets[-1].pts is None else self._packets[-1].pts
+        last.dts = self._packets[-1].dts
         picture = None
         try:
             for packet in (*self._packets[:-1], last, None):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 ATTACKS: Mapping[str, str] = {
     "power_cut": "states of a disk after a power cut",
     "bit_flips": "flipped bits of stores",
+    "damaged_media": "damaged and cut videos and pictures",
 }
 """{module of this folder: what is counted, as README's sentence says it}, in that order."""
 

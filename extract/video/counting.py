@@ -1,0 +1,303 @@
+"""Counting the frames of a video by decoding it: the order in which the decoder emits frames is the truth.
+
+Damage in the middle ends nothing: what the decoder refuses is missing, what it reports is marked, and frames from the
+next access point on are sound. Where a container has no timestamps, each frame has the time of its place in the
+order; behind a missing frame the numbers of the packets tell the place, from the next access point on.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from reelbank.extract.errors import DecodeError
+from reelbank.extract.video import access_points, transport
+from reelbank.extract.video.damage import Report, Reports
+from reelbank.extract.video.opening import AVI, GIF, MOV, MPEGTS, Limits
+from reelbank.extract.video.scan import Examination, GopPlan, Positions, Seconds, VideoScan
+from reelbank.extract.video.truncation import Ending, ending
+
+# Demuxers that give a part of a packet at the end of a file as if it were whole; the others flag it.
+UNFLAGGED_FORMATS = (GIF, MPEGTS)
+# Pictures one after another, without a container that says how long each is.
+RAW_FORMATS = ("h264", "hevc")
+# What is missing is noticed when it should come, and the flag is on the picture that a parser then finds whole: the
+# picture that lacks data is that one, the next, or the one after it where its beginning is what is missing.
+PARSED_FORMATS, FLAGGED_EARLY = ("mpeg", MPEGTS), 2
+# The largest reorder depth of H.264 and HEVC: without decode timestamps, so many frames before a break may
+# lack an earlier neighbour.
+MAX_REORDER_FRAMES = 16
+
+
+@dataclass
+class _Count:
+    """What the decoder has emitted so far."""
+
+    path: str
+    stream: Any
+    limits: Limits
+    reports: Reports
+    kept_bytes: int
+    pts: list[int | None] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    corrupt: list[int] = field(default_factory=list)
+    damaged: dict[int, str] = field(default_factory=dict)
+    frames: list[Any] | None = field(default_factory=list)
+    first: Any = None
+    last: Any = None
+    num_packets: int = 0
+    num_before_last: int = 0
+
+    def decode(self, packet: Any) -> None:
+        """Takes the next packet, or None at the end."""
+        number = self.num_packets
+        if packet is not None:
+            self.num_packets, self.num_before_last = number + 1, len(self.pts)
+        for frame in self.reports.decode(self.stream, packet, number):
+            self._take(frame, self.reports.number_of(frame, number))
+
+    def _take(self, frame: Any, number: int) -> None:
+        self.first, self.last = self.first or frame, frame
+        if frame.is_corrupt:
+            self.corrupt.append(len(self.pts))
+        if why := self.reports.shown(frame, number):
+            self.damaged[len(self.pts)] = why
+        self.pts.append(frame.pts)
+        self.numbers.append(number)
+        self.limits.check_frames(self.path, len(self.pts))
+        if self.frames is not None:
+            self.kept_bytes -= sum(plane.buffer_size for plane in frame.planes)
+            self.frames.append(frame)
+            if self.kept_bytes < 0:
+                self.frames = None
+
+    def drop(self, index: int) -> None:
+        """Forgets frames from `index` on."""
+        del self.pts[index:]
+        del self.numbers[index:]
+        self.damaged = {i: why for i, why in self.damaged.items() if i < index}
+
+
+def counted(path: str, container: Any, stream: Any, limits: Limits, kept_bytes: int) -> Examination:
+    """Decodes a video from its first packet to its last.
+
+    Raises:
+        DecodeError: no frame, no rate, or past a limit.
+    """
+    is_transport, is_mov = container.format.name == MPEGTS, container.format.name == MOV
+    of_transport = transport.ending(Path(path)) if is_transport else transport.Ending()
+    end = Ending(missing_bytes=of_transport.missing_bytes) if is_transport else ending(Path(path))
+    broken = _ends_early(end.missing_bytes)
+    may_lack = stream.id in of_transport.unpadded or container.format.name in RAW_FORMATS
+    last_pictures = transport.LastPictures() if may_lack else None
+    context = stream.codec_context
+    reports = Reports(context, length_bytes=access_points.nal_length_bytes(context.name, context.extradata))
+    count = _Count(path, stream, limits, reports, kept_bytes)
+    held: list[Any] = []  # flagged as corrupt: at the end of the file it is what a cut leaves
+    try:
+        for packet in container.demux(stream):
+            if packet.size == 0 and packet.dts is None and packet.pts is None:
+                reports.read(count.num_packets + len(held), packet)
+                break
+            reports.read(count.num_packets + len(held), packet)
+            if packet.is_corrupt:
+                if container.format.name in PARSED_FORMATS:
+                    for behind in range(1, FLAGGED_EARLY + 1):
+                        reports.add(count.num_packets + len(held) + behind, "a packet before it is flagged as corrupt")
+                held.append(packet)
+                continue
+            for one in (*held, packet):
+                count.decode(one)
+                if last_pictures is not None:
+                    last_pictures.add(one)
+            held.clear()
+    except av.FFmpegError as error:
+        broken = f"packet {count.num_packets} cannot be read ({error.strerror})"
+    if held:
+        broken = broken or f"packet {count.num_packets} is cut off"
+    elif last_pictures is not None and last_pictures.lack_data(stream):
+        broken = broken or f"packet {count.num_packets - 1} is cut off"
+    elif is_mov:
+        broken = broken or announced_more(container, stream, count.num_packets, end)
+    elif not end.is_known and any(r.place >= count.num_packets - 1 for r in reports.found):
+        broken = broken or f"packet {count.num_packets - 1} is cut off or damaged ({reports.found[-1].text})"
+    if broken is None:
+        count.decode(None)
+    elif not held and container.format.name in UNFLAGGED_FORMATS:
+        count.drop(count.num_before_last)  # what a broken file leaves in the decoder belongs after what is missing
+    # What a cut leaves of the last picture is flagged.
+    tail = [index for index in count.corrupt if index >= len(count.pts) - MAX_REORDER_FRAMES]
+    if tail:
+        broken = broken or f"frame {tail[0]} of {len(count.pts)} is cut off"
+        count.drop(tail[0])
+    if count.first is None or not count.pts:
+        told = broken or (reports.found[0].text if reports.found else None)
+        raise DecodeError(path, f"video stream {stream.index} has no frame{because(told)}")
+    return _examination(count, container, stream, broken, end.is_known)
+
+
+def _examination(count: _Count, container: Any, stream: Any, broken: str | None, end_known: bool) -> Examination:
+    path, reports = count.path, count.reports
+    lost = lost_frames(reports.found, count.numbers)
+    times, rate, last_seconds, by_order = _times(path, container, stream, count.pts, count.last)
+    if not by_order:
+        lost |= _gaps(times, count.numbers, reports.found)
+    damaged = dict(count.damaged)
+    if lost and by_order:
+        late = _late(count, lost)
+        if late is None:
+            broken = broken or f"frame {min(lost)} is missing, and the container has no timestamps"
+            keep = max(min(lost), 1)
+            count.drop(keep)
+            times = times[:keep]
+        else:
+            times = times + np.maximum.accumulate(late) / float(rate)
+            unsure = np.flatnonzero(late < 0).tolist()
+            damaged |= dict.fromkeys(unsure, "its time is not known, a frame near it is missing")
+    result = result_of(
+        path, stream, count.first, times, last_seconds, rate, broken, None, count.limits,
+        damaged=damaged, lost=lost, num_errors=reports.num_errors, end_known=end_known,
+    )  # fmt: skip
+    return Examination(scan=result, frames=count.frames, frames_decoded=len(count.pts))
+
+
+def lost_frames(found: Sequence[Report], numbers: Sequence[int]) -> dict[int, str]:
+    """{emission index: why} where frames may be missing: those of packets that gave none, or before a packet."""
+    order, given = np.asarray(numbers, np.int64), set(numbers)
+    lost: dict[int, str] = {}
+    for report in found:
+        if report.place not in given:
+            behind, before = np.flatnonzero(order > report.place), np.flatnonzero(order < report.place)
+            first = int(behind[0]) if len(behind) else len(order)
+            last = int(before[-1]) + 1 if len(before) else 0
+            lost |= dict.fromkeys(range(min(first, last), max(first, last) + 1), report.text)
+    return lost
+
+
+def _gaps(times: Seconds, numbers: Sequence[int], found: Sequence[Report]) -> dict[int, str]:
+    """{emission index: why} where a report is next to a gap between times: a picture may have vanished in it."""
+    if not found or len(times) < 3:
+        return {}
+    steps = np.diff(times)
+    gaps = (np.flatnonzero(steps > 1.5 * np.median(steps)) + 1).tolist()
+    return {
+        index: report.text
+        for index in gaps
+        for report in found
+        if numbers[index - 1] - 1 <= report.place <= numbers[index] + 1
+    }
+
+
+def _late(count: _Count, lost: Mapping[int, str]) -> Positions | None:
+    """(N,) how many frames are missing before each, -1 where that is not known; None if packets are not frames.
+
+    All frames of packets before an access point are shown before its own: if as many are shown as there are packets
+    before it, and leading ones behind it, none is missing.
+    """
+    reports, first_lost = count.reports, min(lost)
+    first_place = min(report.place for report in reports.found)
+    if any(number < first_place for number in set(range(count.num_packets)) - set(count.numbers)):
+        return None
+    order = np.asarray(count.numbers, np.int64)
+    late: Positions = np.full(len(order), -1, np.int64)
+    late[:first_lost] = 0
+    for start in reports.shown_starts:
+        found = np.flatnonzero(order == start)
+        if not len(found) or (index := int(found[0])) < first_lost:
+            continue
+        missing = start + int((order[:index] > start).sum()) - index
+        if missing < 0:
+            return None
+        late[index : min((loss for loss in lost if loss > index), default=len(order))] = missing
+    return late
+
+
+def _times(
+    path: str, container: Any, stream: Any, pts: Sequence[int | None], last: Any
+) -> tuple[Seconds, Fraction, float, bool]:
+    """Times in emission order, mean rate, how long the last frame lasts, and whether the order is all that tells.
+
+    AVI has no timestamps; what FFmpeg reports there counts packets.
+    """
+    known = [value for value in pts if value is not None]
+    ascending = len(known) == len(pts) and all(a < b for a, b in itertools.pairwise(known))
+    if ascending and container.format.name != AVI:
+        times: Seconds = np.asarray(known, np.float64) - known[0]
+        times *= float(stream.time_base)
+        rate = rate_of(path, stream, times)
+        return times, rate, float((last.duration or 0) * stream.time_base or 1 / rate), False
+    rate = rate_of(path, stream, np.zeros(len(pts)))
+    return np.arange(len(pts)) / float(rate), rate, float(1 / rate), True
+
+
+#
+
+
+def rate_of(path: str, stream: Any, times_seconds: Seconds) -> Fraction:
+    """The frame rate that the container gives, else the mean. Raises DecodeError where there is neither."""
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate:
+            return Fraction(rate)
+    if times_seconds[-1] > 0:
+        mean = Fraction((len(times_seconds) - 1) / float(times_seconds[-1]))
+        return mean.limit_denominator(1001)
+    if len(times_seconds) == 1:
+        return Fraction(1)
+    raise DecodeError(path, "the container gives neither a frame rate nor usable timestamps")
+
+
+def result_of(
+    path: str,
+    stream: Any,
+    first: Any,
+    times: Seconds,
+    last_seconds: float,
+    rate: Fraction,
+    broken: str | None,
+    gop_plan: GopPlan | None,
+    limits: Limits,
+    **more: Any,
+) -> VideoScan:
+    """The scan of a video whose first frame is `first`; `more` are further attributes of it."""
+    limits.check_size(path, first.width, first.height)
+    duration = float(times[-1]) + last_seconds
+    limits.check_duration(path, duration)
+    turned = first.rotation % 180 != 0
+    return VideoScan(
+        path=path,
+        num_frames=len(times),
+        times_seconds=times,
+        duration_seconds=duration,
+        width_px=first.height if turned else first.width,
+        height_px=first.width if turned else first.height,
+        rate_fps=rate,
+        rotation_degrees=first.rotation,
+        broken=broken,
+        stream_index=stream.index,
+        codec=stream.codec_context.name,
+        plan=gop_plan,
+        **more,
+    )
+
+
+def because(broken: str | None) -> str:
+    """A reason behind what it explains."""
+    return "" if broken is None else f": {broken}"
+
+
+def announced_more(container: Any, stream: Any, num_packets: int, end: Ending) -> str | None:
+    """Why the file holds fewer frames than its structure announces, or None."""
+    if container.format.name == MOV and len(stream.index_entries) > num_packets:
+        return f"the container lists {len(stream.index_entries)} frames and holds {num_packets}"
+    return _ends_early(end.missing_bytes)
+
+
+def _ends_early(missing_bytes: int) -> str | None:
+    return f"the file ends at least {missing_bytes} bytes early" if missing_bytes else None

@@ -1,0 +1,259 @@
+"""Damage in the middle of a file: what is reported fails what depends on it, and nothing else."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import av
+import av.logging
+import numpy as np
+import pytest
+from clips import MORE_CLIPS, Clip, picture, render, write
+from PIL import Image
+
+from reelbank.extract.errors import DecodeError
+from reelbank.extract.video import access_points, truncation
+from reelbank.extract.video.damage import listening
+from reelbank.extract.video.decode import Video
+from reelbank.extract.video.frame import Pixels
+from reelbank.extract.video.opening import Limits
+from reelbank.extract.video.scan import VideoScan
+from reelbank.extract.video.stills import read_picture, scan_pictures
+
+UNKNOWN_ENDS = (
+    *("av1-obu", "dv", "flv1-flv", "h264-cavlc-ts", "h264-m2ts", "h264-raw", "h264-ts", "h264-ts-sound", "hevc-raw"),
+    *("hevc-ts", "mjpeg-raw", "mpeg1-ps", "mpeg2-raw", "mpeg2-ts", "mpeg2-vob", "mpeg4-raw", "y4m"),
+)
+"""Rendered clips that do not say where they end."""
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("clips")
+
+
+def shown(path: Path, **options: bool) -> tuple[VideoScan, dict[float, Pixels], dict[int, str]]:
+    """The scan, the frames by their time, and what damages those that are damaged."""
+    with Video(path, **options) as video:
+        scan = video.scan()
+        found = list(video.frames(range(scan.num_frames)))
+        pixels = {round(float(scan.times_seconds[index]), 6): frame.rgb for index, frame in found}
+        return scan, pixels, {index: frame.damage for index, frame in found if frame.damage}
+
+
+def with_packet(path: Path, target: Path, number: int, damaged: bytes) -> Path:
+    """Copies a file with the bytes of one packet of its picture written over."""
+    data, start = bytearray(path.read_bytes()), 0
+    with av.open(str(path)) as container:
+        for nth, packet in enumerate(container.demux(video=0)):
+            start = data.index(bytes(packet), start)
+            if nth == number:
+                middle = start + packet.size // 2
+                data[middle : middle + len(damaged)] = damaged
+                break
+            start += packet.size
+    target.write_bytes(data)
+    return target
+
+
+@pytest.mark.parametrize("name", MORE_CLIPS)
+def test_intact_file_is_whole_and_nothing_is_reported(name: str, clip_folder: Path) -> None:
+    with Video(render(clip_folder, name), kept_bytes=0) as video:
+        scan = video.scan()
+        scan.check_whole(None)
+        scan.check_complete(0, scan.num_frames)
+        half = scan.num_frames // 2
+        assert len(list(video.frames([0, half, scan.num_frames - 1][: scan.num_frames]))) >= 1
+        assert video.cost.errors == 0
+        assert scan.end_known == (name not in UNKNOWN_ENDS)
+
+
+def test_lost_packet_of_a_transport_stream_costs_what_depends_on_it(clip_folder: Path, tmp_path: Path) -> None:
+    source = render(clip_folder, "h264-ts")
+    data = source.read_bytes()
+    whole = shown(source)[1]
+    packets = [data[at : at + 188] for at in range(0, len(data), 188)]
+    pid = int.from_bytes(packets[len(packets) // 2][1:3], "big") & 0x1FFF
+    inside = [n for n, p in enumerate(packets) if int.from_bytes(p[1:3], "big") & 0x5FFF == pid and n > 40]
+    for number in random.Random(0).sample(inside, 6):
+        path = tmp_path / "lost.ts"
+        path.write_bytes(b"".join(packets[:number] + packets[number + 1 :]))
+        scan, found, damaged = shown(path, keep_damaged=True)
+        assert scan.num_errors
+        assert damaged or scan.lost
+        sound = [seconds for index, seconds in enumerate(found) if index not in damaged]
+        assert len(sound) > len(whole) // 2
+        for seconds in sound:
+            np.testing.assert_array_equal(found[seconds], whole[seconds], err_msg=f"{seconds} s")
+
+
+def test_joined_transport_streams_are_usable_on_both_sides(tmp_path: Path) -> None:
+    for name, first in (("a.ts", 0), ("b.ts", 60)):
+        write(tmp_path / name, Clip(suffix=".ts", options={"g": "12", "bf": "0"}))
+        assert first >= 0
+    path = tmp_path / "joined.mts"
+    path.write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    scan, found, _ = shown(path, keep_damaged=True)
+    assert (scan.num_frames, len(found), scan.broken) == (120, 120, None)
+    with Video(path) as video:
+        video.scan().check_complete(70, 110)
+        assert len(list(video.frames(range(70, 110)))) == 40
+
+
+@pytest.mark.parametrize("name", ["mpeg4-avi", "mpeg4-avi-b", "h264-avi"])
+def test_lost_frame_of_an_avi_shifts_no_later_one(name: str, clip_folder: Path, tmp_path: Path) -> None:
+    """An AVI has no timestamps: the frames behind a missing one keep their times."""
+    source = render(clip_folder, name)
+    whole, keys = shown(source)[1], []
+    with av.open(str(source)) as container:
+        keys = [nth for nth, packet in enumerate(container.demux(video=0)) if packet.is_keyframe]
+    data, places = bytearray(source.read_bytes()), []
+    start = 0
+    with av.open(str(source)) as container:
+        for packet in container.demux(video=0):
+            if packet.size:
+                start = data.index(bytes(packet), start)
+                places.append(range(start, start + packet.size))
+    place = places[9]
+    data[place.start : place.stop] = bytes(len(place))
+    path = tmp_path / "damaged.avi"
+    path.write_bytes(data)
+    scan, found, damaged = shown(path, keep_damaged=True)
+    assert scan.broken is None
+    later = [seconds for index, seconds in enumerate(found) if index not in damaged and seconds > keys[1] / 25]
+    assert len(later) >= 60 - keys[1] - 13
+    for seconds in later:
+        np.testing.assert_array_equal(found[seconds], whole[seconds], err_msg=f"{seconds} s")
+    if scan.num_frames < 60:
+        with pytest.raises(DecodeError, match="frames before it are missing"):
+            scan.check_complete(5, 15)
+    else:
+        assert damaged
+    scan.check_complete(keys[2] + 3, scan.num_frames - 1)
+
+
+def test_wanted_frame_that_depends_on_damage_fails_and_others_do_not(clip_folder: Path, tmp_path: Path) -> None:
+    """Packet 15 is in the second group of pictures of 12; frames of the third are decoded from its own start."""
+    source = render(clip_folder, "h264-no-b")
+    whole, path = shown(source)[1], tmp_path / "damaged.mp4"
+    for seed in range(50):  # until FFmpeg notices
+        with_packet(source, path, 15, random.Random(seed).randbytes(150))
+        with Video(path, keep_damaged=True) as video:
+            if len(list(video.frames(range(60)))) == 60 and video.cost.errors:
+                break
+    for kept_bytes in (2**26, 0):
+        with Video(path, kept_bytes=kept_bytes) as video:
+            for wanted in ([3, 14], [24, 40]):
+                for index, frame in video.frames(wanted):
+                    np.testing.assert_array_equal(frame.rgb, whole[round(index / 25, 6)])
+            for wanted in ([15], [20], [3, 18, 30]):
+                with pytest.raises(DecodeError, match=r"frame \d+: damaged at 0\.\d+ s: .*--damaged keep"):
+                    list(video.frames(wanted))
+        with Video(path, kept_bytes=kept_bytes, keep_damaged=True) as video:
+            found = {index: frame.damage for index, frame in video.frames(range(60))}
+            assert {index for index, damage in found.items() if damage} == set(range(15, 24))
+            assert video.cost.errors
+
+
+def test_picture_after_a_damaged_one_is_decoded_as_if_it_were_the_first(clip_folder: Path, tmp_path: Path) -> None:
+    """FFmpeg's H.264 decoder takes something over, without CABAC; what is sound must be equal to the pixel."""
+    source = render(clip_folder, "h264-cavlc-ts")
+    data, whole, draw = source.read_bytes(), shown(source)[1], random.Random(4)
+    reported = 0
+    for _ in range(25):
+        at = draw.randrange(4000, len(data) - 4000)
+        at -= at % 188
+        (tmp_path / "lost.ts").write_bytes(data[:at] + data[at + 188 :])
+        scan, found, damaged = shown(tmp_path / "lost.ts", keep_damaged=True)
+        reported += scan.num_errors > 0
+        for index, (seconds, rgb) in enumerate(found.items()):
+            if index not in damaged and seconds in whole:
+                np.testing.assert_array_equal(rgb, whole[seconds], err_msg=f"packet at {at}, {seconds} s")
+    assert reported > 20
+
+
+def test_access_points_are_found_behind_start_codes() -> None:
+    idr, sei, slice_ = b"\0\0\0\1\x65\x88", b"\0\0\1\x06\x06\x01\xc4\x80", b"\0\0\1\x41\x9a"
+    assert access_points.starts_h264(b"\0\0\0\1\x09\xf0" + idr, None)
+    assert access_points.starts_h264(sei + slice_, None)
+    assert not access_points.starts_h264(slice_ + idr, None)
+    assert access_points.is_idr(idr, None)
+    assert not access_points.is_idr(sei + slice_, None)
+    assert access_points.starts_hevc(b"\0\0\1\x26\x01\xaf", None) == (True, 0)
+    assert access_points.starts_hevc(b"\0\0\1\x02\x01\xd0", None) == (False, 0)
+
+
+def test_listening_leaves_the_log_as_it_was() -> None:
+    before = av.logging.get_level(), av.logging.get_skip_repeated()
+    with listening(), listening():
+        assert av.logging.get_level() == av.logging.ERROR
+    assert (av.logging.get_level(), av.logging.get_skip_repeated()) == before
+
+
+def _jpeg(path: Path, exif: bytes) -> bytes:
+    Image.fromarray(picture(3, 96, 64)).save(path, exif=exif, quality=95)
+    return path.read_bytes()
+
+
+def test_jpeg_that_only_ffmpeg_finds_damaged_fails(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data, draw, refused = _jpeg(path, exif.tobytes()), random.Random(0), 0
+    assert read_picture(path, 0, Limits()).damage == ""
+    for _ in range(20):
+        at = draw.randrange(1500, len(data) - 100)
+        path.write_bytes(data[:at] + draw.randbytes(40) + data[at + 40 :])
+        try:
+            damaged = read_picture(path, 0, Limits()).damage
+        except DecodeError:
+            continue  # Pillow finds it, too
+        if damaged:
+            refused += 1
+            with pytest.raises(DecodeError, match="damaged at 0 s"), Video(path) as video:
+                list(video.frames([0]))
+    assert refused > 5
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_damaged_exif_data_are_a_reason_or_change_nothing(suffix: str, tmp_path: Path) -> None:
+    exif, path, draw = Image.Exif(), tmp_path / f"a.{suffix}", random.Random(1)
+    exif[0x0112], exif[0x010F] = 6, "a camera"
+    Image.fromarray(picture(3, 96, 64)).save(path, exif=exif.tobytes())
+    data = path.read_bytes()
+    place = data.index(b"MM\0*") if b"MM\0*" in data else data.index(b"II*\0")
+    for _ in range(40):
+        damaged = bytearray(data)
+        damaged[place + draw.randrange(30)] = draw.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            scan = scan_pictures(path, frame_pattern=None, rate_fps=None, limits=Limits())
+            with Video(path, scan=scan) as video:
+                assert len(list(video.frames([0]))) == 1
+        except DecodeError as error:
+            assert error.reason
+
+
+def test_ends_that_are_said_are_looked_for(clip_folder: Path, tmp_path: Path) -> None:
+    for name in MORE_CLIPS:
+        source = render(clip_folder, name)
+        assert truncation.ending(source) == truncation.Ending(is_known=name not in UNKNOWN_ENDS)
+    nothing = tmp_path / "a.bin"
+    nothing.write_bytes(b"no video at all, but long enough to have a head")
+    assert truncation.ending(nothing) == truncation.Ending()
+
+
+@pytest.mark.parametrize("index", ["mfra", "sidx", ""])
+def test_fragmented_mp4_is_whole_where_an_index_says_so(index: str, tmp_path: Path) -> None:
+    """Without its last fragment it is a shorter recording, which only an index tells."""
+    flags = {"mfra": "", "sidx": "+global_sidx+skip_trailer", "": "+skip_trailer"}[index]
+    path = tmp_path / "a.mp4"
+    movflags = f"frag_keyframe+empty_moov+default_base_moof{flags}"
+    write(path, Clip(options={"g": "12"}, container_options={"movflags": movflags}))
+    data = path.read_bytes()
+    assert truncation.ending(path) == truncation.Ending(is_known=bool(index))
+    if index == "sidx":
+        last = data.rindex(b"moof") - 4
+        path.write_bytes(data[:last])
+        assert truncation.ending(path) == truncation.Ending(missing_bytes=len(data) - last, is_known=True)
