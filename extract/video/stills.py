@@ -13,6 +13,7 @@ from reelbank.extract.errors import DecodeError
 from reelbank.extract.video.frame import Frame, frame_of_rgb
 from reelbank.extract.video.opening import Limits
 from reelbank.extract.video.plan import VideoScan
+from reelbank.manifests.files import regular
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -79,7 +80,7 @@ def read_picture(path: str | Path, index: int, limits: Limits) -> Frame:
 
 def _open_image(path: Path, limits: Limits) -> Image.Image:
     try:
-        image = Image.open(path)
+        image = Image.open(regular(path))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DecodeError(path, f"not an image that can be read ({error})") from error
     try:

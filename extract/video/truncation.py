@@ -15,6 +15,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
+from reelbank.manifests.files import regular
+
 _EBML_HEADER = b"\x1a\x45\xdf\xa3"
 _EBML_SEGMENT = b"\x18\x53\x80\x67"
 _FLV_TAGS = (8, 9, 18)  # sound, picture, script data
@@ -27,7 +29,7 @@ def missing_bytes(path: Path) -> int:
     sample table says exactly which frames there are.
     """
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         head = file.read(12)
         if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
             end = _avi_frames_end(file, size)

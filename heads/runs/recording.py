@@ -19,7 +19,7 @@ from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progr
 from reelbank.heads.runs.results import Trained
 from reelbank.heads.training.trainer import EpochRecord, Trainer, probabilities
 from reelbank.manifests.events import Event, Progress
-from reelbank.store.files import appearing
+from reelbank.store.files import regular, write_whole, writing
 
 
 def fold_folder(directory: Path, partition: Partition) -> Path:
@@ -90,22 +90,22 @@ class EpochLog:
         if not self._path.exists():
             return
         kept = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
+        for line in regular(self._path).read_text(encoding="utf-8").splitlines():
             try:
                 entry = json.loads(line)
             except ValueError:  # the last line of a killed run may be cut
                 continue
             if entry["epoch"] <= epochs.get(entry["fold"], 0):
                 kept.append(line + "\n")
-        with appearing(self._path) as partial:
-            partial.write_text("".join(kept), encoding="utf-8")
+        write_whole(self._path, "".join(kept))
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Writes one line."""
-        if self._file is None:
-            self._file = self._path.open("a", encoding="utf-8")
-        self._file.write(json.dumps(entry, allow_nan=False) + "\n")
-        self._file.flush()
+        with writing(self._path):
+            if self._file is None:
+                self._file = self._path.open("a", encoding="utf-8")
+            self._file.write(json.dumps(entry, allow_nan=False) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
         """Closes the file and makes it durable."""

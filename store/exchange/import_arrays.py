@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from reelbank.store.errors import StoreError
 from reelbank.store.exchange.quantizing import Channels
 from reelbank.store.exchange.table import FORMAT_NAME, FORMAT_VERSION
+from reelbank.store.files import regular
 
 BLOCK_BYTES = 16 << 20
 DEFAULT_TAP = "features"
@@ -91,7 +92,7 @@ class ArraySource:
         """Of the file; of a folder, over the names and sums of its files in the order of their names."""
         sums = {}
         for file in self.files:
-            with file.open("rb") as stream:
+            with regular(file).open("rb") as stream:
                 sums[file.relative_to(self.path).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
         if self.path.is_file():
             return next(iter(sums.values()))
@@ -115,7 +116,7 @@ class NpyArray:
 
     def _open(self) -> NDArray[Any]:
         try:
-            array: NDArray[Any] = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            array: NDArray[Any] = np.load(regular(self.path), mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise StoreError(f"{self.path.name} is no .npy file of numbers: {error}") from error
         return array
@@ -157,7 +158,7 @@ class SafetensorsArray:
     def read(self, start: int, stop: int) -> NDArray[Any]:
         dtype = np.dtype(self.dtype)
         step = int(np.prod(self.shape[1:]))
-        with self.path.open("rb") as file:
+        with regular(self.path).open("rb") as file:
             file.seek(self.offset + start * step * dtype.itemsize)
             values = np.fromfile(file, dtype=dtype, count=(stop - start) * step)
         return values.reshape(stop - start, *self.shape[1:])

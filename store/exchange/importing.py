@@ -18,6 +18,7 @@ from reelbank.store.errors import StoreError
 from reelbank.store.exchange.import_arrays import ArraySource, Times
 from reelbank.store.exchange.options import ImportConfig
 from reelbank.store.exchange.table import clip_of, file_name, ledger_values, manifest_of, unknown_columns
+from reelbank.store.files import regular
 from reelbank.store.layout import FAILED, MISSING
 from reelbank.store.spec import FeatureSpec, TapSpec
 from reelbank.store.staging import ClipStage, Outcome, stage_failure
@@ -367,7 +368,7 @@ def open_source(path: Path, taps: Sequence[str]) -> ArraySource:
         from reelbank.store.exchange.npy_import import open_folder
 
         return open_folder(path, taps)
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         head = file.read(16)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         from reelbank.store.exchange.hdf5_import import open_hdf5

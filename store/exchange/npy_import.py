@@ -19,7 +19,7 @@ from reelbank.store.exchange.npy_export import CLIPS_FILE
 from reelbank.store.exchange.quantizing import Channels
 from reelbank.store.exchange.selection import HEADER_FILE
 from reelbank.store.exchange.table import column_from_json
-from reelbank.store.files import read_json
+from reelbank.store.files import read_json, regular
 
 TIMESTAMPS, FPS = "_timestamps_ms", "_fps"
 
@@ -78,7 +78,7 @@ def _open_export(path: Path, taps: Sequence[str]) -> ArraySource:
     chosen = chosen_taps(header["taps"], taps, path)
     entries = []
     try:
-        with (path / CLIPS_FILE).open(encoding="utf-8") as lines:
+        with regular(path / CLIPS_FILE).open(encoding="utf-8") as lines:
             entries = [json.loads(line) for line in lines]
     except (OSError, ValueError) as error:
         raise StoreError(f"{path / CLIPS_FILE} cannot be read: {error}") from error
