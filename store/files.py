@@ -13,6 +13,7 @@ from typing import IO, Any
 from reelbank.manifests.files import FILLING as FILLING
 from reelbank.manifests.files import appearing as appearing
 from reelbank.manifests.files import filling as filling
+from reelbank.manifests.files import free_bytes as free_bytes
 from reelbank.manifests.files import not_written as not_written
 from reelbank.manifests.files import regular as regular
 from reelbank.manifests.files import remove as remove

@@ -6,9 +6,10 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -83,7 +84,7 @@ class EpochLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: TextIO | None = None
+        self._file: FileIO | None = None
 
     def keep(self, epochs: Mapping[int | None, int]) -> None:
         """Drops the lines after the last checkpoint: {fold: epochs kept}; folds not named lose all."""
@@ -101,11 +102,17 @@ class EpochLog:
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Writes one line."""
+        line = (json.dumps(entry, allow_nan=False) + "\n").encode()
         with writing(self._path):
             if self._file is None:
-                self._file = self._path.open("a", encoding="utf-8")
-            self._file.write(json.dumps(entry, allow_nan=False) + "\n")
-            self._file.flush()
+                self._file = self._path.open("ab", buffering=0)
+            end = self._file.seek(0, os.SEEK_END)
+            try:
+                if (count := self._file.write(line)) != len(line):  # as much as fits is written without an error
+                    self._file.write(line[count:])
+            except OSError:
+                self._file.truncate(end)
+                raise
 
     def close(self) -> None:
         """Closes the file and makes it durable."""

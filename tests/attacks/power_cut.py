@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import zarr
@@ -158,8 +157,8 @@ SCENARIOS: Mapping[str, Scenario] = {
     "growth": Scenario(FIRST, {**FIRST, **MORE}),
     "retry": Scenario({**FIRST, **BROKEN}, {**FIRST, "e0": Video(content=51, steps=5)}),
     "overwrite": Scenario(FIRST, {**FIRST, "c1": Video(content=99, steps=6), "c4": Video(content=98, steps=1)}),
-    "merge": Scenario({}, FEW | TWO, _merge, "m.zarr", {"a.zarr": FEW, "b.zarr": TWO}),
-    "merge over": Scenario(BROKEN | TWO, FEW | TWO, _merge, "m.zarr", {"a.zarr": FEW, "b.zarr": TWO}),
+    "merge": Scenario({}, {**FIRST, **MORE}, _merge, "m.zarr", {"a.zarr": FIRST, "b.zarr": MORE}),
+    "merge over": Scenario(BROKEN | FIRST, {**FIRST, **MORE}, _merge, "m.zarr", {"a.zarr": FIRST, "b.zarr": MORE}),
 }
 
 
