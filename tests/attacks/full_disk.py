@@ -13,7 +13,7 @@ import random
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -122,15 +122,20 @@ WRITERS: Mapping[str, Writer] = {
 
 def prepare(base: Path, call: Commands) -> None:
     """Makes in `base` what the commands read."""
+    prepare_stores(base, call)
+    prepare_videos(base, call)
+
+
+def _must(call: Commands, base: Path, line: str, code: int = 0) -> None:
+    called = call(arguments_of(line, base, base), base)
+    assert called.code == code, (line, called)
+
+
+def prepare_stores(base: Path, call: Commands) -> None:
+    """What needs no video."""
     import numpy as np
-    from recipe_stores import calorie_store
 
-    from reelbank.manifests.rendered import synth
     from reelbank.store.testing import write_store
-
-    def must(line: str, *codes: int) -> None:
-        called = call(line.format(base=base).split(), base)
-        assert called.code in (codes or (0,)), (line, called)
 
     numbers = np.random.default_rng(4)
     clips = [
@@ -141,27 +146,36 @@ def prepare(base: Path, call: Commands) -> None:
     features = [numbers.normal(size=(2, 8)).astype(np.float32) + i % 3 for i in range(len(many))]
     write_store(base / "toy.zarr", {"cls": features}, many)
     write_store(base / "big.zarr", {"cls": [numbers.normal(size=(20, 64)).astype(np.float32) for _ in clips]}, clips)
-    calorie_store(base / "kcal.zarr")
-    synth.render(base / "set", clips=8, seed=3)
-    manifest = base / "set" / "manifest.csv"
-    lines = manifest.read_text().splitlines()
-    (base / "set" / "few.csv").write_text("\n".join(lines[:4]) + "\n")
-    (base / "set" / "failed.csv").write_text("\n".join(lines[:4]).replace("clip_00001.mp4", "gone.mp4") + "\n")
+    for name in ("part-a", "part-b"):
+        part = [clip | {"clip_id": f"{name}{clip['clip_id']}"} for clip in clips[:20]]
+        write_store(base / f"{name}.zarr", {"cls": features[:20]}, part)
     for name in ("a", "b"):
         (base / "classes" / "train" / name).mkdir(parents=True)
         for i in range(150):
             (base / "classes" / "train" / name / f"a video with a long name {i}.mp4").touch()
-    must("manifest folder {base}/classes --out {base}/classes.csv")
-    must("featurize --model frames --manifest {base}/set/few.csv --out {base}/few.zarr --workers 1")
-    must("featurize --model frames --manifest {base}/set/failed.csv --out {base}/failed.zarr --workers 1", 1)
-    for name in ("part-a", "part-b"):
-        part = [clip | {"clip_id": f"{name}{clip['clip_id']}"} for clip in clips[:20]]
-        write_store(base / f"{name}.zarr", {"cls": features[:20]}, part)
-    must("store export {base}/big.zarr {base}/big.h5")
-    must("train-head --store {base}/toy.zarr --device cpu --epochs 2 --run {base}/run --no-report")
-    must("featurize --model flow:dis --manifest {base}/set/manifest.csv --out {base}/flow.zarr --workers 1")
-    must("train-head --store {base}/flow.zarr --device cpu --epochs 2 --run {base}/flow-run --no-report")
-    must("probe --store {base}/toy.zarr --out {base}/probe --tsne --knn 3")
+    _must(call, base, "manifest folder {base}/classes --out {base}/classes.csv")
+    _must(call, base, "store export {base}/big.zarr {base}/big.h5")
+    _must(call, base, "train-head --store {base}/toy.zarr --device cpu --epochs 2 --run {base}/run --no-report")
+
+
+def prepare_videos(base: Path, call: Commands) -> None:
+    """What is made of videos, and what takes longer."""
+    from recipe_stores import calorie_store
+
+    from reelbank.manifests.rendered import synth
+
+    calorie_store(base / "kcal.zarr")
+    synth.render(base / "set", clips=8, seed=3)
+    lines = (base / "set" / "manifest.csv").read_text().splitlines()
+    (base / "set" / "few.csv").write_text("\n".join(lines[:4]) + "\n")
+    (base / "set" / "failed.csv").write_text("\n".join(lines[:4]).replace("clip_00001.mp4", "gone.mp4") + "\n")
+    for name, model, table, code in (
+        ("few", "frames", "few.csv", 0), ("failed", "frames", "failed.csv", 1), ("flow", "flow:dis", "manifest.csv", 0),
+    ):  # fmt: skip
+        line = f"featurize --model {model} --manifest {{base}}/set/{table} --out {{base}}/{name}.zarr --workers 1"
+        _must(call, base, line, code)
+    _must(call, base, "train-head --store {base}/flow.zarr --device cpu --epochs 2 --run {base}/flow-run --no-report")
+    _must(call, base, "probe --store {base}/toy.zarr --out {base}/probe --tsne --knn 3")
 
 
 def attack(count: int, seed: int) -> Iterator[Tried]:
@@ -180,10 +194,10 @@ def attack_writer(
     """`count` sizes of a disk at `folder` for one writer; without `mount`, lengths of a file."""
     writer = WRITERS[kind]
     not_held, facts = [], {"fitted": 0, "refused": 0}
-    with _disk(folder, mount=mount) as resize:
+    with disk(folder, mount=mount) as resize:
         needed, whole = _measured(writer, call, base, folder, mount=resize is not None)
     for size in sizes(needed, count, random.Random(f"{seed} {kind}")):
-        with _disk(folder, mount=mount) as resize:
+        with disk(folder, mount=mount) as resize:
             where = f"{kind}, {'disk' if resize else 'file'} of {size} more bytes (seed {seed})"
             problem, fitted = _attempt(writer, call, base, folder, size, resize, whole)
             facts["fitted" if fitted else "refused"] += 1
@@ -200,7 +214,7 @@ def sizes(needed: int, count: int, numbers: random.Random) -> list[int]:
 
 
 @contextmanager
-def _disk(folder: Path, *, mount: bool) -> Iterator[Callable[[int], None] | None]:
+def disk(folder: Path, *, mount: bool) -> Iterator[Callable[[int], None] | None]:
     """A roomy disk at `folder`, and what gives it another size; None where it is a folder."""
     folder.mkdir()
     mounted = mount and not subprocess.run(
@@ -218,7 +232,7 @@ def _disk(folder: Path, *, mount: bool) -> Iterator[Callable[[int], None] | None
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _arguments(line: str, base: Path, disk: Path) -> list[str]:
+def arguments_of(line: str, base: Path, disk: Path) -> list[str]:
     return [
         part.replace("{base}", str(base)).replace("{disk}", str(disk)).replace("{{", "{").replace("}}", "}")
         for part in line.split()
@@ -234,7 +248,7 @@ def _measured(writer: Writer, call: Commands, base: Path, disk: Path, *, mount: 
     """What the command writes where there is room: bytes of the disk, or of the longest file, and the files."""
     writer.before(base, disk)
     used, before = _used(disk), snapshot(disk)
-    called = call(_arguments(writer.arguments, base, disk), base)
+    called = call(arguments_of(writer.arguments, base, disk), base)
     assert called.code in (0, 1), (writer.arguments, called)
     after = snapshot(disk)
     if mount:
@@ -259,7 +273,7 @@ def _attempt(
     before = snapshot(disk)
     if resize is not None:
         resize(_used(disk) + size)
-    called = call(_arguments(writer.arguments, base, disk), base, max_file_bytes=0 if resize else size)
+    called = call(arguments_of(writer.arguments, base, disk), base, max_file_bytes=0 if resize else size)
     after = snapshot(disk)
     if resize is not None:
         resize(ROOMY_BYTES)
@@ -276,7 +290,7 @@ def _attempt(
     if broken := [name for name in after if not _is_whole(disk / name)]:
         return f"half a file: {broken[:3]}", False
     line = writer.goes_on if writer.goes_on and (disk / writer.resumes).exists() else writer.arguments
-    again = call(_arguments(line, base, disk), base)
+    again = call(arguments_of(line, base, disk), base)
     if again.fault() or again.code not in (0, 1):
         return f"does not go on: {again.code} {again.err[-300:]!r}", False
     missing = whole - set(snapshot(disk))
@@ -326,12 +340,3 @@ def _is_whole(path: Path) -> bool:
     except (AssertionError, OSError, SyntaxError, ValueError):
         return False
     return True
-
-
-def suite(kinds: Sequence[str], call: Commands, base: Path, folder: Path, count: int, *, mount: bool) -> list[str]:
-    """What did not hold for some writers."""
-    return [
-        sentence
-        for kind in kinds
-        for sentence in attack_writer(kind, call, base, folder, count, 1, mount=mount).not_held
-    ]

@@ -153,7 +153,7 @@ def prepare(base: Path, call: Commands) -> None:
         for i in range(24)
     ]
     write_store(base / "toy.zarr", {"cls": [numbers.normal(size=(3, 8)).astype(np.float32) for _ in clips]}, clips)
-    synth.render(base / "set", clips=6, seed=3)
+    synth.render(base / "set", clips=8, seed=3)
     (base / "frames").mkdir()
     for path in (base / "one.jpg", *(base / "frames" / f"{i:06d}.jpg" for i in range(1, 4))):
         Image.fromarray(numbers.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(path)
