@@ -60,6 +60,9 @@ class NotWritten(OSError):
 class NotAFile(OSError):
     """A path from outside names something that reading would never come back from."""
 
+    def __str__(self) -> str:
+        return f"{self.strerror}: {self.filename}"
+
 
 def regular(path: Path) -> Path:
     """`path`, if it may be opened: a FIFO, a device or a socket is refused, also behind a link.
@@ -229,8 +232,8 @@ def _leftovers(path: Path) -> list[Path]:
     """What processes that are no more left beside `path` of attempts to write it."""
     wanted = re.compile(rf"\.{re.escape(path.name)}\.(?:([0-9a-f]{{8}})-)?(\d+){re.escape(SUFFIX)}")
     found = []
-    with suppress(OSError):
-        for entry in os.scandir(path.parent):
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
             if match := wanted.fullmatch(entry.name):
                 here = match[1] in (None, _HOST)
                 alive = _is_alive(int(match[2])) if here else time.time() - entry.stat().st_mtime < _FOREIGN_SECONDS

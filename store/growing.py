@@ -144,7 +144,7 @@ def carry(out: Path, unit_clips: int, carried: Carried, paths: Sequence[Path], r
         return
     group = zarr.open_group(DurableStore(out), mode="r+")
     for name in carried.arrays:
-        sources = [zarr.open_array(path / name, mode="r") for path in paths]
+        sources = [zarr.open_array(DurableStore(path / name), mode="r") for path in paths]
         first, held = sources[0], [np.asarray(source[:]) for source in sources]
         values = np.full((len(rows), *first.shape[1:]), first.fill_value, dtype=held[0].dtype)
         for place, (number, row) in enumerate(rows):

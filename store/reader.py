@@ -262,7 +262,9 @@ class Store:
         """Rows of an array that is there; fill past its end."""
         import zarr
 
-        array = zarr.open_array(self.path / name, mode="r")
+        from reelbank.store.durable import DurableStore
+
+        array = zarr.open_array(DurableStore(self.path / name), mode="r")
         values = np.asarray(array[start:stop])
         if (short := stop - start - len(values)) <= 0:
             return values

@@ -93,6 +93,7 @@ def _serve() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     for line in sys.stdin:
         path, names = json.loads(line)
+        answer: dict[str, object]
         try:
             content = loadmat(path, variable_names=names, squeeze_me=True)
             answer = {"found": {name: str(content[name])[:MAX_TEXT] for name in names if name in content}}

@@ -34,9 +34,9 @@ TIMESTAMPS, FPS = "_timestamps_ms", "_fps"
 
 def open_folder(path: Path, taps: Sequence[str]) -> ArraySource:
     """Finds the arrays of a folder, its sub-folders included. Raises StoreError if it holds none."""
-    if (path / HEADER_FILE).is_file():
+    if regular(path / HEADER_FILE).is_file():
         return _open_export(path, taps)
-    files = sorted(file for file in path.rglob("*.npy") if file.is_file())
+    files = sorted(file for file in path.rglob("*.npy") if regular(file).is_file())
     if not files:
         raise StoreError(f"{path} holds no .npy file")
     stems = {file.with_suffix("").relative_to(path).as_posix(): file for file in files}

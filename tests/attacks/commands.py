@@ -77,10 +77,10 @@ class Commands:
 
 
 @contextmanager
-def commands() -> Iterator[Commands]:
-    """Something that calls commands, as long as the block lasts."""
+def commands(loaded: Sequence[str] = LOADED) -> Iterator[Commands]:
+    """Something that calls commands, as long as the block lasts; `loaded` are the libraries that they share."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "attacks.commands"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "attacks.commands", *loaded], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
         yield Commands(process)
@@ -150,7 +150,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any] | None:
 def _serve() -> None:
     from importlib import import_module
 
-    for name in LOADED:
+    for name in sys.argv[1:]:
         import_module(name)
     for line in sys.stdin:
         request = json.loads(line)

@@ -191,11 +191,13 @@ def attack(count: int, seed: int) -> Iterator[Tried]:
 def attack_writer(
     kind: str, call: Commands, base: Path, folder: Path, count: int, seed: int, *, mount: bool = True
 ) -> Tried:
-    """`count` sizes of a disk at `folder` for one writer; without `mount`, lengths of a file."""
+    """`count` sizes of a disk at `folder` for one writer, 8 kB if it is one; without `mount`, lengths of a file."""
     writer = WRITERS[kind]
     not_held, facts = [], {"fitted": 0, "refused": 0}
-    with disk(folder, mount=mount) as resize:
-        needed, whole = _measured(writer, call, base, folder, mount=resize is not None)
+    needed, whole = LEAST_BYTES, set[str]()
+    if count > 1:
+        with disk(folder, mount=mount) as resize:
+            needed, whole = _measured(writer, call, base, folder, mount=resize is not None)
     for size in sizes(needed, count, random.Random(f"{seed} {kind}")):
         with disk(folder, mount=mount) as resize:
             where = f"{kind}, {'disk' if resize else 'file'} of {size} more bytes (seed {seed})"

@@ -124,10 +124,10 @@ INPUTS: Mapping[str, Input] = {
         line="manifest hmdb51 {base}/hmdb --splits {base}/lists --out {base}/o.csv", at="lists/run_test_split1.txt"
     ),
     "manifest ucf101, list": Input(
-        line="manifest ucf101 {base}/hmdb --splits {base}/lists --out {base}/o.csv", at="lists/trainlist01.txt"
+        line="manifest ucf101 {base}/hmdb --splits {base}/lists --out {base}/o.csv", at="lists/classInd.txt"
     ),
     "manifest kinetics, list": Input(
-        line="manifest kinetics {base}/hmdb --splits {it} --out {base}/o.csv", at="train.csv"
+        line="manifest kinetics {base}/hmdb --splits {base}/lists --out {base}/o.csv", at="lists/train.csv"
     ),
     "manifest vid2burn, labels": Input(
         line="manifest vid2burn {base}/hmdb --labels {it} --out {base}/o.csv", at="labels.csv"
