@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any
 
 import click
@@ -26,6 +28,7 @@ from reelbank.heads.request import CONFIGS, request
 from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.manifests.datasets import READERS, ReaderRow
 from reelbank.manifests.events import Event, Pace
+from reelbank.manifests.files import not_written
 from reelbank.store.exchange.options import ExportConfig, ImportConfig
 from reelbank.store.options import options_of
 
@@ -43,27 +46,33 @@ PATH = click.Path(path_type=Path)
 
 @contextmanager
 def plain_errors(stopped: str = "stopped") -> Iterator[None]:
-    """What the library raises for wrong input becomes one sentence and the exit status 2.
+    """What the library raises for wrong input or on a full disk becomes one sentence and the exit status 2.
 
-    `stopped` is said after Ctrl-C: what is kept and how to go on differs by command. `{run}` in it becomes the
-    options that go on, as far as the library knew them.
+    `stopped` is said after Ctrl-C and SIGTERM: what is kept and how to go on differs by command. `{run}` in it becomes
+    the options that go on, as far as the library knew them.
     """
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and current_thread() is main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what is half made is removed
     try:
         yield
-    except (ValueError, OSError) as error:
-        notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
-        raise click.ClickException(f"{_sentence(error)}{notes}") from error
     except KeyboardInterrupt as stop:
         options: str = getattr(stop, "__notes__", ["--run DIR --resume"])[-1]
         raise click.ClickException(stopped.replace("{run}", options)) from None
-    except ExtractionError as error:
-        raise click.ClickException(str(error)) from error
+    except Exception as error:
+        if (sentence := _sentence(error)) is None:
+            raise
+        notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
+        raise click.ClickException(f"{sentence}{notes}") from error
 
 
-def _sentence(error: BaseException) -> str:
+def _sentence(error: Exception) -> str | None:
+    """What a person is told of an error; None for one that is a fault of the program."""
+    if full := not_written(error):
+        return str(full)
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror}: {error.filename}"
-    return str(error) or type(error).__name__
+    expected = isinstance(error, ValueError | OSError | ExtractionError)
+    return str(error) or type(error).__name__ if expected else None
 
 
 click.ClickException.exit_code = WRONG_USE
@@ -76,14 +85,9 @@ def progress_bar(description: str) -> Iterator[Callable[[Event], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    columns = (
-        TextColumn(description),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[info]}"),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    info = TextColumn("{task.fields[info]}")
+    with Progress(*columns, info, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task(description, info="")
         state: dict[str, float] = {"tenth": 0, "told": time.monotonic()}
         pace = Pace()
@@ -188,10 +192,8 @@ def _about_recipe(ctx: click.Context, config: RecipeConfig) -> list[str]:
 
     given = (name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE)
     refuse_decided(config.recipe, given)
-    about = announcement(
-        config.recipe, repeats=config.members.repeats, is_quick=config.quick, num_stores=len(config.train.data.store)
-    )  # fmt: skip
-    return [about]
+    stores, repeats = len(config.train.data.store), config.members.repeats
+    return [announcement(config.recipe, repeats=repeats, is_quick=config.quick, num_stores=stores)]
 
 
 @main.command(context_settings=CONTEXT, short_help="t-SNE, k-means, kNN, linear probe.")
@@ -299,10 +301,7 @@ def synth(directory: Path, clips: int, seed: int, overwrite: bool) -> None:
         from reelbank.manifests.rendered import synth as synthetic
 
         with progress_bar("render") as show:
-            made = synthetic.render(
-                directory, clips=clips, seed=seed, overwrite=overwrite,
-                progress=show,
-            )  # fmt: skip
+            made = synthetic.render(directory, clips=clips, seed=seed, overwrite=overwrite, progress=show)
         click.echo(f"{directory / 'manifest.csv'}: {made.summary()}")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from reelbank.manifests.files import NotWritten
+
 
 class DecodeError(ValueError):
     """A video, frame folder or image that does not give the frames asked for.
@@ -34,5 +36,5 @@ class ExtractionError(RuntimeError):
     """The run cannot go on; what was finished is kept and a re-run continues."""
 
 
-class DiskFullError(OSError):
+class DiskFullError(NotWritten):
     """No space is left for the store; what was finished is kept and a re-run continues."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reelbank.manifests.files import appearing
+from reelbank.manifests.files import kind_of, regular, write_whole, writing
 from reelbank.manifests.manifest import FIELDS, PATH_COLUMNS, Clip, Manifest, ManifestError
 from reelbank.manifests.validation import Table, from_table
 
@@ -69,7 +69,7 @@ def read_table(path: Path) -> Table:
     """
     form = _format(path)
     if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing"
+        found = kind_of(path) or ("a folder" if path.is_dir() else "nothing")
         raise ManifestError(f"no manifest at {path} ({found} is there); `reelbank manifest` writes one")
     try:
         return form.read(path)
@@ -115,9 +115,9 @@ def write(manifest: Manifest, path: str | os.PathLike[str], *, overwrite: bool =
     clips = [_rebased(clip, manifest.root, path.parent) for clip in manifest.clips]
     rows = [[_cell(clip, name) for name in columns] for clip in clips]
     data = form.write(columns, rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with appearing(path) as partial:
-        partial.write_bytes(data)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, data)
 
 
 def _read_csv(path: Path, delimiter: str = ",") -> Table:
@@ -236,7 +236,7 @@ def _as_text(at: str, name: str, value: object) -> str:
 
 
 def _text(path: Path) -> str:
-    data = path.read_bytes()
+    data = regular(path).read_bytes()
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

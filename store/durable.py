@@ -6,10 +6,11 @@ import asyncio
 import shutil
 from pathlib import Path
 
-from zarr.core.buffer import Buffer
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
-from reelbank.store.files import replacing, sync_folder
+from reelbank.store.files import regular, replacing, sync_folder
 
 
 class DurableStore(LocalStore):
@@ -18,6 +19,20 @@ class DurableStore(LocalStore):
     zarr-python renames what it wrote without flushing it: after a power cut the new name may hold nothing, and with it
     goes what the chunk held of clips that were finished long before.
     """
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Reads a file; what is a FIFO or a device is refused."""
+        regular(self.root / key)
+        return await super().get(key, prototype, byte_range)
+
+    def get_sync(
+        self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """The same outside an event loop."""
+        regular(self.root / key)
+        return super().get_sync(key, prototype=prototype, byte_range=byte_range)
 
     async def set(self, key: str, value: Buffer) -> None:
         """Replaces one file."""

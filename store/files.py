@@ -10,7 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from reelbank.manifests.files import FILLING as FILLING
 from reelbank.manifests.files import appearing as appearing
+from reelbank.manifests.files import filling as filling
+from reelbank.manifests.files import free_bytes as free_bytes
+from reelbank.manifests.files import not_written as not_written
+from reelbank.manifests.files import regular as regular
+from reelbank.manifests.files import remove as remove
+from reelbank.manifests.files import scratch as scratch
+from reelbank.manifests.files import write_whole as write_whole
+from reelbank.manifests.files import writing as writing
 from reelbank.store.errors import StoreError
 
 
@@ -22,8 +31,10 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
         path: the file to write; its folder is made.
         durable: flush to disk before the rename, so that a power cut cannot leave a renamed empty file.
     """
-    make_folder(path.parent) if durable else path.parent.mkdir(parents=True, exist_ok=True)
-    with appearing(path) as partial, partial.open("wb") as file:
+    with writing(path):
+        make_folder(path.parent) if durable else path.parent.mkdir(parents=True, exist_ok=True)
+    # Not tidy: a folder of chunks may have thousands of files, and what is left in a store `featurize` removes.
+    with appearing(path, tidy=False) as partial, partial.open("wb") as file:
         yield file
         if durable:
             file.flush()
@@ -41,7 +52,7 @@ def write_json(path: Path, data: Any, *, durable: bool = True) -> None:
 def read_json(path: Path) -> Any:
     """The JSON of `path`. Raises StoreError naming the file if it is absent or damaged."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(regular(path).read_bytes())
     except FileNotFoundError as error:
         raise StoreError(f"{path} is not there") from error
     except ValueError as error:

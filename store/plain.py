@@ -35,8 +35,7 @@ class PlainArray:
         # Chunks are written where every value is fill, too: one that is not there has been lost. zarr-python 3.1 takes
         # this from its global settings alone.
         with _named(folder), zarr.config.set({"array.write_empty_chunks": True}):
-            source, mode = (DurableStore(folder), "r+") if writable else (folder, "r")
-            self._array: Any = zarr.open_array(source, mode=mode)
+            self._array: Any = zarr.open_array(DurableStore(folder), mode="r+" if writable else "r")
             self.shape: tuple[int, ...] = tuple(self._array.shape)
             self.dtype = self._array.dtype
             self.fill = self._array.fill_value

@@ -133,7 +133,8 @@ class Shard:
         """Opens `path`. Raises StoreError if the file is shorter than its index or the index is damaged."""
         self.path = path
         size = num_chunks * 16 + 4
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Without O_NONBLOCK a FIFO would be waited for; it has no bytes and is damage like any other.
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         weakref.finalize(self, os.close, self.descriptor)
         length = os.fstat(self.descriptor).st_size
         if length < size:

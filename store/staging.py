@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelbank.store.errors import StoreError
-from reelbank.store.files import appearing
+from reelbank.store.files import appearing, write_whole, writing
 from reelbank.store.layout import DONE, FAILED, THUMBNAIL_SHAPE
 from reelbank.store.spec import TapSpec
 from reelbank.store.sums import crc32c, crc32c_extend, read_summed, with_sum
@@ -82,11 +82,13 @@ class ClipStage:
             )
         key = tap.name, view
         if key not in self._files:
-            self._files[key] = (self._folder / f"{tap.name}-{view}.bin").open("wb")
+            with writing(self._folder):
+                self._files[key] = (self._folder / f"{tap.name}-{view}.bin").open("wb")
         if features.dtype.kind == "f":
             self._not_finite[tap.name] += int(features.size - np.isfinite(features).sum())
         data = np.ascontiguousarray(features).tobytes()
-        self._files[key].write(data)
+        with writing(self._folder):  # not to be taken for an error of reading the clip
+            self._files[key].write(data)
         self._crc[tap.name][view] = crc32c_extend(self._crc[tap.name][view], data)
         self._steps[tap.name][view] += len(features)
 
@@ -115,7 +117,7 @@ class ClipStage:
                 f"{listed} are NaN or Inf in {dtypes_of(self.taps, bad)}; try --precision fp32 or another tap"
             )
         if thumbnail is not None:
-            (self._folder / "thumbnail.bin").write_bytes(thumbnail.tobytes())
+            write_whole(self._folder / "thumbnail.bin", thumbnail.tobytes())
         outcome = Outcome(
             row=self.row,
             status=DONE,
@@ -136,8 +138,9 @@ class ClipStage:
         _remove(self._folder)
 
     def _close(self) -> None:
-        for file in self._files.values():
-            file.close()
+        with writing(self._folder):
+            for file in self._files.values():
+                file.close()
         self._files.clear()
 
 
@@ -176,8 +179,9 @@ def discard_staged(store: Path, row: int) -> None:
 
 def _empty_folder(store: Path, row: int) -> Path:
     folder = folder_of(store, row)
-    _remove(folder)
-    folder.mkdir(parents=True)
+    with writing(folder):
+        _remove(folder)
+        folder.mkdir(parents=True)
     return folder
 
 

@@ -206,7 +206,7 @@ def test_failed_export_leaves_nothing(store: Store, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(Store, "step_seconds", full)
     for options in FORMATS.values():
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(OSError, match="the disk is full"):
             reelbank.store.export(store.path, tmp_path / "o", ExportConfig(**options))
     assert list(tmp_path.iterdir()) == []
 

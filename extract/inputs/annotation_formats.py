@@ -29,6 +29,7 @@ import numpy.typing as npt
 
 from reelbank.extract.errors import DecodeError
 from reelbank.extract.inputs.keypoints import LAYOUTS, NUM_SLOTS, slot_of, slots_of
+from reelbank.manifests.files import regular
 
 MAX_FILE_BYTES = 64 << 20
 MAX_FRAMES = 1 << 18
@@ -114,7 +115,7 @@ def _mat_array(path: Path, found: Mapping[str, Any], name: str, num_columns: int
 
 def _read_json(path: Path) -> Poses:
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        data = json.loads(regular(path).read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise DecodeError(path, f"not JSON ({_first_line(error)})") from error
     if not isinstance(data, dict) or not data:
@@ -199,7 +200,7 @@ def _frame(
 
 def _read_csv(path: Path) -> Poses:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with regular(path).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             columns = list(reader.fieldnames or ())
             plan = _csv_columns(path, columns)

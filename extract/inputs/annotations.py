@@ -21,6 +21,7 @@ import numpy.typing as npt
 from reelbank.extract.errors import DecodeError
 from reelbank.extract.inputs.annotation_formats import MAX_FILE_BYTES, READERS, Poses
 from reelbank.extract.inputs.keypoints import NUM_SLOTS
+from reelbank.manifests.files import kind_of
 
 _BOX_ROWS = 2
 
@@ -84,7 +85,7 @@ def _read_file(path: Path) -> Poses:
         choices = ", ".join(sorted(READERS))
         raise DecodeError(path, f"annotations end in one of {choices}, found {path.suffix or 'no suffix'!r}")
     if not path.is_file():
-        raise DecodeError(path, "no such file")
+        raise DecodeError(path, kind_of(path) or "no such file")
     try:
         if (num_bytes := path.stat().st_size) > MAX_FILE_BYTES:
             raise DecodeError(path, f"{num_bytes} bytes, annotations of one clip have at most {MAX_FILE_BYTES}")

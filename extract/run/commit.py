@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from reelbank.extract.run import todo as planning
 from reelbank.extract.run.content import stat_of
 from reelbank.extract.run.messages import ClipJob, ModelJob
 from reelbank.extract.run.todo import Todo
+from reelbank.manifests.files import not_written
 from reelbank.store.layout import DONE
 from reelbank.store.staging import Outcome, stage_failure
 from reelbank.store.writer import StoreWriter, clip_identity
@@ -60,10 +60,8 @@ class Committer:
         try:
             self.writer.commit(unit, outcomes, self._run)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise DiskFullError(
-                    f"the disk is full: {error}; free some space and run the same command again"
-                ) from error
+            if full := not_written(error, self.writer.path):
+                raise DiskFullError(full.errno, str(full)) from error
             raise
 
     def fail(self, job: ClipJob, model: int, reason: str) -> None:

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from reelbank.manifests.files import regular
+
 CHUNK_BYTES = 1 << 20
 
 
@@ -22,15 +24,18 @@ def stat_of(paths: Sequence[Path]) -> tuple[int, int] | None:
 
 
 def content_hash(paths: Sequence[Path]) -> str:
-    """sha256 (hex) of a file, or of the names and bytes of a folder's files; empty if there is nothing to read."""
-    if not paths or not all(path.exists() for path in paths):
+    """sha256 (hex) of a file, or of the names and bytes of a folder's files; empty if there is nothing to read.
+
+    A FIFO or a device is nothing to read: it would be read for ever.
+    """
+    if not paths or not all(path.is_file() or path.is_dir() for path in paths):
         return ""
     digest = hashlib.sha256()
     for path in paths:
         for file in _files(path):
             if path.is_dir():
                 digest.update(file.name.encode() + b"\0")
-            with file.open("rb") as stream:
+            with regular(file).open("rb") as stream:
                 while block := stream.read(CHUNK_BYTES):
                     digest.update(block)
     return digest.hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import tempfile
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ from reelbank.extract.run.sizing import plan_notes
 from reelbank.extract.run.todo import Todo
 from reelbank.manifests.events import Event, Progress
 from reelbank.store.cores import available_cores
-from reelbank.store.files import only_writer
+from reelbank.store.files import only_writer, scratch
 from reelbank.store.layout import DONE
 from reelbank.store.processes import import_ahead
 from reelbank.store.writer import remove_unfinished
@@ -54,7 +53,8 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
     chosen = planning.select(manifest, config)
     import_ahead([*WORKER_MODULES, *(name for model in config.model for name in backbones.libraries(model))])
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="reelbank-")))
+        store = config.store_path(config.model[0])
+        folder = stack.enter_context(scratch(store.parent, f"{store.name}.weights", elsewhere=True))
         jobs = [planning.make_job(config, model, folder) for model in config.model]
         committers = []
         todos: list[Todo] = []

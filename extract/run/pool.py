@@ -6,6 +6,7 @@ the rest.
 
 from __future__ import annotations
 
+import errno
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -165,7 +166,7 @@ class Pool:
                 assert self._forwarder is not None and worker.ring is not None
                 self._forwarder.handle(message, worker.ring)
             case Fatal(kind="disk-full", text=text):
-                raise DiskFullError(f"the disk is full: {text}; free some space and run the same command again")
+                raise DiskFullError(errno.ENOSPC, text)
             case Fatal(text=text):
                 raise ExtractionError(text)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import multiprocessing
 import os
 import threading
@@ -41,6 +40,7 @@ from reelbank.extract.run.payloads import ClipViews
 from reelbank.extract.run.ring import RemoteModel, Ring, RingWriter
 from reelbank.extract.video.opening import Limits
 from reelbank.extract.video.plan import VideoScan
+from reelbank.manifests.files import not_written
 from reelbank.store.errors import StoreError
 from reelbank.store.staging import Outcome, stage_failure
 from reelbank.store.writer import clip_identity
@@ -64,8 +64,8 @@ def work(connection: Any, setup: WorkerSetup) -> None:
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         return  # the parent is gone, or a person pressed Ctrl-C and the parent says so
     except OSError as error:
-        kind = "disk-full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "error"
-        connection.send(Fatal(kind=kind, text=str(error) if kind == "disk-full" else traceback.format_exc()))
+        full = not_written(error)
+        connection.send(Fatal(kind="disk-full" if full else "error", text=str(full or traceback.format_exc())))
     except Exception as error:  # noqa: BLE001  # whatever it is, the parent must hear of it
         known = isinstance(error, ValueError | ExtractionError)
         connection.send(Fatal(kind="error", text=str(error) if known else traceback.format_exc()))
@@ -107,7 +107,7 @@ class Worker:
                 clip = _ClipRun(source, job, self._engines)
                 self._decode(clip, count=True)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if not_written(error):
                 raise
             clip.fail(f"cannot be read: {error.strerror or error}")
         except ValueError as error:

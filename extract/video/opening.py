@@ -15,6 +15,7 @@ from av.codec.context import Flags
 from av.stream import Disposition
 
 from reelbank.extract.errors import DecodeError
+from reelbank.manifests.files import kind_of
 
 AVI = "avi"
 GIF = "gif"
@@ -90,7 +91,7 @@ def open_video(path: str | Path, *, stream_index: int | None, limits: Limits) ->
     """
     file = Path(path)
     if not file.is_file():
-        raise DecodeError(path, "is a folder" if file.is_dir() else "no such file")
+        raise DecodeError(path, "is a folder" if file.is_dir() else kind_of(file) or "no such file")
     if file.stat().st_size == 0:
         raise DecodeError(path, "the file is empty")
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}

@@ -21,6 +21,7 @@ from reelbank.extract.video.damage import Reports, listening
 from reelbank.extract.video.frame import Frame, frame_of_rgb
 from reelbank.extract.video.opening import Limits
 from reelbank.extract.video.plan import VideoScan
+from reelbank.manifests.files import kind_of, regular
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -114,7 +115,7 @@ def _reported(path: Path) -> str:
 
 
 def _open_image(path: Path, limits: Limits) -> Image.Image:
-    image = Image.open(path)
+    image = Image.open(regular(path))
     try:
         limits.check_size(path, *image.size)
     except DecodeError:
@@ -124,12 +125,15 @@ def _open_image(path: Path, limits: Limits) -> Image.Image:
 
 
 def _frame_files(folder: Path, frame_pattern: str | None) -> tuple[Path, ...]:
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.is_dir())
     if frame_pattern is None:
         chosen = [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
     else:
         expression = _expression(folder, frame_pattern)
         chosen = [name for name in names if expression.fullmatch(name)]
+    for name in chosen:
+        if not (folder / name).is_file():
+            raise DecodeError(folder / name, kind_of(folder / name) or "a link to nothing")
     if not chosen:
         asked = "image" if frame_pattern is None else f"file that matches {frame_pattern!r}"
         raise DecodeError(folder, f"no {asked} among {len(names)} files; check the column frame_pattern")

@@ -29,6 +29,8 @@ import av
 import numpy as np
 from av.codec.context import Flags
 
+from reelbank.manifests.files import regular
+
 _SYNC = 0x47
 _PACKET_BYTES = 188
 # (stride, bytes before the sync byte, bytes from the sync byte to the end): plain, with the time stamp of
@@ -61,7 +63,7 @@ class Ending:
 def ending(path: Path) -> Ending:
     """Reads the end of a transport stream; one that ends in something else is not judged."""
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         file.seek(max(size - _TAIL_BYTES, 0))
         data = file.read()
     for stride, lead_bytes, body_bytes in _GRIDS:

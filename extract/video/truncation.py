@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from reelbank.extract.video import endings
+from reelbank.manifests.files import regular
 
 _EBML_HEADER = b"\x1a\x45\xdf\xa3"
 _EBML_SEGMENT = b"\x18\x53\x80\x67"
@@ -58,7 +59,7 @@ class Ending:
 def ending(path: Path) -> Ending:
     """Judges a file by its own words. An MP4 that is not fragmented is judged by its sample table elsewhere."""
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         head = file.read(24)
         if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
             end = _avi_frames_end(file, size)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelbank.extract.weights.files import WeightsError, WeightsFile
+from reelbank.manifests.files import regular
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -79,7 +80,7 @@ def read_state(file: WeightsFile) -> dict[str, Tensor]:
 
 def _is_pytorch(path: Path) -> bool:
     """Whether the file begins as torch.save writes it: a zip archive, or a pickle of protocol 2 or later."""
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         start = file.read(4)
     return start.startswith((b"PK", b"\x80"))
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reelbank.store.files import appearing
+from reelbank.manifests.files import NotWritten, appearing, kind_of, regular, write_whole, writing
 
 WEIGHTS_VARIABLE = "REELBANK_WEIGHTS"
 """Environment variable that holds the default of `--weights`: pretrained, random or a file."""
@@ -97,7 +97,7 @@ def weights_dir() -> Path:
 
 def sha256_of(path: Path) -> str:
     """sha256 (hex) of the file's bytes."""
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -105,7 +105,8 @@ def given_file(path: Path | str) -> WeightsFile:
     """The file named by `--weights FILE`. Raises WeightsError if there is none."""
     path = Path(path).expanduser()
     if not path.is_file():
-        raise WeightsError(f"--weights {path}: no such file; give pretrained, random or the path of a weights file")
+        found = kind_of(path) or "no such file"
+        raise WeightsError(f"--weights {path}: {found}; give pretrained, random or the path of a weights file")
     return WeightsFile(path=path, sha256=sha256_of(path))
 
 
@@ -123,6 +124,8 @@ def pretrained_file(name: str, sources: Sequence[WeightsSource]) -> WeightsFile:
     for source in sources:
         try:
             return _checked(source, download(source, weights_dir()))
+        except NotWritten:
+            raise
         except OSError as error:
             reasons.append(f"  {source.file_name} from {source.url} ({_reason(error)})")
     raise WeightsError(
@@ -140,8 +143,9 @@ def download(source: WeightsSource, directory: Path) -> Path:
         WeightsError: the bytes are not those that were published.
     """
     response = _open(source.url)
-    directory.mkdir(parents=True, exist_ok=True)
     target = directory / source.file_name
+    with writing(target):
+        directory.mkdir(parents=True, exist_ok=True)
     digest, num_bytes = hashlib.sha256(), 0
     with appearing(target) as partial:
         try:
@@ -230,7 +234,7 @@ def _refuse_wrong_checksum(source: WeightsSource, path: Path, sha256: str) -> No
 
 def _read_record(record: Path) -> str | None:
     try:
-        data = json.loads(record.read_text(encoding="utf-8"))
+        data = json.loads(regular(record).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     sha256 = data.get("sha256") if isinstance(data, dict) else None
@@ -241,8 +245,7 @@ def _write_record(record: Path, data: dict[str, Any]) -> None:
     # A read-only weights folder serves as well; the store's provenance keeps the checksum anyway.
     with suppress(OSError):
         record.parent.mkdir(parents=True, exist_ok=True)
-        with appearing(record) as partial:
-            partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        write_whole(record, json.dumps(data, indent=1) + "\n")
 
 
 def _reason(error: OSError) -> str:

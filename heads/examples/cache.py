@@ -27,6 +27,7 @@ from reelbank.heads.examples.normalization import Normalization, fit_normalizati
 from reelbank.heads.examples.resident import Resident, pooled_copies
 from reelbank.heads.examples.splits import Parts, parts_of
 from reelbank.manifests.events import Progress
+from reelbank.store.files import regular, writing
 
 _PARTS = ("arrays", "means", "variances")
 
@@ -173,19 +174,20 @@ class FeatureCache:
         if not folder.is_dir():
             made = make()  # before there is a folder: what it refuses leaves nothing behind
             partial = self._folder / f".{name}.{os.getpid()}"
-            partial.mkdir()
-            names = []
-            for number, (key, array) in enumerate(made.items()):
-                np.save(partial / f"{number}.npy", array)
-                names.append(key)
-            (partial / "names").write_text("\n".join(names), encoding="utf-8")
+            with writing(folder):
+                partial.mkdir()
+                names = []
+                for number, (key, array) in enumerate(made.items()):
+                    np.save(partial / f"{number}.npy", array)
+                    names.append(key)
+                (partial / "names").write_text("\n".join(names), encoding="utf-8")
             try:
                 partial.rename(folder)
             except OSError:  # another process was first
                 shutil.rmtree(partial)
-        keys = (folder / "names").read_text(encoding="utf-8").split("\n")
+        keys = regular(folder / "names").read_text(encoding="utf-8").split("\n")
         # Mode "c": torch wants writable memory; a write, which nothing does, would stay in this process.
-        return {key: np.load(folder / f"{number}.npy", mmap_mode="c") for number, key in enumerate(keys)}
+        return {key: np.load(regular(folder / f"{number}.npy"), mmap_mode="c") for number, key in enumerate(keys)}
 
 
 def _table_key(data: DataConfig, features: FeaturesConfig) -> tuple[Any, ...]:

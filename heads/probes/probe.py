@@ -26,6 +26,7 @@ from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.probes.figures import GENERAL, PICTURES
 from reelbank.manifests.events import Event, Progress
 from reelbank.manifests.registry import Found
+from reelbank.store.files import FILLING, filling, regular
 
 if TYPE_CHECKING:
     from reelbank.heads.probes import Probe
@@ -144,7 +145,7 @@ class _Teller:
 def _files_before(out: Path) -> list[str]:
     """What the results of a former probe in this folder say it wrote."""
     try:
-        files = json.loads((out / "results.json").read_text(encoding="utf-8"))["files"]
+        files = json.loads(regular(out / "results.json").read_text(encoding="utf-8"))["files"]
         return [str(name) for name in files if Path(str(name)).name == name]
     except (OSError, ValueError, KeyError, TypeError):
         return []
@@ -154,8 +155,8 @@ def _require_free(out: Path, former: set[str]) -> None:
     """A former probe's files are replaced; any other file makes the folder someone else's."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; give a folder")
-    others = sorted(path.name for path in out.iterdir() if path.name not in former) if out.exists() else []
-    if others:
+    names = [path.name for path in out.iterdir()] if out.exists() else []
+    if others := sorted(name for name in names if name not in former and not name.startswith(f".{FILLING}-")):
         raise ValueError(f"--out {out} holds files that no probe wrote ({', '.join(others[:3])}); give another folder")
 
 
@@ -277,16 +278,14 @@ class _Page:
             *pictures, *(["coordinates.csv"] if rows is not None else []), "index.html", "results.json",
         ]  # fmt: skip
         page = probe_page(store, rows, self.findings, results, pictures)
-        out.mkdir(parents=True, exist_ok=True)
-        for stale in former:
-            (out / stale).unlink(missing_ok=True)
-        for name, (content, _) in pictures.items():
-            (out / name).write_bytes(content)
-        if rows is not None:
-            _write_coordinates(out / "coordinates.csv", rows, self.findings)
-        (out / "index.html").write_text(page, encoding="utf-8")
         text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
-        (out / "results.json").write_text(text + "\n", encoding="utf-8")
+        with filling(out, stale=former, last="results.json") as made:
+            for name, (content, _) in pictures.items():
+                (made / name).write_bytes(content)
+            if rows is not None:
+                _write_coordinates(made / "coordinates.csv", rows, self.findings)
+            (made / "index.html").write_text(page, encoding="utf-8")
+            (made / "results.json").write_text(text + "\n", encoding="utf-8")
         return ProbeResult(
             out=out,
             page=out / "index.html",

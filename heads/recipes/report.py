@@ -13,6 +13,7 @@ from reelbank.heads.recipes.rows import read_recipe
 from reelbank.heads.recipes.sentences import few_groups, judged_columns
 from reelbank.heads.recipes.tables import BASELINE, legend, num_leading, quick_warning, table_of
 from reelbank.heads.reports import html
+from reelbank.store.files import write_whole
 
 Data = Mapping[str, Any]
 
@@ -27,9 +28,9 @@ def write_recipe_page(directory: Path) -> Path:
     folder = directory / "figures"
     folder.mkdir(exist_ok=True)
     for name, content in drawn.items():
-        (folder / name).write_bytes(content)
+        write_whole(folder / name, content)
     path = directory / "report.html"
-    path.write_text(_page(data, drawn), encoding="utf-8")
+    write_whole(path, _page(data, drawn))
     return path
 
 

@@ -16,6 +16,7 @@ from reelbank.heads.recipes.measures import Clips
 from reelbank.heads.recipes.recipe import RecipeRow
 from reelbank.heads.recipes.study import Study
 from reelbank.heads.runs.directory import read_json
+from reelbank.store.files import regular
 
 FORMAT_VERSION = 2
 KEPT, CHOSEN = "predictions.csv", "predictions-best-epoch.csv"
@@ -89,7 +90,7 @@ def predicted(study: Study, runs: Sequence[Path], *, at_chosen_epoch: bool = Fal
 def read_clips(run: Path, split: str, *, at_chosen_epoch: bool = False) -> Clips:
     """The predicted clips of a split. Raises TrainingError where there are none."""
     path = run / (CHOSEN if at_chosen_epoch else KEPT)
-    with path.open(encoding="utf-8", newline="") as file:
+    with regular(path).open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         names = reader.fieldnames or ()
         rows = [row for row in reader if row["split"] == split]
@@ -101,7 +102,7 @@ def read_clips(run: Path, split: str, *, at_chosen_epoch: bool = False) -> Clips
 def epochs_of(run: Path) -> list[list[dict[str, Any]]]:
     """metrics.jsonl of a run: its lines, fold by fold; one list without folds."""
     folds: dict[int | None, list[dict[str, Any]]] = {}
-    for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in regular(run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
         folds.setdefault(entry["fold"], []).append(entry)
     return list(folds.values())

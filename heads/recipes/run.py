@@ -36,6 +36,7 @@ from reelbank.heads.runs.directory import open_directory, refuse_other_config, r
 from reelbank.heads.runs.watching import watched
 from reelbank.heads.sweeps.sweep import EXECUTORS, executor_name, shared_folder
 from reelbank.manifests.events import Event, Progress
+from reelbank.store.files import write_whole
 
 MAP_CLIPS = 5000  # more points than that fill a picture, and cost minutes
 MAP_SEED, MAP_PERPLEXITY = 123, 30.0  # SYSTEMS.md 1.13
@@ -110,9 +111,9 @@ def run_recipe(config: RecipeConfig, progress: Progress | None = None) -> Recipe
 def _write_report(directory: Path, data: Mapping[str, Any], *, markdown: bool, latex: bool) -> Path:
     """Writes the page and the pictures of a finished recipe, and the tables asked for; returns the page."""
     if markdown:
-        (directory / "table.md").write_text(markdown_table(data), encoding="utf-8")
+        write_whole(directory / "table.md", markdown_table(data))
     if latex:
-        (directory / "table.tex").write_text(latex_table(data), encoding="utf-8")
+        write_whole(directory / "table.tex", latex_table(data))
     return write_recipe_page(directory)
 
 

@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from reelbank.store.files import regular, write_whole
+
 _STYLE = """
 :root { --ink: #1b1f24; --soft: #5b6470; --line: #d9dee4; --accent: #0072b2; --warn: #b00020; }
 * { box-sizing: border-box; }
@@ -191,8 +193,8 @@ def write_run_report(run_dir: Path | str) -> Path:
     for name in ("config.json", "results.json"):
         if not (run_dir / name).is_file():
             raise ValueError(f"{run_dir} has no {name}: not a finished run; train it first, or pass another --run")
-    config = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))
-    results = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
+    config = json.loads(regular(run_dir / "config.json").read_text(encoding="utf-8"))
+    results = json.loads(regular(run_dir / "results.json").read_text(encoding="utf-8"))
     heading = figures.Heading(
         source=f"{results['run']} · {_stores(config)}",
         count=f"n = {results['counts'].get('clips')} clips",
@@ -202,9 +204,9 @@ def write_run_report(run_dir: Path | str) -> Path:
     folder = run_dir / "figures"
     folder.mkdir(exist_ok=True)
     for name, (content, _) in drawn.items():
-        (folder / name).write_bytes(content)
+        write_whole(folder / name, content)
     page = run_dir / "report.html"
-    page.write_text(_run_page(run_dir, config, results, drawn), encoding="utf-8")
+    write_whole(page, _run_page(run_dir, config, results, drawn))
     return page
 
 
@@ -230,7 +232,7 @@ def _run_pictures(run_dir: Path, results: Mapping[str, Any], heading: Any) -> di
         figure = figures.learning_curves(epochs, heading=heading)
         drawn["learning-curves.png"] = (figures.png(figure), "Learning curves; a dot marks the best epoch")
     if (run_dir / "confusion.json").is_file():
-        confusion = json.loads((run_dir / "confusion.json").read_text(encoding="utf-8"))
+        confusion = json.loads(regular(run_dir / "confusion.json").read_text(encoding="utf-8"))
         for number, (split, entry) in enumerate(sorted(confusion.items())):
             counts = np.array(entry["counts"], dtype=np.int64)
             if not counts.size:
@@ -339,7 +341,7 @@ def _fold_table(folds: Sequence[Mapping[str, Any]]) -> str:
 def _json_lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [json.loads(line) for line in regular(path).read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def _target_pairs(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -347,7 +349,7 @@ def _target_pairs(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     if not path.is_file():
         return {}
     pairs: dict[str, list[tuple[float, float]]] = {}
-    with path.open(encoding="utf-8", newline="") as file:
+    with regular(path).open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             if row.get("target") and row.get("predicted_target"):
                 pairs.setdefault(row["split"], []).append((float(row["target"]), float(row["predicted_target"])))

@@ -22,7 +22,7 @@ from reelbank.heads.examples.targets import Bins
 from reelbank.heads.models import HEADS, HeadShape, build_head
 from reelbank.heads.runs.directory import named_plugin, refuse_changed_plugins
 from reelbank.heads.training.trainer import Progression, Trainer
-from reelbank.store.files import appearing
+from reelbank.store.files import appearing, regular
 
 HEADER = "reelbank"
 
@@ -37,7 +37,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors, header) of a file that `write_tensors` wrote. Raises TrainingError if it is not one."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(regular(path), framework="pt") as file:
             header = json.loads((file.metadata() or {})[HEADER])
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (no mapping)
     except FileNotFoundError:

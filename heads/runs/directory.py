@@ -27,7 +27,7 @@ from reelbank.heads.losses import loss_function
 from reelbank.heads.runs.results import FORMAT_VERSION, Finished
 from reelbank.manifests.events import Event, Progress
 from reelbank.manifests.registry import file_name
-from reelbank.store.files import appearing
+from reelbank.store.files import appearing, not_written, regular, write_whole
 
 
 class Resumable(Protocol):
@@ -173,7 +173,7 @@ def named_plugin(entry: Mapping[str, Any]) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file of a run. Raises TrainingError naming the file if it is missing or damaged."""
     try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        data: dict[str, Any] = json.loads(regular(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TrainingError(f"{path} is missing: {path.parent} is not a finished run{_runs_below(path)}") from None
     except ValueError as error:
@@ -190,8 +190,7 @@ def _runs_below(path: Path) -> str:
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Replaces a JSON file atomically."""
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
-    with appearing(path) as partial:
-        partial.write_text(text + "\n", encoding="utf-8")
+    write_whole(path, text + "\n")
 
 
 def write_predictions(path: Path, prepared: Prepared, parts: Iterable[Predictions]) -> None:
@@ -267,9 +266,15 @@ def _rows(prepared: Prepared, part: Predictions) -> Iterable[dict[str, Any]]:
 
 @contextmanager
 def resumable(directory: Path) -> Iterator[None]:
-    """A KeyboardInterrupt from inside carries, as a note, the options that go on in `directory`."""
+    """A KeyboardInterrupt from inside carries, as a note, the options that go on in `directory`; a full disk too."""
+    options = f"--run {shlex.quote(str(directory))} --resume"
     try:
         yield
     except KeyboardInterrupt as stop:
-        stop.add_note(f"--run {shlex.quote(str(directory))} --resume")
+        stop.add_note(options)
+        raise
+    except Exception as error:
+        if full := not_written(error):
+            full.add_note(f"what is in {directory} is whole; the same command with {options} goes on")
+            raise full from error
         raise

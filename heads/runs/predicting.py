@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from reelbank.heads.training.trainer import probabilities
 from reelbank.manifests.events import Event, Progress
 from reelbank.store.devices import cpu_threads, resolve_device
 from reelbank.store.errors import SpecMismatch
+from reelbank.store.files import appearing, regular, scratch
 from reelbank.store.indexing import parse_segments
 from reelbank.store.spec import FeatureSpec, differences
 
@@ -103,7 +103,7 @@ class PredictResult:
             columns["probability"] = [f"{value:.6f}" for value in self.probability]
         if self.predicted_target is not None:
             columns[f"predicted_{self.target_name}"] = [f"{value:.6g}" for value in self.predicted_target]
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with appearing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(columns)
             writer.writerows(zip(*columns.values(), strict=True))
@@ -163,7 +163,7 @@ def predict(
 
 def _clips_of(path: Path) -> set[str]:
     """The clip ids of predictions.csv; with folds those of every clip that trained a head."""
-    with path.open(newline="", encoding="utf-8") as file:
+    with regular(path).open(newline="", encoding="utf-8") as file:
         return {row["clip_id"] for row in csv.DictReader(file) if row["split"] != "unknown"}
 
 
@@ -189,16 +189,16 @@ def predict_videos(run: Path | str, videos: Sequence[Path | str], *, extract: Ex
     """
     run = Path(run)
     stored = read_json(run / "results.json")
-    folder = run / f"fold-{stored['folds'][0]['fold']}" if stored["folds"] else run
-    sources = read_tensors(folder / "best.safetensors")[1]["sources"]
-    with tempfile.TemporaryDirectory(prefix="reelbank-") as name:
+    trained = run / f"fold-{stored['folds'][0]['fold']}" if stored["folds"] else run
+    sources = read_tensors(trained / "best.safetensors")[1]["sources"]
+    with scratch(run, "predicting", elsewhere=True) as folder:
         stores = []
         for i, source in enumerate(sources):
             spec = FeatureSpec.from_json(source["spec"])
             used = set(source["keys"].values())
             # Taps that the head does not read and views that only training knows cost time here and change nothing.
             spec = replace(spec, taps=tuple(tap for tap in spec.taps if tap.name in used), views=spec.views[:1])
-            stores.append(Path(name) / f"{i}.zarr")
+            stores.append(folder / f"{i}.zarr")
             extract(spec, [Path(video) for video in videos], stores[-1])
         return predict(run, tuple(stores), **options)
 

@@ -6,9 +6,10 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progr
 from reelbank.heads.runs.results import Trained
 from reelbank.heads.training.trainer import EpochRecord, Trainer, probabilities
 from reelbank.manifests.events import Event, Progress
-from reelbank.store.files import appearing
+from reelbank.store.files import regular, write_whole, writing
 
 
 def fold_folder(directory: Path, partition: Partition) -> Path:
@@ -83,29 +84,35 @@ class EpochLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: TextIO | None = None
+        self._file: FileIO | None = None
 
     def keep(self, epochs: Mapping[int | None, int]) -> None:
         """Drops the lines after the last checkpoint: {fold: epochs kept}; folds not named lose all."""
         if not self._path.exists():
             return
         kept = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
+        for line in regular(self._path).read_text(encoding="utf-8").splitlines():
             try:
                 entry = json.loads(line)
             except ValueError:  # the last line of a killed run may be cut
                 continue
             if entry["epoch"] <= epochs.get(entry["fold"], 0):
                 kept.append(line + "\n")
-        with appearing(self._path) as partial:
-            partial.write_text("".join(kept), encoding="utf-8")
+        write_whole(self._path, "".join(kept))
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Writes one line."""
-        if self._file is None:
-            self._file = self._path.open("a", encoding="utf-8")
-        self._file.write(json.dumps(entry, allow_nan=False) + "\n")
-        self._file.flush()
+        line = (json.dumps(entry, allow_nan=False) + "\n").encode()
+        with writing(self._path):
+            if self._file is None:
+                self._file = self._path.open("ab", buffering=0)
+            end = self._file.seek(0, os.SEEK_END)
+            try:
+                if (count := self._file.write(line)) != len(line):  # as much as fits is written without an error
+                    self._file.write(line[count:])
+            except OSError:
+                self._file.truncate(end)
+                raise
 
     def close(self) -> None:
         """Closes the file and makes it durable."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reelbank.heads.config import TrainConfig
+from reelbank.store.files import regular
 
 WATCH_SECONDS = 10.0
 SHOWN = 3  # runs named at once
@@ -45,7 +46,7 @@ def epochs_text(configs: Sequence[TrainConfig], ended: Container[Path] = ()) -> 
         if run in ended or (run / "results.json").exists():
             continue
         try:
-            done = (run / "metrics.jsonl").read_bytes().count(b"\n")
+            done = regular(run / "metrics.jsonl").read_bytes().count(b"\n")
         except FileNotFoundError:
             continue
         name = "/".join(run.parts[-2:])

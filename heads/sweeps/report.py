@@ -20,7 +20,7 @@ from reelbank.heads.reports.drawing import DPI, PALETTE, Heading, clean_axes, na
 from reelbank.heads.runs.directory import read_json
 from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.heads.sweeps.grid import Axis, Member, value_text
-from reelbank.store.files import appearing
+from reelbank.store.files import appearing, regular
 from reelbank.store.options import options
 
 FORMAT_VERSION = 1
@@ -58,7 +58,7 @@ def trial_of(member: Member, error: str | None) -> Trial:
         return Trial(member=member, error=error)
     directory = member.directory
     results = read_json(directory / "results.json")
-    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text("utf-8").splitlines()]
+    lines = [json.loads(line) for line in regular(directory / "metrics.jsonl").read_text("utf-8").splitlines()]
     folds = results["folds"] or [{"fold": None, **results["training"]}]
     kept = []
     for fold in folds:

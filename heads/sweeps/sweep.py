@@ -48,6 +48,7 @@ from reelbank.heads.sweeps.report import Trial, choose, criterion, draw, summari
 from reelbank.heads.sweeps.stacked import train_stacked
 from reelbank.manifests.events import Event, Progress
 from reelbank.store.devices import resolve_device
+from reelbank.store.files import write_whole
 from reelbank.store.options import flat
 from reelbank.store.processes import import_ahead
 
@@ -135,7 +136,7 @@ def sweep(config: SweepConfig, progress: Progress | None = None) -> SweepResult:
         config, prepared, axes, list(state.trials.values()), steps, run=directory.name, executor=name
     ) | {"seconds": round(time.perf_counter() - state.started, 3)}
     write_csv(directory / "sweep.csv", results)
-    (directory / "sweep.png").write_bytes(draw(results, prepared))
+    write_whole(directory / "sweep.png", draw(results, prepared))
     write_json(directory / "sweep.json", results)
     if config.train.run.report:
         from reelbank.heads.reports.html import write_run_report

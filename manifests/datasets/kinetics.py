@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reelbank.manifests.datasets.official import find_lists, manifest_from, media_by_stem, some
+from reelbank.manifests.files import regular
 from reelbank.manifests.manifest import Manifest, ManifestError
 from reelbank.manifests.reading import read_table
 
@@ -126,7 +127,7 @@ def read_lists(splits: str | os.PathLike[str] | None, *, root: Path | None = Non
 
 def _header(path: Path) -> list[str]:
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with regular(path).open(encoding="utf-8-sig") as file:
             return [name.strip().strip('"') for name in file.readline().split(",")]
     except (OSError, UnicodeDecodeError):  # not a list of ours
         return []

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from reelbank.manifests.files import regular
 from reelbank.manifests.manifest import VIDEO_SUFFIXES, Manifest, ManifestError
 from reelbank.manifests.validation import MAX_LISTED, Table, from_table
 
@@ -36,7 +37,7 @@ def list_lines(path: Path) -> list[tuple[int, str]]:
         ManifestError: the file is missing or not text.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = regular(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"the split list {path} cannot be read: {error}") from error
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1)]

@@ -6,9 +6,10 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import Any
 
+from reelbank.manifests.datasets.matlab import MatlabError, MatlabReader, matlab_reader
 from reelbank.manifests.datasets.official import folder_entries, manifest_from, root_with, some
+from reelbank.manifests.files import regular
 from reelbank.manifests.manifest import Manifest, ManifestError
 
 FRAME_PATTERN = "%06d.jpg"
@@ -39,8 +40,9 @@ def read_penn(root: str | os.PathLike[str], *, rate_fps: float = 30.0) -> Manife
         raise ManifestError(f"Penn Action: no file like 0001.mat in {root / 'labels'}; expected {_EXPECTED}")
     folders = {name for name, is_folder in folder_entries(root / "frames") if is_folder}
     rows = []
-    for name in names:
-        action, is_train = _read_label(root / "labels" / f"{name}.mat")
+    with matlab_reader() as reader:
+        labels = {name: _read_label(reader, root / "labels" / f"{name}.mat") for name in names}
+    for name, (action, is_train) in labels.items():
         has_frames = name in folders
         rows.append(
             {
@@ -61,18 +63,16 @@ def read_penn(root: str | os.PathLike[str], *, rate_fps: float = 30.0) -> Manife
     return manifest_from(rows, root, place="clip", notes=notes)
 
 
-def _read_label(path: Path) -> tuple[str, bool]:
+def _read_label(reader: MatlabReader, path: Path) -> tuple[str, bool]:
     """(action, whether it is a training clip); the flag is 1 or -1."""
-    from scipy.io import loadmat
-
     try:
-        content: dict[str, Any] = loadmat(path, variable_names=["action", "train"], squeeze_me=True)
-    except Exception as error:
+        content = reader.read(regular(path), ["action", "train"])
+    except (MatlabError, OSError) as error:
         raise ManifestError(f"{path} cannot be read: {error}; expected a MATLAB file of Penn Action") from error
     missing = [name for name in ("action", "train") if name not in content]
     if missing:
         raise ManifestError(f"{path} has no variable {missing[0]!r}; expected action, train, x, y, visibility")
-    flag = str(content["train"])
+    flag = content["train"]
     if flag not in ("-1", "0", "1"):
         raise ManifestError(f"{path}: train is {flag}, expected 1 (train) or -1 (test)")
-    return str(content["action"]).strip(), flag == "1"
+    return content["action"].strip(), flag == "1"

@@ -14,6 +14,7 @@ from typing import Any
 
 from reelbank.manifests.datasets.cutting import cut_by_group
 from reelbank.manifests.datasets.official import manifest_from, media_by_stem, some
+from reelbank.manifests.files import regular
 from reelbank.manifests.manifest import Manifest, ManifestError
 from reelbank.manifests.reading import read_table
 
@@ -211,7 +212,7 @@ def _unpickled(path: Path) -> list[tuple[str, float]]:
     if path.suffix.lower() not in LABEL_SUFFIXES:
         raise ManifestError(f"{path}: a label file ends in one of {', '.join(LABEL_SUFFIXES)}")
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             content = _NumbersOnly(file).load()
     except FileNotFoundError as error:
         raise ManifestError(f"no label file at {path}") from error

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelbank.manifests.events import Event, Progress
+from reelbank.manifests.files import filling
 from reelbank.manifests.manifest import Clip, Manifest, ManifestError
 from reelbank.manifests.rendered.motion import (
     KNOWN_MOTIONS,
@@ -107,15 +108,15 @@ def render(
     )
     if path.exists() and not overwrite:
         raise ManifestError(f"{path} is there already; render into another folder or pass --overwrite")
-    (directory / "videos").mkdir(parents=True, exist_ok=True)
-    # Removed first: an interrupted run must not leave a manifest whose videos are from two sets.
-    path.unlink(missing_ok=True)
-    for num_done, one in enumerate(planned, start=1):
-        _encode(one, directory / one.clip.video)
-        if progress is not None:
-            progress(Event(stage="render", done=num_done, total=len(planned), message=one.clip.clip_id))
-    rows = tuple(one.clip for one in planned)
-    write(Manifest(path=None, root=directory, clips=rows, target_names=("kcal",)), path)
+    # An interrupted run must not leave a manifest whose videos are from two sets, or are not there.
+    with filling(directory, last=path.name) as made:
+        (made / "videos").mkdir()
+        for num_done, one in enumerate(planned, start=1):
+            _encode(one, made / one.clip.video)
+            if progress is not None:
+                progress(Event(stage="render", done=num_done, total=len(planned), message=one.clip.clip_id))
+        rows = tuple(one.clip for one in planned)
+        write(Manifest(path=None, root=made, clips=rows, target_names=("kcal",)), made / path.name)
     return read(path)
 
 

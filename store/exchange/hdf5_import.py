@@ -28,6 +28,7 @@ from reelbank.store.exchange.import_arrays import (
 from reelbank.store.exchange.quantizing import Channels
 
 MAX_DEPTH = 8
+MAX_TABLE_BYTES = 1 << 30
 MAX_NAMED = 8
 
 
@@ -94,7 +95,7 @@ def _open_foreign(path: Path, file: Any, datasets: Mapping[str, None], taps: Seq
 
 def _open_export(path: Path, file: Any, datasets: Mapping[str, None], taps: Sequence[str]) -> ArraySource:
     try:
-        header = check_header(json.loads(file["reelbank"][()]), path)
+        header = check_header(json.loads(_whole(file["reelbank"])), path)
         chosen = chosen_taps(header["taps"], taps, path)
         columns = {
             f"{name.partition('/')[0]}/{file[name].attrs['name']}": _column(file[name])
@@ -102,7 +103,9 @@ def _open_export(path: Path, file: Any, datasets: Mapping[str, None], taps: Sequ
             if name.partition("/")[0] in ("manifest", "ledger")
         }
         channels = {
-            tap: Channels(scale=file[f"int8/{tap}/scale"][:], offset=file[f"int8/{tap}/offset"][:], axis=int(axis))
+            tap: Channels(
+                scale=_whole(file[f"int8/{tap}/scale"]), offset=_whole(file[f"int8/{tap}/offset"]), axis=int(axis)
+            )
             for tap, axis in header["int8_axis"].items()
         }
         arrays, places = (
@@ -116,6 +119,8 @@ def _open_export(path: Path, file: Any, datasets: Mapping[str, None], taps: Sequ
     def times(name: str) -> Times:
         seconds, frames = places[name]
         count = seconds.describe()[0][0]
+        if any(array.describe()[0][0] != count for array in arrays[name].values()):
+            return Times()  # they are of other steps
         return Times(step_seconds=seconds.read(0, count), frame_index=frames.read(0, count))
 
     return ArraySource(
@@ -153,7 +158,10 @@ def _in_one_array(file: Any, columns: Mapping[str, NDArray[Any]], taps: Sequence
     places: dict[str, tuple[Stored, Stored]] = {}
     for name in (*(f"features/{tap}" for tap in taps), "step_seconds", "frame_index"):
         file[name]  # KeyError where it is missing
-    starts, lengths = file["start"][:].tolist(), file["length"][:].tolist()
+    starts, lengths = (_whole(file[name]).tolist() for name in ("start", "length"))
+    there = min(len(file[name]) for name in (*(f"features/{tap}" for tap in taps), "step_seconds", "frame_index"))
+    if any(start < 0 or length < 0 or start + length > there for start, length in zip(starts, lengths, strict=True)):
+        raise ValueError(f"start and length lead out of its {there} steps")
     clip_ids, status = columns["manifest/clip_id"], columns["ledger/status"]
     for clip_id, done, start, length in zip(clip_ids, status == 1, starts, lengths, strict=True):
         if done:
@@ -168,5 +176,17 @@ def _in_one_array(file: Any, columns: Mapping[str, NDArray[Any]], taps: Sequence
 
 def _column(dataset: Any) -> NDArray[Any]:
     if h5py.check_string_dtype(dataset.dtype) is None:
-        return np.asarray(dataset[:])
+        return np.asarray(_whole(dataset))
+    _check_length(dataset)
     return np.array([str(value) for value in dataset.asstr()[:]], dtype=object)
+
+
+def _whole(dataset: Any) -> Any:
+    """What is held in memory as a whole. Raises ValueError for more than a table has."""
+    _check_length(dataset)
+    return dataset[()]
+
+
+def _check_length(dataset: Any) -> None:
+    if dataset.nbytes > MAX_TABLE_BYTES:
+        raise ValueError(f"{dataset.name} has {dataset.nbytes} bytes, a column has at most {MAX_TABLE_BYTES}")

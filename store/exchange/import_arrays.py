@@ -7,6 +7,7 @@ array of one axis (D,) is one step.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +16,18 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from reelbank.store.description import readable
 from reelbank.store.errors import StoreError
 from reelbank.store.exchange.quantizing import Channels
 from reelbank.store.exchange.table import FORMAT_NAME, FORMAT_VERSION
+from reelbank.store.files import free_bytes, regular
+from reelbank.store.spec import FeatureSpec
 
 BLOCK_BYTES = 16 << 20
+_FREE_LIMIT_BYTES = 10**9
+_GROWTH = 20
+"""How many times its source a store may be: what compression of features gives is less."""
+_STEP_BYTES, _MOMENT_BYTES = 16, 8
 DEFAULT_TAP = "features"
 """What the only array per clip is called where nothing names it."""
 
@@ -87,11 +95,15 @@ class ArraySource:
     def _decoded(self, tap: str, block: NDArray[Any]) -> NDArray[Any]:
         return self.channels[tap].decode(block) if tap in self.channels else block
 
+    def num_bytes(self) -> int:
+        """What its files take on the disk; a file with holes takes less than its length."""
+        return sum(min(found.st_size, 512 * found.st_blocks) for found in (file.stat() for file in self.files))
+
     def sha256(self) -> str:
         """Of the file; of a folder, over the names and sums of its files in the order of their names."""
         sums = {}
         for file in self.files:
-            with file.open("rb") as stream:
+            with regular(file).open("rb") as stream:
                 sums[file.relative_to(self.path).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
         if self.path.is_file():
             return next(iter(sums.values()))
@@ -113,9 +125,13 @@ class NpyArray:
     def read(self, start: int, stop: int) -> NDArray[Any]:
         return np.array(self._open()[start:stop])
 
+    def read_all(self) -> NDArray[Any]:
+        """All of it, whatever its axes."""
+        return np.array(self._open())
+
     def _open(self) -> NDArray[Any]:
         try:
-            array: NDArray[Any] = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            array: NDArray[Any] = np.load(regular(self.path), mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise StoreError(f"{self.path.name} is no .npy file of numbers: {error}") from error
         return array
@@ -157,10 +173,45 @@ class SafetensorsArray:
     def read(self, start: int, stop: int) -> NDArray[Any]:
         dtype = np.dtype(self.dtype)
         step = int(np.prod(self.shape[1:]))
-        with self.path.open("rb") as file:
+        with regular(self.path).open("rb") as file:
             file.seek(self.offset + start * step * dtype.itemsize)
             values = np.fromfile(file, dtype=dtype, count=(stop - start) * step)
         return values.reshape(stop - start, *self.shape[1:])
+
+
+def load_small(path: Path) -> NDArray[Any]:
+    """A .npy file that is held in memory; a length that the file does not have is refused before it is allocated.
+
+    Raises StoreError if it is none.
+    """
+    return NpyArray(path=path).read_all()
+
+
+def announced_bytes(spec: FeatureSpec, shapes: Sequence[tuple[str, str, tuple[int, ...], np.dtype[Any]]]) -> int:
+    """What the store will take: features, times of steps, and the means of clips."""
+    taps = {tap.name: tap for tap in spec.taps}
+    total = 0
+    for _, name, shape, _ in shapes:
+        if name in taps:
+            values = math.prod(shape[1:])
+            total += shape[0] * (values * np.dtype(taps[name].dtype).itemsize + _STEP_BYTES) + values * _MOMENT_BYTES
+    return total
+
+
+def refuse_size(source: ArraySource, out: Path, num_bytes: int, max_gb: float | None) -> None:
+    """Raises StoreError for more than the limit, or than the disk has: a file of a kilobyte can announce terabytes."""
+    found = source.num_bytes()
+    limit = max(_FREE_LIMIT_BYTES, _GROWTH * found) if max_gb is None else int(max_gb * 1e9)
+    if num_bytes > limit:
+        raise StoreError(
+            f"{source.path} has {readable(found)} on the disk and announces {readable(num_bytes)} of features, more "
+            f"than the limit of {readable(limit)}; if that is meant, pass --max-gb {math.ceil(num_bytes / 1e9)}"
+        )
+    if num_bytes > (free := free_bytes(out)):
+        raise StoreError(
+            f"{out} could not be written: {source.path} announces {readable(num_bytes)} of features, "
+            f"{readable(free)} are free; free some space or choose another place"
+        )
 
 
 def chosen_taps(there: Sequence[str], asked: Sequence[str], path: Path) -> tuple[str, ...]:

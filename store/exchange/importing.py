@@ -14,10 +14,12 @@ import numpy as np
 
 from reelbank.manifests.events import Event, Progress
 from reelbank.store.building import new_store
+from reelbank.store.description import readable
 from reelbank.store.errors import StoreError
-from reelbank.store.exchange.import_arrays import ArraySource, Times
+from reelbank.store.exchange.import_arrays import ArraySource, Times, announced_bytes, refuse_size
 from reelbank.store.exchange.options import ImportConfig
 from reelbank.store.exchange.table import clip_of, file_name, ledger_values, manifest_of, unknown_columns
+from reelbank.store.files import regular
 from reelbank.store.layout import FAILED, MISSING
 from reelbank.store.spec import FeatureSpec, TapSpec
 from reelbank.store.staging import ClipStage, Outcome, stage_failure
@@ -95,7 +97,9 @@ def import_store(
     shapes = _shapes(source, [name for name in names if name is not None])
     spec = _spec(source, config, shapes)
     steps = {shape[0] for _, tap, shape, _ in shapes if tap in {own.name for own in spec.taps}}
-    fixed = source.header["fixed_steps"] if source.header else (steps.pop() if len(steps) == 1 else None)
+    fixed = next(iter(steps)) if len(steps) == 1 and (not source.header or source.header["fixed_steps"]) else None
+    num_bytes = announced_bytes(spec, shapes)
+    refuse_size(source, out, num_bytes, config.max_gb)
     provenance = {
         "kind": "imported",
         "command": f"reelbank store import {src.name}",
@@ -107,6 +111,8 @@ def import_store(
         "of": dict(source.header["provenance"]) if source.header else None,
     }
     failures: Counter[str] = Counter()
+    tell = progress or (lambda event: None)
+    tell(Event(stage="import", done=0, total=len(manifest), message=f"{readable(num_bytes)} to write"))
     with new_store(out, overwrite=config.overwrite) as part:
         writer = StoreWriter.open_or_create(
             part, spec, fixed_steps=fixed or None, num_clips=len(manifest), provenance=provenance
@@ -126,8 +132,7 @@ def import_store(
             if outcomes and (last or writer.geometry.unit_of(rows[done]) != writer.geometry.unit_of(row)):
                 writer.commit(writer.geometry.unit_of(row), outcomes, {"device": "none", "imported": src.name})
                 outcomes = []
-            if progress is not None:
-                progress(Event(stage="import", done=done, total=len(rows)))
+            tell(Event(stage="import", done=done, total=len(rows)))
     used = {name for name in names if name is not None}
     unused = sorted(set(source.arrays) - used)
     return ImportResult(
@@ -367,7 +372,7 @@ def open_source(path: Path, taps: Sequence[str]) -> ArraySource:
         from reelbank.store.exchange.npy_import import open_folder
 
         return open_folder(path, taps)
-    with path.open("rb") as file:
+    with regular(path).open("rb") as file:
         head = file.read(16)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         from reelbank.store.exchange.hdf5_import import open_hdf5

@@ -14,21 +14,29 @@ from typing import Any
 import numpy as np
 
 from reelbank.store.errors import StoreError
-from reelbank.store.exchange.import_arrays import DEFAULT_TAP, ArraySource, NpyArray, Times, check_header, chosen_taps
+from reelbank.store.exchange.import_arrays import (
+    DEFAULT_TAP,
+    ArraySource,
+    NpyArray,
+    Times,
+    check_header,
+    chosen_taps,
+    load_small,
+)
 from reelbank.store.exchange.npy_export import CLIPS_FILE
 from reelbank.store.exchange.quantizing import Channels
 from reelbank.store.exchange.selection import HEADER_FILE
 from reelbank.store.exchange.table import column_from_json
-from reelbank.store.files import read_json
+from reelbank.store.files import read_json, regular
 
 TIMESTAMPS, FPS = "_timestamps_ms", "_fps"
 
 
 def open_folder(path: Path, taps: Sequence[str]) -> ArraySource:
     """Finds the arrays of a folder, its sub-folders included. Raises StoreError if it holds none."""
-    if (path / HEADER_FILE).is_file():
+    if regular(path / HEADER_FILE).is_file():
         return _open_export(path, taps)
-    files = sorted(file for file in path.rglob("*.npy") if file.is_file())
+    files = sorted(file for file in path.rglob("*.npy") if regular(file).is_file())
     if not files:
         raise StoreError(f"{path} holds no .npy file")
     stems = {file.with_suffix("").relative_to(path).as_posix(): file for file in files}
@@ -61,11 +69,11 @@ def _open_video_features(
     kept = {name: {tap: own[tap] for tap in chosen if tap in own} for name, own in arrays.items()}
 
     def times(name: str) -> Times:
-        seconds = np.asarray(np.load(path / f"{name}{TIMESTAMPS}.npy", allow_pickle=False), dtype=np.float64) / 1000
+        seconds = load_small(path / f"{name}{TIMESTAMPS}.npy").astype(np.float64) / 1000
         rate = path / f"{name}{FPS}.npy"
         return Times(
             step_seconds=np.atleast_1d(seconds),
-            rate_fps=float(np.load(rate, allow_pickle=False)) if rate.is_file() else None,
+            rate_fps=float(load_small(rate)) if rate.is_file() else None,
         )
 
     return ArraySource(
@@ -78,7 +86,7 @@ def _open_export(path: Path, taps: Sequence[str]) -> ArraySource:
     chosen = chosen_taps(header["taps"], taps, path)
     entries = []
     try:
-        with (path / CLIPS_FILE).open(encoding="utf-8") as lines:
+        with regular(path / CLIPS_FILE).open(encoding="utf-8") as lines:
             entries = [json.loads(line) for line in lines]
     except (OSError, ValueError) as error:
         raise StoreError(f"{path / CLIPS_FILE} cannot be read: {error}") from error
@@ -93,8 +101,8 @@ def _open_export(path: Path, taps: Sequence[str]) -> ArraySource:
     }
     channels = {
         tap: Channels(
-            scale=np.load(path / "int8" / f"{tap}.scale.npy", allow_pickle=False),
-            offset=np.load(path / "int8" / f"{tap}.offset.npy", allow_pickle=False),
+            scale=load_small(path / "int8" / f"{tap}.scale.npy"),
+            offset=load_small(path / "int8" / f"{tap}.offset.npy"),
             axis=int(axis),
         )
         for tap, axis in header["int8_axis"].items()

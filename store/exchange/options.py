@@ -80,6 +80,13 @@ class ImportConfig:
     backbone: str | None = option(
         None, "--backbone", "what made the features, e.g. clip:ViT-B/32; default: as an export says, else 'imported'"
     )
+    max_gb: float | None = option(
+        None,
+        "--max-gb",
+        "most that the store may take; default: 20 times the source, or 1 GB if that is more: a small file can "
+        "announce any amount",
+        above=0,
+    )
     overwrite: bool = option(False, "--overwrite", "replace the store that is there")
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from reelbank.store.exchange.import_arrays import (
 from reelbank.store.exchange.quantizing import Channels
 from reelbank.store.exchange.safetensors_export import DTYPE_NAMES, MAX_HEADER_BYTES
 from reelbank.store.exchange.table import column_from_json
+from reelbank.store.files import regular
 
 DTYPES = {text: name for name, text in DTYPE_NAMES.items()}
 
@@ -42,7 +44,7 @@ def open_safetensors(path: Path, taps: Sequence[str]) -> ArraySource:
 def _read_header(path: Path) -> tuple[dict[str, SafetensorsArray], Mapping[str, str]]:
     size = path.stat().st_size
     try:
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
                 raise StoreError(f"{path} is no safetensors file: its header would be {length} bytes")
@@ -58,7 +60,7 @@ def _read_header(path: Path) -> tuple[dict[str, SafetensorsArray], Mapping[str, 
             start, end = entry["data_offsets"]
             if min(shape, default=0) < 0 or not 0 <= start <= end <= size - 8 - length:
                 raise StoreError(f"{path}: tensor {name!r} lies outside the file: it is damaged")
-            if end - start != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
+            if end - start != math.prod(shape) * dtype.itemsize:
                 raise StoreError(f"{path}: tensor {name!r} is {shape} {dtype}, but has {end - start} bytes")
             tensors[name] = SafetensorsArray(
                 path=path, offset=8 + length + start, shape=shape, dtype=dtype.newbyteorder("<").str

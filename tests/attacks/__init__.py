@@ -17,6 +17,9 @@ ATTACKS: Mapping[str, str] = {
     "power_cut": "states of a disk after a power cut",
     "bit_flips": "flipped bits of stores",
     "damaged_media": "damaged and cut videos and pictures",
+    "full_disk": "full disks",
+    "hangs": "FIFOs, devices and bombs",
+    "leftovers": "commands killed and run again",
 }
 """{module of this folder: what is counted, as README's sentence says it}, in that order."""
 
