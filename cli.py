@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import click
 from click.core import ParameterSource
@@ -26,6 +26,7 @@ from reelbank.heads.request import CONFIGS, request
 from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.manifests.datasets import READERS, ReaderRow
 from reelbank.manifests.events import Event
+from reelbank.manifests.terminal import printable
 from reelbank.store.exchange.options import ExportConfig, ImportConfig
 from reelbank.store.options import options_of
 
@@ -53,23 +54,28 @@ def plain_errors(stopped: str = "stopped") -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError, ExtractionError) as error:
         notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
         raise click.ClickException(f"{_sentence(error)}{notes}") from error
     except KeyboardInterrupt as stop:
         options: str = getattr(stop, "__notes__", ["--run DIR --resume"])[-1]
         raise click.ClickException(stopped.replace("{run}", options)) from None
-    except ExtractionError as error:
-        raise click.ClickException(str(error)) from error
 
 
 def _sentence(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror}: {error.filename}"
-    return str(error) or type(error).__name__
+    return str(error) or {MemoryError: "there is not enough memory"}.get(type(error), type(error).__name__)
+
+
+def say(text: str, file: IO[str] | None = None, err: bool = False, **options: Any) -> None:
+    """Prints text, the only way to: much of it came from files, whose hand shall not steer the terminal."""
+    stream = file or (sys.stderr if err else sys.stdout)
+    click.echo(printable(text, stream.encoding), file=file, err=err, **options)
 
 
 click.ClickException.exit_code = WRONG_USE
+click.exceptions.echo = say  # type: ignore[attr-defined]
 
 
 class Pace:
@@ -105,11 +111,8 @@ def progress_bar(description: str) -> Iterator[Callable[[Event], None]]:
 
     console = Console(stderr=True)
     columns = (
-        TextColumn(description),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[info]}"),
+        *(TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
+        TextColumn("{task.fields[info]}", markup=False),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task(description, info="")
@@ -118,15 +121,15 @@ def progress_bar(description: str) -> Iterator[Callable[[Event], None]]:
 
         def show(event: Event) -> None:
             done, total, info = event.done, event.total, _info(event)
-            if event.note:
-                console.print(event.note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+            if note := printable(event.note, console.encoding):
+                console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
             bar.update(task, completed=done, total=total or None, info=info)
             tenth, now = int(10 * done / total) if total else 0, time.monotonic()
             waited, left = now - state["told"], pace.left(done, total, now)
             due = waited >= PLAIN_LINE_SECONDS and tenth != state["tenth"]
             if not console.is_terminal and (due or waited >= PLAIN_SILENCE_SECONDS):
                 state.update(tenth=tenth, told=now)
-                click.echo(f"{description}: {done:g} of {total:g}  {info}".rstrip() + (left and f"  {left}"), err=True)
+                say(f"{description}: {done:g} of {total:g}  {info}".rstrip() + (left and f"  {left}"), err=True)
 
         yield show
 
@@ -135,7 +138,7 @@ def _info(event: Event) -> str:
     """What stands behind the bar."""
     if event.stage == "evaluate":  # the verdict stands at the end, on stdout
         return ""
-    return event.message or "  ".join(f"{name} {value:.3g}" for name, value in event.values.items())
+    return printable(event.message) or "  ".join(f"{name} {value:.3g}" for name, value in event.values.items())
 
 
 def emit(data: Mapping[str, Any], as_json: bool, text: Callable[[], str]) -> None:
@@ -144,7 +147,7 @@ def emit(data: Mapping[str, Any], as_json: bool, text: Callable[[], str]) -> Non
     A reader that hung up (`| head -1`) has what it wanted: the work is done and its exit status stands.
     """
     try:
-        click.echo(json.dumps(data, indent=1, default=str) if as_json else text())
+        say(json.dumps(data, indent=1, default=str) if as_json else text())
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -298,9 +301,8 @@ def manifest() -> None:
     """
 
 
-out_option = click.option(
-    "--out", type=PATH, default=Path("manifest.csv"), show_default=True, help="Manifest to write."
-)
+OUT: Any = {"type": PATH, "default": Path("manifest.csv"), "show_default": True, "help": "Manifest to write."}
+out_option = click.option("--out", **OUT)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 
 
@@ -312,8 +314,8 @@ def _write_manifest(name: str, out: Path, overwrite: bool, *args: Any, **options
         made = reader(name)(*args, **{k: v for k, v in options.items() if v not in (None, ())})
         manifests.write(made, out, overwrite=overwrite)
         for note in made.notes:
-            click.echo(note, err=True)
-        click.echo(f"{out}: {made.summary()}")
+            say(note, err=True)
+        say(f"{out}: {made.summary()}")
 
 
 @manifest.command(short_help="Render a small labelled video set.")
@@ -327,11 +329,8 @@ def synth(directory: Path, clips: int, seed: int, overwrite: bool) -> None:
         from reelbank.manifests.rendered import synth as synthetic
 
         with progress_bar("render") as show:
-            made = synthetic.render(
-                directory, clips=clips, seed=seed, overwrite=overwrite,
-                progress=show,
-            )  # fmt: skip
-        click.echo(f"{directory / 'manifest.csv'}: {made.summary()}")
+            made = synthetic.render(directory, clips=clips, seed=seed, overwrite=overwrite, progress=show)
+        say(f"{directory / 'manifest.csv'}: {made.summary()}")
 
 
 def _pairs(ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from reelbank.store import layout
-from reelbank.store.files import read_json
+from reelbank.store.arrays import open_array
+from reelbank.store.files import read_json, reading
 from reelbank.store.layout import COLUMNS, ESSENTIAL_ATTRIBUTES, OTHER_ATTRIBUTES, Definition
 from reelbank.store.shards import grow
 
@@ -87,9 +88,13 @@ def _over_clips(path: Path) -> list[str]:
     found = []
     for file in sorted(path.glob("*/*/zarr.json")):
         meta = read_json(file)
-        if meta.get("node_type") == "array" and (meta.get("dimension_names") or [None])[0] == "clip":
+        if meta.get("node_type") == "array" and _first_axis(meta.get("dimension_names")) == "clip":
             found.append(file.parent.relative_to(path).as_posix())
     return found
+
+
+def _first_axis(names: Any) -> Any:
+    return names[0] if isinstance(names, list) and names else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +149,7 @@ def carry(out: Path, unit_clips: int, carried: Carried, paths: Sequence[Path], r
         return
     group = zarr.open_group(DurableStore(out), mode="r+")
     for name in carried.arrays:
-        sources = [zarr.open_array(path / name, mode="r") for path in paths]
+        sources = [open_array(path / name) for path in paths]
         first, held = sources[0], [np.asarray(source[:]) for source in sources]
         values = np.full((len(rows), *first.shape[1:]), first.fill_value, dtype=held[0].dtype)
         for place, (number, row) in enumerate(rows):
@@ -163,5 +168,6 @@ def carry(out: Path, unit_clips: int, carried: Carried, paths: Sequence[Path], r
 
 def _kind(path: Path) -> str:
     meta = read_json(path / "zarr.json")
-    facts = (meta["data_type"], meta["fill_value"], meta["shape"][1:], meta["dimension_names"])
-    return layout.canonical(facts)
+    with reading(path / "zarr.json"):
+        facts = (meta["data_type"], meta["fill_value"], meta["shape"][1:], meta["dimension_names"])
+        return layout.canonical(facts)

@@ -34,7 +34,8 @@ from urllib.parse import quote
 import numpy as np
 
 from reelbank.store.errors import StoreError
-from reelbank.store.files import make_folder, read_json, write_json
+from reelbank.store.files import make_folder, read_json, reading, write_json
+from reelbank.store.sizes import check_root
 from reelbank.store.spec import FeatureSpec, TapSpec
 
 FORMAT_VERSION = 1
@@ -293,14 +294,19 @@ def read_root(path: Path) -> dict[str, Any]:
     if not (path / "zarr.json").is_file():
         raise StoreError(f"{path} holds no zarr.json: it is not a store")
     attributes = read_json(path / "zarr.json").get("attributes", {})
+    if not isinstance(attributes, dict):
+        raise StoreError(f"{path / 'zarr.json'} has attributes that are no object: the store is damaged")
     version = attributes.get("format_version")
     if version is None or "spec" not in attributes:
         raise StoreError(f"{path} is a Zarr group, but not one that reelbank wrote")
-    if version != FORMAT_VERSION:
+    if version is True or version != FORMAT_VERSION:
         raise StoreError(f"{path} has format version {version}; this reelbank reads version {FORMAT_VERSION}")
     if missing := [name for name in ESSENTIAL_ATTRIBUTES if name not in attributes]:
         raise StoreError(f"{path / 'zarr.json'} has no attribute {missing[0]!r}: the store is damaged")
-    return {**OTHER_ATTRIBUTES, **attributes}
+    root = {**OTHER_ATTRIBUTES, **attributes}
+    with reading(path / "zarr.json"):
+        check_root(path, root)
+    return root
 
 
 def not_there(path: Path) -> StoreError:

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelbank.store import growing, layout
+from reelbank.store.arrays import read_rows
 from reelbank.store.errors import StoreError
 from reelbank.store.layout import COLUMNS, DONE, FAILED, LEDGER, THUMBNAIL_SHAPE, Geometry
 from reelbank.store.ledger import Ledger
 from reelbank.store.shards import Piece, Shard, decompress, open_shard, read_grid, read_pieces
+from reelbank.store.sizes import check_steps
 from reelbank.store.spec import FeatureSpec, TapSpec
 
 
@@ -107,6 +109,10 @@ class Store:
     def clips(self) -> Ledger:
         """The ledger: what happened to each clip."""
         arrays = {name: self._plain(f"clips/{name}") for name, kind in LEDGER.items() if kind.axis != "step"}
+        # The array of features after the ledger: both may grow while they are read.
+        if growing.is_there(self.path / "features" / self.default_tap):
+            shape = read_grid(self.path / "features" / self.default_tap)[0].shape
+            check_steps(self.path, self.default_tap, shape, arrays["num_steps"], arrays["num_views"])
         return Ledger(
             arrays={name: a.astype(object) if LEDGER[name].dtype == "str" else a for name, a in arrays.items()}
         )
@@ -220,9 +226,13 @@ class Store:
         return np.concatenate([values, np.full(short, LEDGER[name].fill, values.dtype)]) if short > 0 else values
 
     def _sharded(self, tap: str) -> _ShardedArray:
-        self.spec.tap(tap)
+        shape = self.spec.tap(tap).shape
         if tap not in self._arrays:
-            self._arrays[tap] = _ShardedArray(self.path / "features" / tap)
+            ledger = self.clips  # before the array: both may grow while they are read
+            array = _ShardedArray(self.path / "features" / tap)
+            array.require_tail(shape)
+            check_steps(self.path, tap, array.grid.shape, ledger.num_steps, ledger.num_views)
+            self._arrays[tap] = array
         return self._arrays[tap]
 
     def _require_done(self, row: int) -> None:
@@ -260,13 +270,7 @@ class Store:
 
     def _stored(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """Rows of an array that is there; fill past its end."""
-        import zarr
-
-        array = zarr.open_array(self.path / name, mode="r")
-        values = np.asarray(array[start:stop])
-        if (short := stop - start - len(values)) <= 0:
-            return values
-        return np.concatenate([values, np.full((short, *values.shape[1:]), array.fill_value, dtype=values.dtype)])
+        return read_rows(self.path / name, start, stop, self._definitions.get(name))
 
 
 MAX_OPEN_SHARDS = 256
@@ -285,6 +289,11 @@ class _ShardedArray:
         self._num_chunks = int(np.prod(self.grid.chunk_grid))
         self._views_and_blocks = self.grid.chunk_grid[1:3]
         self._chunk_nbytes = self.grid.chunk_nbytes
+
+    def require_tail(self, tail: tuple[int, ...]) -> None:
+        """Raises StoreError unless the axes after step, of the array and of its chunks, are `tail`."""
+        if not self.grid.shape[3:] == self.grid.shard[3:] == self.grid.chunk[3:] == tail:
+            raise StoreError(f"{self.folder}: shape = {self.grid.shape}, one step should be {tail}: it is damaged")
 
     def row(self, row: int) -> NDArray[Any]:
         """All of one row of an array whose chunk is a row; fill (zeros) if it is absent."""
@@ -386,9 +395,7 @@ class _ShardedArray:
         return None if shard is None or data is None else self._decoded(shard, flat, data)
 
     def _decoded(self, shard: Shard, flat: int, data: bytes | memoryview) -> bytes | memoryview:
-        if not self.grid.compressed:
-            return data
-        raw = decompress(data)
+        raw = decompress(data, self._chunk_nbytes) if self.grid.compressed else data
         if len(raw) != self._chunk_nbytes:
             raise StoreError(f"{shard.path}: chunk {flat} has {len(raw)} bytes, expected {self._chunk_nbytes}")
         return raw

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from reelbank.manifests.events import Event, Progress
+from reelbank.store.arrays import open_array
 from reelbank.store.errors import StoreError
 from reelbank.store.growing import is_there
 from reelbank.store.layout import definitions
@@ -93,14 +94,12 @@ def verify(path: Path | str, progress: Progress | None = None) -> Verification:
 
 def _check_arrays(store: Store) -> list[Problem]:
     """Shapes as declared: a library that changed a feature's size must not go unseen."""
-    import zarr
-
     problems = []
     known = [name for name in definitions(store.spec, store.geometry) if is_there(store.path / name)]
     for name in dict.fromkeys((*store.essential, *store.column_arrays.values(), *known)):
         try:
-            shape = zarr.open_array(store.path / name, mode="r").shape
-        except (FileNotFoundError, ValueError, KeyError) as error:
+            shape = open_array(store.path / name).shape
+        except (OSError, StoreError) as error:
             what = "cannot be opened" if is_there(store.path / name) else "is not there"
             problems.append(Problem(clip="", tap=name, what=f"{what}: {error}"))
             continue
@@ -110,7 +109,7 @@ def _check_arrays(store: Store) -> list[Problem]:
     for tap in store.spec.taps:
         if f"features/{tap.name}" in unreadable:
             continue
-        shape = zarr.open_array(store.path / "features" / tap.name, mode="r").shape
+        shape = open_array(store.path / "features" / tap.name).shape
         if shape[3:] != tap.shape:
             problems.append(Problem(clip="", tap=f"features/{tap.name}", what=f"{shape = }, declared {tap.shape}"))
     return problems

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from reelbank.extract.errors import DecodeError, ExtractionError, PlanMismatch
 from reelbank.extract.inputs import sampling
 from reelbank.extract.inputs.preprocess import thumbnail
-from reelbank.extract.inputs.sources import Source, open_source
+from reelbank.extract.inputs.sources import Source, open_source, refuse_outside
 from reelbank.extract.run.allocator import keep_freed_memory
 from reelbank.extract.run.assembly import ClipFrames, Feed, LocalModel, plan_steps
 from reelbank.extract.run.content import content_hash, stat_of
@@ -136,6 +136,7 @@ class Worker:
             clip.fail(_reason(error))
 
     def _decode(self, clip: _ClipRun, *, count: bool = False) -> None:
+        refuse_outside(clip.paths, clip.job.root)
         clip.read_content()
         limits = Limits(frame_px=self._setup.max_pixels)
         with closing(open_source(clip.source, clip.paths, clip.job.clip, limits, count=count)) as opened:
