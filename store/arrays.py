@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,20 @@ from numpy.typing import NDArray
 from reelbank.store.errors import StoreError
 from reelbank.store.files import read_json, reading
 
-if TYPE_CHECKING:
-    from reelbank.store.layout import Definition
-
 MAX_CHUNK_VALUES = 2**28
 """Of an array that is read as a whole: a value for each step of each clip of a unit fits many times over."""
 MAX_AXIS = 2**48
+
+
+class Described(Protocol):
+    """What this version makes of an array: `layout.Definition`."""
+
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def tail(self) -> tuple[int, ...]: ...
+    @property
+    def dimensions(self) -> tuple[str, ...]: ...
 
 
 def open_array(path: Path) -> Any:
@@ -30,7 +38,7 @@ def open_array(path: Path) -> Any:
         return zarr.open_array(path, mode="r")
 
 
-def read_rows(path: Path, start: int, stop: int, definition: Definition | None) -> NDArray[Any]:
+def read_rows(path: Path, start: int, stop: int, definition: Described | None) -> NDArray[Any]:
     """Rows of an array; fill past its end.
 
     Args:

@@ -101,6 +101,18 @@ def _stumble(error: BaseException) -> str:
     return str(error)[:MAX_STUMBLE] or type(error).__name__
 
 
+def refuse_links(folder: Path, kind: type[ValueError] = StoreError) -> None:
+    """Raises `kind` for a link in `folder`, which may be one itself: what is written there would go elsewhere.
+
+    Not in a folder `staging`: whatever lies there and is no clip is removed, not followed.
+    """
+    for above, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if (path := Path(above) / name).is_symlink():
+                raise kind(f"{path} is a link, and a writer would follow it; put what it points at in its place")
+        folders[:] = [name for name in folders if name != "staging"]
+
+
 @contextmanager
 def only_writer(store: Path) -> Iterator[None]:
     """Holds the store's writer lock; a second writer on this machine gets an error.

@@ -226,11 +226,14 @@ class Store:
         return np.concatenate([values, np.full(short, LEDGER[name].fill, values.dtype)]) if short > 0 else values
 
     def _sharded(self, tap: str) -> _ShardedArray:
-        shape = self.spec.tap(tap).shape
+        declared = self.spec.tap(tap)
         if tap not in self._arrays:
             ledger = self.clips  # before the array: both may grow while they are read
             array = _ShardedArray(self.path / "features" / tap)
-            array.require_tail(shape)
+            if not array.grid.shape[3:] == array.grid.shard[3:] == array.grid.chunk[3:] == declared.shape:
+                raise StoreError(
+                    f"{array.folder}: {array.grid.shape = }, expected {declared.shape} at its end: damaged"
+                )
             check_steps(self.path, tap, array.grid.shape, ledger.num_steps, ledger.num_views)
             self._arrays[tap] = array
         return self._arrays[tap]
@@ -289,11 +292,6 @@ class _ShardedArray:
         self._num_chunks = int(np.prod(self.grid.chunk_grid))
         self._views_and_blocks = self.grid.chunk_grid[1:3]
         self._chunk_nbytes = self.grid.chunk_nbytes
-
-    def require_tail(self, tail: tuple[int, ...]) -> None:
-        """Raises StoreError unless the axes after step, of the array and of its chunks, are `tail`."""
-        if not self.grid.shape[3:] == self.grid.shard[3:] == self.grid.chunk[3:] == tail:
-            raise StoreError(f"{self.folder}: shape = {self.grid.shape}, one step should be {tail}: it is damaged")
 
     def row(self, row: int) -> NDArray[Any]:
         """All of one row of an array whose chunk is a row; fill (zeros) if it is absent."""

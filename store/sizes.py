@@ -29,7 +29,9 @@ ROOT_KINDS: Mapping[str, Any] = {
 }
 MAX_UNIT_CLIPS = 2**16
 MAX_SHARD_BYTES = 2**28
-"""Of a shard with more than one clip, eight times what a writer makes, and steps of one with a single clip."""
+"""Of a shard with more than one clip: eight times what a writer makes."""
+MAX_STEPS, MAX_STEP_BYTES = 2**28, 2**31
+"""Of one clip, which a shard of its own may hold: ten weeks at 40 frames per second."""
 COUNTED_CLIPS = 2**20
 """Stores of more clips are held against the chunks of clip_id that are there."""
 
@@ -48,7 +50,7 @@ def check_root(path: Path, root: Mapping[str, Any]) -> None:
     step_bytes = max(math.prod(tap.shape) * np.dtype(tap.dtype).itemsize for tap in spec.taps)
     if unit > MAX_UNIT_CLIPS:
         raise _wrong(path, "unit_clips", unit)
-    if steps > MAX_SHARD_BYTES or step_bytes > 2**31:
+    if steps > MAX_STEPS or step_bytes > MAX_STEP_BYTES:
         raise _wrong(path, "shard_steps", steps)
     if unit > 1 and unit * steps * step_bytes * len(spec.views) > MAX_SHARD_BYTES:
         raise _wrong(path, "unit_clips", unit)

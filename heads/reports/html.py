@@ -22,7 +22,7 @@ import numpy as np
 
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.stored import read_config, read_confusion, read_epochs, read_results, read_table
-from reelbank.store.files import reading
+from reelbank.store.files import reading, refuse_links
 
 _STYLE = """
 :root { --ink: #1b1f24; --soft: #5b6470; --line: #d9dee4; --accent: #0072b2; --warn: #b00020; }
@@ -195,6 +195,7 @@ def write_run_report(run_dir: Path | str) -> Path:
     for name in ("config.json", "results.json"):
         if not (run_dir / name).is_file():
             raise ValueError(f"{run_dir} has no {name}: not a finished run; train it first, or pass another --run")
+    refuse_links(run_dir, TrainingError)
     config, results = read_config(run_dir), read_results(run_dir)
     heading = figures.Heading(
         source=f"{results['run']} · {_stores(config)}",

@@ -28,7 +28,7 @@ from reelbank.heads.runs.results import FORMAT_VERSION, Finished
 from reelbank.heads.stored import ANY_CONFIG, read_config, read_json
 from reelbank.manifests.events import Event, Progress
 from reelbank.manifests.registry import file_name
-from reelbank.store.files import appearing
+from reelbank.store.files import appearing, refuse_links
 
 
 class Resumable(Protocol):
@@ -57,6 +57,7 @@ def open_directory(run: RunConfig, name: str, asked: Resumable) -> Path:
     if run.resume:
         if not is_run:
             raise TrainingError(f"--resume: {directory} holds no run (no config.json); leave --resume out to start one")
+        refuse_links(directory, TrainingError)
         refuse_other_config(directory, asked)
         return directory
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):

@@ -7,9 +7,12 @@ array of one axis (D,) is one step.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +21,15 @@ from numpy.typing import NDArray
 from reelbank.store.errors import StoreError
 from reelbank.store.exchange.quantizing import Channels
 from reelbank.store.exchange.table import FORMAT_NAME, FORMAT_VERSION
+from reelbank.store.files import reading
+from reelbank.store.kinds import check_kinds
+from reelbank.store.sizes import MAX_STEP_BYTES, MAX_STEPS
+from reelbank.store.spec import FeatureSpec
 
+HEADER_KINDS: dict[str, Any] = {
+    "format": str, "spec": {"*": object}, "taps": [str], "target_names": [str], "view": int,
+    "int8_axis": {"*": int}, "fixed_steps": (int, None), "provenance": {"*": object}, "*": object,
+}  # fmt: skip
 BLOCK_BYTES = 16 << 20
 DEFAULT_TAP = "features"
 """What the only array per clip is called where nothing names it."""
@@ -71,6 +82,8 @@ class ArraySource:
         shape, dtype = self.arrays[name][tap].describe()
         if not shape:
             raise StoreError("a single number, expected an array (T, D)")
+        if shape[0] > MAX_STEPS or math.prod(shape[1:]) * dtype.itemsize > MAX_STEP_BYTES:
+            raise StoreError(f"an array of shape {shape} {dtype}, more than a store holds")
         return ((1, *shape) if len(shape) == 1 else shape), dtype
 
     def blocks(self, name: str, tap: str) -> Iterator[NDArray[Any]]:
@@ -78,11 +91,12 @@ class ArraySource:
         array = self.arrays[name][tap]
         shape, dtype = self.shape(name, tap)
         if len(array.describe()[0]) == 1:
-            yield self._decoded(tap, array.read(0, shape[1])[None])
+            yield self._decoded(tap, _whole(array.read(0, shape[1]), shape[1])[None])
             return
         size = max(1, BLOCK_BYTES // max(1, int(np.prod(shape[1:])) * dtype.itemsize))
         for start in range(0, shape[0], size):
-            yield self._decoded(tap, array.read(start, min(start + size, shape[0])))
+            stop = min(start + size, shape[0])
+            yield self._decoded(tap, _whole(array.read(start, stop), stop - start))
 
     def _decoded(self, tap: str, block: NDArray[Any]) -> NDArray[Any]:
         return self.channels[tap].decode(block) if tap in self.channels else block
@@ -100,6 +114,24 @@ class ArraySource:
         ).hexdigest()
 
 
+def load_npy(path: Path) -> NDArray[Any]:
+    """The array of a .npy file, mapped. Raises StoreError for anything else: a pickle, an archive, objects."""
+    try:
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    except (
+        *(EOFError, MemoryError, OverflowError, RecursionError, SyntaxError, TokenError, TypeError, ValueError),
+    ) as error:
+        raise StoreError(f"{path.name} is no .npy file of numbers: {error}") from error
+    return array
+
+
+def _whole(values: NDArray[Any], count: int) -> NDArray[Any]:
+    """The values. Raises StoreError where there are fewer than the file says."""
+    if len(values) != count:
+        raise StoreError(f"{count} entries are said to be there, {len(values)} are: the file is damaged")
+    return values
+
+
 @dataclass(frozen=True, kw_only=True)
 class NpyArray:
     """A .npy file."""
@@ -114,11 +146,7 @@ class NpyArray:
         return np.array(self._open()[start:stop])
 
     def _open(self) -> NDArray[Any]:
-        try:
-            array: NDArray[Any] = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise StoreError(f"{self.path.name} is no .npy file of numbers: {error}") from error
-        return array
+        return load_npy(self.path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,12 +162,25 @@ class SlicedArray:
     length: int | None = None
 
     def describe(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        dataset = self.file[self.name]
-        shape = tuple(dataset.shape)
-        return (shape if self.length is None else (self.length, *shape[1:])), dataset.dtype
+        with self._said():
+            dataset = self.file[self.name]
+            shape = tuple(dataset.shape or ())
+            if self.length is not None and not 0 <= self.start <= self.start + self.length <= shape[0]:
+                raise StoreError(f"{self.name} has {shape[0]} entries, not {self.length} from {self.start} on")
+            return (shape if self.length is None else (self.length, *shape[1:])), dataset.dtype
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        return np.asarray(self.file[self.name][self.start + start : self.start + stop])
+        with self._said():
+            return np.asarray(self.file[self.name][self.start + start : self.start + stop])
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """What the library says of a damaged dataset, as an error of its clip."""
+        try:
+            with reading(Path(self.name)):
+                yield
+        except OSError as error:
+            raise StoreError(f"{self.name} cannot be read: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,9 +213,16 @@ def chosen_taps(there: Sequence[str], asked: Sequence[str], path: Path) -> tuple
 
 def check_header(header: Any, path: Path) -> Mapping[str, Any]:
     """The header of an export. Raises StoreError if it is damaged or of a later version."""
-    needed = {"spec", "taps", "target_names", "view", "int8_axis", "fixed_steps"}
-    if not isinstance(header, dict) or header.get("format") != FORMAT_NAME or not needed <= set(header):
-        raise StoreError(f"{path} looks like an export of reelbank, but its header is damaged")
+    try:
+        check_kinds(header, HEADER_KINDS, "header")
+        if header["format"] != FORMAT_NAME or not 0 <= header["view"] < len(header["spec"].get("views", [""])):
+            raise ValueError(f"format {header['format']!r}, view {header['view']}")
+        spec = FeatureSpec.from_json(header["spec"])
+        names = {tap.name for tap in spec.taps}
+        if not header["taps"] or {*header["taps"], *header["int8_axis"]} - names:
+            raise ValueError(f"taps {header['taps']} and {sorted(header['int8_axis'])} are not all of the spec")
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path} looks like an export of reelbank, but its header is damaged: {error}") from error
     if header.get("version") != FORMAT_VERSION:
         raise StoreError(
             f"{path} is an export of version {header.get('version')}; this reelbank reads version {FORMAT_VERSION}"

@@ -6,7 +6,6 @@ features and most others are `<stem>.npy`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,20 @@ from typing import Any
 import numpy as np
 
 from reelbank.store.errors import StoreError
-from reelbank.store.exchange.import_arrays import DEFAULT_TAP, ArraySource, NpyArray, Times, check_header, chosen_taps
+from reelbank.store.exchange.import_arrays import (
+    DEFAULT_TAP,
+    ArraySource,
+    NpyArray,
+    Times,
+    check_header,
+    chosen_taps,
+    load_npy,
+)
 from reelbank.store.exchange.npy_export import CLIPS_FILE
 from reelbank.store.exchange.quantizing import Channels
 from reelbank.store.exchange.selection import HEADER_FILE
 from reelbank.store.exchange.table import column_from_json
-from reelbank.store.files import read_json
+from reelbank.store.files import json_object, read_json
 
 TIMESTAMPS, FPS = "_timestamps_ms", "_fps"
 
@@ -61,11 +68,11 @@ def _open_video_features(
     kept = {name: {tap: own[tap] for tap in chosen if tap in own} for name, own in arrays.items()}
 
     def times(name: str) -> Times:
-        seconds = np.asarray(np.load(path / f"{name}{TIMESTAMPS}.npy", allow_pickle=False), dtype=np.float64) / 1000
+        seconds = np.asarray(load_npy(path / f"{name}{TIMESTAMPS}.npy"), dtype=np.float64) / 1000
         rate = path / f"{name}{FPS}.npy"
         return Times(
             step_seconds=np.atleast_1d(seconds),
-            rate_fps=float(np.load(rate, allow_pickle=False)) if rate.is_file() else None,
+            rate_fps=float(load_npy(rate)) if rate.is_file() else None,
         )
 
     return ArraySource(
@@ -79,7 +86,7 @@ def _open_export(path: Path, taps: Sequence[str]) -> ArraySource:
     entries = []
     try:
         with (path / CLIPS_FILE).open(encoding="utf-8") as lines:
-            entries = [json.loads(line) for line in lines]
+            entries = [json_object(line) for line in lines]
     except (OSError, ValueError) as error:
         raise StoreError(f"{path / CLIPS_FILE} cannot be read: {error}") from error
     names = [name for name in (entries[0] if entries else {}) if name.partition("/")[0] in ("manifest", "ledger")]
@@ -93,8 +100,8 @@ def _open_export(path: Path, taps: Sequence[str]) -> ArraySource:
     }
     channels = {
         tap: Channels(
-            scale=np.load(path / "int8" / f"{tap}.scale.npy", allow_pickle=False),
-            offset=np.load(path / "int8" / f"{tap}.offset.npy", allow_pickle=False),
+            scale=load_npy(path / "int8" / f"{tap}.scale.npy"),
+            offset=load_npy(path / "int8" / f"{tap}.offset.npy"),
             axis=int(axis),
         )
         for tap, axis in header["int8_axis"].items()

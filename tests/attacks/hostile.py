@@ -9,6 +9,7 @@ the terminal that steers it, nothing written outside the folder, nothing execute
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import random
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -33,6 +35,7 @@ COUNT = 1000
 SECONDS, MEMORY_BYTES = 60.0, 6 << 30
 SHM = Path("/dev/shm")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+HEAVY = ("torch", "zarr", "h5py", "matplotlib.font_manager", "reelbank.cli", "reelbank.extract")
 Tell = Callable[[Mapping[str, Any]], None]
 
 
@@ -53,6 +56,8 @@ def _append() -> None:
 
 
 TRAIN = ("train-head", "--store", "s.zarr", "--epochs", "1", "--bins", "20", "--device", "cpu", "--batch", "64")
+SWEEP = ("--run", "sweep", "--sweep", "lr=0.01,0.001", "--executor", "stacked")
+WEIGHTS = ("featurize", "--model", "resnet18", "--weights", "weights.pth")
 COMMANDS: Mapping[str, tuple[str, ...] | Callable[[], None]] = {
     "info": ("store", "info", "s.zarr"),
     "info as JSON": ("store", "info", "s.zarr", "--json"),
@@ -73,7 +78,7 @@ COMMANDS: Mapping[str, tuple[str, ...] | Callable[[], None]] = {
     "resume": (*TRAIN, "--run", "run", "--resume", "--no-report"),
     "resume longer": (*TRAIN, "--run", "run", "--resume", "--epochs", "2", "--no-report"),
     "resume folds": (*TRAIN, "--run", "folds", "--folds", "2", "--resume", "--epochs", "2", "--no-report"),
-    "resume sweep": (*TRAIN, "--run", "sweep", "--sweep", "lr=0.01,0.001", "--executor", "stacked", "--no-report", "--resume"),
+    "resume sweep": (*TRAIN, *SWEEP, "--no-report", "--resume"),
     "import npy": ("store", "import", "npy", "new.zarr"),
     "import hdf5": ("store", "import", "groups.h5", "new.zarr"),
     "import hdf5 array": ("store", "import", "array.h5", "new.zarr"),
@@ -81,7 +86,7 @@ COMMANDS: Mapping[str, tuple[str, ...] | Callable[[], None]] = {
     "import foreign": ("store", "import", "foreign", "new.zarr", "--tap", "cls", "--manifest", "manifest.csv"),
     "doctor": ("doctor", "--manifest", "manifest.csv"),
     "manifest csv": ("manifest", "csv", "manifest.csv", "--out", "new.csv"),
-    "weights": ("featurize", "--model", "resnet18", "--weights", "weights.pth", "--manifest", "image.csv", "--out", "i.zarr"),
+    "weights": (*WEIGHTS, "--manifest", "image.csv", "--out", "i.zarr"),
 }  # fmt: skip
 """Commands by name, as they are given in the folder of one attempt."""
 STORE = (
@@ -114,7 +119,7 @@ SOUND = (
     *("weights.pth", "clip '", "training part"),
 )
 """A sentence names one of these: a file, or what in it."""
-AT_ONCE = 3
+AT_ONCE = 2
 """Commands that are tried on one mutant; which ones is drawn."""
 
 
@@ -139,11 +144,13 @@ def make_sound(folder: Path) -> None:
     (folder / "manifest.csv").write_text("\n".join(["clip_id,video,split,label,kcal", *lines]) + "\n")
     Image.new("RGB", (64, 48), (200, 30, 90)).save(folder / "image.png")
     (folder / "image.csv").write_text("clip_id,video\ni,image.png\n")
+    (folder / "probe").mkdir()
+    (folder / "probe/report.html").write_text("")
+    (folder / "probe/results.json").write_text('{"files": ["report.html", "results.json"]}')
     for argv in (
-        (*TRAIN, "--run", "run"),
+        (*TRAIN, "--run", "run", "--no-report"),
         (*TRAIN, "--run", "folds", "--folds", "2", "--no-report"),
-        (*TRAIN, "--run", "sweep", "--sweep", "lr=0.01,0.001", "--executor", "stacked", "--no-report"),
-        ("probe", "--store", "s.zarr", "--kmeans", "3", "--out", "probe"),
+        (*TRAIN, *SWEEP, "--no-report"),
         ("store", "export", "s.zarr", "npy", "--format", "npy"),
         ("store", "export", "s.zarr", "groups.h5"),
         ("store", "export", "s.zarr", "array.h5", "--layout", "array", "--dtype", "int8"),
@@ -151,6 +158,8 @@ def make_sound(folder: Path) -> None:
     ):
         status, text, _ = _called(argv)
         assert status == 0, (argv, text)
+    (folder / "run/figures").mkdir()
+    (folder / "run/report.html").write_text("")
 
 
 def _called(command: Sequence[str] | Callable[[], None]) -> tuple[int | None, str, str]:
@@ -173,17 +182,11 @@ def _called(command: Sequence[str] | Callable[[], None]) -> tuple[int | None, st
     return None, result.output, "".join(traceback.format_exception(error))
 
 
-def imports() -> None:
-    """Everything heavy, once, so that a forked process has it. Nothing may start a thread here."""
-    import bokeh.plotting  # noqa: F401
-    import h5py  # noqa: F401
-    import matplotlib.figure  # noqa: F401
-    import sklearn.linear_model  # noqa: F401
-    import zarr  # noqa: F401
-
-    from reelbank.heads import predict, probe, sweep, train_head  # noqa: F401
-    from reelbank.heads.reports import figures, html  # noqa: F401
-    from reelbank.heads.runs import predicting, run  # noqa: F401
+def _import(names: Sequence[str]) -> None:
+    """Modules that commands import, once, so that forked processes have them. None of them starts a thread."""
+    for name in names:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
 
 
 def _watch(folder: Path, tell: Tell) -> None:
@@ -207,10 +210,14 @@ def _watch(folder: Path, tell: Tell) -> None:
     sys.addaudithook(hook)
 
 
-def in_child(folder: Path, work: Callable[[Tell], None]) -> list[dict[str, Any]]:
+def in_child(folder: Path, work: Callable[[Tell], None], seconds: float = SECONDS) -> list[dict[str, Any]]:
     """What `work` tells in a forked process with limits that works in `folder`, and how the process ended."""
     log = folder.with_suffix(".log")
-    process = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # of forking beside threads: the child starts none of theirs
+        process = os.fork()
     if process == 0:
         with log.open("w") as file:
 
@@ -233,7 +240,7 @@ def in_child(folder: Path, work: Callable[[Tell], None]) -> list[dict[str, Any]]
                 os._exit(0)
     began = time.monotonic()
     ended: dict[str, Any] = {"signal": "the time is up"}
-    while time.monotonic() - began < SECONDS:
+    while time.monotonic() - began < seconds:
         done, state = os.waitpid(process, os.WNOHANG)
         if done:
             ended["signal"] = os.WTERMSIG(state) if os.WIFSIGNALED(state) else 0
@@ -314,12 +321,18 @@ def attempt(
 @contextlib.contextmanager
 def sound_folder() -> Iterator[Path]:
     """A folder with `sound` in it, to make others beside it; removed at the end."""
-    imports()
+    _import(HEAVY)
     root = Path(tempfile.mkdtemp(prefix="hostile-", dir=SHM if SHM.is_dir() else None))
     try:
         (root / "sound").mkdir()
-        told = in_child(root / "sound", lambda tell: make_sound(root / "sound"))
-        assert told[0] == {"ended": True}, told
+
+        def work(tell: Tell) -> None:
+            make_sound(root / "sound")
+            tell({"modules": [name for name in sys.modules if "." not in name or not name.startswith("_")]})
+
+        told = in_child(root / "sound", work, seconds=10 * SECONDS)
+        assert "modules" in told[0], told
+        _import(told[0]["modules"])
         yield root
     finally:
         shutil.rmtree(root, ignore_errors=True)

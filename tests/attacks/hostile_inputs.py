@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from attacks.mutants import DEEP, ESCAPES
 
 Change = Callable[[Path], object]
 Row = tuple[Change, tuple[str, ...]]
+RUN = ("predict", "resume longer")
+PAGE = (*RUN, "page")
 READERS = ("info", "verify", "diff", "merge", "export npy", "train", "probe", "predict")
 MATHS = "$\\frac{"
+JSON_FILES = ("config.json", "results.json", "confusion.json")
 MARKUP = "[red]x[/red][link=file:///etc/passwd]"
 
 
@@ -114,6 +118,11 @@ def _safetensors(file: str, header: bytes, body: bytes = b"") -> Change:
     return lambda folder: (folder / file).write_bytes(len(header).to_bytes(8, "little") + header + body)
 
 
+def _of_length(file: str, count: int) -> Change:
+    """A safetensors file that says its header has `count` bytes."""
+    return _write(file, count.to_bytes(8, "little") + b"{}")
+
+
 def _checkpoint(file: str, change: Callable[[Any], object]) -> Change:
     def edit(folder: Path) -> None:
         data = (folder / file).read_bytes()
@@ -125,6 +134,27 @@ def _checkpoint(file: str, change: Callable[[Any], object]) -> Change:
         _safetensors(file, json.dumps(header).encode(), data[8 + length :])(folder)
 
     return edit
+
+
+def _many_bins(own: Any) -> None:
+    own["bins"]["num_bins"] = own["shape"]["outputs"]["target"] = 10**12
+
+
+def _last(change: Callable[[Any], object]) -> Row:
+    return _checkpoint("run/last.safetensors", change), RUN
+
+
+def _best(change: Callable[[Any], object]) -> Row:
+    """The header of a run's weights changed."""
+    return _checkpoint("run/best.safetensors", change), RUN
+
+
+def _tensor(entry: str, body: bytes = b"") -> Row:
+    return _safetensors("all.safetensors", f'{{"a": {entry}}}'.encode(), body), ("import safetensors",)
+
+
+def _both(*changes: Change) -> Change:
+    return lambda folder: [change(folder) for change in changes]
 
 
 def _npy(shape: str, descr: str = "'<f4'") -> bytes:
@@ -197,12 +227,28 @@ def _manifest(text: str, *commands: str) -> Row:
     return _write("manifest.csv", text), commands or ("doctor", "manifest csv", "import foreign")
 
 
+def _names_outside(folder: Path) -> None:
+    clips = folder / "npy/clips.jsonl"
+    clips.write_text(clips.read_text().replace('{"cls": "', '{"cls": "../../../../../'))
+
+
+def _header(text: str) -> Row:
+    """An HDF5 file that calls itself an export of reelbank."""
+
+    def make(file: Any, folder: Path) -> None:
+        file.create_dataset("reelbank", data=text)
+        file.create_dataset("manifest/clip_id", data=[b"x"])
+
+    return _hdf5(make)
+
+
 def _zip_bomb(folder: Path) -> None:
     with zipfile.ZipFile(folder / "weights.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", pickle.dumps({}, protocol=2))
         archive.writestr("archive/data/0", bytes(1 << 28))
 
 
+MANY = ",".join(f"x{i}" for i in range(10**5))
 HEADER = "clip_id,video,split,label,kcal\n"
 STORES: Mapping[str, Row] = {
     **{f"num_clips {n}": _root("num_clips", to=n) for n in (10**12, 10**400, -1, 0.5, "5", True, None, [])},
@@ -255,7 +301,7 @@ STORES: Mapping[str, Row] = {
     "labels are formulas": _values("manifest/label", MATHS),
     "splits steer": _values("manifest/split", ESCAPES),
     "ids steer": _values("manifest/clip_id", ESCAPES),
-    "reasons steer": (lambda folder: [change(folder) for change, _ in (_values("clips/status", 2), _values("clips/reason", ESCAPES))], READERS),
+    "reasons steer": (_both(_values("clips/status", 2)[0], _values("clips/reason", ESCAPES)[0]), READERS),
     "thumbnails unpack without end": _chunk("thumbnails/rgb", _zstd_of_zeros(1 << 28)),
     "ledger unpacks without end": _chunk("clips/num_steps", _zstd_of_zeros(1 << 28)),
     "texts unpack without end": _chunk("manifest/label", _zstd_of_zeros(1 << 28)),
@@ -263,40 +309,39 @@ STORES: Mapping[str, Row] = {
     "features are a link out": (_linked("s.zarr/features"), ("append",)),
     "staging is a link out": (_linked("s.zarr/staging"), ("append",)),
     "commits are a link out": (_linked("s.zarr/commits"), ("append",)),
-}  # fmt: skip
-RUN = ("predict", "resume", "resume longer", "page")
+}
 RUNS: Mapping[str, Row] = {
-    **{f"{name} nested without end": (_write(f"run/{name}", '{"config":' * DEEP), RUN) for name in ("config.json", "results.json", "confusion.json")},
-    **{f"{name} is a list": (_write(f"run/{name}", "[1]"), RUN) for name in ("config.json", "results.json", "confusion.json")},
-    "NaN in results": (_set("run/results.json", "training", "seconds", to=float("nan")), RUN),
-    "verdict steers": (_set("run/results.json", "verdict", to=ESCAPES), RUN),
-    "name is a formula": (_set("run/results.json", "run", to=MATHS), RUN),
-    "split is a path": (_edit("run/confusion.json", lambda data: data.update({"../../x": data["test"]})), RUN),
-    "classes steer": (_edit("run/confusion.json", lambda data: data["test"].update(labels=[ESCAPES, MATHS])), RUN),
-    "confusion is ragged": (_edit("run/confusion.json", lambda data: data["test"].update(counts=[[1], [1, 2]])), RUN),
+    **{f"{name} nested without end": (_write(f"run/{name}", '{"config":' * DEEP), RUN) for name in JSON_FILES},
+    **{f"{name} is a list": (_write(f"run/{name}", "[1]"), RUN) for name in JSON_FILES},
+    "NaN in results": (_set("run/results.json", "training", "seconds", to=float("nan")), PAGE),
+    "verdict steers": (_set("run/results.json", "verdict", to=ESCAPES), PAGE),
+    "name is a formula": (_set("run/results.json", "run", to=MATHS), PAGE),
+    "split is a path": (_edit("run/confusion.json", lambda data: data.update({"../../x": data["test"]})), PAGE),
+    "classes steer": (_edit("run/confusion.json", lambda data: data["test"].update(labels=[ESCAPES, MATHS])), PAGE),
+    "confusion is ragged": (_edit("run/confusion.json", lambda data: data["test"].update(counts=[[1], [1, 2]])), PAGE),
     "option steers": (_set("run/config.json", "config", "loss", to=ESCAPES), RUN),
     "fold is a path": (_set("folds/results.json", "folds", 0, "fold", to="../../x"), ("predict folds", "resume folds")),
-    "epoch of 10^12": (_write("run/metrics.jsonl", '{"fold": null, "epoch": 1e12}\n'), RUN),
+    "epoch of 10^12": (_write("run/metrics.jsonl", '{"fold": null, "epoch": 1e12}\n'), PAGE),
     "epochs nested without end": (_write("run/metrics.jsonl", "[" * DEEP + "\n{}\n"), RUN),
-    "predictions of NUL": (_write("run/predictions.csv", "clip_id,split\n\0,\0\n"), RUN),
-    "predictions of 10 MB in a cell": (_write("run/predictions.csv", f"split\n{'x' * 10**7}\n"), RUN),
+    "predictions of NUL": (_write("run/predictions.csv", "clip_id,split\n\0,\0\n"), PAGE),
+    "predictions of 10 MB in a cell": (_write("run/predictions.csv", f"split\n{'x' * 10**7}\n"), PAGE),
     "checkpoint is a pickle": (_write("run/best.safetensors", pickle.dumps(Payload())), RUN),
     "progress is a pickle": (_write("run/last.safetensors", pickle.dumps(Payload())), RUN),
-    **{f"checkpoint header of {n}": (_write("run/best.safetensors", n.to_bytes(8, "little") + b"{}"), RUN) for n in (0, 1, 2**40, 2**64 - 1)},
+    **{f"checkpoint header of {n}": (_of_length("run/best.safetensors", n), RUN) for n in (0, 1, 2**40, 2**64 - 1)},
     "checkpoint nested without end": (_safetensors("run/best.safetensors", b"[" * DEEP), RUN),
-    "10^12 outputs": (_checkpoint("run/best.safetensors", lambda own: own["shape"]["outputs"].update(label=10**12)), RUN),
-    "10^12 bins": (_checkpoint("run/best.safetensors", lambda own: (own["bins"].update(num_bins=10**12), own["shape"]["outputs"].update(target=10**12))), RUN),
-    "10^9 features": (_checkpoint("run/best.safetensors", lambda own: own["shape"]["taps"].update(cls=10**9)), RUN),
-    "head is a command": (_checkpoint("run/best.safetensors", lambda own: own.update(head="os:system")), RUN),
-    "head is a hostile module": (_checkpoint("run/best.safetensors", lambda own: own.update(head="antigravity:fly", plugin=None)), RUN),
-    "head steers": (_checkpoint("run/best.safetensors", lambda own: own.update(head=ESCAPES)), RUN),
-    "head options are many": (_checkpoint("run/best.safetensors", lambda own: own.update(options={"hidden": 10**12})), RUN),
-    "labels are numbers": (_checkpoint("run/best.safetensors", lambda own: own.update(labels=[1, 2, 3])), RUN),
-    "classes of the head steer": (_checkpoint("run/best.safetensors", lambda own: own.update(labels=[ESCAPES] * len(own["labels"]))), RUN),
-    "sources are none": (_checkpoint("run/best.safetensors", lambda own: own.update(sources=[])), RUN),
-    "spec of the head is nested": (_checkpoint("run/best.safetensors", lambda own: own["sources"][0].update(spec={"taps": []})), RUN),
-    "epoch of the checkpoint is a text": (_checkpoint("run/last.safetensors", lambda own: own.update(epoch="1")), RUN),
-    "10^6 learning rates": (_checkpoint("run/last.safetensors", lambda own: own.update(learning_rates=[0.1] * 10**6)), RUN),
+    "10^12 outputs": _best(lambda own: own["shape"]["outputs"].update(label=10**12)),
+    "10^12 bins": _best(_many_bins),
+    "10^9 features": _best(lambda own: own["shape"]["taps"].update(cls=10**9)),
+    "head is a command": _best(lambda own: own.update(head="os:system")),
+    "head is a hostile module": _best(lambda own: own.update(head="antigravity:fly", plugin=None)),
+    "head steers": _best(lambda own: own.update(head=ESCAPES)),
+    "head options are many": _best(lambda own: own.update(options={"hidden": 10**12})),
+    "labels are numbers": _best(lambda own: own.update(labels=[1, 2, 3])),
+    "classes of the head steer": _best(lambda own: own.update(labels=[ESCAPES] * len(own["labels"]))),
+    "sources are none": _best(lambda own: own.update(sources=[])),
+    "spec of the head is nested": _best(lambda own: own["sources"][0].update(spec={"taps": []})),
+    "epoch of the checkpoint is a text": _last(lambda own: own.update(epoch="1")),
+    "10^6 learning rates": _last(lambda own: own.update(learning_rates=[0.1] * 10**6)),
     "figures are a link out": (_linked("run/figures"), ("resume longer", "page")),
     "report is a link out": (_linked("run/report.html"), ("resume longer", "page")),
     "log is a link out": (_linked("run/metrics.jsonl"), ("resume longer",)),
@@ -319,22 +364,22 @@ IMPORTS: Mapping[str, Row] = {
     "hdf5 stored outside": _hdf5(_stored_outside),
     "hdf5 200 levels": _hdf5(_deep),
     "hdf5 texts": _hdf5(_strings),
-    "hdf5 header is a list": _hdf5(lambda file, folder: (file.create_dataset("reelbank", data="[]"), file.create_dataset("manifest/clip_id", data=[b"x"]))),
-    "hdf5 header nested": _hdf5(lambda file, folder: (file.create_dataset("reelbank", data="[" * DEEP), file.create_dataset("manifest/clip_id", data=[b"x"]))),
-    "safetensors header of 2^63": (_write("all.safetensors", (2**63).to_bytes(8, "little")), ("import safetensors",)),
+    "hdf5 header is a list": _header("[]"),
+    "hdf5 header nested": _header("[" * DEEP),
+    "safetensors header of 2^63": (_of_length("all.safetensors", 2**63), ("import safetensors",)),
     "safetensors nested": (_safetensors("all.safetensors", b"[" * DEEP), ("import safetensors",)),
-    "safetensors shape negative": (_safetensors("all.safetensors", b'{"a": {"dtype": "F32", "shape": [-1, -1], "data_offsets": [0, 4]}}', bytes(4)), ("import safetensors",)),
-    "safetensors shape of 2^63": (_safetensors("all.safetensors", b'{"a": {"dtype": "F32", "shape": [9223372036854775808, 2], "data_offsets": [0, 0]}}'), ("import safetensors",)),
-    "safetensors past its end": (_safetensors("all.safetensors", b'{"a": {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]}}'), ("import safetensors",)),
+    "safetensors shape negative": _tensor('{"dtype": "F32", "shape": [-1, -1], "data_offsets": [0, 4]}', bytes(4)),
+    "safetensors shape of 2^63": _tensor('{"dtype": "F32", "shape": [9223372036854775808, 2], "data_offsets": [0, 0]}'),
+    "safetensors past its end": _tensor('{"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]}'),
     "export taps outside": (_set("npy/reelbank.json", "taps", to=["../../x"]), ("import npy",)),
     "export int8 outside": (_set("npy/reelbank.json", "int8_axis", to={"../../x": 0}), ("import npy",)),
     "export header nested": (_write("npy/reelbank.json", "[" * DEEP), ("import npy",)),
     "export clips nested": (_write("npy/clips.jsonl", "[" * DEEP), ("import npy",)),
     "export spec is empty": (_set("npy/reelbank.json", "spec", to={}), ("import npy",)),
-    "export file outside": (lambda folder: (folder / "npy/clips.jsonl").write_text((folder / "npy/clips.jsonl").read_text().replace('{"cls": "', '{"cls": "../../../../../')), ("import npy",)),
+    "export file outside": (_names_outside, ("import npy",)),
 }  # fmt: skip
 MANIFESTS: Mapping[str, Row] = {
-    "10^5 columns": _manifest(HEADER.strip() + "," + ",".join(f"x{i}" for i in range(10**5)) + "\nc0,v.mp4,train,a,1" + "," * 10**5 + "\n"),
+    "10^5 columns": _manifest(f"{HEADER.strip()},{MANY}\nc0,v.mp4,train,a,1{',' * 10**5}\n"),
     "a cell of 100 MB": _manifest(HEADER + "c0," + "x" * 10**8 + ",train,a,1\n"),
     "10^6 quotes": _manifest(HEADER + '"' * 10**6),
     "paths steer": _manifest(HEADER + f"c0,{ESCAPES.splitlines()[0]}.mp4,train,a,1\n"),
@@ -344,7 +389,7 @@ MANIFESTS: Mapping[str, Row] = {
     "columns lead out": _manifest("clip_id,video,../../x\nc0,v.mp4,x\n"),
     "cells are formulas": _manifest(HEADER + "=1+1,@v.mp4,train,-a,1\n+c1,=HYPERLINK(),train,a,-1.5\n"),
     "not UTF-8": _manifest(HEADER + "c\udce9,v.mp4,train,a,1\n"),
-    "UTF-16": (lambda folder: (folder / "manifest.csv").write_bytes((HEADER + "c0,v,train,a,1\n").encode("utf-16")), ("doctor", "manifest csv")),
+    "UTF-16": (_write("manifest.csv", (HEADER + "c0,v,train,a,1\n").encode("utf-16")), ("doctor", "manifest csv")),
     "NUL": _manifest(HEADER + "c\0,v\0.mp4,train,a,1\n"),
     "numbers without end": _manifest(HEADER + f"c0,v.mp4,train,a,{'9' * 10**6}\n"),
     "runs backwards": _manifest(HEADER + "c\u202e4pm,v\u202e.mp4,train,a\u202e,1\n"),
@@ -356,7 +401,7 @@ WEIGHTS_BY = ("weights",)
 WEIGHTS: Mapping[str, Row] = {
     "a pickle that runs a program": (_write("weights.pth", pickle.dumps(Payload())), WEIGHTS_BY),
     "a zip that unpacks to 256 MB": (_zip_bomb, WEIGHTS_BY),
-    "safetensors header of 2^60": (lambda folder: (folder / "weights.pth").write_bytes((2**60).to_bytes(8, "little") + b"{}"), WEIGHTS_BY),
+    "safetensors header of 2^60": (_of_length("weights.pth", 2**60), WEIGHTS_BY),
     "empty": (_write("weights.pth", b""), WEIGHTS_BY),
     "text": (_write("weights.pth", ESCAPES), WEIGHTS_BY),
 }  # fmt: skip
