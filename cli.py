@@ -65,17 +65,17 @@ def plain_errors(stopped: str = "stopped") -> Iterator[None]:
 def _sentence(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror}: {error.filename}"
-    return str(error) or {MemoryError: "there is not enough memory"}.get(type(error), type(error).__name__)
+    return str(error) or ("not enough memory" if isinstance(error, MemoryError) else type(error).__name__)
 
 
-def say(text: str, file: IO[str] | None = None, err: bool = False, **options: Any) -> None:
+def say(text: Any, file: IO[Any] | None = None, nl: bool = True, err: bool = False, color: bool | None = None) -> None:
     """Prints text, the only way to: much of it came from files, whose hand shall not steer the terminal."""
-    stream = file or (sys.stderr if err else sys.stdout)
-    click.echo(printable(text, stream.encoding), file=file, err=err, **options)
+    stream: Any = file or (sys.stderr if err else sys.stdout)
+    click.echo(printable(str(text), stream.encoding), file, nl, err, color)
 
 
 click.ClickException.exit_code = WRONG_USE
-click.exceptions.echo = say  # type: ignore[attr-defined]
+click.exceptions.echo = say  # type: ignore[attr-defined, assignment]  # what click itself says of what it was given
 
 
 class Pace:

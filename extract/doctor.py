@@ -82,7 +82,5 @@ def _manifest(path: Path) -> list[tuple[str, str]]:
     for column in ("annotations", "flow_x", "flow_y", "motion_maps"):
         named = [p for clip in table.clips if (p := table.path_of(clip, column)) is not None]
         if named:
-            found.append(
-                ("manifest", f"{column} of {len(named)} clips, {sum(map(_is_there, named))} of them there")
-            )
+            found.append(("manifest", f"{column} of {len(named)} clips, {sum(map(_is_there, named))} of them there"))
     return found + [("manifest", note) for note in table.notes]

@@ -61,7 +61,7 @@ def json_object(text: str | bytes, *, constants: bool = True) -> dict[str, Any]:
         RecursionError: it is nested without end.
     """
     data = json.loads(text, parse_constant=None if constants else _no_constant)
-    if (b"\\ud" if isinstance(text, bytes) else "\\ud") in text.lower():  # half of a surrogate pair is no text
+    if "\\ud" in (text.decode(errors="replace") if isinstance(text, bytes) else text).lower():  # half a pair is no text
         json.dumps(data, ensure_ascii=False).encode()
     if not isinstance(data, dict):
         raise ValueError(f"it holds a JSON {type(data).__name__}, expected an object")

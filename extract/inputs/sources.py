@@ -60,8 +60,8 @@ def refuse_outside(paths: Sequence[Path], root: Path | None) -> None:
 
     The manifest was asked before. Asked again where files are read: links change.
     """
-    for path in paths if root is not None else ():
-        if (found := outside(path, root)) is not None:
+    for path in paths:
+        if root is not None and (found := outside(path, root)) is not None:
             raise ValueError(f"{found} leaves the root {root}; name a folder that holds all files as --root, or none")
 
 

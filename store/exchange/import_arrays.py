@@ -227,4 +227,5 @@ def check_header(header: Any, path: Path) -> Mapping[str, Any]:
         raise StoreError(
             f"{path} is an export of version {header.get('version')}; this reelbank reads version {FORMAT_VERSION}"
         )
-    return header
+    found: Mapping[str, Any] = header
+    return found
