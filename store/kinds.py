@@ -62,6 +62,8 @@ def _fits(data: Any, kind: Any, where: str) -> bool:
 def _is_kind(data: Any, kind: Any) -> bool:
     if kind is None:
         return data is None
+    if isinstance(data, int) and not -(2**63) <= data < 2**63:  # no array holds it
+        return kind is object
     if kind in (float, REAL):
         is_number = isinstance(data, int | float) and not isinstance(data, bool)
         return is_number and (kind is REAL or abs(data) < math.inf)

@@ -175,7 +175,7 @@ def _called(command: Sequence[str] | Callable[[], None]) -> tuple[int | None, st
             command()  # type: ignore[operator]
 
     asked, argv = (call, []) if callable(command) else (main, list(command))
-    result = CliRunner().invoke(asked, argv, prog_name="reelbank")
+    result = CliRunner().invoke(asked, argv, prog_name="reelbank", color=True)  # as on a terminal
     error = result.exception
     if error is None or isinstance(error, SystemExit):
         return result.exit_code, result.output, ""
@@ -191,20 +191,20 @@ def _import(names: Sequence[str]) -> None:
 
 def _watch(folder: Path, tell: Tell) -> None:
     """Tells of hosts that are called, programs that are started, and files that are written outside `folder`."""
-    inside = (str(folder.resolve()), "/dev/", "/proc/")
+    inside = (f"{folder.resolve()}/", "/dev/null", "/dev/tty", "/proc/")
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "socket.connect" and isinstance(arguments[1], tuple):
             tell({"harm": f"{event} {arguments[1]}"})
         elif event in ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen"):
             tell({"harm": f"{event} {str(arguments)[:200]}"})
-        elif event == "open" and isinstance(arguments[0], str) and arguments[2] & WRITING:
-            path = os.path.realpath(arguments[0])
+        elif event == "open" and not isinstance(arguments[0], int) and arguments[2] & WRITING:
+            path = os.path.realpath(os.fsdecode(arguments[0]))
             if not path.startswith(inside):
                 tell({"harm": f"written: {path}"})
-        elif event == "os.rename" and isinstance(arguments[1], str | os.PathLike):
-            path = os.path.realpath(Path(arguments[1]).parent)
-            if not path.startswith(inside):
+        elif event == "os.rename":
+            path = os.path.realpath(Path(os.fsdecode(arguments[1])).parent)
+            if not f"{path}/".startswith(inside):
                 tell({"harm": f"renamed to: {path}"})
 
     sys.addaudithook(hook)
@@ -368,9 +368,6 @@ def try_table(root: Path, kind: str, names: Sequence[str] | None = None) -> Trie
     for name, (change, commands) in rows.items():
         _, found, ends = attempt(root / "sound", root / "m", change, commands, SOUND)
         failed += [f"{name}: {text}".replace(str(root), "") for text in found]
-        if (root / "away").exists() and any((root / "away").iterdir()):
-            failed.append(f"{name}: {sorted(p.name for p in (root / 'away').iterdir())} was written outside the folder")
-        shutil.rmtree(root / "away", ignore_errors=True)
         for end in ends:
             facts[end] += 1
     return Tried(kind=kind, tried=len(rows), not_held=tuple(failed), facts=facts)

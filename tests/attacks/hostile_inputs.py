@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
@@ -103,13 +104,14 @@ def _shard_past_its_end(folder: Path) -> None:
 
 
 def _linked(name: str) -> Change:
-    """A part of the store or run that is a link to a folder outside."""
+    """A part of the store or run that lies outside and is linked to."""
 
     def change(folder: Path) -> None:
         away = folder.parent / "away"
-        away.mkdir(exist_ok=True)
-        (folder / name).rename(folder / "moved")
-        (folder / name).symlink_to(away if (folder / "moved").is_dir() else away / "file")
+        shutil.rmtree(away, ignore_errors=True)
+        away.mkdir()
+        (folder / name).rename(away / "part")
+        (folder / name).symlink_to(away / "part")
 
     return change
 
