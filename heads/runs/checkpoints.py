@@ -49,7 +49,7 @@ def read_tensors(path: Path, kinds: Mapping[str, Any] | None = None) -> tuple[di
                     check_kinds(header, dict(kinds or {}), "")
                     return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (no mapping)
             except SafetensorError as error:
-                raise ValueError(f"not a checkpoint of reelbank: {error}") from error
+                raise TrainingError(f"{path} is not a checkpoint of reelbank: {error}") from error
     except FileNotFoundError:
         raise TrainingError(f"{path} is missing: this run has no checkpoint of that kind") from None
 
@@ -167,7 +167,7 @@ class Predictor:
 def _refuse_other_outputs(shape: HeadShape, labels: Any, bins: Bins | None) -> None:
     """Raises ValueError where names or bins are not as many as what the head gives."""
     counts = {"label": None if labels is None else len(labels), "target": None if bins is None else bins.num_bins}
-    if {name: count for name, count in counts.items() if count is not None} != dict(shape.outputs):
+    if any(count not in (None, shape.outputs.get(name)) for name, count in counts.items()):
         raise ValueError(f"its outputs are {dict(shape.outputs)}, but it has {counts['label']} labels and bins {bins}")
     if min(0, *shape.taps.values(), *shape.outputs.values(), shape.num_steps) < 0:
         raise ValueError(f"its shape is {shape}")

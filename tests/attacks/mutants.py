@@ -149,6 +149,14 @@ def mutate_bytes(path: Path, draw: random.Random, header: int = 512) -> str:
     return f"{kind} at {place}"
 
 
+def _parsed(text: str) -> Any:
+    """The JSON that a text is, else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def mutate_safetensors(path: Path, draw: random.Random) -> str:
     """Changes the JSON header, the JSON that reelbank keeps in it, or the bytes of a safetensors file."""
     if draw.random() < 0.2:
@@ -159,7 +167,7 @@ def mutate_safetensors(path: Path, draw: random.Random) -> str:
     inner = header.get("__metadata__", {})
     if inner and draw.random() < 0.8:
         name = draw.choice(sorted(inner))
-        found, what = mutated(json.loads(inner[name]), draw)
+        found, what = mutated(_parsed(inner[name]), draw)
         inner[name] = text_of(found)
         what = f"{name}: {what}"
     else:
