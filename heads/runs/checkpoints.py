@@ -48,7 +48,7 @@ def read_tensors(path: Path, kinds: Mapping[str, Any] | None = None) -> tuple[di
                     header = json_object((file.metadata() or {})[HEADER])
                     check_kinds(header, dict(kinds or {}), "")
                     return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (no mapping)
-            except SafetensorError as error:
+            except (SafetensorError, KeyError) as error:
                 raise TrainingError(f"{path} is not a checkpoint of reelbank: {error}") from error
     except FileNotFoundError:
         raise TrainingError(f"{path} is missing: this run has no checkpoint of that kind") from None
@@ -133,12 +133,12 @@ class Predictor:
                 now = _head_identity(header["head"])
                 refuse_changed_plugins(f"{path} was trained with", [plugin], [] if now is None else [now])
         weights = _under(tensors, "head.")
-        if HEADS.plugin(header["head"]) is None:
-            # Without memory first: the header alone must not decide how much of it is asked for.
-            with torch.device("meta"):
-                _refuse_other_shapes(build_head(header["head"], shape, header["options"]), weights)
-        head = build_head(header["head"], shape, header["options"])
         try:
+            if HEADS.plugin(header["head"]) is None:
+                # Without memory first: the header alone must not decide how much of it is asked for.
+                with torch.device("meta"):
+                    _refuse_other_shapes(build_head(header["head"], shape, header["options"]), weights)
+            head = build_head(header["head"], shape, header["options"])
             head.load_state_dict(weights)
         except RuntimeError as error:
             raise TrainingError(f"{path}: the weights do not fit head {header['head']!r}: {error}") from error
