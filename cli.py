@@ -14,7 +14,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from threading import current_thread, main_thread
-from typing import Any
+from typing import IO, Any
 
 import click
 from click.core import ParameterSource
@@ -29,6 +29,7 @@ from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.manifests.datasets import READERS, ReaderRow
 from reelbank.manifests.events import Event, Pace
 from reelbank.manifests.files import not_written
+from reelbank.manifests.terminal import printable
 from reelbank.store.exchange.options import ExportConfig, ImportConfig
 from reelbank.store.options import options_of
 
@@ -71,11 +72,21 @@ def _sentence(error: Exception) -> str | None:
         return str(full)
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.strerror}: {error.filename}"
-    expected = isinstance(error, ValueError | OSError | ExtractionError)
-    return str(error) or type(error).__name__ if expected else None
+    expected = isinstance(error, ValueError | OSError | MemoryError | ExtractionError)
+    return str(error) or _NAMELESS.get(type(error), type(error).__name__) if expected else None
+
+
+_NAMELESS: Mapping[type, str] = {MemoryError: "not enough memory"}
+
+
+def say(text: Any, file: IO[Any] | None = None, nl: bool = True, err: bool = False, color: bool | None = None) -> None:
+    """Prints text, the only way to: much of it came from files, whose hand shall not steer the terminal."""
+    stream: Any = file or (sys.stderr if err else sys.stdout)
+    click.echo(printable(str(text), stream.encoding), file, nl, err, color)
 
 
 click.ClickException.exit_code = WRONG_USE
+click.exceptions.echo = say  # type: ignore[attr-defined, assignment]  # what click itself says of what it was given
 
 
 @contextmanager
@@ -86,7 +97,7 @@ def progress_bar(description: str) -> Iterator[Callable[[Event], None]]:
 
     console = Console(stderr=True)
     columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    info = TextColumn("{task.fields[info]}")
+    info = TextColumn("{task.fields[info]}", markup=False)
     with Progress(*columns, info, console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task(description, info="")
         state: dict[str, float] = {"tenth": 0, "told": time.monotonic()}
@@ -94,15 +105,15 @@ def progress_bar(description: str) -> Iterator[Callable[[Event], None]]:
 
         def show(event: Event) -> None:
             done, total, info = event.done, event.total, _info(event)
-            if event.note:
-                console.print(event.note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+            if note := printable(event.note, console.encoding):
+                console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
             bar.update(task, completed=done, total=total or None, info=info)
             tenth, now = int(10 * done / total) if total else 0, time.monotonic()
             waited, left = now - state["told"], pace.left(done, total, now)
             due = waited >= PLAIN_LINE_SECONDS and tenth != state["tenth"]
             if not console.is_terminal and (due or waited >= PLAIN_SILENCE_SECONDS):
                 state.update(tenth=tenth, told=now)
-                click.echo(f"{description}: {done:g} of {total:g}  {info}".rstrip() + (left and f"  {left}"), err=True)
+                say(f"{description}: {done:g} of {total:g}  {info}".rstrip() + (left and f"  {left}"), err=True)
 
         yield show
 
@@ -111,7 +122,7 @@ def _info(event: Event) -> str:
     """What stands behind the bar."""
     if event.stage == "evaluate":  # the verdict stands at the end, on stdout
         return ""
-    return event.message or "  ".join(f"{name} {value:.3g}" for name, value in event.values.items())
+    return printable(event.message) or "  ".join(f"{name} {value:.3g}" for name, value in event.values.items())
 
 
 def emit(data: Mapping[str, Any], as_json: bool, text: Callable[[], str]) -> None:
@@ -120,7 +131,7 @@ def emit(data: Mapping[str, Any], as_json: bool, text: Callable[[], str]) -> Non
     A reader that hung up (`| head -1`) has what it wanted: the work is done and its exit status stands.
     """
     try:
-        click.echo(json.dumps(data, indent=1, default=str) if as_json else text())
+        say(json.dumps(data, indent=1, default=str) if as_json else text())
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -272,9 +283,8 @@ def manifest() -> None:
     """
 
 
-out_option = click.option(
-    "--out", type=PATH, default=Path("manifest.csv"), show_default=True, help="Manifest to write."
-)
+OUT: Any = {"type": PATH, "default": Path("manifest.csv"), "show_default": True, "help": "Manifest to write."}
+out_option = click.option("--out", **OUT)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 
 
@@ -286,8 +296,8 @@ def _write_manifest(name: str, out: Path, overwrite: bool, *args: Any, **options
         made = reader(name)(*args, **{k: v for k, v in options.items() if v not in (None, ())})
         manifests.write(made, out, overwrite=overwrite)
         for note in made.notes:
-            click.echo(note, err=True)
-        click.echo(f"{out}: {made.summary()}")
+            say(note, err=True)
+        say(f"{out}: {made.summary()}")
 
 
 @manifest.command(short_help="Render a small labelled video set.")
@@ -302,7 +312,7 @@ def synth(directory: Path, clips: int, seed: int, overwrite: bool) -> None:
 
         with progress_bar("render") as show:
             made = synthetic.render(directory, clips=clips, seed=seed, overwrite=overwrite, progress=show)
-        click.echo(f"{directory / 'manifest.csv'}: {made.summary()}")
+        say(f"{directory / 'manifest.csv'}: {made.summary()}")
 
 
 def _pairs(ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:

@@ -62,20 +62,25 @@ def _devices() -> list[str]:
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # longer than a file system allows, a loop of links
+        return False
+
+
 def _manifest(path: Path) -> list[tuple[str, str]]:
     table = manifests.read(path)
     splits = Counter(clip.split for clip in table.clips)
     found = [("manifest", f"{path}: {len(table)} clips; " + ", ".join(f"{k} {v}" for k, v in sorted(splits.items())))]
-    missing = [c.clip_id for c in table.clips if (video := table.video_path(c)) is not None and not video.exists()]
+    missing = [c.clip_id for c in table.clips if (video := table.video_path(c)) is not None and not _is_there(video)]
     if missing:
         found.append(("manifest", f"{len(missing)} videos are not there, e.g. of clip {missing[0]!r}"))
-    files = {v for c in table.clips if (v := table.video_path(c)) is not None and v.is_file()}
+    files = {v for c in table.clips if (v := table.video_path(c)) is not None and _is_there(v) and v.is_file()}
     if files:
         found.append(("manifest", f"{len(files)} video files, {sum(f.stat().st_size for f in files) / 1e6:.1f} MB"))
     for column in ("annotations", "flow_x", "flow_y", "motion_maps"):
         named = [p for clip in table.clips if (p := table.path_of(clip, column)) is not None]
         if named:
-            found.append(
-                ("manifest", f"{column} of {len(named)} clips, {sum(p.exists() for p in named)} of them there")
-            )
+            found.append(("manifest", f"{column} of {len(named)} clips, {sum(map(_is_there, named))} of them there"))
     return found + [("manifest", note) for note in table.notes]

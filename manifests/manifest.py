@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -77,6 +78,7 @@ class Manifest:
         target_names: columns of numbers, in the order of the file.
         text_columns: the columns that reelbank gives no meaning, in the order of the file.
         notes: what a person should know and a report must print (overlapping groups, missing videos).
+        confined: whether no file may lie outside `root`, links followed.
     """
 
     path: Path | None
@@ -85,6 +87,7 @@ class Manifest:
     target_names: tuple[str, ...] = ()
     text_columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    confined: bool = False
 
     def summary(self) -> str:
         """Clips per split, classes, and the range of each target in one line."""
@@ -164,6 +167,24 @@ class Manifest:
     def name(self) -> str:
         """What messages call this manifest."""
         return str(self.path if self.path is not None else f"the manifest of {self.root}")
+
+
+def outside(path: Path, root: Path) -> Path | None:
+    """What reading `path` would read outside the folder `root`: itself, or the first link out in a folder of pictures.
+
+    The one rule for every file that a manifest names. Links are followed, those of `root` itself too.
+    """
+    try:
+        resolved_root = root.resolve()
+        if not path.resolve().is_relative_to(resolved_root):
+            return path
+        if path.is_dir():
+            with os.scandir(path) as entries:
+                links = sorted(entry.path for entry in entries if entry.is_symlink())
+            return next((Path(link) for link in links if not Path(link).resolve().is_relative_to(resolved_root)), None)
+    except (OSError, RuntimeError, ValueError):  # too long, a loop of links, a NUL, not to be looked into
+        return path
+    return None
 
 
 def _canonical(cells: Sequence[str | float | None]) -> bytes:

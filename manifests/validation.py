@@ -22,6 +22,7 @@ from reelbank.manifests.manifest import (
     Clip,
     Manifest,
     ManifestError,
+    outside,
 )
 
 # A person repairs a handful at a time; a thousand lines of the same mistake help nobody.
@@ -122,7 +123,13 @@ def from_table(
         notes += _listed([f"{short} (allowed by allow_group_overlap)" for short in overlaps])
     notes += _split_notes(clips)
     return Manifest(
-        path=path, root=root, clips=clips, target_names=targets, text_columns=text_columns, notes=tuple(notes)
+        path=path,
+        root=root,
+        clips=clips,
+        target_names=targets,
+        text_columns=text_columns,
+        notes=tuple(notes),
+        confined=restricted,
     )
 
 
@@ -284,20 +291,19 @@ def _check_unique(table: Table, clips: Sequence[Clip], numbers: Sequence[int], p
 
 def _check_inside(table: Table, clips: Sequence[Clip], numbers: Sequence[int], root: Path, problems: _Problems) -> None:
     """Symbolic links are followed: a link inside the root that points out of it leaves it too."""
-    resolved_root = root.resolve()
+    known: dict[str, Path | None] = {}  # many clips may be of one folder of frames
     for clip, number in zip(clips, numbers, strict=True):
         paths = [(name, clip.video if name == "video" else clip.text.get(name, "")) for name in PATH_COLUMNS]
         pattern = clip.text.get("frame_pattern", "")
         if pattern:
             paths.append(("frame_pattern", str(PurePosixPath(clip.video) / pattern)))
         for name, cell in paths:
-            try:
-                inside = not cell or (resolved_root / cell).resolve().is_relative_to(resolved_root)
-            except (OSError, RuntimeError, ValueError):  # too long, a loop of links, a NUL
-                inside = False
-            if not inside:
+            if cell and cell not in known:
+                known[cell] = outside(root / cell, root)
+            if cell and (found := known[cell]) is not None:
+                what = f": {found.name!r} in it is a link out of it" if found != root / cell else ""
                 problems.add(
-                    f"{table.at(number)}: {name} {cell!r} leaves the root {root}; "
+                    f"{table.at(number)}: {name} {cell!r} leaves the root {root}{what}; "
                     "name a folder that holds all files as the root, or none"
                 )
 

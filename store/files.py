@@ -22,6 +22,9 @@ from reelbank.manifests.files import write_whole as write_whole
 from reelbank.manifests.files import writing as writing
 from reelbank.store.errors import StoreError
 
+MAX_STUMBLE = 300
+"""Letters of what a library says of a damaged file: some repeat what they were given."""
+
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
@@ -49,14 +52,76 @@ def write_json(path: Path, data: Any, *, durable: bool = True) -> None:
         file.write(json.dumps(data, indent=1, sort_keys=True).encode())
 
 
-def read_json(path: Path) -> Any:
-    """The JSON of `path`. Raises StoreError naming the file if it is absent or damaged."""
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`. Raises StoreError naming the file if it is absent or damaged."""
     try:
-        return json.loads(regular(path).read_bytes())
+        with reading(path):
+            return json_object(regular(path).read_bytes())
     except FileNotFoundError as error:
         raise StoreError(f"{path} is not there") from error
-    except ValueError as error:
-        raise StoreError(f"{path} is damaged: {error}") from error
+
+
+def json_object(text: str | bytes, *, constants: bool = True) -> dict[str, Any]:
+    """The object that `text` is.
+
+    Args:
+        constants: whether NaN and Infinity, which JSON has not, may stand for a number.
+
+    Raises:
+        ValueError: any other JSON, or none.
+        RecursionError: it is nested without end.
+    """
+    data = json.loads(text, parse_constant=None if constants else _no_constant)
+    if "\\ud" in (text.decode(errors="replace") if isinstance(text, bytes) else text).lower():  # half a pair is no text
+        json.dumps(data, ensure_ascii=False).encode()
+    if not isinstance(data, dict):
+        raise ValueError(f"it holds a JSON {type(data).__name__}, expected an object")
+    return data
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+@contextmanager
+def reading(path: Path, kind: type[ValueError] = StoreError) -> Iterator[None]:
+    """What the reader of a file stumbles over inside becomes one sentence that names the file, of class `kind`.
+
+    For code that takes the content of a file from elsewhere apart, and for nothing else: a file may hold anything.
+    """
+    try:
+        yield
+    except (
+        *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError),
+        ValueError,
+    ) as error:
+        if type(error).__module__.startswith("reelbank."):  # a sentence already
+            if str(path) not in str(error):
+                error.add_note(f"read from {path}")
+            raise
+        raise kind(f"{path} is damaged: {_stumble(error)}") from error
+
+
+def _stumble(error: BaseException) -> str:
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0]!r}" if error.args else "something is missing"
+    if isinstance(error, MemoryError):
+        return "it asks for more memory than there is"
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    return str(error)[:MAX_STUMBLE] or type(error).__name__
+
+
+def refuse_links(folder: Path, kind: type[ValueError] = StoreError) -> None:
+    """Raises `kind` for a link in `folder`, which may be one itself: what is written there would go elsewhere.
+
+    Not in a folder `staging`: whatever lies there and is no clip is removed, not followed.
+    """
+    for above, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            if (path := Path(above) / name).is_symlink():
+                raise kind(f"{path} is a link, and a writer would follow it; put what it points at in its place")
+        folders[:] = [name for name in folders if name != "staging"]
 
 
 @contextmanager

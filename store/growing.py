@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from reelbank.store import layout
+from reelbank.store.files import reading
 from reelbank.store.layout import COLUMNS, ESSENTIAL_ATTRIBUTES, OTHER_ATTRIBUTES, Definition
 from reelbank.store.plain import PlainArray
 from reelbank.store.shards import grow
@@ -85,9 +86,13 @@ def _over_clips(path: Path, known: Container[str]) -> list[str]:
         if file.parent.relative_to(path).as_posix() in known:
             continue
         meta = read_summed(file)
-        if meta.get("node_type") == "array" and (meta.get("dimension_names") or [None])[0] == "clip":
+        if meta.get("node_type") == "array" and _first_axis(meta.get("dimension_names")) == "clip":
             found.append(file.parent.relative_to(path).as_posix())
     return found
+
+
+def _first_axis(names: Any) -> Any:
+    return names[0] if isinstance(names, list) and names else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,5 +162,6 @@ def carry(out: Path, unit_clips: int, carried: Carried, paths: Sequence[Path], r
 
 def _kind(path: Path) -> str:
     meta = read_summed(path / "zarr.json")
-    facts = (meta["data_type"], meta["fill_value"], meta["shape"][1:], meta["dimension_names"])
-    return layout.canonical(facts)
+    with reading(path / "zarr.json"):
+        facts = (meta["data_type"], meta["fill_value"], meta["shape"][1:], meta["dimension_names"])
+        return layout.canonical(facts)

@@ -34,7 +34,8 @@ from urllib.parse import quote
 import numpy as np
 
 from reelbank.store.errors import DAMAGED, StoreError
-from reelbank.store.files import make_folder
+from reelbank.store.files import make_folder, reading
+from reelbank.store.sizes import check_root
 from reelbank.store.spec import FeatureSpec, TapSpec
 from reelbank.store.sums import read_summed, write_summed
 
@@ -343,11 +344,14 @@ def read_root(path: Path) -> dict[str, Any]:
     version = attributes.get("format_version")
     if version is None or "spec" not in attributes:
         raise StoreError(f"{path} is a Zarr group, but not one that reelbank wrote")
-    if version != FORMAT_VERSION:
+    if version is True or version != FORMAT_VERSION:
         raise StoreError(f"{path} has format version {version}; this reelbank reads version {FORMAT_VERSION}")
     if missing := [name for name in ESSENTIAL_ATTRIBUTES if name not in attributes]:
         raise StoreError(f"{path / 'zarr.json'} has no attribute {missing[0]!r}: the store is damaged")
-    return {**OTHER_ATTRIBUTES, **attributes}
+    root = {**OTHER_ATTRIBUTES, **attributes}
+    with reading(path / "zarr.json"):
+        check_root(path, root)
+    return root
 
 
 def not_there(path: Path) -> StoreError:

@@ -6,11 +6,12 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reelbank.store.arrays import check_array
 from reelbank.store.errors import DAMAGED, StoreError
 from reelbank.store.sums import read_summed
 
@@ -19,6 +20,17 @@ _RAISED = (
     TypeError, ValueError, struct.error,
 )  # fmt: skip
 """What zarr-python and its codecs raise over bytes that are not those that were written."""
+
+
+class Described(Protocol):
+    """What this version makes of an array: `layout.Definition`."""
+
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def tail(self) -> tuple[int, ...]: ...
+    @property
+    def dimensions(self) -> tuple[str, ...]: ...
 
 
 class PlainArray:
@@ -32,6 +44,7 @@ class PlainArray:
 
         self.folder = folder
         self.document = read_summed(folder / "zarr.json")
+        check_array(folder, self.document)
         # Chunks are written where every value is fill, too: one that is not there has been lost. zarr-python 3.1 takes
         # this from its global settings alone.
         with _named(folder), zarr.config.set({"array.write_empty_chunks": True}):
@@ -68,6 +81,16 @@ class PlainArray:
         """Writes rows from `start` on; chunks that they fill are not read."""
         with _named(self.folder):
             self._array[start : start + len(values)] = values
+
+    def require_defined(self, definition: Described) -> None:
+        """Raises StoreError unless its axes after `clip` and its kind of values are those of this version."""
+        axes = zip(definition.dimensions[1:], definition.tail, strict=True)
+        wanted = [None if name == "step" else size for name, size in axes]  # the axis of steps grows
+        found = self.shape[1:]
+        if len(found) != len(wanted) or any(b not in (None, a) for a, b in zip(found, wanted, strict=True)):
+            raise StoreError(f"{self.folder}: shape = {self.shape}, expected (clip, {wanted}): {DAMAGED}")
+        if (self.dtype.kind in "TUO") != (definition.dtype == "str") or self.dtype.kind in "SVO":
+            raise StoreError(f"{self.folder} holds {self.dtype}, expected {definition.dtype}: {DAMAGED}")
 
     @property
     def is_summed(self) -> bool:

@@ -16,7 +16,8 @@ from reelbank.store.layout import COLUMNS, DONE, FAILED, LEDGER, THUMBNAIL_SHAPE
 from reelbank.store.ledger import Ledger
 from reelbank.store.plain import PlainArray
 from reelbank.store.sharded import ShardedArray
-from reelbank.store.shards import has_checksum
+from reelbank.store.shards import has_checksum, read_grid
+from reelbank.store.sizes import check_steps
 from reelbank.store.spec import FeatureSpec, TapSpec
 from reelbank.store.sums import crc32c_of
 
@@ -127,6 +128,10 @@ class Store:
     def clips(self) -> Ledger:
         """The ledger: what happened to each clip."""
         arrays = {name: self._plain(f"clips/{name}") for name, kind in LEDGER.items() if kind.axis != "step"}
+        # The array of features after the ledger: both may grow while they are read.
+        if self._check and growing.is_there(self.path / "features" / self.default_tap):
+            shape = read_grid(self.path / "features" / self.default_tap)[0].shape
+            check_steps(self.path, self.default_tap, shape, arrays["num_steps"], arrays["num_views"])
         return Ledger(
             arrays={name: a.astype(object) if LEDGER[name].dtype == "str" else a for name, a in arrays.items()}
         )
@@ -291,9 +296,16 @@ class Store:
         return self._arrays.get("thumbnails")
 
     def _sharded(self, tap: str) -> ShardedArray:
-        self.spec.tap(tap)
+        declared = self.spec.tap(tap)
         if tap not in self._arrays:
-            self._arrays[tap] = ShardedArray(self.path / "features" / tap)
+            ledger = self.clips  # before the array: both may grow while they are read
+            array = ShardedArray(self.path / "features" / tap)
+            if not array.grid.shape[3:] == array.grid.shard[3:] == array.grid.chunk[3:] == declared.shape:
+                raise StoreError(
+                    f"{array.folder}: {array.grid.shape = }, expected {declared.shape} at its end: {DAMAGED}"
+                )
+            check_steps(self.path, tap, array.grid.shape, ledger.num_steps, ledger.num_views)
+            self._arrays[tap] = array
         return self._arrays[tap]
 
     def _require_done(self, row: int) -> None:
@@ -332,6 +344,8 @@ class Store:
     def _stored(self, name: str, start: int, stop: int, *, whole: bool = False) -> NDArray[Any]:
         """Rows of an array that is there; fill past its end. `whole`: a chunk that is not there has been lost."""
         array = PlainArray(self.path / name)
+        if name in self._definitions:
+            array.require_defined(self._definitions[name])
         if whole and self._root["summed"] and self._check:
             array.require_stored(start, stop)
         values = array.read(start, stop) if self._check else array.read_sound(start, stop)[0]

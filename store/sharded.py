@@ -149,9 +149,7 @@ class ShardedArray:
         return None if shard is None or data is None else self._decoded(shard, flat, data)
 
     def _decoded(self, shard: Shard, flat: int, data: bytes | memoryview) -> bytes | memoryview:
-        if not self.grid.compressed:
-            return data
-        raw = decompress(data)
+        raw = decompress(data, self._chunk_nbytes) if self.grid.compressed else data
         if len(raw) != self._chunk_nbytes:
             raise StoreError(f"{shard.path}: chunk {flat} has {len(raw)} bytes, expected {self._chunk_nbytes}")
         return raw

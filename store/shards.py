@@ -11,6 +11,7 @@ faults of a memory map fetch 128 KiB at a time and one after another, which take
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import weakref
@@ -24,11 +25,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from reelbank.store.arrays import check_array
 from reelbank.store.errors import StoreError
 from reelbank.store.files import replacing
+from reelbank.store.spec import DTYPES
 from reelbank.store.sums import crc32c, read_summed, write_summed
 
 ABSENT = 2**64 - 1
+MAX_CHUNKS, MAX_CHUNK_BYTES = 2**26, 2**31
+"""Of one shard and of one chunk: more is a damaged file."""
 
 
 READ_THREADS = 4
@@ -83,12 +88,14 @@ def has_checksum(frame: bytes | memoryview) -> bool:
     return len(frame) > 4 and bool(frame[4] & 4)
 
 
-def decompress(data: bytes | memoryview) -> bytes:
-    """The bytes of one zstd frame. Raises StoreError if it is damaged."""
+def decompress(data: bytes | memoryview, nbytes: int) -> memoryview:
+    """The `nbytes` bytes of one zstd frame, which says how many it would have. Raises StoreError if it is damaged."""
     from numcodecs.zstd import Zstd
 
+    out = bytearray(nbytes)
     try:
-        return bytes(Zstd(level=ZSTD_LEVEL).decode(bytes(data)))
+        Zstd(level=ZSTD_LEVEL).decode(bytes(data), out=out)
+        return memoryview(out)
     except (RuntimeError, ValueError) as error:
         raise StoreError(f"a compressed chunk is damaged: {error}") from error
 
@@ -144,7 +151,8 @@ class Shard:
         if crc32c(raw[:-4]) != int.from_bytes(raw[-4:], "little"):
             raise StoreError(f"{path}: the shard index does not match its crc32c: it is damaged")
         present = index[:, 0] != ABSENT
-        if present.any() and int(index[present].sum(axis=1).max()) > length - size:
+        # Each against the file before their sum, which could be past 2^64 and small again.
+        if (index[present] > length - size).any() or (index[present].sum(axis=1) > length - size).any():
             raise StoreError(f"{path}: the shard index points past the file: it is damaged")
         self.spans = [
             (int(start), int(start + count)) if there else None
@@ -242,6 +250,7 @@ def read_grid(folder: Path) -> tuple[Grid, dict[str, Any]]:
     """
     meta = read_summed(folder / "zarr.json")
     try:
+        check_array(folder, meta)
         (codec,) = meta["codecs"]
         inner = codec["configuration"]
         names = [c["name"] for c in inner["codecs"]]
@@ -256,11 +265,26 @@ def read_grid(folder: Path) -> tuple[Grid, dict[str, Any]]:
             dtype=meta["data_type"],
             compressed="zstd" in names,
         )
-    except (KeyError, TypeError, ValueError) as error:
+        _check_grid(folder, grid)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, StoreError):
             raise
         raise StoreError(f"{folder}/zarr.json does not describe a sharded Zarr v3 array: {error}") from error
     return grid, meta
+
+
+def _check_grid(folder: Path, grid: Grid) -> None:
+    """Raises StoreError for a grid that cuts nothing, or cuts a shard into more pieces than one can have."""
+    sizes = (grid.shape, grid.shard, grid.chunk)
+    if {len(size) for size in sizes} != {len(grid.shape)} or len(grid.shape) < 3 or grid.dtype not in DTYPES:
+        raise StoreError(f"{folder}/zarr.json: {grid} is no array of features: it is damaged")
+    for shard, chunk in zip(grid.shard, grid.chunk, strict=True):
+        if not isinstance(chunk, int) or isinstance(chunk, bool) or chunk < 1 or shard % chunk:
+            raise StoreError(
+                f"{folder}/zarr.json: chunks {grid.chunk} do not divide shards {grid.shard}: it is damaged"
+            )
+    if math.prod(grid.chunk_grid) > MAX_CHUNKS or grid.chunk_nbytes > MAX_CHUNK_BYTES:
+        raise StoreError(f"{folder}/zarr.json: shards {grid.shard} of chunks {grid.chunk} are too large: it is damaged")
 
 
 def grow(folder: Path, minimum: Iterable[int | None]) -> None:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from reelbank.store.errors import SpecMismatch, StoreError
+from reelbank.store.kinds import check_kinds
 
 DTYPES = ("bool", "float16", "float32", "uint8")
 CODECS = ("none", "zstd-1")
@@ -101,6 +102,7 @@ class FeatureSpec:
         """The spec that `to_json` wrote. Raises StoreError if a field is missing, or unknown and not null."""
         values = _known_fields(cls, data, "the spec")
         try:
+            check_kinds(data, dict(SPEC_KINDS), "spec")
             values["taps"] = tuple(
                 TapSpec(
                     **_known_fields(TapSpec, tap, f"tap {tap['name']!r} of the spec")
@@ -109,8 +111,12 @@ class FeatureSpec:
                 for tap in data["taps"]
             )
             values["views"] = tuple(data["views"])
+            if not values["views"]:
+                raise StoreError("a spec needs at least one view, found none")
             return cls(**values)
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, StoreError):
+                raise
             raise StoreError(f"the spec is not one of a reelbank store: {error}") from error
 
     @property
@@ -145,6 +151,18 @@ def refuse_mismatch(path: object, stored: FeatureSpec, asked: FeatureSpec) -> No
         f"{path} was made with another specification:\n" + "\n".join(lines) + "\n"
         "Ask for the stored values, or write to another store with --out."
     )
+
+
+_TEXT = (str, None)
+SPEC_KINDS: Mapping[str, Any] = {
+    **dict.fromkeys(("backbone", "sampling", "past_end?", "view_split?", "resize?", "precision?"), str),
+    "weights": {"kind": str, "source?": _TEXT, "sha256?": _TEXT, "of?": {"kind?": str, "*": object}, "*": object},
+    "taps": [{"name": str, "dtype": str, "axes": [str], "shape": [int], "codec?": str}],
+    "views?": [str],
+    "preprocess?": {"*": object},
+    "seed?": int,
+    "plugin_sha256?": _TEXT,
+}
 
 
 def _known_fields(cls: type[FeatureSpec | TapSpec], data: Mapping[str, Any], where: str) -> dict[str, Any]:

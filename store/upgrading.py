@@ -92,13 +92,14 @@ def _take(source: Path, target: Path, *, is_thumbnail: bool) -> None:
         write_summed(target, read_summed(source))
     elif is_thumbnail:
         array = next(folder for folder in source.parents if (folder / "zarr.json").is_file())
-        num_chunks = int(np.prod(read_grid(array)[0].chunk_grid))
+        grid = read_grid(array)[0]
+        num_chunks = int(np.prod(grid.chunk_grid))
         shard = open_shard(source, num_chunks)
         assert shard is not None
 
         def chunk(flat: int) -> bytes | None:
             frame = shard.chunk(flat)
-            return None if frame is None else compress(decompress(frame))
+            return None if frame is None else compress(bytes(decompress(frame, grid.chunk_nbytes)))
 
         write_shard(target, num_chunks, chunk)
     else:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from reelbank.store import growing, layout
 from reelbank.store.building import abandoned
 from reelbank.store.errors import DAMAGED, StoreError
+from reelbank.store.files import reading, refuse_links
 from reelbank.store.layout import COLUMNS, DONE, LEDGER, MISSING, Geometry
 from reelbank.store.plain import PlainArray
 from reelbank.store.shards import Shard, compress, grow, open_shard, read_grid, write_shard
@@ -43,6 +44,7 @@ class StoreWriter:
         self._definitions = layout.definitions(spec, self.geometry)
         self.healed: list[str] = []
         growing.refuse_incomplete(path, root, self._definitions)
+        refuse_links(path)
 
     @classmethod
     def open_or_create(
@@ -105,8 +107,9 @@ class StoreWriter:
         """{row: (size in bytes, mtime in ns)} of the videos as they were when their clips were read."""
         stats: dict[int, tuple[int, int]] = {}
         for record in sorted((self.path / "commits").glob("[0-9]*.json")):
-            for row, stat in read_summed(record)["files"].items():
-                stats[int(row)] = (int(stat[0]), int(stat[1]))
+            content = read_summed(record)
+            with reading(record):
+                stats |= {int(row): (int(stat[0]), int(stat[1])) for row, stat in content["files"].items()}
         return stats
 
     def note_unchanged(self, stats: Mapping[int, tuple[int, int]]) -> None:

@@ -27,16 +27,16 @@ ARROWS = {
 ROOMS = {
     "extract": ("errors", "video", "weights", "inputs", "backbones", "config", "run", "doctor"),
     "heads": (
-        *("errors", "reports", "augmentation", "losses", "models", "optimizers", "config", "examples"),
+        *("errors", "stored", "reports", "augmentation", "losses", "models", "optimizers", "config", "examples"),
         *("training", "judging", "runs", "probes", "sweeps", "recipes", "request"),
     ),
     "manifests": (
-        *("events", "files", "lazy", "plugins", "registry"),
+        *("events", "files", "lazy", "plugins", "registry", "terminal"),
         *("manifest", "validation", "finding", "reading", "datasets", "rendered"),
     ),
     "store": (
-        *("errors", "agreement", "cores", "devices", "options", "processes"),
-        *("files", "durable", "indexing", "spec", "layout", "shards", "growing"),
+        *("errors", "kinds", "agreement", "cores", "devices", "options", "processes"),
+        *("files", "durable", "indexing", "spec", "sizes", "arrays", "layout", "shards", "growing"),
         *("building", "ledger", "staging", "reader", "writer"),
         *("comparing", "description", "exchange", "merging", "testing", "verification"),
     ),

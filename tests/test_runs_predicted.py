@@ -399,7 +399,7 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors", metadata={"format": "pt"})
     with pytest.raises(TrainingError, match=r"other\.safetensors is not a checkpoint of reelbank"):
         read_tensors(tmp_path / "other.safetensors")
-    with pytest.raises(TrainingError, match=r"x\.json is not valid JSON"):
+    with pytest.raises(TrainingError, match=r"x\.json is damaged"):
         read_json(tmp_path / "x.json")
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "y.json", {"mae": float("nan")})

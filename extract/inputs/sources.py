@@ -22,6 +22,7 @@ from reelbank.extract.video.opening import Limits
 from reelbank.extract.video.scan import VideoScan
 from reelbank.extract.video.stills import scan_pictures
 from reelbank.manifests import Clip, Manifest
+from reelbank.manifests.manifest import outside
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "annotations": ("annotations",),
@@ -52,6 +53,16 @@ def paths_of(source: str, manifest: Manifest, clip: Clip) -> tuple[Path, ...]:
         return ()
     video = manifest.video_path(clip) if source == "motion_maps" else None
     return tuple(path for path in (*paths, video) if path is not None)
+
+
+def refuse_outside(paths: Sequence[Path], root: Path | None) -> None:
+    """Raises ValueError for the first file outside `root`, links followed; None: files may lie anywhere.
+
+    The manifest was asked before. Asked again where files are read: links change.
+    """
+    for path in paths:
+        if root is not None and (found := outside(path, root)) is not None:
+            raise ValueError(f"{found} leaves the root {root}; name a folder that holds all files as --root, or none")
 
 
 def open_source(

@@ -47,6 +47,7 @@ class ClipJob:
         index: position in the run's list of clips.
         paths: {source: the files or folders that it reads of this clip, none where the manifest names none}.
         rows: (model index, row in that model's store).
+        root: the folder that no path may leave; None where they may.
         crashes: workers that died on it before.
     """
 
@@ -54,6 +55,7 @@ class ClipJob:
     clip: Clip
     paths: Mapping[str, tuple[Path, ...]]
     rows: tuple[tuple[int, int], ...]
+    root: Path | None = None
     crashes: int = 0
 
 

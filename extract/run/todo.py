@@ -241,6 +241,7 @@ def clip_jobs(manifest: Manifest, jobs: list[ModelJob], todos: list[Todo]) -> li
             clip=(clip := manifest.clips[i]),
             paths={source: paths_of(source, manifest, clip) for source in {sources[model] for model, _ in rows[i]}},
             rows=tuple(rows[i]),
+            root=manifest.root if manifest.confined else None,
         )
         for i in sorted(rows)
     ]

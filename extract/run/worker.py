@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from reelbank.extract.errors import DecodeError, ExtractionError, PlanMismatch
 from reelbank.extract.inputs import sampling
 from reelbank.extract.inputs.preprocess import thumbnail
-from reelbank.extract.inputs.sources import Source, open_source
+from reelbank.extract.inputs.sources import Source, open_source, refuse_outside
 from reelbank.extract.run.allocator import keep_freed_memory
 from reelbank.extract.run.assembly import ClipFrames, Feed, LocalModel, plan_steps
 from reelbank.extract.run.content import content_hash, stat_of
@@ -133,6 +133,7 @@ class Worker:
     def _decode(self, clip: _ClipRun, *, count: bool = False) -> None:
         limits, keep = Limits(frame_px=self._setup.max_pixels), self._setup.keep_damaged
         with _border():
+            refuse_outside(clip.paths, clip.job.root)
             clip.read_content()
             source = open_source(clip.source, clip.paths, clip.job.clip, limits, count=count, keep_damaged=keep)
         with closing(source) as opened:

@@ -26,7 +26,7 @@ from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.probes.figures import GENERAL, PICTURES
 from reelbank.manifests.events import Event, Progress
 from reelbank.manifests.registry import Found
-from reelbank.store.files import FILLING, filling, regular
+from reelbank.store.files import FILLING, filling, refuse_links, regular
 
 if TYPE_CHECKING:
     from reelbank.heads.probes import Probe
@@ -147,7 +147,7 @@ def _files_before(out: Path) -> list[str]:
     try:
         files = json.loads(regular(out / "results.json").read_text(encoding="utf-8"))["files"]
         return [str(name) for name in files if Path(str(name)).name == name]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
 
 
@@ -155,6 +155,7 @@ def _require_free(out: Path, former: set[str]) -> None:
     """A former probe's files are replaced; any other file makes the folder someone else's."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; give a folder")
+    refuse_links(out, ValueError)
     names = [path.name for path in out.iterdir()] if out.exists() else []
     if others := sorted(name for name in names if name not in former and not name.startswith(f".{FILLING}-")):
         raise ValueError(f"--out {out} holds files that no probe wrote ({', '.join(others[:3])}); give another folder")

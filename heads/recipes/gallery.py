@@ -18,7 +18,7 @@ from reelbank.heads.recipes.study import VALIDATION
 from reelbank.heads.recipes.tables import quick_warning
 from reelbank.heads.reports.drawing import Heading, png
 from reelbank.heads.reports.figures import scatter_by_class
-from reelbank.heads.runs.directory import read_json
+from reelbank.heads.stored import read_results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,7 +125,7 @@ def validation_guess(run: Path, guesser: str, metric: str) -> float | None:
 
     None where a run judges no such clips: with folds.
     """
-    results = read_json(run / "results.json")
+    results = read_results(run)
     entry = {} if results["folds"] else results["splits"].get("val", results["splits"].get("test", {}))
     value: float | None = entry.get("baselines", {}).get(guesser, {}).get(metric)
     return value

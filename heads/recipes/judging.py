@@ -30,7 +30,7 @@ from reelbank.heads.recipes.recipe import Recipe
 from reelbank.heads.recipes.rows import FORMAT_VERSION, Predicted, TrainedRow, epochs_of, predicted, trainings_of
 from reelbank.heads.recipes.sentences import notes, selection_sentence, sentences
 from reelbank.heads.recipes.study import Study
-from reelbank.heads.runs.directory import read_json
+from reelbank.heads.stored import read_results
 from reelbank.manifests.events import Progress
 
 Reader = Callable[[Asked, Recipe, Prepared, Progress | None], tuple[dict[str, Predicted], dict[str, Any]]]
@@ -89,7 +89,7 @@ def summarize(asked: Asked, recipe: Recipe, trained: Sequence[TrainedRow], prepa
     if not done:
         raise TrainingError(f"no row of {recipe.name} could be trained; the first: {trained[0].error}")
     study = recipe.study
-    reference = read_json(done[0].runs[0] / "results.json")
+    reference = read_results(done[0].runs[0])
     keys = [preference(study, one, on_reported_sets=asked.on_reported_sets) for one in trained]
     best = next((one for one in done if one.row.name == recipe.proposed), trained[keys.index(min(keys))])
     proposed = recipe.proposed if best.row.name == recipe.proposed else ""
@@ -231,7 +231,7 @@ def _row_entry(asked: Asked, study: Study, one: TrainedRow, found: _Found, *, is
     if not one.runs:
         return entry
     trainings = [training for run in one.runs for training in trainings_of(run)]
-    finished = [read_json(run / "results.json")["training"] for run in one.runs]
+    finished = [read_results(run)["training"] for run in one.runs]
     if one.settings["folds"]:
         entry["folds"] = {column.key: fold_values(column, study, said) for column in study.judged if not column.group}
     return {

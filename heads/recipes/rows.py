@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +13,7 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.recipes.measures import Clips
 from reelbank.heads.recipes.recipe import RecipeRow
 from reelbank.heads.recipes.study import Study
-from reelbank.heads.runs.directory import read_json
-from reelbank.store.files import regular
+from reelbank.heads.stored import read_epochs, read_json, read_results, read_table
 
 FORMAT_VERSION = 2
 KEPT, CHOSEN = "predictions.csv", "predictions-best-epoch.csv"
@@ -71,7 +68,7 @@ class Predicted:
 
 def predicted(study: Study, runs: Sequence[Path], *, at_chosen_epoch: bool = False) -> Predicted:
     """What the runs of a row predict with the weights they keep, or with those of the epoch chosen on validation."""
-    finished = [read_json(run / "results.json") for run in runs]
+    finished = [read_results(run) for run in runs]
     entries = [results["at_best_epoch"] if at_chosen_epoch else results for results in finished]
     parts = {part.name: part.split for part in study.parts}
     return Predicted(
@@ -90,10 +87,8 @@ def predicted(study: Study, runs: Sequence[Path], *, at_chosen_epoch: bool = Fal
 def read_clips(run: Path, split: str, *, at_chosen_epoch: bool = False) -> Clips:
     """The predicted clips of a split. Raises TrainingError where there are none."""
     path = run / (CHOSEN if at_chosen_epoch else KEPT)
-    with regular(path).open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        names = reader.fieldnames or ()
-        rows = [row for row in reader if row["split"] == split]
+    names, found = read_table(path, ("clip_id", "split", "group"))
+    rows = [row for row in found if row["split"] == split]
     if not rows:
         raise TrainingError(f"{path} has no clip of split {split!r}")
     return Clips.of(rows, names)
@@ -102,15 +97,14 @@ def read_clips(run: Path, split: str, *, at_chosen_epoch: bool = False) -> Clips
 def epochs_of(run: Path) -> list[list[dict[str, Any]]]:
     """metrics.jsonl of a run: its lines, fold by fold; one list without folds."""
     folds: dict[int | None, list[dict[str, Any]]] = {}
-    for line in regular(run / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
+    for entry in read_epochs(run / "metrics.jsonl"):
         folds.setdefault(entry["fold"], []).append(entry)
     return list(folds.values())
 
 
 def trainings_of(run: Path) -> list[dict[str, Any]]:
     """{epochs_run, best_epoch, overfit, ...} of a run: one for each fold, one without folds."""
-    results = read_json(run / "results.json")
+    results = read_results(run)
     return list(results["folds"]) or [results["training"]]
 
 

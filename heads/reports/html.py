@@ -9,9 +9,9 @@ the page's content security policy runs only the scripts whose hash it lists.
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -20,7 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from reelbank.store.files import regular, write_whole
+from reelbank.heads.errors import TrainingError
+from reelbank.heads.stored import read_config, read_confusion, read_epochs, read_results, read_table
+from reelbank.store.files import reading, refuse_links, write_whole
 
 _STYLE = """
 :root { --ink: #1b1f24; --soft: #5b6470; --line: #d9dee4; --accent: #0072b2; --warn: #b00020; }
@@ -193,8 +195,8 @@ def write_run_report(run_dir: Path | str) -> Path:
     for name in ("config.json", "results.json"):
         if not (run_dir / name).is_file():
             raise ValueError(f"{run_dir} has no {name}: not a finished run; train it first, or pass another --run")
-    config = json.loads(regular(run_dir / "config.json").read_text(encoding="utf-8"))
-    results = json.loads(regular(run_dir / "results.json").read_text(encoding="utf-8"))
+    refuse_links(run_dir, TrainingError)
+    config, results = read_config(run_dir), read_results(run_dir)
     heading = figures.Heading(
         source=f"{results['run']} · {_stores(config)}",
         count=f"n = {results['counts'].get('clips')} clips",
@@ -227,12 +229,16 @@ def _run_pictures(run_dir: Path, results: Mapping[str, Any], heading: Any) -> di
     from reelbank.heads.reports import figures
 
     drawn: dict[str, tuple[bytes, str]] = {}
-    epochs, pairs = _json_lines(run_dir / "metrics.jsonl"), _target_pairs(run_dir / "predictions.csv")
+    epochs, pairs = [], {}
+    if (run_dir / "metrics.jsonl").is_file():
+        epochs = read_epochs(run_dir / "metrics.jsonl")
+    if (run_dir / "predictions.csv").is_file():
+        pairs = _target_pairs(run_dir / "predictions.csv")
     if epochs:
         figure = figures.learning_curves(epochs, heading=heading)
         drawn["learning-curves.png"] = (figures.png(figure), "Learning curves; a dot marks the best epoch")
     if (run_dir / "confusion.json").is_file():
-        confusion = json.loads(regular(run_dir / "confusion.json").read_text(encoding="utf-8"))
+        confusion = read_confusion(run_dir / "confusion.json")
         for number, (split, entry) in enumerate(sorted(confusion.items())):
             counts = np.array(entry["counts"], dtype=np.int64)
             if not counts.size:
@@ -338,19 +344,14 @@ def _fold_table(folds: Sequence[Mapping[str, Any]]) -> str:
     return table(head, rows)
 
 
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in regular(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
 def _target_pairs(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """split -> (true, predicted) from predictions.csv, rows with both numbers only."""
-    if not path.is_file():
-        return {}
     pairs: dict[str, list[tuple[float, float]]] = {}
-    with regular(path).open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
+    with reading(path, TrainingError):
+        for row in read_table(path, ("split",))[1]:
             if row.get("target") and row.get("predicted_target"):
-                pairs.setdefault(row["split"], []).append((float(row["target"]), float(row["predicted_target"])))
+                pair = float(row["target"]), float(row["predicted_target"])
+                if not all(map(math.isfinite, pair)):
+                    raise ValueError(f"a target is {pair[0]} and its prediction {pair[1]}")
+                pairs.setdefault(row["split"], []).append(pair)
     return {split: (np.array(values)[:, 0], np.array(values)[:, 1]) for split, values in sorted(pairs.items())}

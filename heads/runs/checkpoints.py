@@ -21,8 +21,10 @@ from reelbank.heads.examples.normalization import Normalization
 from reelbank.heads.examples.targets import Bins
 from reelbank.heads.models import HEADS, HeadShape, build_head
 from reelbank.heads.runs.directory import named_plugin, refuse_changed_plugins
+from reelbank.heads.stored import PREDICTOR, PROGRESS
 from reelbank.heads.training.trainer import Progression, Trainer
-from reelbank.store.files import appearing, regular
+from reelbank.store.files import appearing, json_object, reading, regular
+from reelbank.store.kinds import check_kinds
 
 HEADER = "reelbank"
 
@@ -34,16 +36,22 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
         save_file(plain, partial, metadata={HEADER: json.dumps(header, sort_keys=True)})
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(tensors, header) of a file that `write_tensors` wrote. Raises TrainingError if it is not one."""
+def read_tensors(path: Path, kinds: Mapping[str, Any] | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors, header) of a file that `write_tensors` wrote, whose header must be of `kinds`.
+
+    Raises TrainingError if it is not one.
+    """
     try:
-        with safe_open(regular(path), framework="pt") as file:
-            header = json.loads((file.metadata() or {})[HEADER])
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (no mapping)
+        with reading(path, TrainingError):
+            try:
+                with safe_open(regular(path), framework="pt") as file:
+                    header = json_object((file.metadata() or {})[HEADER])
+                    check_kinds(header, dict(kinds or {}), "")
+                    return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (no mapping)
+            except (SafetensorError, KeyError) as error:
+                raise TrainingError(f"{path} is not a checkpoint of reelbank: {error}") from error
     except FileNotFoundError:
         raise TrainingError(f"{path} is missing: this run has no checkpoint of that kind") from None
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise TrainingError(f"{path} is not a checkpoint of reelbank: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,22 +114,36 @@ class Predictor:
             TrainingError: the file is damaged or of another version, or its head is a plug-in that has changed.
             PluginError: its head is a plug-in that does not import.
         """
-        tensors, header = read_tensors(path)
+        tensors, header = read_tensors(path, PREDICTOR)
         if header.get("format_version") != 1:
             raise TrainingError(f"{path} has format {header.get('format_version')}, this version reads format 1")
+        with reading(path, TrainingError):
+            return cls._of(path, tensors, header, accept_changed_code=accept_changed_code)
+
+    @classmethod
+    def _of(
+        cls, path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any], *, accept_changed_code: bool
+    ) -> Predictor:
         shape = HeadShape(**header["shape"])
+        bins = None if header["bins"] is None else Bins.from_json(header["bins"])
+        _refuse_other_outputs(shape, header["labels"], bins)
         if plugin := header.get("plugin"):
             _refuse_missing_head(path, plugin)
             if not accept_changed_code:
                 now = _head_identity(header["head"])
                 refuse_changed_plugins(f"{path} was trained with", [plugin], [] if now is None else [now])
-        head = build_head(header["head"], shape, header["options"])
+        weights = _under(tensors, "head.")
         try:
-            head.load_state_dict(_under(tensors, "head."))
+            if HEADS.plugin(header["head"]) is None:
+                # Without memory first: the header alone must not decide how much of it is asked for.
+                with torch.device("meta"):
+                    _refuse_other_shapes(build_head(header["head"], shape, header["options"]), weights)
+            head = build_head(header["head"], shape, header["options"])
+            head.load_state_dict(weights)
         except RuntimeError as error:
             raise TrainingError(f"{path}: the weights do not fit head {header['head']!r}: {error}") from error
         statistics = {
-            kind: {key: tensors[f"normalisation.{key}.{kind}"] for key in shape.taps}
+            kind: {key: _statistic(tensors, key, kind, width) for key, width in shape.taps.items()}
             if header["normalize"] == "zscore"
             else {}
             for kind in ("mean", "scale")
@@ -131,7 +153,7 @@ class Predictor:
             options=header["options"],
             shape=shape,
             labels=None if header["labels"] is None else tuple(header["labels"]),
-            bins=None if header["bins"] is None else Bins.from_json(header["bins"]),
+            bins=bins,
             pool=header["pool"],
             segments=header.get("segments"),
             estimate=header.get("estimate", "argmax"),
@@ -140,6 +162,31 @@ class Predictor:
             sources=tuple(header["sources"]),
             head=head,
         )
+
+
+def _refuse_other_outputs(shape: HeadShape, labels: Any, bins: Bins | None) -> None:
+    """Raises ValueError where names or bins are not as many as what the head gives."""
+    counts = {"label": None if labels is None else len(labels), "target": None if bins is None else bins.num_bins}
+    if any(count not in (None, shape.outputs.get(name)) for name, count in counts.items()):
+        raise ValueError(f"its outputs are {dict(shape.outputs)}, but it has {counts['label']} labels and bins {bins}")
+    if min(0, *shape.taps.values(), *shape.outputs.values(), shape.num_steps) < 0:
+        raise ValueError(f"its shape is {shape}")
+
+
+def _refuse_other_shapes(head: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Raises RuntimeError, as torch does, unless every weight has the shape that the head has it in."""
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    wanted = {name: tuple(value.shape) for name, value in head.state_dict().items()}
+    if found != wanted:
+        differing = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+        raise RuntimeError(f"{differing[0]} is {found.get(differing[0])}, expected {wanted.get(differing[0])}")
+
+
+def _statistic(tensors: Mapping[str, Tensor], key: str, kind: str, width: int) -> Tensor:
+    values = tensors[f"normalisation.{key}.{kind}"]
+    if tuple(values.shape) != (width,):
+        raise ValueError(f"normalisation.{key}.{kind} is {tuple(values.shape)}, expected ({width},)")
+    return values
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -171,7 +218,7 @@ def saved_epoch(path: Path) -> int:
     """Epochs done when `save_progress` wrote `path`; 0 if it does not exist."""
     if not path.exists():
         return 0
-    return int(read_tensors(path)[1]["epoch"])
+    return int(read_tensors(path, PROGRESS)[1]["epoch"])
 
 
 def _plain_state(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,9 +232,17 @@ def load_progress(path: Path, trainer: Trainer) -> None:
     Raises:
         TrainingError: the file is damaged, or its weights are not laid out as those of this version.
     """
-    tensors, header = read_tensors(path)
+    tensors, header = read_tensors(path, PROGRESS)
+    with reading(path, TrainingError):
+        _restore(path, trainer, tensors, header)
+
+
+def _restore(path: Path, trainer: Trainer, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    best = _under(tensors, "best.")
     try:
         trainer.head.load_state_dict(_under(tensors, "head."))
+        if best:
+            _refuse_other_shapes(trainer.head, best)
     except RuntimeError as error:
         raise TrainingError(
             f"{path}: the weights do not fit head {trainer.job.config.head.name!r}, perhaps another version "
@@ -211,7 +266,7 @@ def load_progress(path: Path, trainer: Trainer) -> None:
         last_loss=header["last_loss"],
         stopped_early=header["stopped_early"],
         finished=header["stopped_early"] or header["epoch"] >= trainer.job.config.optimizer.epochs,
-        best_weights={name: value.to(device) for name, value in _under(tensors, "best.").items()},
+        best_weights={name: value.to(device) for name, value in best.items()},
     )
 
 

@@ -25,9 +25,10 @@ from reelbank.heads.judging.evaluation import Predictions
 from reelbank.heads.judging.metrics import METRICS, point_estimate
 from reelbank.heads.losses import loss_function
 from reelbank.heads.runs.results import FORMAT_VERSION, Finished
+from reelbank.heads.stored import ANY_CONFIG, read_config, read_json
 from reelbank.manifests.events import Event, Progress
 from reelbank.manifests.registry import file_name
-from reelbank.store.files import appearing, not_written, regular, write_whole
+from reelbank.store.files import appearing, not_written, refuse_links, write_whole
 
 
 class Resumable(Protocol):
@@ -56,6 +57,7 @@ def open_directory(run: RunConfig, name: str, asked: Resumable) -> Path:
     if run.resume:
         if not is_run:
             raise TrainingError(f"--resume: {directory} holds no run (no config.json); leave --resume out to start one")
+        refuse_links(directory, TrainingError)
         refuse_other_config(directory, asked)
         return directory
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -80,7 +82,7 @@ def start_run(prepared: Prepared) -> Path:
     directory = open_directory(config.run, name_of_run(config), config)
     path = directory / "config.json"
     if config.run.resume:
-        stored = read_json(path)
+        stored = read_config(directory)
         if stored["data_digest"] != described["data_digest"]:
             raise TrainingError(
                 f"--resume: the stores of {directory} have changed (clips, labels or features); start another run"
@@ -133,7 +135,7 @@ def _free_directory(name: str) -> Path:
 
 def refuse_other_config(directory: Path, asked: Resumable) -> None:
     """Raises TrainingError if `directory` holds a run of another configuration than `asked`, naming the fields."""
-    stored = read_json(directory / "config.json")["config"]
+    stored = read_json(directory / "config.json", ANY_CONFIG)["config"]
     # A run of an earlier version lacks newer fields: it was trained with their defaults.
     defaults = TrainConfig.of(store=(Path(),)).to_json()
     wanted = asked.identity()
@@ -168,23 +170,6 @@ def named_plugin(entry: Mapping[str, Any]) -> str:
     """A plug-in's identity in words."""
     package = f" of {entry['distribution']} {entry['version']}" if entry["distribution"] else ""
     return f"{entry['kind']} {entry['name']!r} ({entry['target']}{package}, source sha256 {entry['sha256'][:12]})"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of a run. Raises TrainingError naming the file if it is missing or damaged."""
-    try:
-        data: dict[str, Any] = json.loads(regular(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise TrainingError(f"{path} is missing: {path.parent} is not a finished run{_runs_below(path)}") from None
-    except ValueError as error:
-        raise TrainingError(f"{path} is not valid JSON: {error}") from error
-    return data
-
-
-def _runs_below(path: Path) -> str:
-    """Which runs lie below the folder of a file that is not there: a sweep or a recipe is asked for one of its runs."""
-    runs = sorted(found.parent for depth in ("*", "*/*", "*/*/*") for found in path.parent.glob(f"{depth}/{path.name}"))
-    return f"; it holds {len(runs)} runs, name one of them, such as {runs[0]}" if runs else ""
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:

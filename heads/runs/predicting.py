@@ -17,13 +17,13 @@ from reelbank.heads.examples.features import load_features
 from reelbank.heads.examples.resident import Resident
 from reelbank.heads.judging.metrics import point_estimate
 from reelbank.heads.models import head_row
-from reelbank.heads.runs.checkpoints import Predictor, read_tensors
-from reelbank.heads.runs.directory import read_json
+from reelbank.heads.runs.checkpoints import Predictor
+from reelbank.heads.stored import read_config, read_results, read_table
 from reelbank.heads.training.trainer import probabilities
 from reelbank.manifests.events import Event, Progress
 from reelbank.store.devices import cpu_threads, resolve_device
 from reelbank.store.errors import SpecMismatch
-from reelbank.store.files import appearing, regular, scratch
+from reelbank.store.files import appearing, reading, scratch
 from reelbank.store.indexing import parse_segments
 from reelbank.store.spec import FeatureSpec, differences
 
@@ -134,8 +134,7 @@ def predict(
         SpecMismatch: the store was not made as the run's store was; the fields that differ are listed.
     """
     run, paths = Path(run), tuple(Path(p) for p in (store if isinstance(store, tuple) else (store,)))
-    stored = read_json(run / "results.json")
-    config = read_json(run / "config.json")
+    stored, config = read_results(run), read_config(run)
     folders = [run / f"fold-{entry['fold']}" for entry in stored["folds"]] or [run]
     predictors = [
         Predictor.load(folder / "best.safetensors", accept_changed_code=accept_changed_code) for folder in folders
@@ -163,8 +162,7 @@ def predict(
 
 def _clips_of(path: Path) -> set[str]:
     """The clip ids of predictions.csv; with folds those of every clip that trained a head."""
-    with regular(path).open(newline="", encoding="utf-8") as file:
-        return {row["clip_id"] for row in csv.DictReader(file) if row["split"] != "unknown"}
+    return {row["clip_id"] for row in read_table(path, ("clip_id", "split"))[1] if row["split"] != "unknown"}
 
 
 class Extract(Protocol):
@@ -188,13 +186,14 @@ def predict_videos(run: Path | str, videos: Sequence[Path | str], *, extract: Ex
         SpecMismatch: `extract` made other features than the run was trained on.
     """
     run = Path(run)
-    stored = read_json(run / "results.json")
+    stored = read_results(run)
     trained = run / f"fold-{stored['folds'][0]['fold']}" if stored["folds"] else run
-    sources = read_tensors(trained / "best.safetensors")[1]["sources"]
+    sources = Predictor.load(trained / "best.safetensors", accept_changed_code=True).sources
     with scratch(run, "predicting", elsewhere=True) as folder:
         stores = []
         for i, source in enumerate(sources):
-            spec = FeatureSpec.from_json(source["spec"])
+            with reading(trained / "best.safetensors", TrainingError):
+                spec = FeatureSpec.from_json(source["spec"])
             used = set(source["keys"].values())
             # Taps that the head does not read and views that only training knows cost time here and change nothing.
             spec = replace(spec, taps=tuple(tap for tap in spec.taps if tap.name in used), views=spec.views[:1])
@@ -205,7 +204,8 @@ def predict_videos(run: Path | str, videos: Sequence[Path | str], *, extract: Ex
 
 def refuse_other_features(run: Path, path: Path, found: FeatureSpec, trained: Mapping[str, Any]) -> None:
     """Raises SpecMismatch if a head trained on `trained` cannot read the features of the store at `path`."""
-    expected = FeatureSpec.from_json(trained["spec"])
+    with reading(run, TrainingError):
+        expected = FeatureSpec.from_json(trained["spec"])
     used = set(trained["keys"].values())
     differing = {
         name: values

@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.splits import Partition
 from reelbank.heads.judging.evaluation import Predictions, number
 from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progress, saved_epoch
 from reelbank.heads.runs.results import Trained
+from reelbank.heads.stored import epoch_of
 from reelbank.heads.training.trainer import EpochRecord, Trainer, probabilities
 from reelbank.manifests.events import Event, Progress
-from reelbank.store.files import regular, write_whole, writing
+from reelbank.store.files import reading, regular, write_whole, writing
 
 
 def fold_folder(directory: Path, partition: Partition) -> Path:
@@ -91,11 +93,15 @@ class EpochLog:
         if not self._path.exists():
             return
         kept = []
-        for line in regular(self._path).read_text(encoding="utf-8").splitlines():
+        with reading(self._path, TrainingError):
+            lines = regular(self._path).read_text(encoding="utf-8").splitlines()
+        for place, line in enumerate(lines, start=1):
             try:
-                entry = json.loads(line)
-            except ValueError:  # the last line of a killed run may be cut
-                continue
+                entry = epoch_of(self._path, place, line)
+            except TrainingError:
+                if place == len(lines):  # that of a killed run may be cut
+                    continue
+                raise
             if entry["epoch"] <= epochs.get(entry["fold"], 0):
                 kept.append(line + "\n")
         write_whole(self._path, "".join(kept))

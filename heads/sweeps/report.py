@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +16,10 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging.evaluation import number
 from reelbank.heads.reports.drawing import DPI, PALETTE, Heading, clean_axes, name_text, new_figure, png
-from reelbank.heads.runs.directory import read_json
+from reelbank.heads.stored import read_epochs, read_results
 from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.heads.sweeps.grid import Axis, Member, value_text
-from reelbank.store.files import appearing, regular
+from reelbank.store.files import appearing
 from reelbank.store.options import options
 
 FORMAT_VERSION = 1
@@ -57,13 +56,17 @@ def trial_of(member: Member, error: str | None) -> Trial:
     if error is not None:
         return Trial(member=member, error=error)
     directory = member.directory
-    results = read_json(directory / "results.json")
-    lines = [json.loads(line) for line in regular(directory / "metrics.jsonl").read_text("utf-8").splitlines()]
+    results = read_results(directory)
+    lines = read_epochs(directory / "metrics.jsonl")
     folds = results["folds"] or [{"fold": None, **results["training"]}]
     kept = []
     for fold in folds:
         epoch = fold["best_epoch"] if member.config.optimizer.keep == "best" else fold["epochs_run"]
-        kept.append(next(line for line in lines if line["fold"] == fold["fold"] and line["epoch"] == epoch))
+        lasting = [line for line in lines if line["fold"] == fold["fold"] and line["epoch"] == epoch]
+        if not lasting:
+            where = f"{directory / 'metrics.jsonl'} has no epoch {epoch} of fold {fold['fold']}"
+            raise TrainingError(f"{where}: it is damaged")
+        kept.append(lasting[0])
 
     def mean(name: str) -> float:
         return float(np.mean([math.nan if line[name] is None else line[name] for line in kept]))
@@ -136,7 +139,7 @@ def summarize(
     order = ranked(trials, metric)
     best = choose(trials, metric)
     names = [trial.member.name for trial in best.trials]
-    finished = [read_json(trial.member.directory / "results.json") for trial in best.trials]
+    finished = [read_results(trial.member.directory) for trial in best.trials]
     reported = finished[0]["reported"]
     metrics = {}
     for name in finished[0]["splits"][reported]["metrics"]:

@@ -34,13 +34,13 @@ from reelbank.heads.examples.prepared import Prepared, prepare
 from reelbank.heads.runs.directory import (
     name_of_run,
     open_directory,
-    read_json,
     refuse_other_config,
     resumable,
     try_out,
     write_json,
 )
 from reelbank.heads.runs.watching import watched
+from reelbank.heads.stored import read_config, read_json
 from reelbank.heads.sweeps.config import MembersConfig, SweepConfig
 from reelbank.heads.sweeps.grid import Axis, Member, combinations, members_of, parse_axes, value_text
 from reelbank.heads.sweeps.member_pool import MEMBER_MODULES, Done, train_in_processes
@@ -148,7 +148,7 @@ def sweep(config: SweepConfig, progress: Progress | None = None) -> SweepResult:
 
 def _start(directory: Path, config: SweepConfig, prepared: Prepared) -> None:
     path, digest = directory / "config.json", prepared.data_digest()
-    if config.train.run.resume and read_json(path)["data_digest"] != digest:
+    if config.train.run.resume and read_json(path, {"data_digest": str})["data_digest"] != digest:
         raise TrainingError(
             f"--resume: the stores of {directory} have changed (clips, labels or features); start another sweep"
         )
@@ -253,4 +253,4 @@ def _is_finished(member: Member) -> bool:
     if not (directory / "results.json").exists():
         return False
     refuse_other_config(directory, member.config)
-    return bool(read_json(directory / "config.json")["config"]["epochs"] == member.config.optimizer.epochs)
+    return bool(read_config(directory)["config"]["epochs"] == member.config.optimizer.epochs)

@@ -170,7 +170,7 @@ def _file_names(selection: Selection, config: ExportConfig) -> FileNames:
             taps = {tap.name: stems for tap in selection.taps}
         else:
             family = selection.store.spec.backbone.partition(":")[0]
-            feature = FEATURE_NAMES.get(family, family)
+            feature = FEATURE_NAMES.get(family, file_name(family))
             taps = {
                 tap.name: {i: f"{s}_{tap.name if several else feature}" for i, s in stems.items()}
                 for tap in selection.taps

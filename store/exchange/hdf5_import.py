@@ -5,7 +5,6 @@ A file from a stranger could point at other files: soft, external and virtual li
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from reelbank.store.exchange.import_arrays import (
     chosen_taps,
 )
 from reelbank.store.exchange.quantizing import Channels
+from reelbank.store.files import json_object
 
 MAX_DEPTH = 8
 MAX_TABLE_BYTES = 1 << 30
@@ -95,7 +95,7 @@ def _open_foreign(path: Path, file: Any, datasets: Mapping[str, None], taps: Seq
 
 def _open_export(path: Path, file: Any, datasets: Mapping[str, None], taps: Sequence[str]) -> ArraySource:
     try:
-        header = check_header(json.loads(_whole(file["reelbank"])), path)
+        header = check_header(json_object(_whole(file["reelbank"])), path)
         chosen = chosen_taps(header["taps"], taps, path)
         columns = {
             f"{name.partition('/')[0]}/{file[name].attrs['name']}": _column(file[name])

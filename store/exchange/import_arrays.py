@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,9 +22,15 @@ from reelbank.store.description import readable
 from reelbank.store.errors import StoreError
 from reelbank.store.exchange.quantizing import Channels
 from reelbank.store.exchange.table import FORMAT_NAME, FORMAT_VERSION
-from reelbank.store.files import free_bytes, regular
+from reelbank.store.files import free_bytes, reading, regular
+from reelbank.store.kinds import check_kinds
+from reelbank.store.sizes import MAX_STEP_BYTES, MAX_STEPS
 from reelbank.store.spec import FeatureSpec
 
+HEADER_KINDS: dict[str, Any] = {
+    "format": str, "spec": {"*": object}, "taps": [str], "target_names": [str], "view": int,
+    "int8_axis": {"*": int}, "fixed_steps": (int, None), "provenance": {"*": object}, "*": object,
+}  # fmt: skip
 BLOCK_BYTES = 16 << 20
 _FREE_LIMIT_BYTES = 10**9
 _GROWTH = 20
@@ -79,6 +87,8 @@ class ArraySource:
         shape, dtype = self.arrays[name][tap].describe()
         if not shape:
             raise StoreError("a single number, expected an array (T, D)")
+        if shape[0] > MAX_STEPS or math.prod(shape[1:]) * dtype.itemsize > MAX_STEP_BYTES:
+            raise StoreError(f"an array of shape {shape} {dtype}, more than a store holds")
         return ((1, *shape) if len(shape) == 1 else shape), dtype
 
     def blocks(self, name: str, tap: str) -> Iterator[NDArray[Any]]:
@@ -86,11 +96,12 @@ class ArraySource:
         array = self.arrays[name][tap]
         shape, dtype = self.shape(name, tap)
         if len(array.describe()[0]) == 1:
-            yield self._decoded(tap, array.read(0, shape[1])[None])
+            yield self._decoded(tap, _whole(array.read(0, shape[1]), shape[1])[None])
             return
         size = max(1, BLOCK_BYTES // max(1, int(np.prod(shape[1:])) * dtype.itemsize))
         for start in range(0, shape[0], size):
-            yield self._decoded(tap, array.read(start, min(start + size, shape[0])))
+            stop = min(start + size, shape[0])
+            yield self._decoded(tap, _whole(array.read(start, stop), stop - start))
 
     def _decoded(self, tap: str, block: NDArray[Any]) -> NDArray[Any]:
         return self.channels[tap].decode(block) if tap in self.channels else block
@@ -112,6 +123,24 @@ class ArraySource:
         ).hexdigest()
 
 
+def load_npy(path: Path) -> NDArray[Any]:
+    """The array of a .npy file, mapped. Raises StoreError for anything else: a pickle, an archive, objects."""
+    try:
+        array: NDArray[Any] = np.lib.format.open_memmap(regular(path), mode="r")
+    except (
+        *(EOFError, MemoryError, OverflowError, RecursionError, SyntaxError, TokenError, TypeError, ValueError),
+    ) as error:
+        raise StoreError(f"{path.name} is no .npy file of numbers: {error}") from error
+    return array
+
+
+def _whole(values: NDArray[Any], count: int) -> NDArray[Any]:
+    """The values. Raises StoreError where there are fewer than the file says."""
+    if len(values) != count:
+        raise StoreError(f"{count} entries are said to be there, {len(values)} are: the file is damaged")
+    return values
+
+
 @dataclass(frozen=True, kw_only=True)
 class NpyArray:
     """A .npy file."""
@@ -130,11 +159,7 @@ class NpyArray:
         return np.array(self._open())
 
     def _open(self) -> NDArray[Any]:
-        try:
-            array: NDArray[Any] = np.load(regular(self.path), mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise StoreError(f"{self.path.name} is no .npy file of numbers: {error}") from error
-        return array
+        return load_npy(self.path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,12 +175,25 @@ class SlicedArray:
     length: int | None = None
 
     def describe(self) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        dataset = self.file[self.name]
-        shape = tuple(dataset.shape)
-        return (shape if self.length is None else (self.length, *shape[1:])), dataset.dtype
+        with self._said():
+            dataset = self.file[self.name]
+            shape = tuple(dataset.shape or ())
+            if self.length is not None and not 0 <= self.start <= self.start + self.length <= shape[0]:
+                raise StoreError(f"{self.name} has {shape[0]} entries, not {self.length} from {self.start} on")
+            return (shape if self.length is None else (self.length, *shape[1:])), dataset.dtype
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        return np.asarray(self.file[self.name][self.start + start : self.start + stop])
+        with self._said():
+            return np.asarray(self.file[self.name][self.start + start : self.start + stop])
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """What the library says of a damaged dataset, as an error of its clip."""
+        try:
+            with reading(Path(self.name)):
+                yield
+        except OSError as error:
+            raise StoreError(f"{self.name} cannot be read: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,11 +261,19 @@ def chosen_taps(there: Sequence[str], asked: Sequence[str], path: Path) -> tuple
 
 def check_header(header: Any, path: Path) -> Mapping[str, Any]:
     """The header of an export. Raises StoreError if it is damaged or of a later version."""
-    needed = {"spec", "taps", "target_names", "view", "int8_axis", "fixed_steps"}
-    if not isinstance(header, dict) or header.get("format") != FORMAT_NAME or not needed <= set(header):
-        raise StoreError(f"{path} looks like an export of reelbank, but its header is damaged")
+    try:
+        check_kinds(header, HEADER_KINDS, "header")
+        if header["format"] != FORMAT_NAME or not 0 <= header["view"] < len(header["spec"].get("views", [""])):
+            raise ValueError(f"format {header['format']!r}, view {header['view']}")
+        spec = FeatureSpec.from_json(header["spec"])
+        names = {tap.name for tap in spec.taps}
+        if not header["taps"] or {*header["taps"], *header["int8_axis"]} - names:
+            raise ValueError(f"taps {header['taps']} and {sorted(header['int8_axis'])} are not all of the spec")
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path} looks like an export of reelbank, but its header is damaged: {error}") from error
     if header.get("version") != FORMAT_VERSION:
         raise StoreError(
             f"{path} is an export of version {header.get('version')}; this reelbank reads version {FORMAT_VERSION}"
         )
-    return header
+    found: Mapping[str, Any] = header
+    return found

@@ -19,7 +19,7 @@ from reelbank.store.errors import StoreError
 from reelbank.store.exchange.import_arrays import ArraySource, Times, announced_bytes, refuse_size
 from reelbank.store.exchange.options import ImportConfig
 from reelbank.store.exchange.table import clip_of, file_name, ledger_values, manifest_of, unknown_columns
-from reelbank.store.files import regular
+from reelbank.store.files import reading, regular
 from reelbank.store.layout import FAILED, MISSING
 from reelbank.store.spec import FeatureSpec, TapSpec
 from reelbank.store.staging import ClipStage, Outcome, stage_failure
@@ -91,11 +91,13 @@ def import_store(
         ManifestError: the manifest cannot be read.
     """
     src, out = Path(src), Path(out)
-    source = open_source(src, config.tap)
+    with reading(src):
+        source = open_source(src, config.tap)
     manifest = _manifest(source, config)
-    names = _joined(source, manifest)
-    shapes = _shapes(source, [name for name in names if name is not None])
-    spec = _spec(source, config, shapes)
+    with reading(src):
+        names = _joined(source, manifest)
+        shapes = _shapes(source, [name for name in names if name is not None])
+        spec = _spec(source, config, shapes)
     steps = {shape[0] for _, tap, shape, _ in shapes if tap in {own.name for own in spec.taps}}
     fixed = next(iter(steps)) if len(steps) == 1 and (not source.header or source.header["fixed_steps"]) else None
     num_bytes = announced_bytes(spec, shapes)
@@ -172,14 +174,16 @@ class _Stager:
             return stage_failure(self.store, row, identity, {**ledger, "reason": reason}, None)
         stage = ClipStage(self.store, row, self.spec.taps)
         try:
-            count = self._append(stage, name)
-            times = self.source.times(name)
+            with reading(self.source.path):
+                count = self._append(stage, name)
+                times = self.source.times(name)
+                steps = _times(times, count)
         except StoreError as error:
             stage.discard()
             return stage_failure(self.store, row, identity, {**ledger, "reason": str(error)}, None)
         if times.rate_fps is not None:
             ledger["rate_fps"] = times.rate_fps
-        return stage.finish(identity, ledger, *_times(times, count), None, None)
+        return stage.finish(identity, ledger, *steps, None, None)
 
     def _before(self, clip_id: str) -> tuple[dict[str, Any], int, str]:
         """(ledger, status, reason) that an export has of a clip."""
@@ -234,7 +238,8 @@ def _manifest(source: ArraySource, config: ImportConfig) -> Manifest:
     if config.manifest is not None:
         return read(config.manifest)
     if source.header is not None:
-        return manifest_of(source.columns, tuple(source.header["target_names"]))
+        with reading(source.path):
+            return manifest_of(source.columns, tuple(source.header["target_names"]))
     clips = tuple(Clip(clip_id=clip_of(name) or name, video="") for name in source.arrays)
     if len({clip.clip_id for clip in clips}) != len(clips):
         clips = tuple(Clip(clip_id=name, video="") for name in source.arrays)

@@ -6,7 +6,6 @@ features and most others are `<stem>.npy`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from reelbank.store.exchange.npy_export import CLIPS_FILE
 from reelbank.store.exchange.quantizing import Channels
 from reelbank.store.exchange.selection import HEADER_FILE
 from reelbank.store.exchange.table import column_from_json
-from reelbank.store.files import read_json, regular
+from reelbank.store.files import json_object, read_json, regular
 
 TIMESTAMPS, FPS = "_timestamps_ms", "_fps"
 
@@ -87,7 +86,7 @@ def _open_export(path: Path, taps: Sequence[str]) -> ArraySource:
     entries = []
     try:
         with regular(path / CLIPS_FILE).open(encoding="utf-8") as lines:
-            entries = [json.loads(line) for line in lines]
+            entries = [json_object(line) for line in lines]
     except (OSError, ValueError) as error:
         raise StoreError(f"{path / CLIPS_FILE} cannot be read: {error}") from error
     names = [name for name in (entries[0] if entries else {}) if name.partition("/")[0] in ("manifest", "ledger")]

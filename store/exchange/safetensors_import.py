@@ -22,7 +22,7 @@ from reelbank.store.exchange.import_arrays import (
 from reelbank.store.exchange.quantizing import Channels
 from reelbank.store.exchange.safetensors_export import DTYPE_NAMES, MAX_HEADER_BYTES
 from reelbank.store.exchange.table import column_from_json
-from reelbank.store.files import regular
+from reelbank.store.files import json_object, regular
 
 DTYPES = {text: name for name, text in DTYPE_NAMES.items()}
 
@@ -48,7 +48,7 @@ def _read_header(path: Path) -> tuple[dict[str, SafetensorsArray], Mapping[str, 
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
                 raise StoreError(f"{path} is no safetensors file: its header would be {length} bytes")
-            entries: dict[str, Any] = json.loads(file.read(length))
+            entries: dict[str, Any] = json_object(file.read(length))
         metadata = entries.pop("__metadata__", {})
         tensors = {}
         for name, entry in entries.items():
@@ -76,9 +76,9 @@ def _open_export(
     path: Path, tensors: Mapping[str, SafetensorsArray], metadata: Mapping[str, str], taps: Sequence[str]
 ) -> ArraySource:
     try:
-        header = check_header(json.loads(metadata["reelbank"]), path)
+        header = check_header(json_object(metadata["reelbank"]), path)
         chosen = chosen_taps(header["taps"], taps, path)
-        table = json.loads(metadata["clips"])
+        table = json_object(metadata["clips"])
         columns = {name: column_from_json(name, values, header["target_names"]) for name, values in table.items()}
         channels = {
             tap: Channels(

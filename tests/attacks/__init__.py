@@ -20,6 +20,7 @@ ATTACKS: Mapping[str, str] = {
     "full_disk": "full disks",
     "hangs": "FIFOs, devices and bombs",
     "leftovers": "commands killed and run again",
+    "hostile": "hostile inputs",
 }
 """{module of this folder: what is counted, as README's sentence says it}, in that order."""
 
