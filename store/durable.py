@@ -47,6 +47,19 @@ class DurableStore(LocalStore):
         _remove(self.root / key)
 
 
+def settle(store: Path) -> None:
+    """Flushes the entries of a store's folders, for a killed writer may have renamed a file and not got to that.
+
+    What this writer finds would else be gone after a power cut, when more was built on it. Folders of chunks are changed
+    only while clips are staged.
+    """
+    arrays = [file.parent for file in store.glob("*/*/zarr.json")]
+    staged = any(child.name.isdigit() for child in (store / "staging").glob("*"))
+    folders = [path for path in store.rglob("*") if path.is_dir()] if staged else {*(a.parent for a in arrays), *arrays}
+    for folder in (*folders, store):
+        sync_folder(folder)
+
+
 def _write(path: Path, value: Buffer) -> None:
     with replacing(path) as file:
         file.write(value.as_buffer_like())

@@ -55,7 +55,8 @@ def only_writer(store: Path) -> Iterator[None]:
     The lock is on the folder itself and the kernel drops it when its process dies, so nothing needs
     clearing after a kill -9.
     """
-    store.mkdir(parents=True, exist_ok=True)
+    make_folder(store)
+    sync_folder(store.parent)  # a killed process may have made the store's folder without
     descriptor = os.open(store, os.O_RDONLY)
     try:
         try:

@@ -55,9 +55,14 @@ class Moment:
 
 
 class Disk:
-    """Records what is done below `root` while `recording` is open."""
+    """Records what is done below `root` while `recording` is open.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: what lies in it is on the disk.
+        killed: the moment at which a kill left what lies in `root`: what was not synced then still is not.
+    """
+
+    def __init__(self, root: Path, killed: Moment | None = None) -> None:
         self.root = root
         self.moments: list[Moment] = []
         self._noted: tuple[Any, ...] = ()
@@ -66,7 +71,10 @@ class Disk:
         self._folders: dict[int, Folder] = {0: Folder()}
         self._unsynced: set[int] = set()
         self._at: dict[int, Path] = {}
-        self._take_in(root, 0)
+        if killed is None:
+            self._take_in(root, 0)
+        else:
+            self._go_on(killed)
 
     def note(self, what: Any) -> None:
         """Something that the program has told its caller: from here on it must be true."""
@@ -163,6 +171,8 @@ class Disk:
     def _renamed(self, source: tuple[str, ...] | None, target: tuple[str, ...] | None) -> None:
         assert source and target, "a rename into or out of the folder that is watched"
         old, new = self._folder(source[:-1]), self._folder(target[:-1])
+        if old is not None and source[-1] not in old.current and self.root.joinpath(*source).is_file():
+            self._opened(source)  # a library wrote it past Python
         if old is not None and new is not None and source[-1] in old.current:
             new.current[target[-1]] = number = old.current.pop(source[-1])
             before, after = self.root.joinpath(*source), self.root.joinpath(*target)
@@ -209,6 +219,22 @@ class Disk:
             else:
                 content = child.read_bytes()
                 self._files[own] = File(content, content)
+
+    def _go_on(self, killed: Moment) -> None:
+        """The disk as it was at an earlier moment, written out to `root`."""
+        self._files = dict(killed.files)
+        self._folders = {number: Folder(dict(f.durable), dict(f.current)) for number, f in killed.folders.items()}
+        self._numbers = itertools.count(max([*self._files, *self._folders]) + 1)
+
+        def walk(path: Path, number: int) -> None:
+            for name, child in self._folders[number].current.items():
+                if child in self._folders:
+                    walk(path / name, child)
+                elif self._files[child].durable != self._files[child].current:
+                    self._at[child] = path / name
+                    self._unsynced.add(child)
+
+        walk(self.root, 0)
 
 
 def _of_descriptor(descriptor: int) -> Path:
