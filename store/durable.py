@@ -50,7 +50,7 @@ class DurableStore(LocalStore):
 def settle(store: Path) -> None:
     """Flushes the entries of a store's folders, for a killed writer may have renamed a file and not got to that.
 
-    What this writer finds would else be gone after a power cut, when more was built on it. Folders of chunks are changed
+    What this writer finds would else be gone after a power cut, when more was built on it. Folders of chunks change
     only while clips are staged.
     """
     arrays = [file.parent for file in store.glob("*/*/zarr.json")]

@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 import zarr
-from attacks import Tried
-from attacks.disk import WAYS, Disk, Moment, write_state
 from numpy.typing import NDArray
 
 import reelbank.store
+from attacks import Tried
+from attacks.disk import WAYS, Disk, Moment, write_state
 from reelbank.store import FeatureSpec, StoreError, layout, merge, verify
 from reelbank.store.files import only_writer
 from reelbank.store.layout import DONE, FAILED
@@ -50,7 +50,7 @@ Said = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Video:
-    """A clip as a run finds it: `content` stands for its bytes, `time` for when they were written; a broken one fails."""
+    """A clip as a run finds it: `content` stands for its bytes, `time` for their age; a broken one fails."""
 
     content: int
     steps: int = 3
@@ -193,19 +193,12 @@ MORE = {f"d{i}": Video(content=30 + i, steps=4, views=1 + i % 2) for i in range(
 BROKEN = {"e0": Video(content=50, broken=True)}
 FEW, TWO = dict(list(FIRST.items())[:2]), dict(list(MORE.items())[:2])
 ONE_VIEW = {f"f{i}": Video(content=70 + i, views=1) for i in range(4)}
+CHANGED = {"c0": replace(FIRST["c0"], time=9), "c1": Video(content=99, steps=6), "c4": Video(content=98, steps=1)}
 SCENARIOS: Mapping[str, Scenario] = {
     "new": Scenario({}, FIRST),
     "growth": Scenario(FIRST, {**FIRST, **MORE}),
     "retry": Scenario({**FIRST, **BROKEN}, {**FIRST, "e0": Video(content=51, steps=5)}),
-    "overwrite": Scenario(
-        FIRST,
-        {
-            **FIRST,
-            "c0": replace(FIRST["c0"], time=9),
-            "c1": Video(content=99, steps=6),
-            "c4": Video(content=98, steps=1),
-        },
-    ),  # fmt: skip
+    "overwrite": Scenario(FIRST, FIRST | CHANGED),
     "views": Scenario(
         {**ONE_VIEW, "g0": Video(content=80, views=2)},
         {**ONE_VIEW, "f1": Video(content=81, views=2), "g0": Video(content=82, views=1), "g1": Video(content=83)},
