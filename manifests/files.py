@@ -3,6 +3,7 @@ import the manifests."""
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,17 +15,64 @@ SUFFIX = ".partial"
 
 
 @contextmanager
-def appearing(path: Path) -> Iterator[Path]:
+def appearing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A path beside `path` to write a file or a folder to; it takes the place of `path` when the block ends.
 
     After an error it is removed and `path` is as it was. A folder can only take the place of nothing.
+
+    Args:
+        path: what shall be there.
+        durable: flush it to the disk, so that a power cut leaves the old one or the new one and none that is empty.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}{SUFFIX}")
     try:
         yield partial
+        if durable:
+            for one in (partial, *(partial.rglob("*") if partial.is_dir() else ())):
+                sync(one)
         partial.replace(path)
+        if durable:
+            sync(path.parent)
     finally:
         if partial.is_dir():
             shutil.rmtree(partial)
         else:
             partial.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Flushes a file, or which entries a folder has: a renamed file is not on the disk before its folder is."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def leftovers(folder: Path, name: str = "") -> list[Path]:
+    """What killed processes left of what they were writing to `folder`, or to `name` in it."""
+    found = folder.glob(f".{glob.escape(name)}.*{SUFFIX}" if name else f".*{SUFFIX}")
+    return [path for path in found if not _is_written(path)]
+
+
+def remove_leftovers(folder: Path, name: str = "") -> None:
+    """Removes the `leftovers`."""
+    for path in leftovers(folder, name):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_written(partial: Path) -> bool:
+    """Whether another process of this machine may still be at it."""
+    number = partial.name.removesuffix(SUFFIX).rpartition(".")[2]
+    if not number.isdigit() or int(number) == os.getpid():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reelbank.manifests.files import appearing
+from reelbank.manifests.files import appearing, remove_leftovers
 from reelbank.manifests.manifest import FIELDS, PATH_COLUMNS, Clip, Manifest, ManifestError
 from reelbank.manifests.validation import Table, from_table
 
@@ -116,6 +116,7 @@ def write(manifest: Manifest, path: str | os.PathLike[str], *, overwrite: bool =
     rows = [[_cell(clip, name) for name in columns] for clip in clips]
     data = form.write(columns, rows)
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent, path.name)
     with appearing(path) as partial:
         partial.write_bytes(data)
 

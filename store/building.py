@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reelbank.store.errors import StoreError
-from reelbank.store.files import make_folder, only_writer, read_json, sync_folder
+from reelbank.store.files import make_folder, only_writer, read_json, sync
 from reelbank.store.layout import read_root
 
 
@@ -40,7 +40,7 @@ def new_store(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
             out.replace(old)
         part.replace(out)
-        sync_folder(out.parent)
+        sync(out.parent)
         shutil.rmtree(old, ignore_errors=True)
 
 

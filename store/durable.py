@@ -9,7 +9,7 @@ from pathlib import Path
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
-from reelbank.store.files import replacing, sync_folder
+from reelbank.store.files import replacing, sync
 
 
 class DurableStore(LocalStore):
@@ -57,7 +57,7 @@ def settle(store: Path) -> None:
     staged = any(child.name.isdigit() for child in (store / "staging").glob("*"))
     folders = [path for path in store.rglob("*") if path.is_dir()] if staged else {*(a.parent for a in arrays), *arrays}
     for folder in (*folders, store):
-        sync_folder(folder)
+        sync(folder)
 
 
 def _write(path: Path, value: Buffer) -> None:
@@ -72,4 +72,4 @@ def _remove(path: Path) -> None:
         path.unlink()
     else:
         return
-    sync_folder(path.parent)
+    sync(path.parent)

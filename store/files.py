@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from reelbank.manifests.files import appearing as appearing
+from reelbank.manifests.files import leftovers as leftovers
+from reelbank.manifests.files import remove_leftovers as remove_leftovers
+from reelbank.manifests.files import sync as sync
 from reelbank.store.errors import StoreError
 
 
@@ -23,13 +26,8 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
         durable: flush to disk before the rename, so that a power cut cannot leave a renamed empty file.
     """
     make_folder(path.parent) if durable else path.parent.mkdir(parents=True, exist_ok=True)
-    with appearing(path) as partial, partial.open("wb") as file:
+    with appearing(path, durable=durable) as partial, partial.open("wb") as file:
         yield file
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    if durable:
-        sync_folder(path.parent)
 
 
 def write_json(path: Path, data: Any, *, durable: bool = True) -> None:
@@ -56,7 +54,7 @@ def only_writer(store: Path) -> Iterator[None]:
     clearing after a kill -9.
     """
     make_folder(store)
-    sync_folder(store.parent)  # a killed process may have made the store's folder without
+    sync(store.parent)  # a killed process may have made the store's folder without
     descriptor = os.open(store, os.O_RDONLY)
     try:
         try:
@@ -73,13 +71,4 @@ def make_folder(folder: Path) -> None:
     missing = [one for one in (folder, *folder.parents) if not one.is_dir()]
     folder.mkdir(parents=True, exist_ok=True)
     for one in reversed(missing):
-        sync_folder(one.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flushes which entries a folder has: a renamed file is not on the disk before its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(one.parent)

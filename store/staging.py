@@ -163,7 +163,7 @@ def stage_failure(
 def _write_record(folder: Path, outcome: Outcome) -> None:
     """The moment at which the clip counts. The folder is not made: a stray worker whose folder a new run
     has removed must fail here, not leave a record without features."""
-    with appearing(folder / RECORD) as partial:
+    with appearing(folder / RECORD, durable=False) as partial:
         partial.write_text(json.dumps(vars(outcome)))
 
 

@@ -27,7 +27,7 @@ from reelbank.heads.losses import loss_function
 from reelbank.heads.runs.results import FORMAT_VERSION, Finished
 from reelbank.manifests.events import Event, Progress
 from reelbank.manifests.registry import file_name
-from reelbank.store.files import appearing
+from reelbank.store.files import appearing, leftovers, make_folder, remove_leftovers, sync
 
 
 class Resumable(Protocol):
@@ -57,15 +57,41 @@ def open_directory(run: RunConfig, name: str, asked: Resumable) -> Path:
         if not is_run:
             raise TrainingError(f"--resume: {directory} holds no run (no config.json); leave --resume out to start one")
         refuse_other_config(directory, asked)
+        for folder in (directory, *directory.glob("fold-*")):
+            remove_leftovers(folder)
+        sync(directory.parent)  # a killed process may have made the directory without
         return directory
+    if directory.is_dir() and set(directory.iterdir()) == set(leftovers(directory)):
+        remove_leftovers(directory)  # of a process that was killed before it wrote config.json
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         if not run.overwrite:
             raise TrainingError(f"--run {directory} exists; pass --resume, --overwrite or another directory")
         if not is_run:
             raise TrainingError(f"--overwrite: {directory} holds no run (no config.json), so it is not removed")
-        shutil.rmtree(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+        _clear(directory)
+    make_folder(directory)
+    sync(directory.parent)
     return directory
+
+
+def _clear(directory: Path) -> None:
+    """Removes what a run holds: what says that it has finished first, what says that it is a run last."""
+    for result in ("results.json", "sweep.json", "recipe.json"):
+        not_finished(directory, result)
+    for child in directory.iterdir():
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        elif child.name != "config.json":
+            child.unlink()
+    sync(directory)
+    (directory / "config.json").unlink()
+
+
+def not_finished(directory: Path, result: str) -> None:
+    """Takes back the file that says that a run has finished, before it goes on to other numbers."""
+    if (directory / result).exists():
+        (directory / result).unlink()
+        sync(directory)
 
 
 def start_run(prepared: Prepared) -> Path:
@@ -87,6 +113,7 @@ def start_run(prepared: Prepared) -> Path:
             )
         what = f"--resume: {directory} was trained with"
         refuse_changed_plugins(what, stored.get("plugins", []), described["plugins"])
+        not_finished(directory, "results.json")
     write_json(path, {"format_version": FORMAT_VERSION, **described})
     return directory
 
@@ -124,10 +151,12 @@ def _free_directory(name: str) -> Path:
     while True:
         directory = Path("runs") / f"{name}-{number}"
         try:
-            directory.mkdir(parents=True)
+            make_folder(directory.parent)
+            directory.mkdir()
         except FileExistsError:
             number += 1
         else:
+            sync(directory.parent)
             return directory
 
 
@@ -177,7 +206,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise TrainingError(f"{path} is missing: {path.parent} is not a finished run{_runs_below(path)}") from None
     except ValueError as error:
-        raise TrainingError(f"{path} is not valid JSON: {error}") from error
+        raise TrainingError(f"{path} is not valid JSON: {error}; train the run again with --overwrite") from error
     return data
 
 
@@ -188,7 +217,7 @@ def _runs_below(path: Path) -> str:
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Replaces a JSON file atomically."""
+    """Replaces a JSON file: after a crash it is the old one or the new one."""
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
     with appearing(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-ATTACKS = ("crash_points", "power_cut")
+ATTACKS = ("crash_points", "power_cut", "killed_featurize", "training_cut", "files_cut")
 """Modules of this folder, in the order of the table that is made of their output."""
 
 

@@ -202,7 +202,8 @@ class Disk:
             folder.durable = dict(folder.current)
             return
         above = self._folder(place[:-1])
-        if above is not None and place[-1] in above.current:
+        if above is not None and path.is_file():
+            self._opened(place)  # it may have been written past Python
             number = above.current[place[-1]]
             content = path.read_bytes()
             self._files[number] = File(content, content)
