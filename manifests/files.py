@@ -3,9 +3,11 @@ import the manifests."""
 
 from __future__ import annotations
 
+import ctypes
 import glob
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +20,7 @@ SUFFIX = ".partial"
 def appearing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A path beside `path` to write a file or a folder to; it takes the place of `path` when the block ends.
 
-    After an error it is removed and `path` is as it was. A folder can only take the place of nothing.
+    After an error it is removed and `path` is as it was. A folder can take the place of a folder.
 
     Args:
         path: what shall be there.
@@ -30,7 +32,10 @@ def appearing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             for one in (partial, *(partial.rglob("*") if partial.is_dir() else ())):
                 sync(one)
-        partial.replace(path)
+        if partial.is_dir() and path.is_dir() and not path.is_symlink():
+            take_place(partial, path)
+        else:
+            partial.replace(path)
         if durable:
             sync(path.parent)
     finally:
@@ -47,6 +52,47 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def take_place(new: Path, path: Path) -> None:
+    """Lets the folder `new` take the place of the folder `path`, which goes.
+
+    Where the system can swap two names, `path` is always there; elsewhere a kill may leave it to `give_back`.
+    """
+    if exchange(new, path):
+        sync(path.parent)
+        shutil.rmtree(new, ignore_errors=True)
+        return
+    old = _aside(path)
+    shutil.rmtree(old, ignore_errors=True)
+    path.replace(old)
+    new.replace(path)
+    sync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def give_back(path: Path) -> None:
+    """Puts back what a kill between the two renames of `take_place` left aside."""
+    old = _aside(path)
+    if old.exists() and not (path.exists() or path.is_symlink()):
+        old.replace(path)
+        sync(path.parent)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Swaps two names in one step, and says whether the system could."""
+    swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if swap is None or swap(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _RENAME_EXCHANGE) != 0:
+        return False
+    sys.audit("reelbank.exchange", one, other)  # whoever watches files does not see into a C library
+    return True
+
+
+_HERE, _RENAME_EXCHANGE = -100, 2  # AT_FDCWD; flag of renameat2 (Linux)
 
 
 def leftovers(folder: Path, name: str = "") -> list[Path]:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from reelbank.manifests.files import appearing as appearing
+from reelbank.manifests.files import give_back as give_back
 from reelbank.manifests.files import leftovers as leftovers
 from reelbank.manifests.files import remove_leftovers as remove_leftovers
 from reelbank.manifests.files import sync as sync
+from reelbank.manifests.files import take_place as take_place
 from reelbank.store.errors import StoreError
 
 

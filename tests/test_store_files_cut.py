@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from attacks import files_cut
 
+from reelbank.manifests import files
 from reelbank.manifests.files import appearing, leftovers, remove_leftovers
 from reelbank.store.testing import write_store
 
@@ -57,3 +58,21 @@ def test_an_export_killed_between_its_two_renames_gives_the_old_one_back(tmp_pat
         export(tmp_path / "s.zarr", tmp_path / "e", ExportConfig(format="npy"))
     assert (tmp_path / "e/clips.jsonl").is_file()
     assert not (tmp_path / ".e.old").exists()
+
+
+@pytest.mark.parametrize("can_swap", [True, False])
+def test_a_folder_takes_the_place_of_a_folder(can_swap: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the system cannot swap two names: a kill between its two renames is then made good."""
+    if not can_swap:
+        monkeypatch.setattr(files, "exchange", lambda one, other: False)
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text(name)
+    files.take_place(tmp_path / "new", tmp_path / "old")
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["old", "old/new"]
+    (tmp_path / "old").rename(tmp_path / ".old.old")
+    files.give_back(tmp_path / "old")
+    assert (tmp_path / "old/new").read_text() == "new"
+    with files.appearing(tmp_path / "old") as partial:
+        partial.mkdir()
+    assert list(tmp_path.rglob("*")) == [tmp_path / "old"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from reelbank.store.exchange.options import ExportConfig
 from reelbank.store.exchange.quantizing import Channels, fit_channels
 from reelbank.store.exchange.selection import HEADER_FILE, FileNames, Selection
 from reelbank.store.exchange.table import RESERVED_TAPS, file_name, listed_rows, unknown_notes
-from reelbank.store.files import appearing, remove_leftovers
+from reelbank.store.files import appearing, give_back, remove_leftovers
 from reelbank.store.layout import DONE
 from reelbank.store.reader import Store
 from reelbank.store.spec import TapSpec
@@ -79,9 +78,7 @@ def export(store: Path | str, out: Path | str, config: ExportConfig, progress: P
     """
     opened, out = Store(store), Path(out)
     folder = config.format == "npy"
-    old = out.with_name(f".{out.name}.old")
-    if old.exists() and not (out.exists() or out.is_symlink()):  # a kill between the two renames below
-        old.replace(out)
+    give_back(out)
     _refuse_replacing(out, opened.path, folder=folder, overwrite=config.overwrite)
     taps = _taps(opened, config)
     rows, left_out = listed_rows(opened, config.view)
@@ -106,10 +103,8 @@ def export(store: Path | str, out: Path | str, config: ExportConfig, progress: P
     remove_leftovers(out.parent, out.name)
     with appearing(out) as partial:
         _write(selection, partial, config)
-        if out.is_dir():  # which no rename replaces
-            shutil.rmtree(old, ignore_errors=True)
-            out.replace(old)
-    shutil.rmtree(old, ignore_errors=True)
+        if out.is_symlink():
+            out.unlink()
     return ExportResult(
         path=str(out),
         num_clips=done,

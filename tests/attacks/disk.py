@@ -113,6 +113,10 @@ class Disk:
             source, target = self._place(arguments[0]), self._place(arguments[1])
             if source is not None or target is not None:
                 self._change(f"rename {source} to {target}", lambda: self._renamed(source, target))
+        elif event == "reelbank.exchange":  # which has been done, unlike the others
+            one, other = self._place(arguments[0]), self._place(arguments[1])
+            if one is not None or other is not None:
+                self._change(f"exchange {one} and {other}", lambda: self._exchanged(one, other))
         elif event in ("os.remove", "os.rmdir"):
             place = self._place(arguments[0], arguments[1])
             self._change(f"remove {place}", lambda: self._removed(place))
@@ -180,6 +184,12 @@ class Disk:
                 if moved in self._at and self._at[moved].is_relative_to(before):
                     self._at[moved] = after / self._at[moved].relative_to(before)
 
+    def _exchanged(self, one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> None:
+        assert one and other, "an exchange with a folder that is not watched"
+        first, second = self._folder(one[:-1]), self._folder(other[:-1])
+        if first is not None and second is not None:
+            first.current[one[-1]], second.current[other[-1]] = second.current[other[-1]], first.current[one[-1]]
+
     def _removed(self, place: tuple[str, ...] | None) -> None:
         if place and (folder := self._folder(place[:-1])) is not None:
             number = folder.current.get(place[-1])
@@ -246,8 +256,11 @@ _listeners: list[Disk] = []
 _lock, _inside = threading.RLock(), threading.local()
 
 
+EVENTS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "reelbank.exchange")
+
+
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if not _listeners or event not in ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir"):
+    if not _listeners or event not in EVENTS:
         return
     if getattr(_inside, "hook", False):  # what the model itself reads
         return
