@@ -42,6 +42,12 @@ def test_a_kill_at_any_moment_loses_nothing() -> None:
     assert (found.tried, found.facts["different states"]) == (4, 4)
 
 
+def test_a_run_flushes_what_a_killed_one_left() -> None:
+    found = crash_points.try_unflushed("growth", 3, seed=3)
+    assert found.not_held == ()
+    assert found.tried == 3
+
+
 def test_crash_points_are_the_moments_at_which_something_else_lies_on_the_disk(tmp_path: Path) -> None:
     root = tmp_path / "disk"
     root.mkdir()
