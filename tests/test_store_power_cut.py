@@ -15,7 +15,7 @@ from attacks import crash_points, power_cut
 from attacks.disk import WAYS, Disk, write_state
 
 import reelbank.store
-from reelbank.store import building, layout, merge
+from reelbank.store import building, durable, layout, merge
 from reelbank.store.files import only_writer
 from reelbank.store.staging import RECORD, folder_of, staged_rows
 from reelbank.store.writer import StoreWriter
@@ -46,6 +46,21 @@ def test_a_run_flushes_what_a_killed_one_left() -> None:
     found = crash_points.try_unflushed("growth", 3, seed=3)
     assert found.not_held == ()
     assert found.tried == 3
+
+
+def test_folders_that_lie_unchanged_for_long_are_not_flushed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    power_cut.grow(tmp_path / "s.zarr", power_cut.FIRST)
+    synced: list[Path] = []
+    monkeypatch.setattr(durable, "sync", synced.append)
+    durable.settle(tmp_path / "s.zarr")
+    assert {tmp_path / "s.zarr", tmp_path / "s.zarr/clips", tmp_path / "s.zarr/clips/status"} <= set(synced)
+    for folder in {*synced}:
+        os.utime(folder, (0, 0))
+    synced.clear()
+    durable.settle(tmp_path / "s.zarr")
+    assert synced == []
 
 
 def test_crash_points_are_the_moments_at_which_something_else_lies_on_the_disk(tmp_path: Path) -> None:
