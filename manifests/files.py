@@ -6,12 +6,14 @@ What cannot be written is said by `NotWritten`: which path, why, how much is fre
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 import time
 import zlib
@@ -181,13 +183,14 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def appearing(path: Path, *, tidy: bool = True) -> Iterator[Path]:
+def appearing(path: Path, *, durable: bool = True, tidy: bool = True) -> Iterator[Path]:
     """A path beside `path` to write a file or a folder to; it takes the place of `path` when the block ends.
 
-    After an error it is removed and `path` is as it was. A folder can only take the place of nothing.
+    After an error it is removed and `path` is as it was. A folder can take the place of a folder.
 
     Args:
         path: what appears.
+        durable: flush it to the disk, so that a power cut leaves the old one or the new one and none that is empty.
         tidy: remove what killed processes left of earlier attempts.
 
     Raises:
@@ -195,12 +198,19 @@ def appearing(path: Path, *, tidy: bool = True) -> Iterator[Path]:
     """
     partial = path.with_name(f".{path.name}.{_HOST}-{os.getpid()}{SUFFIX}")
     if tidy:
-        for left in _leftovers(path):
-            remove(left)
+        remove_leftovers(path.parent, path.name)
     try:
         with writing(path):
             yield partial
-            partial.replace(path)
+            if durable:
+                for one in (partial, *(partial.rglob("*") if partial.is_dir() else ())):
+                    sync(one)
+            if partial.is_dir() and path.is_dir() and not path.is_symlink():
+                take_place(partial, path)
+            else:
+                partial.replace(path)
+            if durable:
+                sync(path.parent)
     except OSError as error:
         if error.filename is not None and os.fsdecode(error.filename) == str(partial):
             error.filename, error.filename2 = str(path), None  # no one has asked for the other
@@ -209,9 +219,59 @@ def appearing(path: Path, *, tidy: bool = True) -> Iterator[Path]:
         remove(partial)
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
-    """Replaces `path` by a file with `content`, text as UTF-8."""
-    with appearing(path) as partial:
+def sync(path: Path) -> None:
+    """Flushes a file, or which entries a folder has: a renamed file is not on the disk before its folder is."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def take_place(new: Path, path: Path) -> None:
+    """Lets the folder `new` take the place of the folder `path`, which goes.
+
+    Where the system can swap two names, `path` is always there; elsewhere a kill may leave it to `give_back`.
+    """
+    if exchange(new, path):
+        sync(path.parent)
+        shutil.rmtree(new, ignore_errors=True)
+        return
+    old = _aside(path)
+    shutil.rmtree(old, ignore_errors=True)
+    path.replace(old)
+    new.replace(path)
+    sync(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def give_back(path: Path) -> None:
+    """Puts back what a kill between the two renames of `take_place` left aside."""
+    old = _aside(path)
+    if old.exists() and not (path.exists() or path.is_symlink()):
+        old.replace(path)
+        sync(path.parent)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Swaps two names in one step, and says whether the system could."""
+    swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if swap is None or swap(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _RENAME_EXCHANGE) != 0:
+        return False
+    sys.audit("reelbank.exchange", one, other)  # whoever watches files does not see into a C library
+    return True
+
+
+_HERE, _RENAME_EXCHANGE = -100, 2  # AT_FDCWD; flag of renameat2 (Linux)
+
+
+def write_whole(path: Path, content: bytes | str, *, durable: bool = True) -> None:
+    """Replaces `path` by a file with `content`, text as UTF-8; see `appearing`."""
+    with appearing(path, durable=durable) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
@@ -228,11 +288,11 @@ _HOST = f"{zlib.crc32(os.uname().nodename.encode()):08x}"
 """A process number says who lives on one machine only; a folder may be shared by several."""
 
 
-def _leftovers(path: Path) -> list[Path]:
-    """What processes that are no more left beside `path` of attempts to write it."""
-    wanted = re.compile(rf"\.{re.escape(path.name)}\.(?:([0-9a-f]{{8}})-)?(\d+){re.escape(SUFFIX)}")
+def leftovers(folder: Path, name: str = "") -> list[Path]:
+    """What processes that are no more left of what they were writing to `folder`, or to `name` in it."""
+    wanted = re.compile(rf"\.{re.escape(name) if name else '.+'}\.(?:([0-9a-f]{{8}})-)?(\d+){re.escape(SUFFIX)}")
     found = []
-    with suppress(OSError), os.scandir(path.parent) as entries:
+    with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if match := wanted.fullmatch(entry.name):
                 here = match[1] in (None, _HOST)
@@ -240,6 +300,12 @@ def _leftovers(path: Path) -> list[Path]:
                 if not alive:
                     found.append(Path(entry.path))
     return found
+
+
+def remove_leftovers(folder: Path, name: str = "") -> None:
+    """Removes the `leftovers`."""
+    for left in leftovers(folder, name):
+        remove(left)
 
 
 def _is_alive(process: int) -> bool:

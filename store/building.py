@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reelbank.store.errors import StoreError
-from reelbank.store.files import make_folder, only_writer, sync_folder
+from reelbank.store.files import give_back, make_folder, only_writer, sync, take_place
 from reelbank.store.layout import FOLDERS, PLAIN_FOLDERS, read_root
 from reelbank.store.sums import read_summed
 
@@ -22,9 +22,8 @@ def new_store(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         StoreError: something is at `out` (with `overwrite`: something that is no store), or another process makes it.
     """
-    part, old = (out.with_name(f".{out.name}.{ending}") for ending in ("part", "old"))
-    if old.exists() and not (out.exists() or out.is_symlink()):  # a kill between the two renames below
-        old.replace(out)
+    part = out.with_name(f".{out.name}.part")
+    give_back(out)
     if out.exists() or out.is_symlink():
         if not overwrite:
             raise StoreError(f"{out} is already there; choose another place or pass --overwrite")
@@ -37,12 +36,13 @@ def new_store(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
+        if out.is_symlink():
+            out.unlink()
         if out.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            out.replace(old)
-        part.replace(out)
-        sync_folder(out.parent)
-        shutil.rmtree(old, ignore_errors=True)
+            take_place(part, out)
+        else:
+            part.replace(out)
+            sync(out.parent)
 
 
 def _empty(folder: Path) -> None:

@@ -14,10 +14,15 @@ from reelbank.manifests.files import FILLING as FILLING
 from reelbank.manifests.files import appearing as appearing
 from reelbank.manifests.files import filling as filling
 from reelbank.manifests.files import free_bytes as free_bytes
+from reelbank.manifests.files import give_back as give_back
+from reelbank.manifests.files import leftovers as leftovers
 from reelbank.manifests.files import not_written as not_written
 from reelbank.manifests.files import regular as regular
 from reelbank.manifests.files import remove as remove
+from reelbank.manifests.files import remove_leftovers as remove_leftovers
 from reelbank.manifests.files import scratch as scratch
+from reelbank.manifests.files import sync as sync
+from reelbank.manifests.files import take_place as take_place
 from reelbank.manifests.files import write_whole as write_whole
 from reelbank.manifests.files import writing as writing
 from reelbank.store.errors import StoreError
@@ -37,13 +42,8 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     with writing(path):
         make_folder(path.parent) if durable else path.parent.mkdir(parents=True, exist_ok=True)
     # Not tidy: a folder of chunks may have thousands of files, and what is left in a store `featurize` removes.
-    with appearing(path, tidy=False) as partial, partial.open("wb") as file:
+    with appearing(path, durable=durable, tidy=False) as partial, partial.open("wb") as file:
         yield file
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    if durable:
-        sync_folder(path.parent)
 
 
 def write_json(path: Path, data: Any, *, durable: bool = True) -> None:
@@ -131,7 +131,8 @@ def only_writer(store: Path) -> Iterator[None]:
     The lock is on the folder itself and the kernel drops it when its process dies, so nothing needs
     clearing after a kill -9.
     """
-    store.mkdir(parents=True, exist_ok=True)
+    make_folder(store)
+    sync(store.parent)  # a killed process may have made the store's folder without
     descriptor = os.open(store, os.O_RDONLY)
     try:
         try:
@@ -148,13 +149,4 @@ def make_folder(folder: Path) -> None:
     missing = [one for one in (folder, *folder.parents) if not one.is_dir()]
     folder.mkdir(parents=True, exist_ok=True)
     for one in reversed(missing):
-        sync_folder(one.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flushes which entries a folder has: a renamed file is not on the disk before its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(one.parent)

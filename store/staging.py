@@ -117,7 +117,7 @@ class ClipStage:
                 f"{listed} are NaN or Inf in {dtypes_of(self.taps, bad)}; try --precision fp32 or another tap"
             )
         if thumbnail is not None:
-            write_whole(self._folder / "thumbnail.bin", thumbnail.tobytes())
+            write_whole(self._folder / "thumbnail.bin", thumbnail.tobytes(), durable=False)
         outcome = Outcome(
             row=self.row,
             status=DONE,
@@ -168,7 +168,7 @@ def stage_failure(
 def _write_record(folder: Path, outcome: Outcome) -> None:
     """The moment at which the clip counts. The folder is not made: a stray worker whose folder a new run
     has removed must fail here, not leave a record without features."""
-    with appearing(folder / RECORD) as partial:
+    with appearing(folder / RECORD, durable=False, tidy=False) as partial:
         partial.write_text(json.dumps(with_sum(vars(outcome))))
 
 

@@ -52,8 +52,12 @@ class StoreWriter:
         provenance: Mapping[str, Any],
     ) -> StoreWriter:  # fmt: skip
         """Opens the store at `path`, or makes it where nothing is there yet."""
+        from reelbank.store.durable import settle
+
         if abandoned(path):
             layout.create(path, spec, layout.plan_geometry(spec, fixed_steps, num_clips), provenance)
+        else:
+            settle(path)
         return cls(path, spec)
 
     @property

@@ -196,7 +196,7 @@ def test_packages_of_setup_cfg_are_the_folders_with_an_init() -> None:
     for stage in STAGES:
         for init in (ROOT / stage).rglob("__init__.py"):
             found.add(".".join(("reelbank", *init.parent.relative_to(ROOT).parts)))
-    for init in (ROOT / "tests").rglob("__init__.py"):
+    for init in (ROOT / "tests/reelbank").rglob("__init__.py"):
         found.add(".".join(init.parent.relative_to(ROOT / "tests").parts))
     assert sorted(listed) == sorted(found)
 

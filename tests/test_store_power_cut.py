@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from attacks import power_cut
+from attacks import crash_points, power_cut
 from attacks.disk import WAYS, Disk, write_state
 
 import reelbank.store
-from reelbank.store import building, layout, merge
+from reelbank.store import building, durable, layout, merge
 from reelbank.store.files import only_writer
 from reelbank.store.staging import RECORD, folder_of, staged_rows
 from reelbank.store.writer import StoreWriter
@@ -27,6 +27,77 @@ def test_no_state_of_the_disk_holds_a_wrong_byte_or_loses_a_clip(name: str) -> N
     assert found.not_held == ()
     assert found.tried == 2
     assert found.facts["moments"] > 100
+
+
+@pytest.mark.parametrize("name", ["new", "retry"])
+def test_a_recovery_that_is_cut_too_is_recovered_from(name: str) -> None:
+    found = power_cut.try_recoveries(name, states=4, seed=5, of_each=2)
+    assert found.not_held == ()
+    assert found.tried == 4
+
+
+def test_a_kill_at_any_moment_loses_nothing() -> None:
+    found = crash_points.try_crash_points("retry", 4, seed=1)
+    assert found.not_held == ()
+    assert (found.tried, found.facts["different states"]) == (4, 4)
+
+
+def test_a_run_flushes_what_a_killed_one_left() -> None:
+    found = crash_points.try_unflushed("growth", 3, seed=3)
+    assert found.not_held == ()
+    assert found.tried == 3
+
+
+def test_folders_that_lie_unchanged_for_long_are_not_flushed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    power_cut.grow(tmp_path / "s.zarr", power_cut.FIRST)
+    synced: list[Path] = []
+    monkeypatch.setattr(durable, "sync", synced.append)
+    durable.settle(tmp_path / "s.zarr")
+    assert {tmp_path / "s.zarr", tmp_path / "s.zarr/clips", tmp_path / "s.zarr/clips/status"} <= set(synced)
+    for folder in {*synced}:
+        os.utime(folder, (0, 0))
+    synced.clear()
+    durable.settle(tmp_path / "s.zarr")
+    assert synced == []
+
+
+def test_crash_points_are_the_moments_at_which_something_else_lies_on_the_disk(tmp_path: Path) -> None:
+    root = tmp_path / "disk"
+    root.mkdir()
+    disk = Disk(root)
+    with disk.recording():
+        with (root / "a").open("wb") as file:
+            file.write(b"1")
+            file.flush()
+            os.fsync(file.fileno())
+        disk.note("said")
+        (root / "a").rename(root / "b")
+        (root / "b").unlink()
+    points = [disk.moments[i] for i in crash_points.different(disk.moments)]
+    assert [(moment.what.split()[0], moment.noted) for moment in points] == [
+        ("write", ()), ("rename", ("said",)), ("remove", ("said",)), ("end", ("said",)),
+    ]  # fmt: skip
+
+
+def test_what_a_kill_left_unflushed_a_later_power_cut_may_take(tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    for folder in (first, second, third):
+        folder.mkdir()
+    disk = Disk(first)
+    with disk.recording():
+        (first / "folder").mkdir()
+        (first / "folder/file").write_bytes(b"old")
+    write_state(disk.moments[-1], "killed", second)
+    again = Disk(second, disk.moments[-1])
+    with again.recording():
+        descriptor = os.open(second, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    write_state(again.moments[-1], "lost", third)
+    assert (second / "folder/file").read_bytes() == b"old"
+    assert [path.relative_to(third).as_posix() for path in third.rglob("*")] == ["folder"]
 
 
 def test_model_of_the_disk_loses_what_was_not_synced(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def save_state(backbone: Backbone, path: Path) -> None:
     state: dict[str, Tensor] = {}
     if backbone.module is not None:
         state = {key: value.detach().cpu().contiguous() for key, value in backbone.module.state_dict().items()}
-    with appearing(path) as partial:
+    with appearing(path, durable=False) as partial:
         save_file(state, partial, metadata={"backbone": backbone.name, "weights": json.dumps(backbone.weights)})
 
 

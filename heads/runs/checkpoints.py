@@ -1,6 +1,7 @@
 """Weights on disk: safetensors with a JSON header, so that a file from a stranger can hold numbers only.
 
-`best.safetensors` is a predictor; `last.safetensors` is where a training stands. Both are replaced atomically.
+`best.safetensors` is a predictor; `last.safetensors` is where a training stands. After a crash each is the old one or
+the new one.
 """
 
 from __future__ import annotations
@@ -218,7 +219,10 @@ def saved_epoch(path: Path) -> int:
     """Epochs done when `save_progress` wrote `path`; 0 if it does not exist."""
     if not path.exists():
         return 0
-    return int(read_tensors(path, PROGRESS)[1]["epoch"])
+    try:
+        return int(read_tensors(path, PROGRESS)[1]["epoch"])
+    except TrainingError as error:
+        raise TrainingError(f"{error}; remove it, and its training starts again at the first epoch") from error
 
 
 def _plain_state(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,16 @@ from reelbank.heads.runs.results import FORMAT_VERSION, Finished
 from reelbank.heads.stored import ANY_CONFIG, read_config, read_json
 from reelbank.manifests.events import Event, Progress
 from reelbank.manifests.registry import file_name
-from reelbank.store.files import appearing, not_written, refuse_links, write_whole
+from reelbank.store.files import (
+    appearing,
+    leftovers,
+    make_folder,
+    not_written,
+    refuse_links,
+    remove_leftovers,
+    sync,
+    write_whole,
+)
 
 
 class Resumable(Protocol):
@@ -59,15 +68,41 @@ def open_directory(run: RunConfig, name: str, asked: Resumable) -> Path:
             raise TrainingError(f"--resume: {directory} holds no run (no config.json); leave --resume out to start one")
         refuse_links(directory, TrainingError)
         refuse_other_config(directory, asked)
+        for folder in (directory, *directory.glob("fold-*")):
+            remove_leftovers(folder)
+        sync(directory.parent)  # a killed process may have made the directory without
         return directory
+    if directory.is_dir() and set(directory.iterdir()) == set(leftovers(directory)):
+        remove_leftovers(directory)  # of a process that was killed before it wrote config.json
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         if not run.overwrite:
             raise TrainingError(f"--run {directory} exists; pass --resume, --overwrite or another directory")
         if not is_run:
             raise TrainingError(f"--overwrite: {directory} holds no run (no config.json), so it is not removed")
-        shutil.rmtree(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+        _clear(directory)
+    make_folder(directory)
+    sync(directory.parent)
     return directory
+
+
+def _clear(directory: Path) -> None:
+    """Removes what a run holds: what says that it has finished first, what says that it is a run last."""
+    for result in ("results.json", "sweep.json", "recipe.json"):
+        not_finished(directory, result)
+    for child in directory.iterdir():
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        elif child.name != "config.json":
+            child.unlink()
+    sync(directory)
+    (directory / "config.json").unlink()
+
+
+def not_finished(directory: Path, result: str) -> None:
+    """Takes back the file that says that a run has finished, before it goes on to other numbers."""
+    if (directory / result).exists():
+        (directory / result).unlink()
+        sync(directory)
 
 
 def start_run(prepared: Prepared) -> Path:
@@ -89,6 +124,7 @@ def start_run(prepared: Prepared) -> Path:
             )
         what = f"--resume: {directory} was trained with"
         refuse_changed_plugins(what, stored.get("plugins", []), described["plugins"])
+        not_finished(directory, "results.json")
     write_json(path, {"format_version": FORMAT_VERSION, **described})
     return directory
 
@@ -126,10 +162,12 @@ def _free_directory(name: str) -> Path:
     while True:
         directory = Path("runs") / f"{name}-{number}"
         try:
-            directory.mkdir(parents=True)
+            make_folder(directory.parent)
+            directory.mkdir()
         except FileExistsError:
             number += 1
         else:
+            sync(directory.parent)
             return directory
 
 
@@ -173,7 +211,7 @@ def named_plugin(entry: Mapping[str, Any]) -> str:
 
 
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Replaces a JSON file atomically."""
+    """Replaces a JSON file: after a crash it is the old one or the new one."""
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
     write_whole(path, text + "\n")
 

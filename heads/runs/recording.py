@@ -22,7 +22,7 @@ from reelbank.heads.runs.results import Trained
 from reelbank.heads.stored import epoch_of
 from reelbank.heads.training.trainer import EpochRecord, Trainer, probabilities
 from reelbank.manifests.events import Event, Progress
-from reelbank.store.files import reading, regular, write_whole, writing
+from reelbank.store.files import make_folder, reading, regular, sync, write_whole, writing
 
 
 def fold_folder(directory: Path, partition: Partition) -> Path:
@@ -57,7 +57,7 @@ class Recording:
         """Trains one partition to its end and keeps what the run keeps of it."""
         fold, most = trainer.job.fold, self._config.optimizer.epochs
         folder = self._folders[fold]
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         checkpoint = folder / "last.safetensors"
         if self._kept[fold]:
             load_progress(checkpoint, trainer)
@@ -70,6 +70,7 @@ class Recording:
             self._log.append({"fold": fold, **log_line(record), "seconds": round(now - moment, 4)})
             moment = now
             if trainer.state.finished or now - saved >= self._config.run.checkpoint_seconds:
+                self._log.flush()
                 save_progress(checkpoint, trainer)
                 saved = now
             if self._progress is not None:
@@ -120,10 +121,16 @@ class EpochLog:
                 self._file.truncate(end)
                 raise
 
+    def flush(self) -> None:
+        """Makes the lines durable: a checkpoint must not outlive the lines of its epochs."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+            sync(self._path.parent)
+
     def close(self) -> None:
         """Closes the file and makes it durable."""
         if self._file is not None:
-            os.fsync(self._file.fileno())
+            self.flush()
             self._file.close()
             self._file = None
 

@@ -43,6 +43,7 @@ from reelbank.heads.training.trainer import (
     validation_numbers,
 )
 from reelbank.store.devices import cpu_threads
+from reelbank.store.files import make_folder
 
 TOLERANCE = 1e-3  # relative, of validation losses: float32 sums in another order, carried through the epochs
 STACK_NUMBERS = 2**30  # of parameters, gradients, moments and best weights of a stack: 4 GiB
@@ -181,7 +182,7 @@ def _train_stack(units: list[_Unit]) -> None:
 
 def _keep(unit: _Unit) -> None:
     folder = fold_folder(unit.run.directory, unit.partition)
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     save_progress(folder / "last.safetensors", unit.trainer)
     trained = keep_trained(unit.run.prepared, unit.partition, unit.trainer, folder)
     unit.run.trained[unit.partition.fold] = trained

@@ -33,6 +33,7 @@ from reelbank.heads.examples.features import Features
 from reelbank.heads.examples.prepared import Prepared, prepare
 from reelbank.heads.runs.directory import (
     name_of_run,
+    not_finished,
     open_directory,
     refuse_other_config,
     resumable,
@@ -152,6 +153,7 @@ def _start(directory: Path, config: SweepConfig, prepared: Prepared) -> None:
         raise TrainingError(
             f"--resume: the stores of {directory} have changed (clips, labels or features); start another sweep"
         )
+    not_finished(directory, "sweep.json")
     write_json(
         path,
         {"format_version": FORMAT_VERSION, "kind": "sweep", "config": config.to_json(), "data_digest": digest},

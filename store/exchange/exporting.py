@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from reelbank.store.exchange.options import ExportConfig
 from reelbank.store.exchange.quantizing import Channels, fit_channels
 from reelbank.store.exchange.selection import HEADER_FILE, FileNames, Selection
 from reelbank.store.exchange.table import RESERVED_TAPS, file_name, listed_rows, unknown_notes
-from reelbank.store.files import appearing
+from reelbank.store.files import appearing, give_back, remove_leftovers
 from reelbank.store.layout import DONE
 from reelbank.store.reader import Store
 from reelbank.store.spec import TapSpec
@@ -79,6 +78,7 @@ def export(store: Path | str, out: Path | str, config: ExportConfig, progress: P
     """
     opened, out = Store(store), Path(out)
     folder = config.format == "npy"
+    give_back(out)
     _refuse_replacing(out, opened.path, folder=folder, overwrite=config.overwrite)
     taps = _taps(opened, config)
     rows, left_out = listed_rows(opened, config.view)
@@ -100,9 +100,11 @@ def export(store: Path | str, out: Path | str, config: ExportConfig, progress: P
         tell=lambda count: tell(count, (passes - 1) * done),
     )
     out.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(out.parent, out.name)
     with appearing(out) as partial:
         _write(selection, partial, config)
-        _remove(out)
+        if out.is_symlink():
+            out.unlink()
     return ExportResult(
         path=str(out),
         num_clips=done,
@@ -199,10 +201,3 @@ def _refuse_replacing(out: Path, store: Path, *, folder: bool, overwrite: bool) 
         raise StoreError(f"{out} is {found} and the export is {wanted}; choose another place")
     if folder and not (out / HEADER_FILE).is_file() and any(out.iterdir()):
         raise StoreError(f"{out} is no export of reelbank (it holds no {HEADER_FILE}); choose another place")
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

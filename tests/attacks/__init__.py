@@ -14,12 +14,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 ATTACKS: Mapping[str, str] = {
-    "power_cut": "states of a disk after a power cut",
+    "crash_points": "kills, one at every moment of writing a store",
+    "power_cut": "states of a disk after power cuts",
+    "killed_featurize": "real runs killed",
+    "training_cut": "power cuts and kills of trainings",
+    "files_cut": "of exports, imports and manifests",
+    "leftovers": "commands killed and run again",
+    "full_disk": "full disks",
     "bit_flips": "flipped bits of stores",
     "damaged_media": "damaged and cut videos and pictures",
-    "full_disk": "full disks",
     "hangs": "FIFOs, devices and bombs",
-    "leftovers": "commands killed and run again",
     "hostile": "hostile inputs",
 }
 """{module of this folder: what is counted, as README's sentence says it}, in that order."""

@@ -55,9 +55,14 @@ class Moment:
 
 
 class Disk:
-    """Records what is done below `root` while `recording` is open."""
+    """Records what is done below `root` while `recording` is open.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: what lies in it is on the disk.
+        killed: the moment at which a kill left what lies in `root`: what was not synced then still is not.
+    """
+
+    def __init__(self, root: Path, killed: Moment | None = None) -> None:
         self.root = root
         self.moments: list[Moment] = []
         self._noted: tuple[Any, ...] = ()
@@ -66,7 +71,10 @@ class Disk:
         self._folders: dict[int, Folder] = {0: Folder()}
         self._unsynced: set[int] = set()
         self._at: dict[int, Path] = {}
-        self._take_in(root, 0)
+        if killed is None:
+            self._take_in(root, 0)
+        else:
+            self._go_on(killed)
 
     def note(self, what: Any) -> None:
         """Something that the program has told its caller: from here on it must be true."""
@@ -105,6 +113,10 @@ class Disk:
             source, target = self._place(arguments[0]), self._place(arguments[1])
             if source is not None or target is not None:
                 self._change(f"rename {source} to {target}", lambda: self._renamed(source, target))
+        elif event == "reelbank.exchange":  # which has been done, unlike the others
+            one, other = self._place(arguments[0]), self._place(arguments[1])
+            if one is not None or other is not None:
+                self._change(f"exchange {one} and {other}", lambda: self._exchanged(one, other))
         elif event in ("os.remove", "os.rmdir"):
             place = self._place(arguments[0], arguments[1])
             self._change(f"remove {place}", lambda: self._removed(place))
@@ -163,12 +175,20 @@ class Disk:
     def _renamed(self, source: tuple[str, ...] | None, target: tuple[str, ...] | None) -> None:
         assert source and target, "a rename into or out of the folder that is watched"
         old, new = self._folder(source[:-1]), self._folder(target[:-1])
+        if old is not None and source[-1] not in old.current and self.root.joinpath(*source).is_file():
+            self._opened(source)  # a library wrote it past Python
         if old is not None and new is not None and source[-1] in old.current:
             new.current[target[-1]] = number = old.current.pop(source[-1])
             before, after = self.root.joinpath(*source), self.root.joinpath(*target)
             for moved in (number,) if number in self._files else self._unsynced:
                 if moved in self._at and self._at[moved].is_relative_to(before):
                     self._at[moved] = after / self._at[moved].relative_to(before)
+
+    def _exchanged(self, one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> None:
+        assert one and other, "an exchange with a folder that is not watched"
+        first, second = self._folder(one[:-1]), self._folder(other[:-1])
+        if first is not None and second is not None:
+            first.current[one[-1]], second.current[other[-1]] = second.current[other[-1]], first.current[one[-1]]
 
     def _removed(self, place: tuple[str, ...] | None) -> None:
         if place and (folder := self._folder(place[:-1])) is not None:
@@ -192,7 +212,8 @@ class Disk:
             folder.durable = dict(folder.current)
             return
         above = self._folder(place[:-1])
-        if above is not None and place[-1] in above.current:
+        if above is not None and path.is_file():
+            self._opened(place)  # it may have been written past Python
             number = above.current[place[-1]]
             content = path.read_bytes()
             self._files[number] = File(content, content)
@@ -210,6 +231,22 @@ class Disk:
                 content = child.read_bytes()
                 self._files[own] = File(content, content)
 
+    def _go_on(self, killed: Moment) -> None:
+        """The disk as it was at an earlier moment, written out to `root`."""
+        self._files = dict(killed.files)
+        self._folders = {number: Folder(dict(f.durable), dict(f.current)) for number, f in killed.folders.items()}
+        self._numbers = itertools.count(max([*self._files, *self._folders]) + 1)
+
+        def walk(path: Path, number: int) -> None:
+            for name, child in self._folders[number].current.items():
+                if child in self._folders:
+                    walk(path / name, child)
+                elif self._files[child].durable != self._files[child].current:
+                    self._at[child] = path / name
+                    self._unsynced.add(child)
+
+        walk(self.root, 0)
+
 
 def _of_descriptor(descriptor: int) -> Path:
     return Path(f"/proc/self/fd/{descriptor}").readlink()
@@ -219,8 +256,11 @@ _listeners: list[Disk] = []
 _lock, _inside = threading.RLock(), threading.local()
 
 
+EVENTS = ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "reelbank.exchange")
+
+
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if not _listeners or event not in ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir"):
+    if not _listeners or event not in EVENTS:
         return
     if getattr(_inside, "hook", False):  # what the model itself reads
         return

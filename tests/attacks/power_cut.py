@@ -1,19 +1,24 @@
 """Power cuts and kills while a store is written: no byte may be wrong that counts, nothing said to be done be lost.
 
-Each scenario is written once over a model of a disk (`disk.py`). At moments of it, every one or a sample, the states
-that a power cut may leave are laid out; in each the store is read, then the same command runs again and must make it
-whole.
+Each scenario is written once over a model of a disk (`disk.py`). At moments of it the states that a power cut may leave
+are laid out; in each the store is read, then the same command runs again and must make it whole. In some that second
+run is cut or killed too, and a third must. What a kill leaves is tried at every moment by `crash_points.py`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
@@ -22,7 +27,7 @@ from numpy.typing import NDArray
 import reelbank.store
 from attacks import Tried
 from attacks.disk import WAYS, Disk, Moment, write_state
-from reelbank.store import FeatureSpec, StoreError, merge, verify
+from reelbank.store import FeatureSpec, StoreError, layout, merge, verify
 from reelbank.store.files import only_writer
 from reelbank.store.layout import DONE, FAILED
 from reelbank.store.spec import TapSpec
@@ -36,6 +41,8 @@ TAPS = (
 )
 SPEC = FeatureSpec(backbone="toy", weights={"kind": "none"}, taps=TAPS, sampling="all", views=("original", "flip"))
 COUNT = 2000
+UNIT_CLIPS = 3
+"""So that a store of a few clips has several units, the last of them partly filled."""
 SHM = Path("/dev/shm")
 """Where a sync costs nothing."""
 Said = Callable[[str], None]
@@ -43,12 +50,13 @@ Said = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Video:
-    """A clip as a run finds it: `content` stands for its bytes; a broken one fails."""
+    """A clip as a run finds it: `content` stands for its bytes, `time` for their age; a broken one fails."""
 
     content: int
     steps: int = 3
     broken: bool = False
     views: int = 2
+    time: int = 0
 
 
 Videos = Mapping[str, Video]
@@ -62,7 +70,10 @@ def features(clip_id: str, video: Video, tap: TapSpec, view: int) -> NDArray[np.
 
 
 def grow(path: Path, videos: Videos, said: Said = lambda clip_id: None) -> None:
-    """What `featurize` does with a store, without videos: finished clips are kept, the others made and committed."""
+    """What `featurize` does with a store, in its order, without videos: see `extract.run`'s featurize, todo and commit.
+
+    `said` is told of each clip when it is committed, and at the end of those that were done before.
+    """
     manifest = make_manifest(path.parent, [{"clip_id": name, "kcal": float(v.content)} for name, v in videos.items()])
     given = list(videos.items())
     with only_writer(path):
@@ -76,30 +87,58 @@ def grow(path: Path, videos: Videos, said: Said = lambda clip_id: None) -> None:
         def accepts(outcome: Outcome) -> bool:
             return outcome.row in rows and dict(outcome.identity) == identity(rows.index(outcome.row))
 
-        status, hashes = writer.ledger("status"), writer.ledger("content_hash")
-        staged = dict(writer.recover(accepts)[0])
+        status, hashes, stats = writer.ledger("status"), writer.ledger("content_hash"), writer.file_stats()
+        recovered = writer.recover(accepts)[0]
+        todo, touched, before = {}, {}, []
         for i, (row, (clip_id, video)) in enumerate(zip(rows, given, strict=True)):
-            known = str(hashes[row]) == str(video.content)
-            if row in staged or (known and status[row] == (FAILED if video.broken else DONE)):
+            if row in recovered:
                 continue
-            facts = {"content_hash": str(video.content), "num_frames": video.steps}
-            if video.broken:
-                staged[row] = stage_failure(path, row, identity(i), {**facts, "reason": "broken"}, (1, video.content))
-                continue
-            stage = ClipStage(path, row, TAPS, video.views)
-            for tap in TAPS:
-                for view in range(video.views):
-                    for part in np.array_split(features(clip_id, video, tap, view), 2):
-                        stage.append(tap, part, view)
-            steps = np.arange(video.steps)
-            thumbnail = np.full((72, 96, 3), video.content % 256, np.uint8)
-            staged[row] = stage.finish(identity(i), facts, steps / 25.0, steps, thumbnail, (1, video.content))
-        for unit in sorted({writer.geometry.unit_of(row) for row in staged}):
-            outcomes = [outcome for row, outcome in staged.items() if writer.geometry.unit_of(row) == unit]
-            writer.commit(unit, outcomes, {})
-            for outcome in outcomes:
-                if outcome.status == DONE:
-                    said(outcome.identity["clip_id"])
+            if str(hashes[row]) == str(video.content) and status[row] == (FAILED if video.broken else DONE):
+                before.append(clip_id)
+                if stats.get(row) != (1, video.time):
+                    touched[row] = (1, video.time)
+            else:
+                todo[row] = i
+        writer.note_unchanged(touched)
+
+        units = Counter(writer.geometry.unit_of(row) for row in (*todo, *recovered))
+        ready: dict[int, list[Outcome]] = {}
+        for outcome in recovered.values():
+            ready.setdefault(writer.geometry.unit_of(outcome.row), []).append(outcome)
+
+        def commit(wanted: Sequence[int]) -> None:
+            for unit in wanted:
+                outcomes = ready.pop(unit)
+                units[unit] -= len(outcomes)
+                writer.commit(unit, outcomes, {})
+                for outcome in outcomes:
+                    if outcome.status == DONE:
+                        said(outcome.identity["clip_id"])
+
+        for row, i in todo.items():
+            outcome = _extracted(path, row, given[i][0], given[i][1], identity(i))
+            ready.setdefault(writer.geometry.unit_of(row), []).append(outcome)
+            commit([unit for unit, outcomes in ready.items() if len(outcomes) == units[unit]])
+        commit(list(ready))
+        for clip_id in before:
+            if not videos[clip_id].broken:
+                said(clip_id)
+
+
+def _extracted(path: Path, row: int, clip_id: str, video: Video, identity: Mapping[str, str]) -> Outcome:
+    """What a worker stages of one clip."""
+    stat = (1, video.time)
+    facts = {"content_hash": str(video.content), "num_frames": video.steps}
+    if video.broken:
+        return stage_failure(path, row, identity, {**facts, "reason": "broken"}, stat)
+    stage = ClipStage(path, row, TAPS, video.views)
+    for tap in TAPS:
+        for view in range(video.views):
+            for part in np.array_split(features(clip_id, video, tap, view), 2):
+                stage.append(tap, part, view)
+    steps = np.arange(video.steps)
+    thumbnail = np.full((72, 96, 3), video.content % 256, np.uint8)
+    return stage.finish(identity, facts, steps / 25.0, steps, thumbnail, stat)
 
 
 def wrong_clips(path: Path, *videos: Videos) -> list[str]:
@@ -152,13 +191,20 @@ def _merge(path: Path, videos: Videos, said: Said) -> None:
 FIRST = {f"c{i}": Video(content=10 + i, steps=2 + i % 3) for i in range(5)}
 MORE = {f"d{i}": Video(content=30 + i, steps=4, views=1 + i % 2) for i in range(4)}
 BROKEN = {"e0": Video(content=50, broken=True)}
+FEW, TWO = dict(list(FIRST.items())[:2]), dict(list(MORE.items())[:2])
+ONE_VIEW = {f"f{i}": Video(content=70 + i, views=1) for i in range(4)}
+CHANGED = {"c0": replace(FIRST["c0"], time=9), "c1": Video(content=99, steps=6), "c4": Video(content=98, steps=1)}
 SCENARIOS: Mapping[str, Scenario] = {
     "new": Scenario({}, FIRST),
     "growth": Scenario(FIRST, {**FIRST, **MORE}),
     "retry": Scenario({**FIRST, **BROKEN}, {**FIRST, "e0": Video(content=51, steps=5)}),
-    "overwrite": Scenario(FIRST, {**FIRST, "c1": Video(content=99, steps=6), "c4": Video(content=98, steps=1)}),
-    "merge": Scenario({}, {**FIRST, **MORE}, _merge, "m.zarr", {"a.zarr": FIRST, "b.zarr": MORE}),
-    "merge over": Scenario(BROKEN | FIRST, {**FIRST, **MORE}, _merge, "m.zarr", {"a.zarr": FIRST, "b.zarr": MORE}),
+    "overwrite": Scenario(FIRST, FIRST | CHANGED),
+    "views": Scenario(
+        {**ONE_VIEW, "g0": Video(content=80, views=2)},
+        {**ONE_VIEW, "f1": Video(content=81, views=2), "g0": Video(content=82, views=1), "g1": Video(content=83)},
+    ),
+    "merge": Scenario({}, FEW | TWO, _merge, "m.zarr", {"a.zarr": FEW, "b.zarr": TWO}),
+    "merge over": Scenario(BROKEN | TWO, FEW | TWO, _merge, "m.zarr", {"a.zarr": FEW, "b.zarr": TWO}),
 }
 
 
@@ -171,11 +217,15 @@ def watched(scenario: Scenario, folder: Path) -> list[Moment]:
     os.sync()
     disk = Disk(folder)
     for clip_id, video in scenario.before.items():
-        if not video.broken and scenario.after.get(clip_id) == video:
+        if not video.broken and _same_bytes(scenario.after.get(clip_id), video):
             disk.note(clip_id)
     with disk.recording():
         scenario.write(folder / scenario.name, scenario.after, disk.note)
     return disk.moments
+
+
+def _same_bytes(one: Video | None, other: Video) -> bool:
+    return one is not None and replace(one, time=other.time) == other
 
 
 def problems(scenario: Scenario, moment: Moment, way: str, seed: int, folder: Path) -> list[str]:
@@ -207,38 +257,115 @@ def problems(scenario: Scenario, moment: Moment, way: str, seed: int, folder: Pa
         found += [f"after the same command again: {text}" for text in verify(path).problems]
         if left := [p.name for p in (path / "staging").iterdir() if p.name not in ("zarr.json", "c")]:
             found.append(f"after the same command again: staging holds {left}")
+        if left := [p.name for p in folder.rglob(".*") if p.suffix in (".partial", ".part", ".old")]:
+            found.append(f"after the same command again: {left} is left")
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what the attack is for
         found.append(f"the same command again: {type(error).__name__}: {error}")
     return found
 
 
-def try_states(name: str, states: int, seed: int) -> Tried:
-    """Tries `states` states of a scenario: every moment in the ways of WAYS first, then random ones."""
+def rerun(scenario: Scenario, moment: Moment, way: str, seed: int, folder: Path) -> list[Moment]:
+    """The same command in one state: every moment of it.
+
+    What only a kill left unflushed is still so: a power cut during the second run may take it.
+    """
+    write_state(moment, way, folder, seed)
+    disk = Disk(folder, moment if way == "killed" else None)
+    for clip_id in moment.noted:
+        disk.note(clip_id)
+    with disk.recording():
+        scenario.write(folder / scenario.name, scenario.after, disk.note)
+    return disk.moments
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Zarr works in the thread that asks: the same operations in the same order, without the time of the hand-overs."""
+    loop = asyncio.new_event_loop()
+
+    def submitted(work: Coroutine[Any, Any, Any], _: asyncio.AbstractEventLoop) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(loop.run_until_complete(work))
+        return future
+
+    async def here(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        return function(*arguments, **named)
+
+    originals = asyncio.run_coroutine_threadsafe, asyncio.to_thread
+    asyncio.run_coroutine_threadsafe, asyncio.to_thread = submitted, here
+    try:
+        with zarr.config.set({"async.concurrency": 1}):
+            yield
+    finally:
+        asyncio.run_coroutine_threadsafe, asyncio.to_thread = originals
+        loop.close()
+
+
+@contextmanager
+def written(name: str) -> Iterator[tuple[Scenario, list[Moment], Callable[[], Path]]]:
+    """(scenario, its moments, makes an empty folder in the place of the last one)."""
     scenario = SCENARIOS[name]
     root = Path(tempfile.mkdtemp(prefix="power-cut-", dir=SHM if SHM.is_dir() else None))
+    unit_clips = layout.MAX_UNIT_CLIPS
+
+    def empty() -> Path:
+        shutil.rmtree(root / "state", ignore_errors=True)
+        (root / "state").mkdir()
+        return root / "state"
+
     try:
+        layout.MAX_UNIT_CLIPS = UNIT_CLIPS
         (root / "written").mkdir()
-        with zarr.config.set({"async.concurrency": 1}):
-            moments = watched(scenario, root / "written")
-            draw = random.Random(seed)
-            plan = [(i, way, 0) for i in range(len(moments)) for way in WAYS]
-            draw.shuffle(plan)
-            plan += [(draw.randrange(len(moments)), "random", draw.randrange(2**31)) for _ in range(states)]
-            half = plan[: states // 2] + plan[len(plan) - states + states // 2 :]
-            failed: list[str] = []
-            for place, way, own in half:
-                folder = root / "state"
-                folder.mkdir()
-                where = f"{way} (seed {own}) before {place} ({moments[place].what})"
-                texts = problems(scenario, moments[place], way, own, folder)
-                failed += [f"{where}: {text}".replace(str(root), "") for text in texts]
-                shutil.rmtree(folder)
+        with one_thread():
+            yield scenario, watched(scenario, root / "written"), empty
     finally:
+        layout.MAX_UNIT_CLIPS = unit_clips
         shutil.rmtree(root, ignore_errors=True)
-    return Tried(kind=name, tried=len(half), not_held=tuple(failed), facts={"moments": len(moments)})
+
+
+def try_states(name: str, states: int, seed: int) -> Tried:
+    """Tries `states` states of a scenario: half of them in the ways of WAYS, half random."""
+    failed: list[str] = []
+    with written(name) as (scenario, moments, empty):
+        draw = random.Random(seed)
+        plan = [(i, way, 0) for i in range(len(moments)) for way in WAYS]
+        draw.shuffle(plan)
+        plan = plan[: states // 2]
+        while len(plan) < states:
+            plan.append((draw.randrange(len(moments)), "random", draw.randrange(2**31)))
+        for place, way, own in plan:
+            where = f"{way} (seed {own}) before {place} ({moments[place].what})"
+            failed += [f"{where}: {text}" for text in problems(scenario, moments[place], way, own, empty())]
+    return Tried(kind=f"{name}, cut", tried=states, not_held=tuple(failed), facts={"moments": len(moments)})
+
+
+def try_recoveries(name: str, states: int, seed: int, *, of_each: int = 5) -> Tried:
+    """Tries `states` states of a scenario in which the run that recovers was cut or killed, `of_each` of one run."""
+    failed: list[str] = []
+    tried = 0
+    with written(name) as (scenario, moments, empty):
+        draw = random.Random(seed)
+
+        def drawn(among: Sequence[Moment]) -> tuple[int, str, int]:
+            way = draw.choice((*WAYS, "killed", "random", "random"))
+            return draw.randrange(len(among)), way, draw.randrange(2**31)
+
+        while tried < states:
+            place, way, own = drawn(moments)
+            again = rerun(scenario, moments[place], way, own, empty())
+            for number in range(min(of_each, states - tried)):
+                # First the least that may be left of all that the second run did.
+                second, other, its = drawn(again) if number else (len(again) - 1, "lost", 0)
+                where = f"{way} (seed {own}) before {place}, then {other} (seed {its}) before {second}"
+                texts = problems(scenario, again[second], other, its, empty())
+                failed += [f"{where} ({again[second].what}): {text}" for text in texts]
+                tried += 1
+    return Tried(kind=f"{name}, recovery cut", tried=tried, not_held=tuple(failed), facts={"moments": len(moments)})
 
 
 def attack(count: int, seed: int) -> Iterator[Tried]:
-    """`count` states, of each scenario as many."""
-    for name in SCENARIOS:
-        yield try_states(name, count // len(SCENARIOS), seed)
+    """`count` states, of each scenario as many: three of four after one cut, the others after a cut of the recovery."""
+    share = [count // len(SCENARIOS) + (i < count % len(SCENARIOS)) for i in range(len(SCENARIOS))]
+    for name, states in zip(SCENARIOS, share, strict=True):
+        yield try_states(name, states - states // 4, seed)
+        yield try_recoveries(name, states // 4, seed)
