@@ -14,7 +14,7 @@ import pytest
 from clips import CLIPS, Clip, picture, write
 
 from reelbank.extract.errors import DecodeError
-from reelbank.extract.video import decode, plan
+from reelbank.extract.video import packets, plan
 from reelbank.extract.video.decode import Video
 from reelbank.extract.video.opening import Limits
 from reelbank.extract.video.scan import NO_TIMESTAMP, Examination, GopPlan, VideoScan
@@ -622,7 +622,7 @@ class _File:
 
 def _reader(file: _File, may_seek: bool = True, **more: Any) -> Any:
     one = _gop([10 * i for i in range(9)], starts=[0, 6])
-    return decode._FromFile(file, "stream", replace(one, **more), may_seek)
+    return packets.FromFile(file, "stream", replace(one, **more), may_seek)
 
 
 def _read(source: Any, position: int) -> int | None:
@@ -641,8 +641,8 @@ def test_packets_are_read_by_their_position_and_only_if_they_are_those_of_the_pl
 
 
 def test_a_seek_is_made_where_it_saves_reading_and_lands_where_the_plan_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert decode.SEEK_PACKETS == 1024
-    monkeypatch.setattr(decode, "SEEK_PACKETS", 3)
+    assert packets.SEEK_PACKETS == 1024
+    monkeypatch.setattr(packets, "SEEK_PACKETS", 3)
     whole: list[int | None] = [10 * i for i in range(9)]
 
     def at(position: int, file: _File, *, read: int | None = None, **more: Any) -> int | None:
@@ -668,10 +668,10 @@ def test_a_seek_is_made_where_it_saves_reading_and_lands_where_the_plan_knows(mo
         _File([*whole[:6], None, 70], lands=6),
         _File(whole, lands=9),  # at the end
     ):
-        with pytest.raises(decode._SeekMissed):
+        with pytest.raises(packets.SeekMissed):
             at(6, missed)
     twice = _File(whole, lands=6)
-    with pytest.raises(decode._SeekMissed):  # at a timestamp that two packets have
+    with pytest.raises(packets.SeekMissed):  # at a timestamp that two packets have
         at(6, twice, pts=np.array([0, 10, 20, 30, 40, 60, 60, 70, 80]))
 
 

@@ -13,7 +13,7 @@ from clips import CLIPS, Clip, picture, render, write, write_sound
 from PIL import Image
 
 from reelbank.extract.errors import DecodeError, PlanMismatch
-from reelbank.extract.video import decode, plan
+from reelbank.extract.video import decode, packets, plan
 from reelbank.extract.video.decode import Video
 from reelbank.extract.video.frame import Pixels
 from reelbank.extract.video.opening import Limits
@@ -136,7 +136,7 @@ def test_frames_of_cached_scan_equal_full_decode(clip_folder: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_frames_of_long_clip_by_seek_equal_render(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "SEEK_PACKETS", 40)
+    monkeypatch.setattr(packets, "SEEK_PACKETS", 40)
     options = {"x264-params": "keyint=12:min-keyint=12:scenecut=0:bframes=3:open-gop=1:threads=1"}
     path = tmp_path / f"long{suffix}"
     write(path, Clip(num_frames=400, suffix=suffix, options=options))

@@ -19,7 +19,7 @@ import numpy as np
 
 from reelbank.extract.errors import DecodeError
 from reelbank.extract.video import access_points, transport
-from reelbank.extract.video.damage import Report, Reports
+from reelbank.extract.video.damage import MAX_REORDER_FRAMES, Report, Reports
 from reelbank.extract.video.opening import AVI, GIF, MOV, MPEGTS, Limits
 from reelbank.extract.video.scan import Examination, GopPlan, Positions, Seconds, VideoScan
 from reelbank.extract.video.truncation import Ending, ending
@@ -31,9 +31,6 @@ RAW_FORMATS = ("h264", "hevc")
 # What is missing is noticed when it should come, and the flag is on the picture that a parser then finds whole: the
 # picture that lacks data is that one, the next, or the one after it where its beginning is what is missing.
 PARSED_FORMATS, FLAGGED_EARLY = ("mpeg", MPEGTS), 2
-# The largest reorder depth of H.264 and HEVC: without decode timestamps, so many frames before a break may
-# lack an earlier neighbour.
-MAX_REORDER_FRAMES = 16
 
 
 @dataclass
@@ -48,7 +45,7 @@ class _Count:
     pts: list[int | None] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     corrupt: list[int] = field(default_factory=list)
-    damaged: dict[int, str] = field(default_factory=dict)
+    starts: list[int] = field(default_factory=list)
     frames: list[Any] | None = field(default_factory=list)
     first: Any = None
     last: Any = None
@@ -67,8 +64,7 @@ class _Count:
         self.first, self.last = self.first or frame, frame
         if frame.is_corrupt:
             self.corrupt.append(len(self.pts))
-        if why := self.reports.shown(frame, number):
-            self.damaged[len(self.pts)] = why
+        self.starts.append(self.reports.shown(frame, number))
         self.pts.append(frame.pts)
         self.numbers.append(number)
         self.limits.check_frames(self.path, len(self.pts))
@@ -82,7 +78,14 @@ class _Count:
         """Forgets frames from `index` on."""
         del self.pts[index:]
         del self.numbers[index:]
-        self.damaged = {i: why for i, why in self.damaged.items() if i < index}
+        del self.starts[index:]
+
+    def damaged(self) -> dict[int, str]:
+        """{emission index: what damages the frame}."""
+        if not self.reports.found:
+            return {}
+        spans = enumerate(zip(self.starts, self.numbers, strict=True))
+        return {i: why for i, (start, number) in spans if (why := self.reports.between(start, number))}
 
 
 def counted(path: str, container: Any, stream: Any, limits: Limits, kept_bytes: int) -> Examination:
@@ -149,7 +152,7 @@ def _examination(count: _Count, container: Any, stream: Any, broken: str | None,
     times, rate, last_seconds, by_order = _times(path, container, stream, count.pts, count.last)
     if not by_order:
         lost |= _gaps(times, count.numbers, reports.found)
-    damaged = dict(count.damaged)
+    damaged = count.damaged()
     if lost and by_order:
         late = _late(count, lost)
         if late is None:

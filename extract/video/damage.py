@@ -24,6 +24,8 @@ import av.logging
 
 from reelbank.extract.video import access_points
 
+# The largest reorder depth of H.264 and HEVC.
+MAX_REORDER_FRAMES = 16
 UNNEEDED = -1
 """Instead of a packet's number: nothing that is wanted depends on it."""
 
@@ -166,15 +168,19 @@ class Reports:
         """Number of the packet that a frame was made of."""
         return int(frame.opaque[0]) if frame.opaque else otherwise
 
-    def shown(self, frame: Any, number: int) -> str:
-        """To be called for every frame in the order of emission: what damages the one of packet `number`, or ''."""
+    def shown(self, frame: Any, number: int) -> int:
+        """To be called for every frame in the order of emission: the packet that the one of `number` is decoded from.
+
+        What is `between` the two damages it. A frame may be flagged that is shown after those it was needed for: all of
+        it is known `MAX_REORDER_FRAMES` later.
+        """
         self.num_shown += 1
         if not self.found:
-            return ""
+            return 0
         if frame.key_frame and number in self._starts:
             insort(self.shown_starts, number)
         nth = bisect_right(self.shown_starts, number) - 1
-        return self.between(self.shown_starts[nth] if nth >= 0 else -1, number)
+        return self.shown_starts[nth] if nth >= 0 else 0
 
     def between(self, first: int, last: int) -> str:
         """The last report of packets first..last, in words, or ''."""

@@ -13,7 +13,6 @@ wanted frame needs. Mirroring and non-square pixels are not undone; rotation is.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,17 +27,16 @@ from av.video.reformatter import VideoReformatter
 
 from reelbank.extract.errors import DecodeError, PlanMismatch
 from reelbank.extract.video.access_points import is_idr, nal_length_bytes
-from reelbank.extract.video.damage import UNNEEDED, Reports, listening
+from reelbank.extract.video.damage import MAX_REORDER_FRAMES, UNNEEDED, Reports, listening
 from reelbank.extract.video.frame import Frame
 from reelbank.extract.video.opening import Limits, open_video
+from reelbank.extract.video.packets import FromFile, Kept, SeekMissed
 from reelbank.extract.video.plan import KEPT_BYTES, examine
-from reelbank.extract.video.scan import NO_TIMESTAMP, GopPlan, VideoScan
+from reelbank.extract.video.scan import GopPlan, VideoScan
 from reelbank.extract.video.stills import is_pictures, read_picture, scan_pictures
 
 Indices = npt.NDArray[np.int64]
 
-# Reading on is cheaper than a seek over fewer packets than about half a minute of video.
-SEEK_PACKETS = 1024
 # Said of pictures that an open group of pictures would drop, where decoding starts at it.
 OF_EARLIER_PICTURES = "mmco: unref short failure"
 
@@ -218,7 +216,7 @@ class Video:
                     done += 1
                     yield index, self._checked(index, native)
                 break
-            except _SeekMissed:
+            except SeekMissed:
                 continue  # once more, reading from the start of the file
         if done < len(wanted):
             self.cost.fallbacks += 1
@@ -226,12 +224,12 @@ class Video:
 
     def _planned(self, plan: GopPlan, wanted: Indices, may_seek: bool) -> Iterator[tuple[int, Any]]:
         """Wanted frames by the plan; ends early where the decoder does not follow it."""
-        source: _Kept | _FromFile
+        source: Kept | FromFile
         if self._packets is not None:
-            source = _Kept(self._packets)
+            source = Kept(self._packets)
         else:
             self._reopen()
-            source = _FromFile(self._container, self._stream, plan, may_seek)
+            source = FromFile(self._container, self._stream, plan, may_seek)
         context = self._stream.codec_context
         length_bytes = nal_length_bytes(context.name, context.extradata)
         reports = Reports(context, length_bytes=length_bytes)
@@ -243,6 +241,7 @@ class Video:
                 positions = plan.position_of[indices]
                 remaining = list(zip(plan.pts[positions].tolist(), indices.tolist(), strict=True))[::-1]
                 needed, skipping = set(positions.tolist()), False
+                held: list[tuple[int, Any]] = []
                 source.go_to(first)
                 for position in range(first, last + 1):
                     packet = source.read(position)
@@ -260,9 +259,11 @@ class Video:
                     number = position if plan.pts[position] >= plan.pts[first] else UNNEEDED
                     reports.skip()  # what is said while packets are read is in the plan
                     natives = reports.decode(self._stream, packet, number)
-                    yield from self._matching(plan, reports, natives, remaining)
+                    held += self._matching(natives, remaining)
+                    yield from _sound(plan, reports, held, position - MAX_REORDER_FRAMES)
                 context.skip_frame = "DEFAULT"
-                yield from self._matching(plan, reports, reports.decode(self._stream, None, last), remaining)
+                held += self._matching(reports.decode(self._stream, None, last), remaining)
+                yield from _sound(plan, reports, held, last)
                 context.flush_buffers()
                 if remaining:
                     return
@@ -271,18 +272,12 @@ class Video:
         finally:
             context.skip_frame = "DEFAULT"
 
-    def _matching(
-        self, plan: GopPlan, reports: Reports, natives: Sequence[Any], remaining: list[tuple[int, int]]
-    ) -> Iterator[tuple[int, Any]]:
+    def _matching(self, natives: Sequence[Any], remaining: list[tuple[int, int]]) -> Iterator[tuple[int, Any]]:
         """Those of the emitted frames that are wanted next; `remaining` is (pts, index), last first."""
         self.cost.frames_decoded += len(natives)
         for native in natives:
             if remaining and native.pts == remaining[-1][0]:
-                index = remaining.pop()[1]
-                start, position = plan.start_of(index), int(plan.position_of[index])
-                if reports.found and (start in reports.doubtful or reports.between(start, position)):
-                    raise _Doubtful
-                yield index, native
+                yield remaining.pop()[1], native
 
     def _sequential(self, wanted: Indices, plan: GopPlan | None) -> Iterator[tuple[int, Frame]]:
         """Decodes from the start to the last wanted frame; with a plan, recognises frames by timestamp."""
@@ -291,25 +286,35 @@ class Video:
         context = self._stream.codec_context
         reports = Reports(context, length_bytes=nal_length_bytes(context.name, context.extradata))
         emitted, nth = 0, 0
+        held: list[tuple[int, Any, int, int]] = []
         try:
             for number, native in _decoded(self._container, self._stream, reports):
                 self.cost.frames_decoded += 1
-                damage = reports.shown(native, reports.number_of(native, number))
-                if (emitted if plan is None else native.pts) == keys[nth]:
-                    index = int(wanted[nth])
-                    damage = damage if self._scan is None else damage or self._scan.damaged.get(index, "")
-                    yield index, self._checked(index, native, damage)
+                own = reports.number_of(native, number)
+                start = reports.shown(native, own)
+                if nth < len(keys) and (emitted if plan is None else native.pts) == keys[nth]:
+                    held.append((int(wanted[nth]), native, start, own))
                     nth += 1
-                    if nth == len(keys):
-                        return
                 emitted += 1
+                while held and own - held[0][3] >= MAX_REORDER_FRAMES:
+                    yield self._judged(reports, *held.pop(0))
+                if nth == len(keys) and not held:
+                    return
+            while held:
+                yield self._judged(reports, *held.pop(0))
+            if nth == len(keys):
+                return
         except av.FFmpegError as error:
             reason = f"the file cannot be read behind {emitted} frames ({error.strerror})"
-            raise DecodeError(self.path, reason, int(wanted[nth])) from error
+            raise DecodeError(self.path, reason, int(wanted[min(nth, len(wanted) - 1)])) from error
         finally:
             self.cost.errors += 0 if plan is None else reports.num_errors  # else the scan has counted them
         reason = f"the decoder emits {emitted} frames, and not the one that was counted here"
         raise PlanMismatch(self.path, reason, int(wanted[nth]))
+
+    def _judged(self, reports: Reports, index: int, native: Any, start: int, number: int) -> tuple[int, Frame]:
+        known = "" if self._scan is None else self._scan.damaged.get(index, "")
+        return index, self._checked(index, native, known or reports.between(start, number))
 
     def _checked(self, index: int, native: Any, damage: str = "") -> Frame:
         self._limits.check_size(self.path, native.width, native.height)
@@ -334,6 +339,16 @@ def frames(scan: VideoScan, wanted: Sequence[int] | Indices) -> Iterator[tuple[i
         yield from video.frames(wanted)
 
 
+def _sound(plan: GopPlan, reports: Reports, held: list[tuple[int, Any]], last: int) -> Iterator[tuple[int, Any]]:
+    """Takes frames of packets up to `last` out of `held`. Raises _Doubtful for one of which something was reported."""
+    while held and int(plan.position_of[held[0][0]]) <= last:
+        index, native = held.pop(0)
+        start = plan.start_of(index) if reports.found else 0
+        if reports.found and (start in reports.doubtful or reports.between(start, int(plan.position_of[index]))):
+            raise _Doubtful
+        yield index, native
+
+
 def _decoded(container: Any, stream: Any, reports: Reports) -> Iterator[tuple[int, Any]]:
     """Every frame from the start of the file on, and the number of the packet that brought it out."""
     for number, packet in enumerate(container.demux(stream)):
@@ -347,54 +362,3 @@ def _decoded(container: Any, stream: Any, reports: Reports) -> Iterator[tuple[in
 
 class _Doubtful(Exception):
     """Something was reported of a wanted frame."""
-
-
-class _SeekMissed(Exception):
-    """A seek went past its target, or to a packet that the plan does not know."""
-
-
-class _Kept:
-    """Packets that stayed in memory."""
-
-    def __init__(self, packets: list[Any]) -> None:
-        self._packets = packets
-
-    def go_to(self, position: int) -> None:
-        """Nothing to do."""
-
-    def read(self, position: int) -> Any:
-        """The packet at a position in decode order."""
-        return self._packets[position]
-
-
-class _FromFile:
-    """Packets read once more; each must have the timestamp that the plan knows."""
-
-    def __init__(self, container: Any, stream: Any, plan: GopPlan, may_seek: bool) -> None:
-        self._container, self._stream, self._plan, self._may_seek = container, stream, plan, may_seek
-        self._packets: Iterator[Any] = container.demux(stream)
-        self._next = 0
-
-    def go_to(self, position: int) -> None:
-        """Seeks to a start at or before `position` where that saves much reading."""
-        if not self._may_seek or position - self._next <= SEEK_PACKETS:
-            return
-        dts, pts = int(self._plan.dts[position]), int(self._plan.pts[position])
-        self._container.seek(pts if dts == NO_TIMESTAMP else dts, stream=self._stream)
-        packets = self._container.demux(self._stream)
-        packet = next(packets, None)
-        stamp = None if packet is None else packet.pts
-        found = np.flatnonzero(self._plan.pts == stamp).tolist() if stamp is not None else []
-        if len(found) != 1 or found[0] > position:
-            raise _SeekMissed
-        self._packets, self._next = itertools.chain([packet], packets), found[0]
-
-    def read(self, position: int) -> Any:
-        """The packet at a position not yet passed; None where the file is not the one that was scanned."""
-        for packet in self._packets:
-            if packet.pts != self._plan.pts[self._next]:
-                return None
-            self._next += 1
-            if self._next > position:
-                return packet
-        return None

@@ -204,6 +204,12 @@ def _yuv4mpeg(file: BinaryIO, size: int) -> int:
     return ~(len(head) + -(-(size - len(head)) // frame_bytes) * frame_bytes)
 
 
+def _mjpeg(file: BinaryIO, size: int) -> int:
+    """JPEG pictures one after another: the last has its end marker, padding may follow."""
+    file.seek(max(size - _TAIL_BYTES, 0))
+    return ~size if file.read().rstrip(b"\0").endswith(b"\xff\xd9") else ~(size + 1)
+
+
 def _sequence(file: BinaryIO, size: int) -> int:
     """Raw MPEG-1, 2 or 4 video may end in a code that says so."""
     file.seek(max(size - 4, 0))
@@ -228,6 +234,7 @@ _RULES: dict[bytes, Callable[[BinaryIO, int], int]] = {
     b"\0\0\1\xb0": _sequence,
     b"\0\0\1\xb3": _sequence,
     b"\0\0\1\xba": _program_stream,
+    b"\xff\xd8\xff": _mjpeg,
     b"\x12\0": _obu,
     b"\x1f\x07\0": _dv,
     b"YUV4MPEG2 ": _yuv4mpeg,

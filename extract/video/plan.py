@@ -19,7 +19,6 @@ import numpy as np
 from reelbank.extract.errors import DecodeError
 from reelbank.extract.video import access_points
 from reelbank.extract.video.counting import (
-    MAX_REORDER_FRAMES,
     announced_more,
     because,
     counted,
@@ -27,7 +26,7 @@ from reelbank.extract.video.counting import (
     rate_of,
     result_of,
 )
-from reelbank.extract.video.damage import Reports, listening
+from reelbank.extract.video.damage import MAX_REORDER_FRAMES, Reports, listening
 from reelbank.extract.video.opening import MATROSKA, MOV, Limits, open_video
 from reelbank.extract.video.scan import NO_TIMESTAMP, Examination, Positions
 from reelbank.extract.video.scan import GopPlan as GopPlan

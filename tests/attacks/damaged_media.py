@@ -226,54 +226,71 @@ class Runner:
 
 
 def reported(path: Path) -> set[int] | None:
-    """Frames (in the order of emission) for which FFmpeg reports errors, or for what they are decoded from.
+    """Frames (in the order of emission) for which FFmpeg reports errors, or for what they may be decoded from.
 
+    That is everything from the key frame on but pictures that no other refers to, which a second pass leaves out, and
+    those that are shown before the key frame, which only others of their kind may refer to.
     None where it does not open the file at all. This knows nothing of how reelbank reads.
     """
     av.logging.set_level(av.logging.PANIC)
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
-            stream = container.streams.best("video")
-            if stream is None or stream.codec_context is None:
-                return None
-            stream.thread_type, context = "NONE", stream.codec_context
-            context.thread_count, context.flags = 1, context.flags | Flags.copy_opaque
-            return _bad_frames(container, stream)
+        of_all, keys, frames, stamps = _errors(path, "DEFAULT")
+        of_references = _errors(path, "NONREF")[0]
     except (av.FFmpegError, OSError, ValueError):
         return None
     finally:
         av.logging.set_level(None)
-
-
-def _bad_frames(container: Any, stream: Any) -> set[int]:
-    errors, keys, frames, number = [], [-1], [], 0
-    count = av.logging.get_last_error()[0]
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except (StopIteration, av.FFmpegError):
-            break
-        packet.opaque = (number,)
-        keys += [number] if packet.is_keyframe else []
-        errors += [number] if packet.is_corrupt else []
-        try:
-            for frame in stream.decode(packet):
-                frames.append(frame.opaque[0] if frame.opaque else number)
-                errors += [frames[-1]] if frame.is_corrupt else []
-        except av.FFmpegError:
-            errors.append(number)
-        now = av.logging.get_last_error()[0]
-        errors += [number] if now != count else []
-        count, number = now, number + 1
-    places = np.array(sorted(set(errors)))
-    starts = np.array(keys)
     bad = set()
     for index, place in enumerate(frames):
-        start = starts[starts <= place][-1]
-        if ((places >= start) & (places <= place)).any():
+        start = max(key for key in keys if key <= place)
+        needed = {number for number in of_references if start <= number <= place}
+        if not _is_earlier(stamps, place, start):
+            needed = {number for number in needed if not _is_earlier(stamps, number, start)}
+        if place in of_all or needed:
             bad.add(index)
     return bad
+
+
+def _is_earlier(stamps: Sequence[int | None], number: int, start: int) -> bool:
+    """Whether a packet is shown before a key frame, as far as there are times."""
+    if start < 0 or number >= len(stamps):
+        return False
+    one, key = stamps[number], stamps[start]
+    return one is not None and key is not None and one < key
+
+
+def _errors(path: Path, skip: str) -> tuple[set[int], list[int], list[int], list[int | None]]:
+    """Packets with errors, packets that are key frames, the packet of each frame, and times, from one decoding."""
+    errors, keys, frames, stamps, number = set(), [-1], [], [], 0
+    with av.open(str(path), metadata_errors="replace") as container:
+        stream = container.streams.best("video")
+        if stream is None or stream.codec_context is None:
+            raise ValueError("no video")
+        stream.thread_type, context = "NONE", stream.codec_context
+        context.thread_count, context.flags, context.skip_frame = 1, context.flags | Flags.copy_opaque, skip
+        count, packets = av.logging.get_last_error()[0], container.demux(stream)
+        while (packet := _next_packet(packets)) is not None:
+            packet.opaque = (number,)
+            stamps.append(packet.pts)
+            keys += [number] if packet.is_keyframe else []
+            errors |= {number} if packet.is_corrupt else set()
+            try:
+                for frame in stream.decode(packet):
+                    frames.append(frame.opaque[0] if frame.opaque else number)
+                    errors |= {frames[-1]} if frame.is_corrupt else set()
+            except av.FFmpegError:
+                errors.add(number)
+            now = av.logging.get_last_error()[0]
+            errors |= {number} if now != count else set()
+            count, number = now, number + 1
+    return errors, keys, frames, stamps
+
+
+def _next_packet(packets: Iterator[Any]) -> Any:
+    try:
+        return next(packets, None)
+    except av.FFmpegError:
+        return None
 
 
 # -- verdicts --------------------------------------------------------------------------------------------
@@ -337,6 +354,7 @@ def try_mutants(count: int, seed: int, folder: Path, files: Sequence[Path] | Non
     not_held = []
     try:
         for number in range(count):
+            own = random.Random(f"{seed} {number}")  # an attempt is the same whatever came before it
             source = files[number % len(files)] if count >= len(files) else draw.choice(files)
             if source not in intact:
                 first = runner("mutant", source)
@@ -346,9 +364,9 @@ def try_mutants(count: int, seed: int, folder: Path, files: Sequence[Path] | Non
                 if source.is_relative_to(folder):
                     not_held.append(f"{source.name}, intact: {intact[source].reason}")
                 continue
-            way = draw.choice(sorted(WAYS))
+            way = own.choice(sorted(WAYS))
             data = bytearray(source.read_bytes())
-            WAYS[way](data, draw)
+            WAYS[way](data, own)
             path = folder / f"mutant{source.suffix}"
             path.write_bytes(data)
             end, wrong = judge_mutant(runner("mutant", path), intact[source], path)
