@@ -44,6 +44,8 @@ EPOCH: Mapping[str, Any] = {
     "fold": (int, None), "epoch": int, "learning_rate": float, "train_loss": _NUMBER, "val_loss": _NUMBER,
     "val_accuracy": _NUMBER, "val_mae": _NUMBER, "seconds?": float, "best?": bool,
 }  # fmt: skip
+PLACE: Mapping[str, Any] = {"fold": (int, None), "epoch": int, "*": object}
+"""What a resumed run must know of a line."""
 CONFUSION: Mapping[str, Any] = {"*": {"labels": [str], "counts": [[int]]}}
 PREDICTOR: Mapping[str, Any] = {
     "head": str, "options": {"*": object}, "labels": (None, [str]), "pool": str, "segments?": _TEXT, "estimate?": str,
@@ -91,11 +93,11 @@ def read_epochs(path: Path) -> list[dict[str, Any]]:
     return [epoch_of(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
-def epoch_of(path: Path, number: int, line: str) -> dict[str, Any]:
+def epoch_of(path: Path, number: int, line: str, kinds: Mapping[str, Any] = EPOCH) -> dict[str, Any]:
     """Line `number` of metrics.jsonl. Raises TrainingError naming file and line."""
     with reading(Path(f"{path}, line {number},"), TrainingError):
         entry = json_object(line, constants=False)
-        check_kinds(entry, dict(EPOCH), "")
+        check_kinds(entry, dict(kinds), "")
     return entry
 
 

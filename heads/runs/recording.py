@@ -19,7 +19,7 @@ from reelbank.heads.examples.splits import Partition
 from reelbank.heads.judging.evaluation import Predictions, number
 from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progress, saved_epoch
 from reelbank.heads.runs.results import Trained
-from reelbank.heads.stored import epoch_of
+from reelbank.heads.stored import PLACE, epoch_of
 from reelbank.heads.training.trainer import EpochRecord, Trainer, probabilities
 from reelbank.manifests.events import Event, Progress
 from reelbank.store.files import make_folder, reading, regular, sync, write_whole, writing
@@ -98,7 +98,7 @@ class EpochLog:
             lines = regular(self._path).read_text(encoding="utf-8").splitlines()
         for place, line in enumerate(lines, start=1):
             try:
-                entry = epoch_of(self._path, place, line)
+                entry = epoch_of(self._path, place, line, PLACE)
             except TrainingError:
                 if place == len(lines):  # that of a killed run may be cut
                     continue
