@@ -52,7 +52,7 @@ def plain_errors(stopped: str = "stopped") -> Iterator[None]:
     `stopped` is said after Ctrl-C and SIGTERM: what is kept and how to go on differs by command. `{run}` in it becomes
     the options that go on, as far as the library knew them.
     """
-    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and current_thread() is main_thread():
+    if takes_sigterm := signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and current_thread() is main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what is half made is removed
     try:
         yield
@@ -64,6 +64,9 @@ def plain_errors(stopped: str = "stopped") -> Iterator[None]:
             raise
         notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
         raise click.ClickException(f"{sentence}{notes}") from error
+    finally:
+        if takes_sigterm:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _sentence(error: Exception) -> str | None:
@@ -329,9 +332,7 @@ READER_OPTIONS: dict[str, Callable[[Any], Any]] = {
     "allow_group_overlap": click.option(
         "--allow-group-overlap", is_flag=True, help="Note a group on both sides of a split instead of refusing it."
     ),
-    "fold": click.option(
-        "--fold", type=click.IntRange(1, 3), default=1, show_default=True, help="Official split number."
-    ),
+    "fold": click.option("--fold", type=click.IntRange(1, 3), default=1, show_default=True, help="Official split."),
     "labels": click.option("--labels", type=PATH, help="The label file.  [default: the only one in ROOT]"),
     "mapping": click.option(
         "--map", "mapping", multiple=True, metavar="OURS=THEIRS", callback=_pairs,
@@ -339,9 +340,7 @@ READER_OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "rate_fps": click.option("--rate-fps", type=float, help="Frames per second of the frame folders."),
     "root": click.option("--root", type=PATH, help="Folder of the videos.  [default: FILE's folder]"),
-    "seed": click.option(
-        "--seed", type=int, default=0, show_default=True, help="Of the train/test cut where there is none."
-    ),
+    "seed": click.option("--seed", type=int, default=0, show_default=True, help="Of the cut where there is none."),
     "splits": click.option(
         "--splits", type=PATH, help="Folder of the official split files.  [default: found under ROOT]"
     ),

@@ -27,6 +27,7 @@ from reelbank.heads.runs.predicting import PredictResult
 from reelbank.heads.runs.recording import EpochLog
 from reelbank.manifests.files import NotWritten, filling, write_whole
 from reelbank.manifests.rendered import synth
+from reelbank.store.exchange import hdf5_export
 from reelbank.store.exchange.options import ExportConfig, ImportConfig
 from reelbank.store.testing import write_store
 
@@ -110,6 +111,28 @@ def test_what_does_not_fit_leaves_nothing_and_is_one_sentence(kind: str, base: P
     assert list(tmp_path.iterdir()) == []
     WRITERS[kind](base, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("kind", ["hdf5 array", "hdf5 groups"])
+def test_hdf5_fails_wherever_its_disk_is_full_and_never_in_silence(
+    kind: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, left = hdf5_export._write_all, [1 << 30]
+
+    def counted(descriptor: int, view: memoryview, offset: int) -> None:
+        left[0] -= len(view)
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(descriptor, view, offset)
+
+    monkeypatch.setattr(hdf5_export, "_write_all", counted)
+    WRITERS[kind](base, tmp_path / "whole")
+    total = (1 << 30) - left[0]
+    for budget in (0, *np.linspace(64, total - 1, 16).astype(int).tolist(), total - 100, total - 1000):
+        left[0] = budget
+        with pytest.raises(NotWritten):
+            WRITERS[kind](base, tmp_path / "out")
+        assert [path.name for path in tmp_path.iterdir()] == ["whole"], budget
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "csv"])
