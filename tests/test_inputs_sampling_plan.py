@@ -14,10 +14,12 @@ import pytest
 from clips import CLIPS, Clip, picture, write
 
 from reelbank.extract.errors import DecodeError
-from reelbank.extract.video import packets, plan
+from reelbank.extract.video import counting, packets, plan
+from reelbank.extract.video.damage import Reports
 from reelbank.extract.video.decode import Video
 from reelbank.extract.video.opening import Limits
 from reelbank.extract.video.scan import NO_TIMESTAMP, Examination, GopPlan, VideoScan
+from reelbank.extract.video.truncation import Ending
 
 
 def _gop(pts: list[int], starts: list[int], hidden: tuple[int, ...] = ()) -> GopPlan:
@@ -123,32 +125,32 @@ def test_frames_before_a_break_are_those_that_nothing_missing_precedes() -> None
 
 
 def _stream(**more: Any) -> Any:
-    context = SimpleNamespace(name="h264")
+    context = SimpleNamespace(name="h264", extradata=None)
     options = {"average_rate": Fraction(25), "guessed_rate": None, "time_base": Fraction(1, 1000), "index": 0}
     return SimpleNamespace(**{**options, "codec_context": context, **more})
 
 
 def test_rate_is_that_of_the_container_or_the_mean_of_the_times() -> None:
     times = np.array([0.0, 0.1, 0.2, 0.3])
-    assert plan._rate("a", _stream(), times) == 25
-    assert plan._rate("a", _stream(average_rate=None, guessed_rate=Fraction(30000, 1001)), times) == Fraction(
+    assert counting.rate_of("a", _stream(), times) == 25
+    assert counting.rate_of("a", _stream(average_rate=None, guessed_rate=Fraction(30000, 1001)), times) == Fraction(
         30000, 1001
     )
     bare = _stream(average_rate=None)
-    assert plan._rate("a", bare, times) == 10
-    assert plan._rate("a", bare, np.arange(90) * 1001 / 30000) == Fraction(30000, 1001)
-    assert plan._rate("a", bare, np.array([0.0])) == 1
+    assert counting.rate_of("a", bare, times) == 10
+    assert counting.rate_of("a", bare, np.arange(90) * 1001 / 30000) == Fraction(30000, 1001)
+    assert counting.rate_of("a", bare, np.array([0.0])) == 1
     with pytest.raises(DecodeError, match="neither a frame rate nor usable timestamps"):
-        plan._rate("a", bare, np.zeros(2))
+        counting.rate_of("a", bare, np.zeros(2))
 
 
 def test_counted_times_are_the_timestamps_where_they_ascend() -> None:
     container = SimpleNamespace(format=SimpleNamespace(name="mpegts"))
     last = SimpleNamespace(duration=70)
-    times, rate, length = plan._counted_times("a", container, _stream(), [500, 540, 600], last)
+    times, rate, length, _ = counting._times("a", container, _stream(), [500, 540, 600], last)
     assert times.tolist() == pytest.approx([0.0, 0.04, 0.1])
     assert (rate, length) == (25, pytest.approx(0.07))
-    untold = plan._counted_times("a", container, _stream(), [500, 540, 600], SimpleNamespace(duration=None))
+    untold = counting._times("a", container, _stream(), [500, 540, 600], SimpleNamespace(duration=None))
     assert untold[2] == pytest.approx(0.04)
     avi = SimpleNamespace(format=SimpleNamespace(name="avi"))
     for box, pts in (
@@ -157,7 +159,7 @@ def test_counted_times_are_the_timestamps_where_they_ascend() -> None:
         (container, [500, None, 540]),
         (avi, [500, 540, 600]),
     ):
-        times, rate, length = plan._counted_times("a", box, _stream(), pts, last)
+        times, rate, length, _ = counting._times("a", box, _stream(), pts, last)
         assert times.tolist() == pytest.approx([0.0, 0.04, 0.08])
         assert (rate, length) == (25, pytest.approx(0.04))
 
@@ -165,7 +167,7 @@ def test_counted_times_are_the_timestamps_where_they_ascend() -> None:
 def test_frames_that_cannot_be_timed_are_an_error() -> None:
     container, last = SimpleNamespace(format=SimpleNamespace(name="avi")), SimpleNamespace(duration=70)
     with pytest.raises(DecodeError, match="neither a frame rate nor usable timestamps"):
-        plan._counted_times("a", container, _stream(average_rate=None), [500, 540, 600], last)
+        counting._times("a", container, _stream(average_rate=None), [500, 540, 600], last)
 
 
 @pytest.mark.parametrize(("kept_bytes", "kept"), [(0, False), (2**26, True)])
@@ -185,7 +187,7 @@ def _walk(pts: list[int | None], **more: Any) -> Any:
     num = len(pts)
     options = {
         "pts": pts, "dts": list(range(num)), "starts": [True] + [False] * (num - 1), "shown": [True] * num,
-        "durations": [40] * num, "first_frame": frame,
+        "durations": [40] * num, "first_frame": frame, "reports": Reports(SimpleNamespace(name="h264")),
     }  # fmt: skip
     return plan._Walk(**{**options, **more})
 
@@ -203,7 +205,7 @@ def _planned(walk: Any, tmp_path: Path, **more: Any) -> VideoScan | None:
 
 
 def test_plan_gives_frames_in_order_of_their_timestamps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "missing_bytes", lambda path: 0)
+    monkeypatch.setattr(plan, "ending", lambda path: Ending(missing_bytes=0, is_known=True))
     found = _planned(_walk([100, 220, 140, 180], durations=[40, 80, 40, 40]), tmp_path)
     assert found is not None
     assert found.plan is not None
@@ -245,17 +247,17 @@ def test_plan_gives_frames_in_order_of_their_timestamps(tmp_path: Path, monkeypa
 def test_packets_that_do_not_tell_are_counted_by_decoding(
     more: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "missing_bytes", lambda path: 0)
+    monkeypatch.setattr(plan, "ending", lambda path: Ending(missing_bytes=0, is_known=True))
     walk = _walk(more.pop("pts", [100, 140, 180]), **more)
     assert _planned(walk, tmp_path) is None
 
 
 def test_broken_file_keeps_the_frames_before_the_break(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "missing_bytes", lambda path: 0)
+    monkeypatch.setattr(plan, "ending", lambda path: Ending(missing_bytes=0, is_known=True))
     cut = _planned(_walk([0, 30, 10, 20, 60], dts=[0, 1, 10, 20, 25], broken="packet 5 is cut off"), tmp_path)
     assert cut is not None
     assert (cut.broken, cut.num_frames) == ("packet 5 is cut off", 3)  # 0 10 20, not 30 and 60
-    monkeypatch.setattr(plan, "missing_bytes", lambda path: 7)
+    monkeypatch.setattr(plan, "ending", lambda path: Ending(missing_bytes=7, is_known=True))
     short = _planned(_walk([0, 1, 2]), tmp_path)
     assert short is not None
     assert short.broken == "the file ends at least 7 bytes early"
@@ -263,7 +265,7 @@ def test_broken_file_keeps_the_frames_before_the_break(tmp_path: Path, monkeypat
     lacking = _planned(_walk([0, 1, 2], dts=[0, 1, 1]), tmp_path, **listed)
     assert lacking is not None
     assert (lacking.broken, lacking.num_frames) == ("the container lists 4 frames and holds 3", 2)
-    monkeypatch.setattr(plan, "missing_bytes", lambda path: 0)
+    monkeypatch.setattr(plan, "ending", lambda path: Ending(missing_bytes=0, is_known=True))
     for more in ({**listed, "index_entries": [None] * 3}, {**listed, "name": "other"}):
         whole = _planned(_walk([0, 1, 2]), tmp_path, **more)
         assert whole is not None
@@ -275,7 +277,7 @@ def test_broken_file_keeps_the_frames_before_the_break(tmp_path: Path, monkeypat
 
 
 def test_rotation_turns_width_and_height(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "missing_bytes", lambda path: 0)
+    monkeypatch.setattr(plan, "ending", lambda path: Ending(missing_bytes=0, is_known=True))
     for rotation, size in ((0, (96, 64)), (90, (64, 96)), (-90, (64, 96)), (180, (96, 64))):
         frame = SimpleNamespace(width=96, height=64, rotation=rotation)
         found = _planned(_walk([0, 40], first_frame=frame), tmp_path)
@@ -386,9 +388,12 @@ class _Packet(bytes):
 def test_walk_ends_at_the_first_packet_that_is_cut_off_or_cannot_be_read() -> None:
     packets = [_packet(0, 0), _packet(40, 1), _packet(80, 2)]
     cut = _packet(60, None, is_corrupt=True)
-    walk, _ = _walked([*packets[:2], cut, packets[2]])
+    walk, _ = _walked([*packets[:2], cut])
     assert (walk.pts, walk.dts, walk.broken) == ([0, 40], [0, 1], "packet 2 is cut off")
     assert len(walk.packets) == 2
+    walk, _ = _walked([*packets[:2], cut, packets[2]])  # the file goes on: it is damage
+    assert (walk.pts, walk.broken) == ([0, 40, 60, 80], None)
+    assert [report.place for report in walk.reports.found] == [2]
     torn, given = _walked([*packets, av.error.InvalidDataError(1, "bad data")])
     assert (torn.pts, torn.broken, given[-1]) == ([0, 40, 80], "packet 3 cannot be read (bad data)", "flushed")
 
@@ -409,7 +414,14 @@ def test_packets_are_kept_while_they_are_small_and_few() -> None:
 
 
 def _frame(pts: int, **more: Any) -> Any:
-    options = {"pts": pts, "is_corrupt": False, "planes": [SimpleNamespace(buffer_size=5)] * 2, "duration": 40}
+    options = {
+        "pts": pts,
+        "is_corrupt": False,
+        "opaque": None,
+        "key_frame": False,
+        "planes": [SimpleNamespace(buffer_size=5)] * 2,
+        "duration": 40,
+    }
     return SimpleNamespace(**{**options, "width": 96, "height": 64, "rotation": 0, **more})
 
 
@@ -421,11 +433,13 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Any:
         given: list[tuple[Any, list[Any]]], *, name: str = "avi", missing: int = 0, kept_bytes: int = 1000,
         limits: Limits | None = None,
     ) -> Examination:  # fmt: skip
-        monkeypatch.setattr(plan, "missing_bytes", lambda path: missing)
+        monkeypatch.setattr(counting, "ending", lambda path: Ending(missing_bytes=missing, is_known=True))
         frames = {id(packet): out for packet, out in given}
 
+        ends = [out for packet, out in given if packet.size == 0 and packet.dts is None and packet.pts is None]
+
         def decode(packet: Any) -> list[Any]:
-            found = frames[id(packet)]
+            found = frames[id(packet)] if packet is not None else [*ends, []][0]
             if isinstance(found, Exception):
                 raise found
             return found
@@ -434,7 +448,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Any:
             format=SimpleNamespace(name=name), demux=lambda stream: (packet for packet, _ in given)
         )
         stream = _stream(decode=decode, id=1, index_entries=[])
-        return plan._counted("a.avi", container, stream, limits or Limits(), kept_bytes)
+        stream.codec_context.name = "mpeg4"
+        return counting.counted("a.avi", container, stream, limits or Limits(), kept_bytes)
 
     return count
 
@@ -480,8 +495,10 @@ def test_what_a_cut_leaves_of_the_last_picture_is_dropped(counted: Any) -> None:
 def test_counting_ends_at_a_packet_that_is_cut_off_or_cannot_be_decoded(counted: Any) -> None:
     cut = (_packet(2, 2, is_corrupt=True), [_frame(80)])
     for name in ("avi", "gif"):
-        scan = counted([*_each(2), cut, *_each(1)], name=name).scan
+        scan = counted([*_each(2), cut], name=name).scan
         assert (scan.num_frames, scan.broken) == (2, "packet 2 is cut off")
+        scan = counted([*_each(2), cut, (_packet(3, 3), [_frame(120)])], name=name).scan  # the file goes on
+        assert (scan.num_frames, scan.broken, sorted(scan.damaged)) == (4, None, [2, 3])
     both = counted([*_each(2), cut], missing=7).scan
     assert both.broken == "the file ends at least 7 bytes early"  # the first reason found
     flagged = (_packet(None, None, size=0, is_corrupt=True), [_frame(80)])
@@ -493,7 +510,11 @@ def test_counting_ends_at_a_packet_that_is_cut_off_or_cannot_be_decoded(counted:
     ]
     assert counted([*bare, (END, [_frame(120)])], missing=7).scan.num_frames == 3
     torn = counted([*_each(3), (_packet(3, 3), av.error.InvalidDataError(1, "bad data"))]).scan
-    assert (torn.num_frames, torn.broken) == (3, "packet 3 cannot be decoded (bad data)")
+    assert (torn.num_frames, torn.broken) == (3, None)
+    for first, stop in ((0, 3), (2, 3)):
+        with pytest.raises(DecodeError, match=r"frame 3: frames before it are missing, at 0.08 s: .*bad data"):
+            torn.check_complete(first, stop)
+    torn.check_complete(0, 2)
     early = (END, [_frame(160)])  # what a broken file leaves in the decoder may follow frames that are missing
     assert counted([*_each(3), early], missing=7).scan.num_frames == 3
     assert counted([*_each(3), early]).scan.num_frames == 4
@@ -679,8 +700,9 @@ def test_frames_are_those_that_are_wanted_next_and_whole() -> None:
     with Video("a.mp4") as video:
         remaining = [(30, 3), (20, 2), (10, 1)]
         given = [_frame(10), _frame(15), _frame(30), _frame(20, is_corrupt=True), _frame(20)]
-        found = [(index, native.pts) for index, native in video._matching(given, remaining)]
+        found = [(index, native.pts) for index, native in video._matching(given[:3] + given[4:], remaining)]
         assert (found, remaining) == ([(1, 10), (2, 20)], [(30, 3)])  # 30 came before 20: it was not its turn
-        assert video.cost.frames_decoded == 5
-        with pytest.raises(DecodeError, match="flags the frame as corrupt"):
-            video._checked(7, _frame(0, is_corrupt=True))
+        assert video.cost.frames_decoded == 4
+        video._scan = _scan(None)
+        with pytest.raises(DecodeError, match="frame 2: damaged at 1 s: flagged"):
+            video._checked(2, _frame(0), "flagged")
