@@ -149,8 +149,10 @@ MORE_CLIPS: dict[str, Clip] = {
         suffix=".dv", codec="dvvideo", num_frames=6, width_px=720, height_px=576, pix_fmt="yuv420p", planned=False
     ),
     "ffv1-nut": Clip(suffix=".nut", codec="ffv1", num_frames=30, planned=False),
-    "h264-cavlc-ts": Clip(
-        suffix=".ts", options={"x264-params": f"{_GOP}:bframes=0:cabac=0:no-deblock=1:threads=1"}, planned=False
+    "h264-cavlc-avi": Clip(
+        suffix=".avi",
+        options={"x264-params": "keyint=2:min-keyint=2:scenecut=0:bframes=0:cabac=0:no-deblock=1:threads=1"},
+        planned=False,
     ),
     "h264-raw": Clip(suffix=".h264", options=_X264_CLOSED, planned=False),
     "hevc-raw": Clip(suffix=".hevc", codec="libx265", options={"x265-params": f"{_X265}:open-gop=0"}, planned=False),

@@ -1,12 +1,14 @@
 """Frame folders and still images behind the interface of videos.
 
 libjpeg conceals damage as FFmpeg does, and Pillow does not pass its warnings on. So FFmpeg's decoder reads a JPEG
-first, at an eighth of its size, for nothing but its reports: it has none on 686 intact real pictures.
+first, at an eighth of its size, for nothing but its reports: it has none on 686 intact real pictures. The checksums of
+a PNG are compared here.
 """
 
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -86,9 +88,11 @@ def read_picture(path: str | Path, index: int, limits: Limits) -> Frame:
         DecodeError: with the frame index: not an image, cut off, or too large.
     """
     with _reading(path, index), _open_image(Path(path), limits) as image:
-        damage = _reported(Path(path)) if image.format == "JPEG" else ""
-        if _OF_EXIF.search(damage) and _ORIENTATION in image.getexif():
-            damage = ""  # of the EXIF data only the orientation changes the picture
+        damage = ""
+        if image.format == "JPEG":
+            damage = _reported(Path(path), has_orientation=_ORIENTATION in image.getexif())
+        elif image.format == "PNG":
+            damage = _wrong_sum(Path(path))
         return frame_of_rgb(np.asarray(ImageOps.exif_transpose(image).convert("RGB")), damage)
 
 
@@ -102,16 +106,31 @@ def _reading(path: str | Path, index: int | None = None) -> Iterator[None]:
         raise DecodeError(path, reason, index) from error
 
 
-def _reported(path: Path) -> str:
-    """What FFmpeg reports of a JPEG's picture data; empty where it does not know their kind."""
+def _wrong_sum(path: Path) -> str:
+    """Which chunk of a PNG is not what its checksum says; Pillow does not check those of the picture data."""
+    data, offset = memoryview(path.read_bytes()), 8
+    while offset + 12 <= len(data):
+        end = offset + 8 + int.from_bytes(data[offset : offset + 4], "big")
+        kind = bytes(data[offset + 4 : offset + 8])
+        if zlib.crc32(data[offset + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            return f"the checksum of chunk {kind!r} is wrong"
+        if kind == b"IEND":
+            break
+        offset = end + 4
+    return ""
+
+
+def _reported(path: Path, *, has_orientation: bool) -> str:
+    """What FFmpeg reports of a JPEG, but for what Pillow reads itself or what FFmpeg's decoder lacks."""
     with listening():
         context = av.CodecContext.create("mjpeg", "r")
         context.thread_count, context.options = 1, {"lowres": "3"}
         reports = Reports(context)
         with suppress(av.FFmpegError):  # it has reported why
             context.decode(av.Packet(path.read_bytes()))
-        text = "; ".join(reports.texts())
-    return "" if _NOT_OF_THE_PICTURE.search(text) else text
+        lines = [line for line in reports.texts() if not _NOT_OF_THE_PICTURE.search(line)]
+    # Of the EXIF data only the orientation changes the picture.
+    return "; ".join(line for line in lines if not (has_orientation and _OF_EXIF.search(line)))
 
 
 def _open_image(path: Path, limits: Limits) -> Image.Image:
