@@ -235,7 +235,8 @@ def reported(path: Path) -> set[int] | None:
     av.logging.set_level(av.logging.PANIC)
     try:
         of_all, keys, frames, stamps = _errors(path, "DEFAULT")
-        of_references = _errors(path, "NONREF")[0]
+        # What only this pass reports is of its own making: with pictures left out a decoder may miss one.
+        of_references = _errors(path, "NONREF")[0] & of_all
     except (av.FFmpegError, OSError, ValueError):
         return None
     finally:
