@@ -36,6 +36,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(tensors, header) of a file that `write_tensors` wrote. Raises TrainingError if it is not one."""
+    if path.is_dir():
+        raise TrainingError(f"{path} is a folder: this run has no checkpoint of that kind")
     try:
         with safe_open(regular(path), framework="pt") as file:
             header = json.loads((file.metadata() or {})[HEADER])
