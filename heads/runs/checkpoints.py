@@ -42,6 +42,8 @@ def read_tensors(path: Path, kinds: Mapping[str, Any] | None = None) -> tuple[di
 
     Raises TrainingError if it is not one.
     """
+    if path.is_dir():
+        raise TrainingError(f"{path} is a folder: this run has no checkpoint of that kind")
     try:
         with reading(path, TrainingError):
             try:
