@@ -33,6 +33,32 @@ def sweep_config(**options: Any) -> SweepConfig:
     return SweepConfig.of(**{"store": (Path("s.zarr"),), "report": False, "device": "cpu", **options})
 
 
+RUN_CONFIG = {"warning": "", "num_parameters": 1, "notes": [], "stores": [], "data_digest": ""}
+"""What config.json of a run holds beside its config."""
+_ENDED = {"best_epoch": 1, "epochs_run": 1, "stopped_early": False, "overfit": False}
+
+
+def run_results(**given: Any) -> dict[str, Any]:
+    """results.json of a run: what is given, and the rest of what a run writes."""
+    found = {
+        "run": "r", "warning": "", "weights_are_random": False, "reported": "test", "selection": {"sentence": ""},
+        "counts": {}, "splits": {}, "folds": [], "training": {}, "notes": [], "verdict": "", "target_name": None,
+        "target_unit": None, **given,
+    }  # fmt: skip
+    part = {"num_clips": 1, "num_groups": 1, "metrics": {}, "baselines": {}}
+    fold = {**_ENDED, "train": 1, "val": 1, "test": 1, "metrics": {}}
+    found["training"] = {**_ENDED, "seconds": 1.0, "num_parameters": 1, **found["training"]}
+    found["splits"] = {name: {**part, **own} for name, own in found["splits"].items()}
+    found["folds"] = [{**fold, **own} for own in found["folds"]]
+    return found
+
+
+def run_line(**given: Any) -> dict[str, Any]:
+    """A line of metrics.jsonl: what is given, and the rest of what a run writes."""
+    numbers = dict.fromkeys(("val_loss", "val_accuracy", "val_mae"))
+    return {"fold": None, "epoch": 1, "learning_rate": 0.1, "train_loss": 1.0, **numbers, **given}
+
+
 def clips(
     labels: Sequence[str],
     *,

@@ -36,9 +36,9 @@ ROOMS = {
     ),
     "store": (
         *("errors", "kinds", "agreement", "cores", "devices", "options", "processes"),
-        *("files", "durable", "indexing", "spec", "sizes", "arrays", "layout", "shards", "growing"),
-        *("building", "ledger", "staging", "reader", "writer"),
-        *("comparing", "description", "exchange", "merging", "testing", "verification"),
+        *("files", "sums", "durable", "indexing", "spec", "sizes", "arrays", "plain", "layout", "shards", "growing"),
+        *("building", "ledger", "staging", "sharded", "reader", "writer"),
+        *("comparing", "description", "exchange", "merging", "testing", "verification", "repairing", "upgrading"),
     ),
 }
 """The rooms (folders and single files) of each stage: one may import those before it."""

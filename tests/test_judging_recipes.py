@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from planted import run_line, run_results
 
 from reelbank.heads import RecipeConfig, TrainingError
 from reelbank.heads.recipes import judging
@@ -228,13 +229,13 @@ def _run(
     for fold, numbers, best, overfit in folds:
         entries.append({"fold": fold, "best_epoch": best, "epochs_run": len(numbers), "overfit": overfit})
         lines += [{"fold": fold, "epoch": epoch, name: value} for epoch, value in enumerate(numbers, start=1)]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(run_line(**line)) + "\n" for line in lines))
     whole = entries[0]["fold"] is None
     results = {
         "folds": [] if whole else entries, "training": entries[0], "splits": {}, "warning": "", "target_name": "kcal",
         "target_unit": "kcal", "counts": {"clips": 5}, "notes": ["NOTE"],
     }  # fmt: skip
-    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "results.json").write_text(json.dumps(run_results(**results)))
     with (folder / "predictions.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(NAMES)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from planted import run_results
 from probe_stores import clustered_store
 
 from reelbank.heads.probes.config import ProbeConfig
@@ -143,7 +144,11 @@ def _run_dir(folder: Path, *, label: str = "b", warning: str = "") -> Path:
         "target_unit": "kcal/h",
     }
     store = {"path": "somewhere/flow.zarr", "backbone": "flow", "taps": ["hof"], "weights_are_random": bool(warning)}
-    config = {"format_version": 1, "config": {"head": "mlp", "loss": "ce"}, "stores": [store], "num_parameters": 99}
+    asked = {"head": "mlp", "loss": "ce", "label": "label", "epochs": 9}
+    config = {
+        "format_version": 1, "config": asked, "warning": "", "notes": [], "data_digest": "", "stores": [store],
+        "num_parameters": 99,
+    }  # fmt: skip
     epochs = [
         {"fold": fold, "epoch": e, "train_loss": 1 / e, "val_loss": 1.2 / e, "val_accuracy": 0.5, "val_mae": None}
         | {"learning_rate": 1e-3, "seconds": 0.1, "best": e <= 4}
@@ -151,7 +156,7 @@ def _run_dir(folder: Path, *, label: str = "b", warning: str = "") -> Path:
         for e in range(1, 10)
     ]
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "results.json").write_text(json.dumps(run_results(**results)))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in epochs))
     (folder / "confusion.json").write_text(json.dumps({"test": {"labels": ["a", label], "counts": [[3, 1], [2, 2]]}}))
     lines = ["clip_id,split,fold,group,label,predicted,probability,correct,target,predicted_target"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planted import BINS, clips, config, partition, prepared, sweep_config
+from planted import BINS, clips, config, partition, prepared, run_line, run_results, sweep_config
 
 from reelbank.heads import TrainingError
 from reelbank.heads.sweeps.grid import SWEEPABLE_FIELDS, Axis, Member, combinations, members_of, parse_axes
@@ -153,8 +153,8 @@ def test_criterion_is_the_loss_unless_the_sweep_changes_it() -> None:
 
 def _write_run(folder: Path, lines: Sequence[dict[str, Any]], results: dict[str, Any]) -> None:
     folder.mkdir(parents=True)
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(run_line(**line)) + "\n" for line in lines))
+    (folder / "results.json").write_text(json.dumps(run_results(**results)))
 
 
 def _line(epoch: int, loss: float, fold: int | None = None, **more: Any) -> dict[str, Any]:

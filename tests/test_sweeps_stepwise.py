@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted import planted_store, sweep_config
+from planted import RUN_CONFIG, planted_store, run_line, run_results, sweep_config
 
 from reelbank.heads import SweepResult, TrainConfig, TrainingError, sweep
 from reelbank.heads.reports import html
@@ -52,12 +52,12 @@ def _told(monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]], told: 
             run = Path(asked["run"])
             run.mkdir(parents=True, exist_ok=True)
             line = {"fold": None, "epoch": 1, "val_loss": 1.0, "val_accuracy": 0.5, "val_mae": 50.0, **numbers}
-            (run / "metrics.jsonl").write_text(json.dumps(line) + "\n")
-            (run / "config.json").write_text(json.dumps({"config": asked}))
+            (run / "metrics.jsonl").write_text(json.dumps(run_line(**line)) + "\n")
+            (run / "config.json").write_text(json.dumps({**RUN_CONFIG, "config": asked}))
             metrics = {"metrics": {"accuracy": {"value": point["lr"]}}}
             results = {"folds": [], "reported": "test", "splits": {"test": metrics}}
             training = {"best_epoch": 1, "epochs_run": 1, "seconds": 1.0}
-            (run / "results.json").write_text(json.dumps({**results, "training": training}))
+            (run / "results.json").write_text(json.dumps(run_results(**results, training=training)))
             done(position, None)
 
     monkeypatch.setattr(sweep_module, "EXECUTORS", {"processes": execute})

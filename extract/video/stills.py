@@ -108,7 +108,7 @@ def _reading(path: str | Path, index: int | None = None) -> Iterator[None]:
 
 def _wrong_sum(path: Path) -> str:
     """Which chunk of a PNG is not what its checksum says; Pillow does not check those of the picture data."""
-    data, offset = memoryview(path.read_bytes()), 8
+    data, offset = memoryview(regular(path).read_bytes()), 8
     while offset + 12 <= len(data):
         end = offset + 8 + int.from_bytes(data[offset : offset + 4], "big")
         kind = bytes(data[offset + 4 : offset + 8])
@@ -127,7 +127,7 @@ def _reported(path: Path, *, has_orientation: bool) -> str:
         context.thread_count, context.options = 1, {"lowres": "3"}
         reports = Reports(context)
         with suppress(av.FFmpegError):  # it has reported why
-            context.decode(av.Packet(path.read_bytes()))
+            context.decode(av.Packet(regular(path).read_bytes()))
         lines = [line for line in reports.texts() if not _NOT_OF_THE_PICTURE.search(line)]
     # Of the EXIF data only the orientation changes the picture.
     return "; ".join(line for line in lines if not (has_orientation and _OF_EXIF.search(line)))
