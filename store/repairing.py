@@ -60,7 +60,8 @@ class Repair:
         lines = [f"was: {problem}" for problem in self.found.problems] + [f"mended: {one}" for one in self.mended]
         if self.again:
             some = ", ".join(map(repr, self.again[:20])) + (" ..." if len(self.again) > 20 else "")
-            lines.append(f"{len(self.again)} clips are missing now, run featurize or `reelbank store retry`: {some}")
+            what = "1 clip is" if len(self.again) == 1 else f"{len(self.again)} clips are"
+            lines.append(f"{what} missing now, run featurize or `reelbank store retry`: {some}")
         columns = sorted({p.tap for p in self.left.problems if _is_of_the_manifest(p.tap)})
         if columns:
             lines.append(f"run featurize with the store's manifest again, it writes these anew: {', '.join(columns)}")

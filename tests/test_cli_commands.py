@@ -139,7 +139,7 @@ def test_verify_damaged_store_gives_status_1_and_names_clip_and_tap(here: Path, 
     assert result.exit_code == cli.SOME_FAILED
     assert re.search(r"clip 'clip_\d+', tap 'hof'", result.stdout)
     mended = succeed(f"store verify {store} --repair")
-    assert "1 clips are missing now, run featurize or `reelbank store retry`: 'clip_" in mended.stdout
+    assert "1 clip is missing now, run featurize or `reelbank store retry`: 'clip_" in mended.stdout
     succeed(f"store retry {store} --manifest {here / 'manifest.csv'} --workers 1")
     succeed(f"store verify {store}")
     assert "no clip has failed or is damaged" in succeed(f"store retry {store}").stdout
