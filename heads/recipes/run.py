@@ -32,7 +32,13 @@ from reelbank.heads.recipes.recipe import Recipe, RecipeRow
 from reelbank.heads.recipes.report import write_recipe_page
 from reelbank.heads.recipes.rows import FORMAT_VERSION, TrainedRow
 from reelbank.heads.recipes.tables import latex_table, markdown_table, text_table
-from reelbank.heads.runs.directory import open_directory, refuse_other_config, resumable, write_json
+from reelbank.heads.runs.directory import (
+    not_finished,
+    open_directory,
+    refuse_other_config,
+    resumable,
+    write_json,
+)
 from reelbank.heads.runs.watching import watched
 from reelbank.heads.sweeps.sweep import EXECUTORS, executor_name, shared_folder
 from reelbank.manifests.events import Event, Progress
@@ -86,6 +92,7 @@ def run_recipe(config: RecipeConfig, progress: Progress | None = None) -> Recipe
     require(first, chosen, asked)
     name = f"{'+'.join(path.stem for path in asked.stores)}-{chosen.name.replace('/', '-')}"
     directory = open_directory(config.train.run, name, config)
+    not_finished(directory, "recipe.json")
     write_json(
         directory / "config.json",
         {"format_version": FORMAT_VERSION, "kind": "recipe", "config": config.to_json()},
