@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 ATTACKS: Mapping[str, str] = {
-    "crash_points": "kills, one at every moment of writing a store",
+    "crash_points": "kills at moments of writing a store",
     "power_cut": "states of a disk after power cuts",
-    "killed_featurize": "real runs killed",
+    "killed_featurize": "kills of real runs",
     "training_cut": "power cuts and kills of trainings",
-    "files_cut": "of exports, imports and manifests",
+    "files_cut": "of exports, imports and manifests written",
     "leftovers": "commands killed and run again",
     "full_disk": "full disks",
     "bit_flips": "flipped bits of stores",

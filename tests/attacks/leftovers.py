@@ -89,8 +89,8 @@ def _attempt(
             return f"does not go on: {again.code} {again.err[-300:]!r}", True
         return _hidden(folder), True
     # A signal that comes before the command has begun ends Python itself, which leaves nothing either.
-    # Where the interrupt came inside exec() of a text (a dataclass being made), CPython remembers it: the command says its
-    # sentence and cleans up, and the interpreter still ends by SIGINT.
+    # Where the interrupt came inside exec() of a text (a dataclass being made), CPython remembers it: the command says
+    # its sentence and cleans up, and the interpreter still ends by SIGINT.
     if called.code not in (2, -sent, -signal.SIGINT, 1) and (fault := called.fault()):
         return fault, True
     if left := _hidden(folder):
