@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
-import signal
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from attacks import hostile
-from attacks.hostile_inputs import TABLE
 
 from reelbank.heads.stored import EPOCH, RESULTS
 from reelbank.store import StoreError
 from reelbank.store.files import json_object, reading, refuse_links
 from reelbank.store.kinds import REAL, check_kinds
 from reelbank.store.sizes import check_steps
-
-
-@pytest.fixture(scope="module")
-def root() -> Iterator[Path]:
-    with hostile.sound_folder() as folder:
-        yield folder
-
 
 SOME = [
     ("stores", "num_clips 1000000000000", "info"),
@@ -44,61 +36,27 @@ SOME = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "name", "command"), SOME)
-def test_hostile_input_ends_in_a_sentence(kind: str, name: str, command: str, root: Path) -> None:
-    _, found, ends = hostile.attempt(root / "sound", root / "m", TABLE[kind][name][0], (command,), hostile.SOUND)
-    assert found == []
-    assert len(ends) == 1
+PATTERNS = ["s.zarr/zarr.json", "run/*.safetensors", "npy/**/*", "groups.h5"]
 
 
-@pytest.mark.parametrize("pattern", ["s.zarr/zarr.json", "run/*.safetensors", "npy/**/*", "groups.h5"])
-def test_mutants_end_in_a_sentence(pattern: str, root: Path) -> None:
-    assert hostile.try_mutants(root, pattern, count=2, seed=5).not_held == ()
+def test_hostile_inputs_end_in_a_sentence_and_the_attack_notices_harm() -> None:
+    from hostile_run import HARMS
 
-
-def _written_outside() -> None:
-    (Path.cwd().parent / "outside").write_text("x")
-
-
-def _run() -> None:
-    os.system("true")
-
-
-def _calls() -> None:
-    import socket
-
-    with socket.socket() as one:
-        one.settimeout(0.1)
-        one.connect(("127.0.0.1", 9))
-
-
-def _says_nothing() -> None:
-    raise ValueError("it is wrong")
-
-
-def _steers() -> None:
-    import click
-
-    click.echo("\x1b[2J")
-
-
-@pytest.mark.parametrize(
-    ("harm", "said"),
-    [
-        (lambda: {}["x"], "KeyError"),
-        (lambda: os.kill(os.getpid(), signal.SIGKILL), "signal 9"),
-        (_written_outside, "written: "),
-        (_run, "os.system"),
-        (_calls, "socket.connect"),
-        (_says_nothing, "names none of"),
-        (_steers, "reaches the terminal"),
-    ],
-)  # fmt: skip
-def test_attack_notices_what_does_harm(harm: Any, said: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hostile, "COMMANDS", {"harm": harm})
-    _, found, _ = hostile.attempt(root / "sound", root / "m", lambda folder: None, ("harm",), hostile.SOUND)
-    (root / "outside").unlink(missing_ok=True)
-    assert any(said in text for text in found), found
+    run = subprocess.run(
+        [sys.executable, Path(__file__).parent / "hostile_run.py"],
+        input=json.dumps({"some": SOME, "patterns": PATTERNS}), capture_output=True, text=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout.splitlines()[-1])
+    for _, name, _ in SOME:
+        wrong, ends = found.pop(name)
+        assert (wrong, len(ends)) == ([], 1), name
+    for pattern in PATTERNS:
+        assert found.pop(pattern)[0] == [], pattern
+    assert {said: any(said in text for text in wrong) for said, (wrong, _) in found.items()} == dict.fromkeys(
+        HARMS, True
+    )
 
 
 @pytest.mark.parametrize(
