@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attacks import same_path
 
 from reelbank.heads.stored import EPOCH, RESULTS
 from reelbank.store import StoreError
@@ -45,7 +45,7 @@ def test_hostile_inputs_end_in_a_sentence_and_the_attack_notices_harm() -> None:
     run = subprocess.run(
         [sys.executable, Path(__file__).parent / "hostile_run.py"],
         input=json.dumps({"some": SOME, "patterns": PATTERNS}), capture_output=True, text=True, timeout=300,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+        env=same_path() | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout.splitlines()[-1])

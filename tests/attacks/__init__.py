@@ -10,6 +10,8 @@ root of a clone:
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -27,6 +29,11 @@ ATTACKS: Mapping[str, str] = {
     "hostile": "hostile inputs",
 }
 """{module of this folder: what is counted, as README's sentence says it}, in that order."""
+
+
+def same_path() -> dict[str, str]:
+    """The environment in which a new Python finds what this one does, however it found it."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
 @dataclass(frozen=True, kw_only=True)

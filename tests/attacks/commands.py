@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from attacks import same_path
+
 LOADED = ("torch", "zarr", "h5py", "cv2", "av", "PIL.Image", "safetensors.torch", "reelbank.heads", "reelbank.cli")
 
 
@@ -80,8 +82,9 @@ class Commands:
 def commands(loaded: Sequence[str] = LOADED) -> Iterator[Commands]:
     """Something that calls commands, as long as the block lasts; `loaded` are the libraries that they share."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "attacks.commands", *loaded], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-m", "attacks.commands", *loaded], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=same_path(),
+    )  # fmt: skip
     try:
         yield Commands(process)
     finally:

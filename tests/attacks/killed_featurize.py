@@ -25,7 +25,7 @@ from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
-from attacks import Tried
+from attacks import Tried, same_path
 from attacks.killing import COUNTER, PLAN
 
 COUNT = 200
@@ -245,7 +245,7 @@ def main() -> None:
 def attack(count: int, seed: int) -> Iterator[Tried]:
     """`count` runs that are killed once or twice."""
     command = [sys.executable, "-m", "attacks.killed_featurize", str(count), str(seed)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=same_path())
     if run.returncode:
         raise RuntimeError(run.stderr)
     found = json.loads(run.stdout.splitlines()[-1])
