@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,11 @@ from reelbank.manifests.files import write_whole as write_whole
 from reelbank.manifests.files import writing as writing
 from reelbank.store.errors import StoreError
 
+STUMBLES = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError,
+    struct.error,
+)  # fmt: skip
+"""What code and libraries raise over content that they did not expect."""
 MAX_STUMBLE = 300
 """Letters of what a library says of a damaged file: some repeat what they were given."""
 
@@ -91,10 +97,7 @@ def reading(path: Path, kind: type[ValueError] = StoreError) -> Iterator[None]:
     """
     try:
         yield
-    except (
-        *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError),
-        ValueError,
-    ) as error:
+    except STUMBLES as error:
         if type(error).__module__.startswith("reelbank."):  # a sentence already
             if str(path) not in str(error):
                 error.add_note(f"read from {path}")
@@ -117,11 +120,15 @@ def refuse_links(folder: Path, kind: type[ValueError] = StoreError) -> None:
 
     Not in a folder `staging`: whatever lies there and is no clip is removed, not followed.
     """
-    for above, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            if (path := Path(above) / name).is_symlink():
-                raise kind(f"{path} is a link, and a writer would follow it; put what it points at in its place")
-        folders[:] = [name for name in folders if name != "staging"]
+    waiting = [os.fspath(folder)] if folder.is_dir() else []
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    what = "is a link, and a writer would follow it; put what it points at in its place"
+                    raise kind(f"{entry.path} {what}")
+                if entry.name != "staging" and entry.is_dir():
+                    waiting.append(entry.path)
 
 
 @contextmanager

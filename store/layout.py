@@ -27,6 +27,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -241,9 +242,17 @@ def definitions(spec: FeatureSpec, geometry: Geometry) -> dict[str, Definition]:
 
 
 def array_document(
-    definition: Definition, num_clips: int | None = 0, attributes: Mapping[str, Any] | None = None
+    definition: Definition, num_clips: int = 0, attributes: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The zarr.json of an array of `num_clips` clips, None for one without axes, as zarr-python writes it."""
+    """The zarr.json of an array of `num_clips` clips, as zarr-python writes it."""
+    document: dict[str, Any] = json.loads(_document_text(definition))
+    shape = [num_clips, *definition.tail] if definition.dimensions else []
+    return {**document, "shape": shape, "attributes": dict(attributes or {})}
+
+
+@cache
+def _document_text(definition: Definition) -> bytes:
+    """What zarr-python writes of an array of no clips; making it takes some milliseconds."""
     import zarr
     from zarr.codecs import Crc32cCodec, ZstdCodec
     from zarr.core.buffer import default_buffer_prototype
@@ -253,15 +262,14 @@ def array_document(
         # Not Zarr's crc32c: a zstd frame has a checksum of its own, which readers of before it compare, too.
         compressor = ZstdCodec(level=1, checksum=True) if definition.codec == "zstd-1" else None
         options = {"shards": definition.shards, "compressors": compressor, "filters": None}
-    shape = () if num_clips is None else (num_clips, *definition.tail)
+    shape = (0, *definition.tail) if definition.dimensions else ()
     array = zarr.create_array(
         zarr.storage.MemoryStore(), shape=shape, chunks=definition.chunks,
         dtype=str if definition.dtype == "str" else definition.dtype,
-        fill_value=definition.fill, dimension_names=definition.dimensions, attributes=dict(attributes or {}), **options,
+        fill_value=definition.fill, dimension_names=definition.dimensions, **options,
     )  # fmt: skip
     written = array.metadata.to_buffer_dict(default_buffer_prototype())
-    document: dict[str, Any] = json.loads(written["zarr.json"].to_bytes())
-    return document
+    return bytes(written["zarr.json"].to_bytes())
 
 
 def column_definition(unit_clips: int, *, numeric: bool) -> Definition:
@@ -286,7 +294,7 @@ PLAIN_FOLDERS = ("commits", "staging")
 def folder_documents() -> dict[str, Any]:
     """{folder: its zarr.json} of what holds arrays or plain files."""
     scalar = Definition(dtype="uint8", fill=0, tail=(), chunks=(), dimensions=(), essential=False)
-    document = array_document(scalar, None, {"about": "plain files of the writer"})
+    document = array_document(scalar, attributes={"about": "plain files of the writer"})
     return {folder: dict(GROUP) for folder in FOLDERS} | dict.fromkeys(PLAIN_FOLDERS, document)
 
 

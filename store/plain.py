@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +12,8 @@ from numpy.typing import NDArray
 
 from reelbank.store.arrays import check_array
 from reelbank.store.errors import DAMAGED, StoreError
+from reelbank.store.files import STUMBLES
 from reelbank.store.sums import read_summed
-
-_RAISED = (
-    ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, NotImplementedError, RuntimeError,
-    TypeError, ValueError, struct.error,
-)  # fmt: skip
-"""What zarr-python and its codecs raise over bytes that are not those that were written."""
 
 
 class Described(Protocol):
@@ -123,7 +117,7 @@ def _named(folder: Path) -> Iterator[None]:
         yield
     except StoreError:
         raise
-    except _RAISED as error:
+    except STUMBLES as error:
         said = f"{type(error).__name__}: {error}".partition("\n")[0]
         if "checksum" in said:
             raise StoreError(f"{folder}: bytes do not match their crc32c: {DAMAGED}") from error

@@ -203,9 +203,10 @@ class Store:
         longest = int(steps.max(initial=0))
         features = np.empty((len(rows), longest, *array.grid.shape[3:]), dtype=array.dtype)
         array.read_many(features, rows.tolist(), view, steps.tolist())
-        for i, row in enumerate(rows.tolist()):
-            if view < self.clips.num_views[row]:
-                self._require_sound(tap, row, view, features[i, : steps[i]])
+        if self._check:
+            fresh = ~self._checked(tap)[rows, view] & (view < self.clips.num_views[rows])
+            for i in np.flatnonzero(fresh).tolist():
+                self._require_sound(tap, int(rows[i]), view, features[i, : steps[i]])
         return features, np.arange(longest) < steps[:, None]
 
     def mean(self, tap: str, view: int = 0) -> NDArray[np.float32]:
@@ -248,18 +249,19 @@ class Store:
             self._moments[kind, tap] = self._plain(f"{kind}/{tap}")
         return self._moments[kind, tap][:, view]
 
-    def _unchecked(self, tap: str, row: int, view: int) -> bool:
-        if self._check and tap not in self._sound:
+    def _checked(self, tap: str) -> NDArray[np.bool_]:
+        """(num_clips, view) whether features were compared with their checksum."""
+        if tap not in self._sound:
             self._sound[tap] = np.zeros((self.num_clips, len(self.spec.views)), dtype=bool)
-        return self._check and not self._sound[tap][row, view]
+        return self._sound[tap]
 
     def _require_sound(self, tap: str, row: int, view: int, features: NDArray[Any]) -> None:
         """Compares features (step, *axes) that are read for the first time with their checksum."""
-        if self._unchecked(tap, row, view):
+        if self._check and not self._checked(tap)[row, view]:
             self._compare(tap, row, view, crc32c_of(features))
 
     def _summed_blocks(self, blocks: Iterator[NDArray[Any]], tap: str, row: int, view: int) -> Iterator[NDArray[Any]]:
-        unchecked, total = self._unchecked(tap, row, view), 0
+        unchecked, total = self._check and not self._checked(tap)[row, view], 0
         for block in blocks:
             total = crc32c_of(block, total) if unchecked else 0
             yield block
@@ -273,7 +275,7 @@ class Store:
                 f"clip {name!r} of {self.path}: the bytes of tap {tap!r}, view {view}, do not match their crc32c: "
                 f"{DAMAGED}"
             )
-        self._sound[tap][row, view] = True
+        self._checked(tap)[row, view] = True
 
     def _of_clip(self, name: str, row: int) -> NDArray[Any]:
         """(step,) of one clip. A chunk holds a unit and is read as a whole, so the last one is kept."""

@@ -22,7 +22,7 @@ from reelbank.store.errors import StoreError
 from reelbank.store.files import appearing, write_whole, writing
 from reelbank.store.layout import DONE, FAILED, THUMBNAIL_SHAPE
 from reelbank.store.spec import TapSpec
-from reelbank.store.sums import crc32c, crc32c_extend, read_summed, with_sum
+from reelbank.store.sums import crc32c, crc32c_extend, crc32c_of, read_summed, with_sum
 
 RECORD = "record.json"
 ROW_FOLDER = re.compile(r"\d{9,}")
@@ -244,7 +244,7 @@ def _checked(store: Path, folder: Path, taps: Sequence[TapSpec]) -> Outcome:
                 raise StoreError("has a record whose views do not agree")
             for view, checksum in enumerate(outcome.checksums[tap.name]):
                 data = staged_features(store, outcome.row, tap, view)
-                if data.nbytes != size or crc32c(data.reshape(-1).view(np.uint8).data) != checksum:
+                if data.nbytes != size or crc32c_of(data) != checksum:
                     raise StoreError(f"has features of tap {tap.name!r} that are not those of its record")
         thumbnail = staged_thumbnail(store, outcome.row)
         if outcome.thumbnail is not None and (thumbnail is None or crc32c(thumbnail) != outcome.thumbnail):

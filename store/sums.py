@@ -59,13 +59,18 @@ def with_sum(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_summed(path: Path) -> dict[str, Any]:
     """The document without its sum, which is compared where there is one. Raises StoreError if it is damaged."""
+    return read_and_ask(path)[0]
+
+
+def read_and_ask(path: Path) -> tuple[dict[str, Any], bool]:
+    """What `read_summed` gives, and whether the document carries a sum."""
     document = read_json(path)
-    if not isinstance(document, dict) or not isinstance(document.get("attributes", {}), dict):
-        raise StoreError(f"{path} holds no JSON object: {DAMAGED}")
+    if not isinstance(document.get("attributes", {}), dict):
+        raise StoreError(f"{path} has attributes that are no JSON object: {DAMAGED}")
     bare, told = _without_sum(document), sum_in(document)
     if told is not None and told != f"{_sum_of(bare):08x}":
         raise StoreError(f"{path} does not match its crc32c: {DAMAGED}")
-    return bare
+    return bare, told is not None
 
 
 def sum_in(document: Mapping[str, Any]) -> str | None:

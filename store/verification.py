@@ -12,14 +12,13 @@ import numpy as np
 from reelbank.manifests.events import Event, Progress
 from reelbank.store import layout
 from reelbank.store.errors import DAMAGED, StoreError
-from reelbank.store.files import read_json
 from reelbank.store.growing import is_there
 from reelbank.store.layout import COLUMNS, DONE, MISSING, ROOT_COPY, Definition, definitions
 from reelbank.store.plain import PlainArray
 from reelbank.store.reader import WHOLE, Store
 from reelbank.store.spec import TapSpec
 from reelbank.store.staging import moments
-from reelbank.store.sums import crc32c_of, read_summed, sum_in
+from reelbank.store.sums import crc32c_of, read_and_ask, read_summed
 
 ADVICE = "`reelbank store verify STORE --repair` mends what can be mended and marks what must be extracted again"
 
@@ -187,8 +186,8 @@ def _check_documents(store: Store) -> tuple[list[Problem], list[str]]:
     for name, expected in (layout.folder_documents() | dict.fromkeys(known_arrays(store))).items():
         file = store.path / name / "zarr.json"
         try:
-            document = read_summed(file)
-            if sum_in(read_json(file)) is None:
+            document, is_summed = read_and_ask(file)
+            if not is_summed:
                 uncovered.append(f"{name}/zarr.json")
                 if expected is not None and document | {"codecs": []} != expected | {"codecs": []}:
                     raise StoreError("is not the zarr.json of this folder")
@@ -196,10 +195,8 @@ def _check_documents(store: Store) -> tuple[list[Problem], list[str]]:
             problems.append(Problem(clip="", tap=f"{name}/zarr.json", what=_said(error)))
     for name in ("zarr.json", ROOT_COPY):
         try:
-            if (store.path / name).is_file() and sum_in(read_json(store.path / name)) is None:
+            if ((store.path / name).is_file() or store.is_summed) and not read_and_ask(store.path / name)[1]:
                 uncovered.append(name)
-            elif (store.path / name).is_file() or store.is_summed:
-                read_summed(store.path / name)
         except StoreError as error:
             problems.append(Problem(clip="", tap=name, what=_said(error)))
     return problems, uncovered
@@ -288,10 +285,10 @@ def _check_records(store: Store) -> Iterator[Problem]:
     for unit in sorted({*there, *used}):
         name = f"commits/{unit:08d}.json"
         try:
-            record = read_summed(folder / f"{unit:08d}.json")
+            record, is_summed = read_and_ask(folder / f"{unit:08d}.json")
             if not isinstance(record.get("runs"), list) or not isinstance(record.get("files"), dict):
                 raise StoreError("is not the record of a unit")
-            if store.is_summed and sum_in(read_json(folder / f"{unit:08d}.json")) is None:
+            if store.is_summed and not is_summed:
                 raise StoreError("has no checksum, and every other has")
         except StoreError as error:
             yield Problem(clip="", tap=name, what=_said(error), unit=unit)

@@ -142,9 +142,10 @@ class StoreWriter:
 
     def clip_ids(self) -> list[str]:
         """Clip id of each row. Raises StoreError if one cannot be read."""
-        if self._lost("clip_id").any():
+        values, lost = self._column("clip_id", np.dtypes.StringDType())
+        if lost.any():
             raise StoreError(f"{self.path / 'manifest' / 'clip_id'} cannot be read: {DAMAGED}")
-        return [str(v) for v in self._column("clip_id", np.dtypes.StringDType())]
+        return [str(value) for value in values]
 
     def commit(self, unit: int, outcomes: Iterable[Outcome], run: Mapping[str, Any]) -> None:
         """Writes the staged `outcomes` of `unit` into its shards; the status row is written last.
@@ -308,8 +309,9 @@ class StoreWriter:
         new |= {name: np.array(v, dtype=np.dtypes.StringDType()) for name, v in texts.items()}
         result = {}
         for name, values in new.items():
-            old, lost = self._column(name, values.dtype), np.zeros(total, dtype=bool)
-            lost[: self.num_clips] = self._lost(name)
+            old, unread = self._column(name, values.dtype)
+            lost = np.zeros(total, dtype=bool)
+            lost[: len(unread)] = unread
             if lost.any():
                 self.healed.append(f"manifest/{name} is damaged in {int(lost.sum())} rows: written from the manifest")
             column = np.full(total, np.nan if values.dtype.kind == "f" else "", dtype=values.dtype)
@@ -338,25 +340,17 @@ class StoreWriter:
         self._array(f"manifest/{array}").write(0, values)
         self._root["columns"] = {**self._root["columns"], name: array}
 
-    def _column(self, name: str, dtype: Any) -> NDArray[Any]:
+    def _column(self, name: str, dtype: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """A manifest column as it is stored, fill where it cannot be read, and (n,) where that is."""
         array = self._root["columns"].get(name)
-        if array is None or not (self.path / "manifest" / array / "zarr.json").is_file():
-            return np.zeros(0, dtype=dtype)
-        values = self._array(f"manifest/{array}").read_sound(0, self.num_clips)[0]
+        if array is None or not growing.is_there(self.path / "manifest" / array):
+            return np.zeros(0, dtype=dtype), np.zeros(0, dtype=bool)
+        values, lost = self._array(f"manifest/{array}").read_sound(0, self.num_clips)
         if values.dtype.kind == "f" and np.dtype(dtype).kind != "f":
             values = np.array(["" if np.isnan(v) else str(v) for v in values], dtype=dtype)
         elif values.dtype.kind != "f" and np.dtype(dtype).kind == "f":
             values = np.full(len(values), np.nan)
-        return values
-
-    def _lost(self, name: str) -> NDArray[np.bool_]:
-        """(num_clips,) rows of a manifest column that cannot be read."""
-        lost = np.zeros(self.num_clips, dtype=bool)
-        array = self._root["columns"].get(name)
-        if array is not None and growing.is_there(self.path / "manifest" / array):
-            found = self._array(f"manifest/{array}").read_sound(0, self.num_clips)[1]
-            lost[: len(found)] = found
-        return lost
+        return values, lost
 
     def _array(self, name: str) -> PlainArray:
         return PlainArray(self.path / name, writable=True)

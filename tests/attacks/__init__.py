@@ -11,9 +11,13 @@ root of a clone:
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 ATTACKS: Mapping[str, str] = {
     "crash_points": "kills at moments of writing a store",
@@ -29,6 +33,20 @@ ATTACKS: Mapping[str, str] = {
     "hostile": "hostile inputs",
 }
 """{module of this folder: what is counted, as README's sentence says it}, in that order."""
+
+
+SHM = Path("/dev/shm")
+"""Where a sync costs nothing."""
+
+
+@contextmanager
+def memory_folder(prefix: str) -> Iterator[Path]:
+    """An empty folder, in memory where the system has such a place; removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=SHM if SHM.is_dir() else None))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def same_path() -> dict[str, str]:

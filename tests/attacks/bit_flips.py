@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import random
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
-from attacks import Tried
-from attacks.power_cut import SHM, Video, grow, wrong_clips
+from attacks import Tried, memory_folder
+from attacks.power_cut import Video, grow, wrong_clips
 from reelbank.heads import TrainConfig, TrainingError, train_head
 from reelbank.store import Store, StoreError, layout, repair, verify
 from reelbank.store.layout import LEDGER
@@ -143,20 +141,10 @@ def flipped(whole: Path, count: int, seed: int, judge: Callable[[Path], list[str
     return failed
 
 
-@contextmanager
-def a_folder() -> Iterator[Path]:
-    """Where nothing is written to a disk."""
-    folder = Path(tempfile.mkdtemp(prefix="bit-flips-", dir=SHM if SHM.is_dir() else None))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def try_flips(count: int, seed: int) -> Tried:
     """`count` flips of a store that this version wrote."""
     ends: Counter[str] = Counter()
-    with a_folder() as folder:
+    with memory_folder("bit-flips-") as folder:
         whole = make(folder)
         sound = content(whole)
         failed = flipped(whole, count, seed, lambda path: problems(path, sound, ends))
@@ -190,7 +178,7 @@ def try_trainings(count: int, seed: int) -> Tried:
         ends["the same predictions"] += same
         return [] if same else ["train-head trained on it and predicts something else"]
 
-    with a_folder() as folder:
+    with memory_folder("bit-flips-") as folder:
         draw = np.random.default_rng(0)
         clips = [
             {"clip_id": f"c{i}", "label": "ab"[i % 2], "group": f"g{i}", "split": ("train", "val", "test")[i % 3]}

@@ -7,10 +7,12 @@ nothing that lies in the store may be such that a power cut takes it.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from attacks import Tried
-from attacks.disk import File, Moment
+from attacks.disk import WAYS, File, Moment
 from attacks.power_cut import SCENARIOS, grow, problems, rerun, written
 
 COUNT = 1_000_000
@@ -32,6 +34,31 @@ def _same(one: Moment, other: Moment) -> bool:
     nothing = File()
     numbers = {number for entries in names.values() for number in entries.values()}
     return all(one.files.get(n, nothing).current == other.files.get(n, nothing).current for n in numbers)
+
+
+Problems = Callable[[Moment, str, int, Path], list[str]]
+
+
+def wrong_states(moments: Sequence[Moment], states: int, seed: int, root: Path, problems: Problems) -> list[str]:
+    """What `problems` finds in `states` states: kills at different moments first, then power cuts.
+
+    Args:
+        moments: of what was written.
+        root: where each state is laid out.
+        problems: (moment, way, its seed, empty folder) -> a sentence for each thing that does not hold.
+    """
+    draw, kills = random.Random(seed), different(moments)
+    plan = [(i, "killed", 0) for i in draw.sample(kills, min(len(kills), states // 2))]
+    while len(plan) < states:
+        plan.append((draw.randrange(len(moments)), draw.choice((*WAYS, *["random"] * 3)), draw.randrange(2**31)))
+    failed = []
+    for place, way, own in plan:
+        state = root / "state"
+        shutil.rmtree(state, ignore_errors=True)
+        state.mkdir()
+        where = f"{way} (seed {own}) before {place} ({moments[place].what})"
+        failed += [f"{where}: {text}".replace(str(root), "") for text in problems(moments[place], way, own, state)]
+    return failed
 
 
 def try_crash_points(name: str, most: int, seed: int) -> Tried:

@@ -7,18 +7,15 @@ make the new one and leave nothing beside it.
 
 from __future__ import annotations
 
-import random
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attacks import Tried
-from attacks.crash_points import different
-from attacks.disk import WAYS, Disk, Moment, write_state
-from attacks.power_cut import FIRST, MORE, SHM, grow, one_thread
+from attacks import Tried, memory_folder
+from attacks.crash_points import different, wrong_states
+from attacks.disk import Disk, Moment, write_state
+from attacks.power_cut import FIRST, MORE, grow, one_thread
 from reelbank import manifests
 from reelbank.store import export, import_store
 from reelbank.store.exchange.importing import open_source
@@ -115,29 +112,14 @@ def problems(
 def try_making(name: str, states: int, seed: int) -> Tried:
     """Tries `states` states: kills at different moments first, then power cuts."""
     making = MAKINGS[name]
-    root = Path(tempfile.mkdtemp(prefix="files-cut-", dir=SHM if SHM.is_dir() else None))
-    failed: list[str] = []
-    try:
-        with one_thread():
-            inputs = _inputs(root)
-            moments, known = _watched(making, root, inputs)
-            draw = random.Random(seed)
-            kills = different(moments)
-            plan = [(i, "killed", 0) for i in draw.sample(kills, min(len(kills), states // 2))]
-            while len(plan) < states:
-                plan.append(
-                    (draw.randrange(len(moments)), draw.choice((*WAYS, *["random"] * 3)), draw.randrange(2**31))
-                )
-            for place, way, own in plan:
-                state = root / "state"
-                shutil.rmtree(state, ignore_errors=True)
-                state.mkdir()
-                texts = problems(making, moments[place], way, own, state, inputs, known)
-                where = f"{way} (seed {own}) before {place} ({moments[place].what})"
-                failed += [f"{where}: {text}".replace(str(root), "") for text in texts]
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
-    facts = {"moments": len(moments), "different states": len(kills)}
+    with memory_folder("files-cut-") as root, one_thread():
+        inputs = _inputs(root)
+        moments, known = _watched(making, root, inputs)
+        failed = wrong_states(
+            moments, states, seed, root,
+            lambda moment, way, own, state: problems(making, moment, way, own, state, inputs, known),
+        )  # fmt: skip
+    facts = {"moments": len(moments), "different states": len(different(moments))}
     return Tried(kind=name, tried=states, not_held=tuple(failed), facts=facts)
 
 

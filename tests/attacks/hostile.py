@@ -27,13 +27,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attacks import Tried
+from attacks import Tried, memory_folder
 from attacks.hostile_inputs import TABLE
 from attacks.mutants import mutate
 
 COUNT = 1000
 SECONDS, MEMORY_BYTES = 60.0, 6 << 30
-SHM = Path("/dev/shm")
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 HEAVY = ("torch", "zarr", "h5py", "matplotlib.font_manager", "reelbank.cli", "reelbank.extract")
 Tell = Callable[[Mapping[str, Any]], None]
@@ -322,8 +321,7 @@ def attempt(
 def sound_folder() -> Iterator[Path]:
     """A folder with `sound` in it, to make others beside it; removed at the end."""
     _import(HEAVY)
-    root = Path(tempfile.mkdtemp(prefix="hostile-", dir=SHM if SHM.is_dir() else None))
-    try:
+    with memory_folder("hostile-") as root:
         (root / "sound").mkdir()
 
         def work(tell: Tell) -> None:
@@ -334,8 +332,6 @@ def sound_folder() -> Iterator[Path]:
         assert "modules" in told[0], told
         _import(told[0]["modules"])
         yield root
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def _mutate(file: Path, draw: random.Random, folder: Path) -> str:

@@ -11,7 +11,6 @@ import asyncio
 import os
 import random
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -19,13 +18,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
 import reelbank.store
-from attacks import Tried
+from attacks import Tried, memory_folder
 from attacks.disk import WAYS, Disk, Moment, write_state
 from reelbank.store import FeatureSpec, StoreError, layout, merge, verify
 from reelbank.store.files import only_writer
@@ -43,8 +43,6 @@ SPEC = FeatureSpec(backbone="toy", weights={"kind": "none"}, taps=TAPS, sampling
 COUNT = 2000
 UNIT_CLIPS = 3
 """So that a store of a few clips has several units, the last of them partly filled."""
-SHM = Path("/dev/shm")
-"""Where a sync costs nothing."""
 Said = Callable[[str], None]
 
 
@@ -305,22 +303,15 @@ def one_thread() -> Iterator[None]:
 def written(name: str) -> Iterator[tuple[Scenario, list[Moment], Callable[[], Path]]]:
     """(scenario, its moments, makes an empty folder in the place of the last one)."""
     scenario = SCENARIOS[name]
-    root = Path(tempfile.mkdtemp(prefix="power-cut-", dir=SHM if SHM.is_dir() else None))
-    unit_clips = layout.MAX_UNIT_CLIPS
+    with memory_folder("power-cut-") as root, mock.patch.object(layout, "MAX_UNIT_CLIPS", UNIT_CLIPS), one_thread():
 
-    def empty() -> Path:
-        shutil.rmtree(root / "state", ignore_errors=True)
-        (root / "state").mkdir()
-        return root / "state"
+        def empty() -> Path:
+            shutil.rmtree(root / "state", ignore_errors=True)
+            (root / "state").mkdir()
+            return root / "state"
 
-    try:
-        layout.MAX_UNIT_CLIPS = UNIT_CLIPS
         (root / "written").mkdir()
-        with one_thread():
-            yield scenario, watched(scenario, root / "written"), empty
-    finally:
-        layout.MAX_UNIT_CLIPS = unit_clips
-        shutil.rmtree(root, ignore_errors=True)
+        yield scenario, watched(scenario, root / "written"), empty
 
 
 def try_states(name: str, states: int, seed: int) -> Tried:

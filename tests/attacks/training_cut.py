@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import csv
 import json
-import random
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +16,9 @@ from typing import Any
 
 from part_stores import part_store
 
-from attacks import Tried
-from attacks.crash_points import different
-from attacks.disk import WAYS, Disk, Moment, write_state
-from attacks.power_cut import SHM
+from attacks import Tried, memory_folder
+from attacks.crash_points import different, wrong_states
+from attacks.disk import Disk, Moment, write_state
 from reelbank.heads import SweepConfig, TrainConfig, TrainingError, predict, sweep, train_head
 from reelbank.heads.runs.checkpoints import read_tensors
 
@@ -133,26 +129,14 @@ def problems(
 def try_training(name: str, states: int, seed: int) -> Tried:
     """Tries `states` states of a training: kills at different moments first, then power cuts."""
     training = TRAININGS[name]
-    root = Path(tempfile.mkdtemp(prefix="training-cut-", dir=SHM if SHM.is_dir() else None))
-    failed: list[str] = []
-    try:
+    with memory_folder("training-cut-") as root:
         store = part_store(root / "s.zarr")
         moments, known = _watched(training, root, store)
-        draw = random.Random(seed)
-        kills = different(moments)
-        plan = [(i, "killed", 0) for i in draw.sample(kills, min(len(kills), states // 2))]
-        while len(plan) < states:
-            plan.append((draw.randrange(len(moments)), draw.choice((*WAYS, *["random"] * 3)), draw.randrange(2**31)))
-        for place, way, own in plan:
-            state = root / "state"
-            shutil.rmtree(state, ignore_errors=True)
-            state.mkdir()
-            where = f"{way} (seed {own}) before {place} ({moments[place].what})"
-            texts = problems(training, moments[place], way, own, state, store, known)
-            failed += [f"{where}: {text}".replace(str(root), "") for text in texts]
-    finally:
-        shutil.rmtree(root, ignore_errors=True)
-    facts = {"moments": len(moments), "different states": len(kills)}
+        failed = wrong_states(
+            moments, states, seed, root,
+            lambda moment, way, own, state: problems(training, moment, way, own, state, store, known),
+        )  # fmt: skip
+    facts = {"moments": len(moments), "different states": len(different(moments))}
     return Tried(kind=f"training, {name}", tried=states, not_held=tuple(failed), facts=facts)
 
 
