@@ -1,15 +1,17 @@
-"""Arrays that zarr-python reads and writes: everything but features and thumbnails, a value or a row per clip."""
+"""Arrays that zarr-python writes: everything but features and thumbnails, a value or a row per clip."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reelbank.store import chunks
 from reelbank.store.arrays import check_array
 from reelbank.store.errors import DAMAGED, StoreError
 from reelbank.store.files import STUMBLES
@@ -32,25 +34,33 @@ class PlainArray:
 
     def __init__(self, folder: Path, *, writable: bool = False) -> None:
         """Opens it. Raises StoreError if its zarr.json is absent or damaged."""
+        self.folder, self._writable = folder, writable
+        self.document = read_summed(folder / "zarr.json")
+        check_array(folder, self.document)
+        with _named(folder):
+            self._plan = chunks.plan(self.document)
+            held: Any = self._plan or self._array
+            self.shape: tuple[int, ...] = tuple(held.shape)
+            self.dtype: np.dtype[Any] = held.dtype
+            self.fill = self._array.fill_value if self._plan is None else self._plan.fill
+            self.unit_clips = int(self.document["chunk_grid"]["configuration"]["chunk_shape"][0]) if self.shape else 1
+
+    @cached_property
+    def _array(self) -> Any:
         import zarr
 
         from reelbank.store.durable import DurableStore
 
-        self.folder = folder
-        self.document = read_summed(folder / "zarr.json")
-        check_array(folder, self.document)
         # Chunks are written where every value is fill, too: one that is not there has been lost. zarr-python 3.1 takes
         # this from its global settings alone.
-        with _named(folder), zarr.config.set({"array.write_empty_chunks": True}):
-            self._array: Any = zarr.open_array(DurableStore(folder), mode="r+" if writable else "r")
-            self.shape: tuple[int, ...] = tuple(self._array.shape)
-            self.dtype = self._array.dtype
-            self.fill = self._array.fill_value
-            self.unit_clips = int(self._array.chunks[0]) if self.shape else 1
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            return zarr.open_array(DurableStore(self.folder), mode="r+" if self._writable else "r")
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Rows (n, ...), fewer where the array ends before. Raises StoreError if a chunk is damaged."""
         with _named(self.folder):
+            if self._plan is not None:
+                return self._plan.read(self.folder, start, stop)
             return np.asarray(self._array[start:stop])
 
     def read_sound(self, start: int, stop: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:

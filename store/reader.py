@@ -1,4 +1,4 @@
-"""Reading a store: rows by memory map or by reads of several threads, everything else through zarr-python."""
+"""Reading a store: rows by memory map or by reads of several threads, other arrays chunk by chunk."""
 
 from __future__ import annotations
 
@@ -164,12 +164,15 @@ class Store:
             StoreError: if the tap is unknown, the clip has no features (its status and reason are given), or they are
                 damaged.
         """
-        array = self._sharded(tap)
+        array, ledger = self._sharded(tap), self.clips.arrays
         self._require_done(row)
-        steps, views = int(self.num_steps[row]), int(self.clips.num_views[row])
+        steps, views = ledger["num_steps"].item(row), ledger["num_views"].item(row)
         features = array.read(row, views, steps)
-        for view in range(views):
-            self._require_sound(tap, row, view, features[view])
+        if self._check:
+            checked = self._checked(tap)
+            for view in range(views):
+                if not checked.item(row, view):
+                    self._compare(tap, row, view, crc32c_of(features[view]))
         return features
 
     def blocks(self, tap: str, row: int, view: int = 0) -> Iterator[NDArray[Any]]:
@@ -206,7 +209,7 @@ class Store:
         if self._check:
             fresh = ~self._checked(tap)[rows, view] & (view < self.clips.num_views[rows])
             for i in np.flatnonzero(fresh).tolist():
-                self._require_sound(tap, int(rows[i]), view, features[i, : steps[i]])
+                self._compare(tap, int(rows[i]), view, crc32c_of(features[i, : steps[i]]))
         return features, np.arange(longest) < steps[:, None]
 
     def mean(self, tap: str, view: int = 0) -> NDArray[np.float32]:
@@ -255,11 +258,6 @@ class Store:
             self._sound[tap] = np.zeros((self.num_clips, len(self.spec.views)), dtype=bool)
         return self._sound[tap]
 
-    def _require_sound(self, tap: str, row: int, view: int, features: NDArray[Any]) -> None:
-        """Compares features (step, *axes) that are read for the first time with their checksum."""
-        if self._check and not self._checked(tap)[row, view]:
-            self._compare(tap, row, view, crc32c_of(features))
-
     def _summed_blocks(self, blocks: Iterator[NDArray[Any]], tap: str, row: int, view: int) -> Iterator[NDArray[Any]]:
         unchecked, total = self._check and not self._checked(tap)[row, view], 0
         for block in blocks:
@@ -269,6 +267,7 @@ class Store:
             self._compare(tap, row, view, total)
 
     def _compare(self, tap: str, row: int, view: int, found: int) -> None:
+        """Compares the sum of features that are read for the first time with the stored one."""
         if found != int(self.checksums(tap)[row, view]):
             name = str(self.column("clip_id")[row])
             raise StoreError(
@@ -313,7 +312,7 @@ class Store:
     def _require_done(self, row: int) -> None:
         if not 0 <= row < self.num_clips:
             raise StoreError(f"row {row} of {self.path}: it has rows 0 to {self.num_clips - 1}")
-        if self.clips.status[row] != DONE:
+        if self.clips.arrays["status"].item(row) != DONE:
             name = str(self.column("clip_id")[row])
             unsaid = "it failed, and why is not stored" if self.clips.status[row] == FAILED else "not extracted yet"
             reason = str(self.clips.reason[row]) or unsaid

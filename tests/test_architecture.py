@@ -36,7 +36,7 @@ ROOMS = {
     ),
     "store": (
         *("errors", "kinds", "agreement", "cores", "devices", "options", "processes"),
-        *("files", "sums", "durable", "indexing", "spec", "sizes", "arrays", "plain", "layout", "shards", "growing"),
+        *("files", "sums", "durable", "indexing", "spec", "sizes", "arrays", "chunks", "plain", "layout", "shards", "growing"),
         *("building", "ledger", "staging", "sharded", "reader", "writer"),
         *("comparing", "description", "exchange", "merging", "testing", "verification", "repairing", "upgrading"),
     ),

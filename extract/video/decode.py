@@ -259,8 +259,10 @@ class Video:
                     number = position if plan.pts[position] >= plan.pts[first] else UNNEEDED
                     reports.skip()  # what is said while packets are read is in the plan
                     natives = reports.decode(self._stream, packet, number)
-                    held += self._matching(natives, remaining)
-                    yield from _sound(plan, reports, held, position - MAX_REORDER_FRAMES)
+                    if natives:
+                        held += self._matching(natives, remaining)
+                    if held:
+                        yield from _sound(plan, reports, held, position - MAX_REORDER_FRAMES)
                 context.skip_frame = "DEFAULT"
                 held += self._matching(reports.decode(self._stream, None, last), remaining)
                 yield from _sound(plan, reports, held, last)
