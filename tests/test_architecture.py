@@ -36,8 +36,8 @@ ROOMS = {
     ),
     "store": (
         *("errors", "kinds", "agreement", "cores", "devices", "options", "processes"),
-        *("files", "sums", "durable", "indexing", "spec", "sizes", "arrays", "chunks", "plain", "layout", "shards", "growing"),
-        *("building", "ledger", "staging", "sharded", "reader", "writer"),
+        *("files", "sums", "durable", "indexing", "spec", "sizes", "arrays", "chunks", "plain", "layout", "shards"),
+        *("growing", "building", "ledger", "staging", "sharded", "reader", "writer"),
         *("comparing", "description", "exchange", "merging", "testing", "verification", "repairing", "upgrading"),
     ),
 }
