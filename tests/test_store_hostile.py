@@ -32,6 +32,7 @@ SOME = [
     ("runs", "log is a link out", "resume longer"),
     ("files to import", "export taps outside", "import npy"),
     ("files to import", "npy is a zip", "import foreign"),
+    ("files to import", "export without status", "import safetensors"),
     ("manifests", "runs backwards", "doctor"),
 ]
 

@@ -191,7 +191,9 @@ class _Stager:
             return {}, FAILED, ""
         i = self._positions[clip_id]
         table = self.source.columns
-        return ledger_values(table, i), int(table["ledger/status"][i]), str(table["ledger/reason"][i])
+        with reading(self.source.path):
+            reason = str(table["ledger/reason"][i]) if "ledger/reason" in table else ""
+            return ledger_values(table, i), int(table["ledger/status"][i]), reason
 
     @cached_property
     def _positions(self) -> Mapping[str, int]:

@@ -125,6 +125,23 @@ def _of_length(file: str, count: int) -> Change:
     return _write(file, count.to_bytes(8, "little") + b"{}")
 
 
+def _clips_of_safetensors(change: Callable[[Any], object]) -> Row:
+    """An export as one safetensors file whose table of clips is changed."""
+
+    def edit(folder: Path) -> None:
+        file = folder / "all.safetensors"
+        data = file.read_bytes()
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length])
+        table = json.loads(header["__metadata__"]["clips"])
+        change(table)
+        header["__metadata__"]["clips"] = json.dumps(table)
+        text = json.dumps(header).encode()
+        file.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+
+    return edit, ("import safetensors",)
+
+
 def _checkpoint(file: str, change: Callable[[Any], object]) -> Change:
     def edit(folder: Path) -> None:
         data = (folder / file).read_bytes()
@@ -373,6 +390,10 @@ IMPORTS: Mapping[str, Row] = {
     "safetensors shape negative": _tensor('{"dtype": "F32", "shape": [-1, -1], "data_offsets": [0, 4]}', bytes(4)),
     "safetensors shape of 2^63": _tensor('{"dtype": "F32", "shape": [9223372036854775808, 2], "data_offsets": [0, 0]}'),
     "safetensors past its end": _tensor('{"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]}'),
+    "export without status": _clips_of_safetensors(lambda table: table.pop("ledger/status")),
+    "export without ids": _clips_of_safetensors(lambda table: table.pop("manifest/clip_id")),
+    "export of texts as status": _clips_of_safetensors(lambda table: table.update({"ledger/status": ["x"] * 40})),
+    "export of half a column": _clips_of_safetensors(lambda table: table["ledger/status"].clear()),
     "export taps outside": (_set("npy/reelbank.json", "taps", to=["../../x"]), ("import npy",)),
     "export int8 outside": (_set("npy/reelbank.json", "int8_axis", to={"../../x": 0}), ("import npy",)),
     "export header nested": (_write("npy/reelbank.json", "[" * DEEP), ("import npy",)),
