@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import av
+import numpy as np
 import pytest
 import torch
+from clips import render
+from numpy.typing import NDArray
 from pipeline import assert_same_store, copy_set, read_lines, run, store_of, write_lines
 
 import reelbank.store
+from reelbank.extract import FeaturizeConfig, backbones
+from reelbank.extract.run import todo
+from reelbank.extract.run.assembly import Batch, ClipSink, Model, StepPlan
 from reelbank.extract.run.ring import SLOTS, Ring
 from reelbank.store import verify
 
@@ -53,9 +61,127 @@ def test_failures_and_more_steps_than_slots(synth_set: Path, tmp_path: Path) -> 
     assert verify(store_of(folder)).problems == ()
 
 
-def test_ring_keeps_order_and_bounds() -> None:
-    import numpy as np
+@pytest.fixture(scope="module")
+def damaged_set(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[int]]:
+    """240 clips, two of three damaged where only decoding tells; and the status that each must get."""
+    folder = tmp_path_factory.mktemp("damaged")
+    data = bytearray(render(folder, "h264-no-b").read_bytes())
+    with av.open(str(folder / "h264-no-b.mp4")) as container:
+        packet = list(container.demux(video=0))[30]
+        inside = slice(packet.pos + packet.size // 3, packet.pos + packet.size // 2)
+    data[inside] = bytes(byte ^ 0x55 for byte in data[inside])
+    (folder / "damaged.mp4").write_bytes(data)
+    status = [1 if i % 3 == 1 else 2 for i in range(240)]
+    for i, end in enumerate(status):
+        (folder / f"{i}.mp4").hardlink_to(folder / ("h264-no-b.mp4" if end == 1 else "damaged.mp4"))
+    write_lines(folder, "clip_id,video,split", [f"{i},{i}.mp4,train" for i in range(240)])
+    return folder, status
 
+
+@pytest.mark.parametrize("forward", ["worker", "parent"])
+def test_a_set_of_damaged_clips_ends_no_run(damaged_set: tuple[Path, list[int]], forward: str) -> None:
+    folder, status = damaged_set
+    (folder / forward).mkdir()
+    report = run(
+        folder, model=("frames:112",), forward=forward, out=str(folder / forward / "{model}.zarr"),
+        sampling=("uniform:8",), batch=5,
+    )  # fmt: skip
+    store = reelbank.store.open(path := report.stores[0].store)
+    assert store.clips.status.tolist() == status
+    assert set(store.clips.failures()) == {str(store.clips.reason[0])}
+    assert "damaged at 1." in store.clips.reason[0]
+    assert len(report.stores[0].failures) == 160
+    assert verify(path).problems == ()
+    assert [entry.name for entry in (path / "staging").iterdir()] == ["zarr.json"]
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Callable[[NDArray[np.uint8]], None]:
+    """Makes `frames` refuse every batch that holds this frame. For models in this process."""
+
+    def refuse(guilty: NDArray[np.uint8]) -> None:
+        backbone = type(backbones.build("frames:112", weights="random"))
+        forward = backbone.forward
+
+        def refusing(self: Any, frames: NDArray[np.uint8], taps: Any = None) -> Any:
+            if (frames == guilty).reshape(len(frames), -1).all(axis=1).any():
+                raise ValueError("a value is NaN under fp16")
+            return forward(self, frames, taps)
+
+        monkeypatch.setattr(backbone, "forward", refusing)
+
+    return refuse
+
+
+def test_only_the_clip_that_the_model_refuses_fails(refuse: Callable[..., None], tmp_path: Path) -> None:
+    config = FeaturizeConfig(model=("frames:112",), out=str(tmp_path / "x.zarr"), batch=6)
+    model = Model(todo.make_job(config, "frames:112", tmp_path), lambda text: None)
+    plan = StepPlan(frame_index=np.arange(2), reads=np.arange(2)[:, None], item_of=np.arange(2))
+    sinks = [ClipSink(model.job.store, row, model.job.spec.taps, plan) for row in range(3)]
+    batch = Batch(np.zeros((6, *model.backbone.info.frames_shape), np.uint8))
+    for value, row in ((10, 0), (11, 1), (20, 0), (77, 2), (12, 1), (30, 2)):  # clips of two workers meet
+        batch.add(sinks[row], [np.full(batch.pixels.shape[1:], value, np.uint8)])
+    expected = model.forward(batch.pixels)
+    refuse(np.full(batch.pixels.shape[1:], 77, np.uint8))
+
+    batch.hand_out(features := batch.forward(model))
+    for name, values in features.items():
+        np.testing.assert_array_equal(values[[0, 1, 2, 4]], expected[name][[0, 1, 2, 4]])
+    assert [sink.is_complete for sink in sinks] == [True] * 3
+    for sink in sinks[:2]:
+        outcome = sink.finish({}, {}, np.arange(2.0), None, None)
+        assert outcome is not None
+        assert outcome.status == 1
+    with pytest.raises(ValueError, match="a value is NaN under fp16"):
+        sinks[2].finish({}, {}, np.arange(2.0), None, None)
+
+
+def test_one_refused_clip_of_a_run_in_the_parent(refuse: Callable[..., None], synth_set: Path, tmp_path: Path) -> None:
+    folder = copy_set(synth_set, tmp_path / "set", slice(0, 5))
+    run(folder, model=("frames:112",))
+    before = reelbank.store.open(store_of(folder, "frames:112"))
+    refuse(before.read("rgb", 3)[0, 1].copy())
+    run(folder, model=("frames:112",), forward="parent", out=str(folder / "again.zarr"))
+    store = reelbank.store.open(folder / "again.zarr")
+    assert store.clips.status.tolist() == [1, 1, 1, 2, 1]
+    assert store.clips.reason[3] == "a value is NaN under fp16"
+    for row in (0, 1, 2, 4):
+        np.testing.assert_array_equal(store.read("rgb", row), before.read("rgb", row))
+    assert verify(folder / "again.zarr").problems == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling x",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "Unable to find an engine to execute this computation",
+        "[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory",
+    ],
+)  # fmt: skip
+def test_every_text_of_a_full_memory_halves_the_batch(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = FeaturizeConfig(model=("frames:112",), out=str(tmp_path / "x.zarr"), batch=8)
+    notes: list[str] = []
+    model = Model(todo.make_job(config, "frames:112", tmp_path), notes.append)
+    backbone, sizes = type(model.backbone), []
+    forward = backbone.forward
+
+    def full(self: Any, frames: NDArray[np.uint8], taps: Any = None) -> Any:
+        sizes.append(len(frames))
+        if len(frames) > 2:
+            raise RuntimeError(text)
+        return forward(self, frames, taps)
+
+    frames = np.random.default_rng(0).integers(0, 256, (8, *model.backbone.info.frames_shape), np.uint8)
+    expected = model.forward(frames)["rgb"]
+    monkeypatch.setattr(backbone, "forward", full)
+    np.testing.assert_array_equal(model.forward(frames)["rgb"], expected)
+    assert sizes == [8, 4, 2, 2, 2, 2]
+    assert notes == [f"frames:112: out of memory, batch halved to {n}" for n in (4, 2)]
+
+
+def test_ring_keeps_order_and_bounds() -> None:
     ring = Ring(12)
     other = Ring(12, name=ring.name)
     try:

@@ -18,14 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelbank.extract import backbones
-from reelbank.extract.backbones import Backbone, BackboneInfo
+from reelbank.extract.backbones import Backbone, BackboneError, BackboneInfo
 from reelbank.extract.errors import ExtractionError
 from reelbank.extract.run.messages import ModelJob, Tally
 from reelbank.extract.run.payloads import ClipViews, Pixels, Prepare, preparer
+from reelbank.store.errors import StoreError
 from reelbank.store.spec import TapSpec
-from reelbank.store.staging import ClipStage, Outcome
+from reelbank.store.staging import ClipStage, Outcome, stage_failure
 
 Features = Mapping[str, NDArray[Any]]
+OUT_OF_MEMORY = (
+    "out of memory", "can't allocate memory", "cublas_status_alloc_failed", "cudnn_status_alloc_failed",
+    "cusolver_status_alloc_failed", "cufft_alloc_failed", "unable to find an engine",
+)  # fmt: skip
+"""What PyTorch and the libraries below it say when a batch does not fit, in lower case. cuDNN finds no engine (or
+algorithm) to execute a convolution where none fits into what is left."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,6 +97,7 @@ class ClipSink:
         self._repeats = np.bincount(plan.item_of, minlength=len(plan.reads))
         self._delivered = 0
         self._abandoned = False
+        self._refusal = ""
         self._held: dict[tuple[str, int], list[NDArray[Any]]] = {}
         self._stage = ClipStage(store, row, taps, num_views)
 
@@ -118,7 +126,13 @@ class ClipSink:
         thumbnail: Pixels | None,
         file_stat: tuple[int, int] | None,
     ) -> Outcome | None:
-        """Stages the complete clip; `times_seconds` (T,) are those of its steps. Raises StoreError (NaN, Inf)."""
+        """Stages the complete clip; `times_seconds` (T,) are those of its steps.
+
+        Raises:
+            StoreError: its features hold NaN or Inf, or the model refused it.
+        """
+        if self._refusal:
+            raise StoreError(self._refusal)
         if not self._in_order:
             for tap in self._taps:
                 for view in range(self._num_views):
@@ -138,6 +152,11 @@ class ClipSink:
         self._stage.discard()
         self._abandoned = True
 
+    def refuse(self, reason: str) -> None:
+        """The model cannot take it: `finish` will say why."""
+        self.abandon()
+        self._refusal = self._refusal or reason
+
 
 class Batch:
     """Steps of several clips that share a forward pass of a fixed shape; the last one is padded with zeros.
@@ -149,6 +168,7 @@ class Batch:
         """`pixels` (B, *frames_shape) is the memory to fill."""
         self.pixels = pixels
         self.sinks: list[ClipSink] = []
+        self._refusals: dict[ClipSink, str] = {}
 
     @property
     def is_full(self) -> bool:
@@ -168,8 +188,35 @@ class Batch:
         """Clears what is not filled."""
         self.pixels[len(self.sinks) :] = 0
 
+    def forward(self, model: Model) -> Features:
+        """Features of the whole batch; what raises ValueError is done again clip by clip, each in its own slots.
+
+        A clip that is refused alone, too, fails when it is handed out; its features are zeros.
+        """
+        try:
+            return model.forward(self.pixels)
+        except BackboneError:
+            raise  # no clip is to blame
+        except ValueError:
+            slots: dict[ClipSink, list[int]] = {}
+            for slot, sink in enumerate(self.sinks):
+                slots.setdefault(sink, []).append(slot)
+            features = model.nothing(len(self.pixels))
+            for sink, own in slots.items():
+                alone = np.zeros_like(self.pixels)
+                alone[own] = self.pixels[own]
+                try:
+                    for name, values in model.forward(alone).items():
+                        features[name][own] = values[own]
+                except ValueError as error:
+                    self._refusals[sink] = str(error)
+            return features
+
     def hand_out(self, features: Features) -> None:
         """Gives each clip its features (those of padding go nowhere) and empties the batch."""
+        for sink, reason in self._refusals.items():
+            sink.refuse(reason)
+        self._refusals.clear()
         position = 0
         sinks, self.sinks = self.sinks, []
         for sink, group in groupby(sinks):
@@ -196,6 +243,10 @@ class Model:
         )
         self._names = [tap.name for tap in job.spec.taps]
         self._batch, self._note = job.batch, note
+
+    def nothing(self, num_steps: int) -> dict[str, NDArray[Any]]:
+        """Zeros in the place of the features of `num_steps` steps."""
+        return {tap.name: np.zeros((num_steps, *tap.shape), dtype=tap.dtype) for tap in self.job.spec.taps}
 
     def forward(self, frames: Pixels) -> Features:
         """Features of a batch; out of memory halves the batch for the rest of the run, and says so."""
@@ -239,6 +290,14 @@ class Feed(Protocol):
     def open(self, index: int, row: int, plan: StepPlan, num_views: int) -> Sink: ...
     def add(self, sink: Any, frames: Sequence[Pixels]) -> None: ...
     def flush(self) -> None: ...
+    def refuse(
+        self,
+        index: int,
+        row: int,
+        identity: Mapping[str, str],
+        ledger: Mapping[str, Any],
+        file_stat: tuple[int, int] | None,
+    ) -> Outcome | None: ...
 
 
 class Sink(Protocol):
@@ -286,11 +345,22 @@ class LocalModel:
         self._batch.pad()
         started = time.perf_counter()
         self._tally.steps_forwarded += len(self._batch.sinks)
-        features = self._model.forward(self._batch.pixels)
+        features = self._batch.forward(self._model)
         self._tally.forward_seconds += time.perf_counter() - started
         started = time.perf_counter()
         self._batch.hand_out(features)
         self._tally.write_seconds += time.perf_counter() - started
+
+    def refuse(
+        self,
+        index: int,  # the parent's number of the clip
+        row: int,
+        identity: Mapping[str, str],
+        ledger: Mapping[str, Any],
+        file_stat: tuple[int, int] | None,
+    ) -> Outcome | None:
+        """Stages the failure of a clip."""
+        return stage_failure(self.job.store, row, identity, ledger, file_stat)
 
 
 class ClipFrames:
@@ -317,4 +387,4 @@ class ClipFrames:
 
 def _is_out_of_memory(error: Exception) -> bool:
     text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+    return isinstance(error, MemoryError) or any(said in text for said in OUT_OF_MEMORY)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing import Pipe
+from typing import Any
 
 import numpy as np
 
 from reelbank.extract.run.assembly import Batch, ClipSink, Features, Model, StepPlan
-from reelbank.extract.run.messages import Dropped, Fed, Finished, Items, ModelJob, Opened, Tally
+from reelbank.extract.run.messages import Dropped, Fed, Finished, Items, ModelJob, Opened, Refused, Tally, ToForwarder
 from reelbank.extract.run.payloads import Pixels
 from reelbank.extract.run.ring import Ring
 from reelbank.store.errors import StoreError
@@ -70,7 +71,7 @@ class Forwarder:
         self._thread = threading.Thread(target=self._work, name="forward", daemon=True)
         self._thread.start()
 
-    def handle(self, message: Opened | Items | Fed | Dropped, ring: Ring) -> None:
+    def handle(self, message: ToForwarder, ring: Ring) -> None:
         """Takes one message of the worker that owns `ring`. Raises what a forward pass raised."""
         key = message.index, message.model
         match message:
@@ -90,6 +91,9 @@ class Forwarder:
                 self._finish_complete()
             case Dropped():
                 self._drop(key)
+            case Refused():
+                self._drop(key)
+                self._fail(message, message.row, message.ledger)
 
     def forget(self, index: int) -> None:
         """Drops a clip whose worker died; it will be opened again."""
@@ -157,11 +161,15 @@ class Forwarder:
             try:
                 outcome = sink.finish(fed.identity, fed.ledger, fed.times_seconds, fed.thumbnail, fed.file_stat)
             except StoreError as error:
-                store = self._jobs[fed.model].store
-                ledger = {**fed.ledger, "reason": str(error)}
-                outcome = stage_failure(store, sink.row, fed.identity, ledger, fed.file_stat)
+                self._fail(fed, sink.row, {**fed.ledger, "reason": str(error)})
+                continue
             assert outcome is not None
             self._finished.append(Finished(index=fed.index, model=fed.model, outcome=outcome))
+
+    def _fail(self, message: Fed | Refused, row: int, ledger: Mapping[str, Any]) -> None:
+        store = self._jobs[message.model].store
+        outcome = stage_failure(store, row, message.identity, ledger, message.file_stat)
+        self._finished.append(Finished(index=message.index, model=message.model, outcome=outcome))
 
     def _drop(self, key: Key) -> None:
         self._fed.pop(key, None)
@@ -174,7 +182,7 @@ class Forwarder:
             started = time.perf_counter()
             features, error = None, None
             try:
-                features = lane.model.forward(batch.pixels)
+                features = batch.forward(lane.model)
             except Exception as raised:  # noqa: BLE001  # it is raised again in the main thread
                 error = raised
             seconds = time.perf_counter() - started

@@ -190,12 +190,27 @@ class Fed:
 
 @dataclass(frozen=True, kw_only=True)
 class Dropped:
-    """A clip failed after it was opened: what came of it is thrown away."""
+    """A clip is decoded once more: what came of it so far is thrown away."""
 
     index: int
     model: int
 
 
-ToForwarder = Opened | Items | Fed | Dropped
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """A clip fails for a model; what came of it is thrown away, and its failure is to be staged.
+
+    Only one process may write a clip's staging folder: the one that the model runs in.
+    """
+
+    index: int
+    model: int
+    row: int
+    identity: Mapping[str, str]
+    ledger: Mapping[str, Any]
+    file_stat: tuple[int, int] | None
+
+
+ToForwarder = Opened | Items | Fed | Dropped | Refused
 Message = Ready | Started | Alive | Decoded | Finished | Drained | Note | Fatal | ToForwarder
 DRAIN = "drain"

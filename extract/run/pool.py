@@ -31,6 +31,7 @@ from reelbank.extract.run.messages import (
     Note,
     Opened,
     Ready,
+    Refused,
     Started,
     Tally,
     WorkerSetup,
@@ -162,7 +163,7 @@ class Pool:
                 worker.is_draining = False
             case Note(text=text):
                 self._on_note(text)
-            case Opened() | Items() | Fed() | Dropped():
+            case Opened() | Items() | Fed() | Dropped() | Refused():
                 assert self._forwarder is not None and worker.ring is not None
                 self._forwarder.handle(message, worker.ring)
             case Fatal(kind="disk-full", text=text):

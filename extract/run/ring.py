@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from reelbank.extract import backbones
 from reelbank.extract.run.assembly import StepPlan
-from reelbank.extract.run.messages import Dropped, Fed, Items, ModelJob, Opened
+from reelbank.extract.run.messages import Dropped, Fed, Items, ModelJob, Opened, Refused
 from reelbank.extract.run.payloads import Pixels, preparer
 from reelbank.store.staging import Outcome
 
@@ -130,6 +130,22 @@ class RemoteModel:
         """Lets the parent know of everything that was sent."""
         self._writer.announce()
 
+    def refuse(
+        self,
+        index: int,
+        row: int,
+        identity: Mapping[str, str],
+        ledger: Mapping[str, Any],
+        file_stat: tuple[int, int] | None,
+    ) -> Outcome | None:
+        """Has the parent stage the failure of a clip; it reports the outcome itself."""
+        self._writer.send(
+            Refused(
+                index=index, model=self._model, row=row, identity=identity, ledger=ledger, file_stat=file_stat,
+            )
+        )  # fmt: skip
+        return None
+
 
 class RemoteSink:
     """Stands for the `ClipSink` in the parent; complete here means sent."""
@@ -160,5 +176,5 @@ class RemoteSink:
         return None
 
     def abandon(self) -> None:
-        """The clip failed here: the parent drops what it has."""
+        """The parent drops what it has."""
         self._writer.send(Dropped(index=self.key[0], model=self.key[1]))

@@ -42,7 +42,7 @@ from reelbank.extract.video.opening import Limits
 from reelbank.extract.video.plan import VideoScan
 from reelbank.manifests.files import not_written
 from reelbank.store.errors import StoreError
-from reelbank.store.staging import Outcome, stage_failure
+from reelbank.store.staging import Outcome
 from reelbank.store.writer import clip_identity
 
 ALIVE_SECONDS = 1.0
@@ -209,7 +209,7 @@ class _ClipRun:
         self.thumbnails: dict[int, Any] = {}
         self.decode_seconds = 0.0
         self._engines = engines
-        self._failed: dict[int, Outcome] = {}
+        self._failed: dict[int, Outcome | None] = {}
         self._reported: set[int] = set()
         self._ledger: dict[str, Any] = {}
         self._content = ""
@@ -289,9 +289,10 @@ class _ClipRun:
         for model, row in self.job.rows:
             if model in self._reported:
                 continue
-            outcome = self._failed.get(model)
-            one = self.features.get(model)
-            if outcome is None and one is not None and one.sink.is_complete:
+            if model in self._failed:
+                self._reported.add(model)
+                outcome = self._failed[model]
+            elif (one := self.features.get(model)) is not None and one.sink.is_complete:
                 assert self._scan is not None
                 box = one.feed.info.preprocess.valid_box(self._scan.height_px, self._scan.width_px)
                 ledger = {**self._ledger, "decode_seconds": self.decode_seconds, "content_hash": self._content}
@@ -306,8 +307,9 @@ class _ClipRun:
                     outcome = one.sink.finish(self._identity(one.feed), ledger, times, picture, self._stat)
                 except StoreError as error:
                     outcome = self._fail_model(model, row, str(error))
-            if outcome is not None:
-                self._reported.add(model)
+            else:
+                continue
+            if outcome is not None:  # else the process of the model reports it
                 found.append((model, outcome))
         return found
 
@@ -315,12 +317,12 @@ class _ClipRun:
         for one in self.features.values():
             one.sink.abandon()
 
-    def _fail_model(self, model: int, row: int, reason: str) -> Outcome:
+    def _fail_model(self, model: int, row: int, reason: str) -> Outcome | None:
         engine = self._engines[model]
         if model in self.features:
             self.features.pop(model).sink.abandon()
         ledger = {**self._ledger, "reason": reason, "content_hash": self._content}
-        outcome = stage_failure(engine.job.store, row, self._identity(engine), ledger, self._stat)
+        outcome = engine.refuse(self.job.index, row, self._identity(engine), ledger, self._stat)
         self._failed[model] = outcome
         return outcome
 
