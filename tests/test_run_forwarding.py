@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +19,11 @@ from pipeline import assert_same_store, copy_set, read_lines, run, store_of, wri
 
 import reelbank.store
 from reelbank.extract import FeaturizeConfig, backbones
+from reelbank.extract.errors import ExtractionError
+from reelbank.extract.run import ring as rings
 from reelbank.extract.run import todo
 from reelbank.extract.run.assembly import Batch, ClipSink, Model, StepPlan
-from reelbank.extract.run.ring import SLOTS, Ring
+from reelbank.extract.run.ring import MAX_SLOTS, MIN_SLOTS, Ring, make_ring, num_slots
 from reelbank.store import verify
 
 MODELS = ("flow:dis", "googlenet", "frames")
@@ -56,7 +61,7 @@ def test_failures_and_more_steps_than_slots(synth_set: Path, tmp_path: Path) -> 
     report = run(folder, forward="parent", sampling=("all",), workers=1)
     store = reelbank.store.open(store_of(folder))
     assert store.clips.status.tolist() == [1, 2, 1, 1, 1]
-    assert store.num_steps.sum() > SLOTS
+    assert store.num_steps.sum() > MAX_SLOTS
     assert list(report.stores[0].failures) == ["bad"]
     assert verify(store_of(folder)).problems == ()
 
@@ -182,15 +187,15 @@ def test_every_text_of_a_full_memory_halves_the_batch(
 
 
 def test_ring_keeps_order_and_bounds() -> None:
-    ring = Ring(12)
-    other = Ring(12, name=ring.name)
+    ring = Ring(12, slots := 8)
+    other = Ring(12, slots, name=ring.name)
     try:
         for turn in range(3):
-            for i in range(SLOTS):
+            for i in range(slots):
                 assert not other.is_full
                 other.write([np.full((2, 3), turn + i, np.uint8), np.full((2, 3), i, np.uint8)])
             assert other.is_full
-            for i in range(SLOTS):
+            for i in range(slots):
                 first, second = ring.peek((2, 2, 3), "uint8")
                 assert (first == turn + i).all() and (second == i).all()
                 del first, second
@@ -198,3 +203,78 @@ def test_ring_keeps_order_and_bounds() -> None:
     finally:
         other.close(unlink=False)
         ring.close(unlink=True)
+
+
+def test_rings_are_sized_by_bytes_and_by_the_memory_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rings, "memory_bytes", lambda: None)
+    assert num_slots(224 * 224 * 3, 2) == MAX_SLOTS
+    assert num_slots(1 << 20, 2) == 16
+    assert num_slots(1 << 30, 2) == MIN_SLOTS
+    monkeypatch.setattr(rings, "memory_bytes", lambda: 256 << 20)
+    assert num_slots(1 << 20, 2) == 16
+    assert num_slots(1 << 20, 4) == 8
+    assert num_slots(1 << 20, 64) == MIN_SLOTS
+
+
+PRIVATE = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o "size=$1" none /dev/shm && shift && exec "$@"', "sh")
+"""Runs a command that sees a shared memory of a size of its own, as in a container."""
+
+
+def _in_private_memory(size: str, *code: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [*PRIVATE, size, sys.executable, "-c", *code], capture_output=True, text=True, check=False, timeout=300
+    )
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip("a private mount needs root")
+    return done
+
+
+def test_short_shared_memory_gives_fewer_slots_then_a_sentence() -> None:
+    code = """
+import sys
+from reelbank.extract.run.ring import make_ring
+for i in range(9):
+    ring = make_ring(20_000, 9)
+    print(ring.slots, flush=True)
+"""
+    done = _in_private_memory("2m", code)
+    slots = [int(word) for word in done.stdout.split()]
+    assert slots[0] == MAX_SLOTS
+    assert sorted(slots, reverse=True) == slots
+    assert 1 < len(set(slots)) < 9
+    sentence = next(line for line in done.stderr.splitlines() if "ExtractionError: " in line)
+    assert "no room in shared memory: each of 9 workers hands over steps of 20.0 kB, 4 at least" in sentence
+    assert "docker run --shm-size=1g" in sentence
+    assert "--forward worker" in sentence
+
+
+def test_a_run_in_the_shared_memory_of_a_container(synth_set: Path, tmp_path: Path) -> None:
+    """Pages that are not there when they are written kill the writer, and good clips were said to have failed."""
+    folder = copy_set(synth_set, tmp_path / "set", slice(0, 6))
+    code = "import sys; from reelbank.cli import main; sys.argv[0] = 'reelbank'; main()"
+    arguments = (
+        "featurize", "--model", "frames:256", "--manifest", str(folder / "manifest.csv"), "--sampling", "uniform:8",
+        "--forward", "parent", "--workers", "2", "--out",
+    )  # fmt: skip
+    done = _in_private_memory("3500k", code, *arguments, str(folder / "x.zarr"))
+    assert done.returncode == 0, done.stderr
+    assert reelbank.store.open(folder / "x.zarr").clips.status.tolist() == [1] * 6
+    assert verify(folder / "x.zarr").problems == ()
+    refused = _in_private_memory("1m", code, *arguments, str(folder / "y.zarr"))
+    assert refused.returncode == 2
+    assert "Traceback" not in refused.stderr
+    assert "Error: no room in shared memory" in refused.stderr
+    assert "docker run --shm-size=1g" in " ".join(refused.stderr.split())
+
+
+def test_a_ring_without_room_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    def full(descriptor: int, offset: int, num_bytes: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    before = set(rings.SHARED_MEMORY.iterdir())
+    with pytest.raises(ExtractionError, match="no room in shared memory"):
+        make_ring(1000, 2)
+    assert set(rings.SHARED_MEMORY.iterdir()) <= before

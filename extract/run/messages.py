@@ -49,6 +49,7 @@ class ClipJob:
         rows: (model index, row in that model's store).
         root: the folder that no path may leave; None where they may.
         crashes: workers that died on it before.
+        alone: a worker that may have had it was killed, as a full memory does: it is tried with nothing beside it.
     """
 
     index: int
@@ -57,6 +58,7 @@ class ClipJob:
     rows: tuple[tuple[int, int], ...]
     root: Path | None = None
     crashes: int = 0
+    alone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,7 @@ class WorkerSetup:
     keep_damaged: bool = False
     ring_name: str | None = None
     ring_slot_bytes: int = 0
+    ring_slots: int = 0
 
 
 @dataclass(kw_only=True)

@@ -81,7 +81,7 @@ class Worker:
         if setup.ring_name is None:
             self._engines = [LocalModel(job, self._tally, self._note) for job in setup.models]
         else:
-            writer = RingWriter(Ring(setup.ring_slot_bytes, name=setup.ring_name), connection)
+            writer = RingWriter(Ring(setup.ring_slot_bytes, setup.ring_slots, name=setup.ring_name), connection)
             self._engines = [RemoteModel(i, job, writer) for i, job in enumerate(setup.models)]
         self._waiting: list[_ClipRun] = []
         self._last_news = time.monotonic()
