@@ -155,6 +155,26 @@ def test_one_refused_clip_of_a_run_in_the_parent(refuse: Callable[..., None], sy
     assert verify(folder / "again.zarr").problems == ()
 
 
+def test_every_pass_of_a_halved_batch_has_the_same_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the last steps of a batch of 5, passed as 2, 2 and 1, would have other bits on a GPU."""
+    config = FeaturizeConfig(model=("frames:112",), out=str(tmp_path / "x.zarr"), batch=5)
+    model = Model(todo.make_job(config, "frames:112", tmp_path), lambda text: None)
+    backbone, sizes = type(model.backbone), []
+    forward = backbone.forward
+
+    def full(self: Any, frames: NDArray[np.uint8], taps: Any = None) -> Any:
+        sizes.append(len(frames))
+        if len(frames) > 2:
+            raise MemoryError
+        return forward(self, frames, taps)
+
+    frames = np.random.default_rng(0).integers(0, 256, (5, *model.backbone.info.frames_shape), np.uint8)
+    monkeypatch.setattr(backbone, "forward", full)
+    for _ in range(2):
+        np.testing.assert_array_equal(model.forward(frames)["rgb"], frames)
+    assert sizes == [5, 2, 2, 2, 2, 2, 2]
+
+
 @pytest.mark.parametrize(
     "text",
     [

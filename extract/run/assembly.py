@@ -255,7 +255,7 @@ class Model:
         while start < len(frames):
             part = frames[start : start + self._batch]
             try:
-                parts.append(self._features(part))
+                parts.append(self._features_of_part(part))
             except (MemoryError, RuntimeError) as error:
                 if self._batch == 1 or not _is_out_of_memory(error):
                     if self._plugin is None or isinstance(error, ExtractionError):
@@ -266,6 +266,13 @@ class Model:
                 continue
             start += len(part)
         return parts[0] if len(parts) == 1 else {n: np.concatenate([p[n] for p in parts]) for n in self._names}
+
+    def _features_of_part(self, part: Pixels) -> Features:
+        """Features of at most `_batch` steps, by a forward pass of that many: the shape of a pass changes the bits."""
+        if (short := self._batch - len(part)) <= 0 or self._batch == self.job.batch:
+            return self._features(part)
+        padded = np.concatenate([part, np.zeros((short, *part.shape[1:]), part.dtype)])
+        return {name: values[: len(part)] for name, values in self._features(padded).items()}
 
     def _features(self, frames: Pixels) -> Features:
         if self._plugin is None:

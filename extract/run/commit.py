@@ -13,6 +13,7 @@ from reelbank.extract.run.content import stat_of
 from reelbank.extract.run.messages import ClipJob, ModelJob
 from reelbank.extract.run.todo import Todo
 from reelbank.manifests.files import not_written
+from reelbank.store.devices import device_facts
 from reelbank.store.layout import DONE
 from reelbank.store.staging import Outcome, stage_failure
 from reelbank.store.writer import StoreWriter, clip_identity
@@ -25,7 +26,9 @@ class Committer:
         """Takes over what an interrupted run had staged. `reasons` is {row: why it failed, None if it is done}."""
         self.writer, self._job = writer, job
         self.reasons: dict[int, str | None] = {row: _reason(o) for row, o in todo.recovered.items()}
-        self._run = {"batch": job.batch, "device": job.device, "versions": planning.versions()}
+        self._run = {
+            "batch": job.batch, "device": job.device, "versions": planning.versions(), **device_facts(job.device),
+        }  # fmt: skip
         self.remarks: Counter[str] = Counter()
         self._ready: dict[int, list[Outcome]] = {}
         self._expected: dict[int, int] = {}

@@ -22,6 +22,7 @@ from reelbank.extract.run.sizing import plan_notes
 from reelbank.extract.run.todo import Todo
 from reelbank.manifests.events import Event, Progress
 from reelbank.store.cores import available_cores
+from reelbank.store.devices import unseen_gpu
 from reelbank.store.files import only_writer, scratch
 from reelbank.store.layout import DONE
 from reelbank.store.processes import import_ahead
@@ -80,6 +81,8 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
             on_note=run.note,
             forwarder=Forwarder(tuple(jobs), run.note) if in_parent and clips else None,
         )
+        if not any(job.device.startswith("cuda") for job in jobs) and (unseen := unseen_gpu()):
+            run.note(unseen)
         for job, todo in zip(jobs, todos, strict=True):
             for sentence in todo.damaged:
                 run.note(f"{job.store.name}: {sentence}")
