@@ -74,7 +74,7 @@ def device_facts(device: str) -> dict[str, str]:
         "gpu": torch.cuda.get_device_name(device),
         "capability": capability(device),
         "cuda": str(torch.version.cuda),
-        "cudnn": str(torch.backends.cudnn.version()),
+        "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
     }
 
 
