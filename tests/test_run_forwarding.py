@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pipeline import assert_same_store, copy_set, read_lines, run, store_of, wri
 import reelbank.store
 from reelbank.extract import FeaturizeConfig, backbones
 from reelbank.extract.errors import ExtractionError
+from reelbank.extract.run import featurize as featurizing
 from reelbank.extract.run import ring as rings
 from reelbank.extract.run import todo
 from reelbank.extract.run.assembly import Batch, ClipSink, Model, StepPlan
@@ -49,6 +51,46 @@ def test_parent_and_workers_give_the_same_bits(synth_set: Path, tmp_path: Path) 
     for model in MODELS:
         assert_same_store(store_of(in_worker, model), store_of(in_parent, model))
         assert verify(store_of(in_parent, model)).problems == ()
+
+
+@pytest.mark.parametrize("remote", ["frames:112", "flow:dis"])
+def test_models_beside_each_other_in_the_parent_and_in_workers(
+    remote: str, synth_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `dinov2` on a GPU beside `flow` on the CPU: a model in the parent, the others in each worker."""
+    folder = copy_set(synth_set, tmp_path / "set", slice(0, 7))
+    (folder / read_lines(folder)[1][2].split(",")[1]).write_text("no video")
+    models = ("flow:dis", "frames:112")
+    run(folder, model=models, batch=3)
+    monkeypatch.setattr(featurizing, "_runs_in_parent", lambda job, config: job.model == remote)
+    (folder / "mixed").mkdir()
+    report = run(folder, model=models, batch=3, out=str(folder / "mixed/{model}.zarr"))
+    assert report.num_forwarding == 3
+    for model in models:
+        assert_same_store(store_of(folder, model), mixed := store_of(folder / "mixed", model))
+        assert reelbank.store.open(mixed).clips.status.tolist() == [1, 1, 2, 1, 1, 1, 1]
+        assert verify(mixed).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("forward", "device", "is_remote"),
+    [
+        ("auto", "cpu", False), ("auto", "cuda:0", True), ("auto", "cuda:1", True), ("parent", "cpu", True),
+        ("worker", "cuda:0", False), ("worker", "cpu", False),
+    ],
+)  # fmt: skip
+def test_each_model_is_placed_by_its_own_device(forward: str, device: str, is_remote: bool, tmp_path: Path) -> None:
+    config = FeaturizeConfig(model=("frames:112",), out=str(tmp_path / "x.zarr"), forward=forward)
+    job = replace(todo.make_job(config, "frames:112", tmp_path), device=device)
+    assert featurizing._runs_in_parent(job, config) is is_remote
+
+
+@pytest.mark.parametrize(("cores", "has_remote", "workers"), [(1, True, 1), (2, True, 2), (8, True, 7), (8, False, 8)])
+def test_workers_leave_a_core_to_a_parent_that_feeds_a_gpu(
+    cores: int, has_remote: bool, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(featurizing, "available_cores", lambda: cores)
+    assert featurizing._default_workers(has_remote) == workers
 
 
 def test_failures_and_more_steps_than_slots(synth_set: Path, tmp_path: Path) -> None:

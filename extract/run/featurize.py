@@ -68,18 +68,15 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
             todos.append(planning.plan_store(writer, manifest, rows, chosen, config))
             committers.append(Committer(writer, job, todos[-1]))
         clips = planning.clip_jobs(manifest, jobs, todos)
-        # One process per core that decodes and forwards on one thread beats overlapping the two on a CPU.
-        workers = min(config.workers or available_cores(), max(1, len(clips)))
-        in_parent = config.forward == "parent" or (
-            config.forward == "auto" and any(job.device.startswith("cuda") for job in jobs)
-        )
+        remote = {model: job for model, job in enumerate(jobs) if _runs_in_parent(job, config)}
+        workers = min(config.workers or _default_workers(bool(remote)), max(1, len(clips)))
         run = _Extraction(jobs, committers, total=len(clips), progress=progress, started=started)
         pool = Pool(
             WorkerSetup(models=tuple(jobs), max_pixels=config.max_pixels, keep_damaged=config.damaged == "keep"),
             workers,
             deadline_seconds=config.deadline_seconds,
             on_note=run.note,
-            forwarder=Forwarder(tuple(jobs), run.note) if in_parent and clips else None,
+            forwarder=Forwarder(remote, run.note) if remote and clips else None,
         )
         if not any(job.device.startswith("cuda") for job in jobs) and (unseen := unseen_gpu()):
             run.note(unseen)
@@ -98,12 +95,26 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
             notes=(*manifest.notes, *run.notes),
             num_clips=len(chosen),
             num_workers=workers,
-            num_forwarding=1 if in_parent else workers,
+            num_forwarding=1 if len(remote) == len(jobs) else workers + bool(remote),
             wall_seconds=time.monotonic() - started,
             extract_seconds=run.extract_seconds,
             worker_seconds=pool.worker_seconds,
             tally=pool.tally,
         )
+
+
+def _runs_in_parent(job: ModelJob, config: FeaturizeConfig) -> bool:
+    """Each model for itself: beside one of a GPU, one of a CPU would have a single thread of the parent."""
+    return config.forward == "parent" or (config.forward == "auto" and job.device.startswith("cuda"))
+
+
+def _default_workers(has_remote: bool) -> int:
+    """One process per core that decodes and forwards on one thread beats overlapping the two on a CPU.
+
+    Where there are several, one is left for a parent that feeds a GPU.
+    """
+    cores = available_cores()
+    return cores - 1 if has_remote and cores > 2 else cores
 
 
 class _Extraction:

@@ -55,12 +55,12 @@ class _Lane:
 class Forwarder:
     """Collects steps of all workers into batches, forwards them, stages the clips."""
 
-    def __init__(self, jobs: tuple[ModelJob, ...], note: Callable[[str], None]) -> None:
-        """Builds the models and starts the thread."""
+    def __init__(self, jobs: Mapping[int, ModelJob], note: Callable[[str], None]) -> None:
+        """Builds the models and starts the thread. `jobs` is {number of the model in the run: job}."""
         self.tally = Tally()
-        self._jobs = jobs
-        self._lanes = [_Lane(job, note) for job in jobs]
-        self.slot_bytes = max(lane.item_bytes for lane in self._lanes)
+        self.jobs = jobs
+        self._lanes = {model: _Lane(job, note) for model, job in jobs.items()}
+        self.slot_bytes = max(lane.item_bytes for lane in self._lanes.values())
         self._sinks: dict[Key, ClipSink] = {}
         self._fed: dict[Key, Fed] = {}
         self._finished: list[Finished] = []
@@ -77,7 +77,7 @@ class Forwarder:
         match message:
             case Opened():
                 plan = StepPlan(frame_index=message.frame_index, reads=message.reads, item_of=message.item_of)
-                job = self._jobs[message.model]
+                job = self.jobs[message.model]
                 self._sinks[key] = ClipSink(job.store, message.row, job.spec.taps, plan, message.num_views)
             case Items():
                 lane, sink = self._lanes[message.model], self._sinks[key]
@@ -102,7 +102,7 @@ class Forwarder:
 
     def flush(self) -> None:
         """Forwards batches that are not full."""
-        for lane in self._lanes:
+        for lane in self._lanes.values():
             if lane.filling is not None:
                 self._submit(lane)
 
@@ -167,7 +167,7 @@ class Forwarder:
             self._finished.append(Finished(index=fed.index, model=fed.model, outcome=outcome))
 
     def _fail(self, message: Fed | Refused, row: int, ledger: Mapping[str, Any]) -> None:
-        store = self._jobs[message.model].store
+        store = self.jobs[message.model].store
         outcome = stage_failure(store, row, message.identity, ledger, message.file_stat)
         self._finished.append(Finished(index=message.index, model=message.model, outcome=outcome))
 

@@ -67,12 +67,14 @@ class WorkerSetup:
 
     Attributes:
         keep_damaged: store frames that are reported as damaged, and mark their steps.
-        ring_name: shared memory through which steps go to the parent's models; None if the worker has its own.
+        remote: numbers of the models that run in the parent; the worker has the others itself.
+        ring_name: shared memory through which steps go to the parent's models; None if it has none.
     """
 
     models: tuple[ModelJob, ...]
     max_pixels: int
     keep_damaged: bool = False
+    remote: frozenset[int] = frozenset()
     ring_name: str | None = None
     ring_slot_bytes: int = 0
     ring_slots: int = 0

@@ -114,7 +114,10 @@ class Pool:
         setup, ring = self._setup, None
         if self._forwarder is not None:
             ring = make_ring(self._forwarder.slot_bytes, self._num_workers)
-            setup = replace(setup, ring_name=ring.name, ring_slot_bytes=ring.slot_bytes, ring_slots=ring.slots)
+            setup = replace(
+                setup, remote=frozenset(self._forwarder.jobs), ring_name=ring.name, ring_slot_bytes=ring.slot_bytes,
+                ring_slots=ring.slots,
+            )  # fmt: skip
         process = self._context.Process(target=work, args=(theirs, setup), daemon=True)
         process.start()
         theirs.close()
@@ -131,10 +134,13 @@ class Pool:
         for worker in self._workers:
             while self._todo and worker.num_undecoded < CLIPS_AHEAD:
                 worker.send(self._todo.popleft())
-            if not self._todo and worker.in_flight and worker.num_undecoded == 0 and self._forwarder is None:
+            if not self._todo and worker.num_undecoded == 0 and worker.waits_for(self._is_local):
                 worker.drain()
         if self._forwarder is not None and not self._todo and not any(w.num_undecoded for w in self._workers):
             self._forwarder.flush()
+
+    def _is_local(self, model: int) -> bool:
+        return self._forwarder is None or model not in self._forwarder.jobs
 
     def _listen(self) -> Iterator[Finished | tuple[ClipJob, str]]:
         sources = [worker.connection for worker in self._workers]
@@ -249,6 +255,10 @@ class _Process:
     @property
     def num_undecoded(self) -> int:
         return len(self.in_flight) - len(self.decoded)
+
+    def waits_for(self, counts: Callable[[int], bool]) -> bool:
+        """Whether a clip that it has is not finished by a model that `counts`."""
+        return any(counts(model) for job in self.in_flight.values() for model, _ in job.rows)
 
     def send(self, job: ClipJob) -> None:
         self.in_flight[job.index] = job

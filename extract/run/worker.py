@@ -77,12 +77,15 @@ class Worker:
     def __init__(self, connection: Any, setup: WorkerSetup) -> None:
         self._connection, self._setup = connection, setup
         self._tally, self._sent = Tally(), Tally()
-        self._engines: list[Feed]
-        if setup.ring_name is None:
-            self._engines = [LocalModel(job, self._tally, self._note) for job in setup.models]
-        else:
+        writer = None
+        if setup.ring_name is not None:
             writer = RingWriter(Ring(setup.ring_slot_bytes, setup.ring_slots, name=setup.ring_name), connection)
-            self._engines = [RemoteModel(i, job, writer) for i, job in enumerate(setup.models)]
+        self._engines: list[Feed] = []
+        for model, job in enumerate(setup.models):
+            if writer is not None and model in setup.remote:
+                self._engines.append(RemoteModel(model, job, writer))
+            else:
+                self._engines.append(LocalModel(job, self._tally, self._note))
         self._waiting: list[_ClipRun] = []
         self._last_news = time.monotonic()
 
