@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from reelbank.extract.run import featurize as featurizing
 from reelbank.extract.run import ring as rings
 from reelbank.extract.run import todo
 from reelbank.extract.run.assembly import Batch, ClipSink, Model, StepPlan
+from reelbank.extract.run.messages import Note
 from reelbank.extract.run.ring import MAX_SLOTS, MIN_SLOTS, Ring, make_ring, num_slots
 from reelbank.store import verify
 
@@ -229,7 +231,7 @@ def test_every_text_of_a_full_memory_halves_the_batch(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = FeaturizeConfig(model=("frames:112",), out=str(tmp_path / "x.zarr"), batch=8)
-    notes: list[str] = []
+    notes: list[Note] = []
     model = Model(todo.make_job(config, "frames:112", tmp_path), notes.append)
     backbone, sizes = type(model.backbone), []
     forward = backbone.forward
@@ -245,7 +247,32 @@ def test_every_text_of_a_full_memory_halves_the_batch(
     monkeypatch.setattr(backbone, "forward", full)
     np.testing.assert_array_equal(model.forward(frames)["rgb"], expected)
     assert sizes == [8, 4, 2, 2, 2, 2]
-    assert notes == [f"frames:112: out of memory, batch halved to {n}" for n in (4, 2)]
+    assert [note.text for note in notes] == [f"frames:112: out of memory, batch halved to {n}" for n in (4, 2)]
+    assert [note.batch for note in notes] == [4, 2]
+
+
+def test_the_commit_record_keeps_the_batch_that_a_full_memory_left(
+    synth_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = type(backbones.build("frames:112", weights="random"))
+    forward = backbone.forward
+
+    def full(self: Any, frames: NDArray[np.uint8], taps: Any = None) -> Any:
+        if len(frames) > 3:
+            raise MemoryError
+        return forward(self, frames, taps)
+
+    folder = copy_set(synth_set, tmp_path / "set", slice(0, 3))
+    run(folder, model=("frames:112",), batch=8, out=str(folder / "sound.zarr"))
+    monkeypatch.setattr(backbone, "forward", full)
+    report = run(folder, model=("frames:112",), batch=8, forward="parent")
+    assert report.notes[-1] == "frames:112: out of memory, batch halved to 2"
+    records = [
+        json.loads((path / "commits/00000000.json").read_text())
+        for path in (folder / "sound.zarr", folder / "frames-112.zarr")
+    ]
+    assert [record["runs"][0].get("least_batch") for record in records] == [None, 2]
+    assert [record["runs"][0]["batch"] for record in records] == [8, 8]
 
 
 def test_ring_keeps_order_and_bounds() -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from reelbank.extract import backbones
 from reelbank.extract.backbones import Backbone, BackboneError, BackboneInfo
 from reelbank.extract.errors import ExtractionError
-from reelbank.extract.run.messages import ModelJob, Tally
+from reelbank.extract.run.messages import ModelJob, Note, Tally
 from reelbank.extract.run.payloads import ClipViews, Pixels, Prepare, preparer
 from reelbank.store.errors import StoreError
 from reelbank.store.spec import TapSpec
@@ -228,7 +228,7 @@ class Batch:
 class Model:
     """A backbone that halves its batch when memory runs out."""
 
-    def __init__(self, job: ModelJob, note: Callable[[str], None]) -> None:
+    def __init__(self, job: ModelJob, note: Callable[[Note], None]) -> None:
         """Builds the backbone. Raises WeightsError or BackboneError if it cannot be built."""
         self.job = job
         self._plugin = backbones.plugin(job.model)
@@ -262,7 +262,8 @@ class Model:
                         raise
                     raise ExtractionError(str(self._plugin.wrong(f"forward failed: {error}"))) from error
                 self._batch = max(1, self._batch // 2)
-                self._note(f"{self.job.model}: out of memory, batch halved to {self._batch}")
+                text = f"{self.job.model}: out of memory, batch halved to {self._batch}"
+                self._note(Note(text=text, model=self.job.model, batch=self._batch))
                 continue
             start += len(part)
         return parts[0] if len(parts) == 1 else {n: np.concatenate([p[n] for p in parts]) for n in self._names}
@@ -326,7 +327,7 @@ class Sink(Protocol):
 class LocalModel:
     """The model in the process that decodes: one of its own per core is fastest on a CPU."""
 
-    def __init__(self, job: ModelJob, tally: Tally, note: Callable[[str], None]) -> None:
+    def __init__(self, job: ModelJob, tally: Tally, note: Callable[[Note], None]) -> None:
         """Builds the backbone. Raises WeightsError or BackboneError if it cannot be built."""
         self.job = job
         self._model = Model(job, note)

@@ -15,7 +15,7 @@ from reelbank.extract.errors import DiskFullError
 from reelbank.extract.run import todo as planning
 from reelbank.extract.run.commit import Committer
 from reelbank.extract.run.forwarding import Forwarder
-from reelbank.extract.run.messages import ClipJob, Finished, ModelJob, WorkerSetup
+from reelbank.extract.run.messages import ClipJob, Finished, ModelJob, Note, WorkerSetup
 from reelbank.extract.run.pool import Pool
 from reelbank.extract.run.report import FeaturizeReport, StoreReport, pace
 from reelbank.extract.run.sizing import plan_notes
@@ -75,8 +75,8 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
             WorkerSetup(models=tuple(jobs), max_pixels=config.max_pixels, keep_damaged=config.damaged == "keep"),
             workers,
             deadline_seconds=config.deadline_seconds,
-            on_note=run.note,
-            forwarder=Forwarder(remote, run.note) if remote and clips else None,
+            on_note=run.hear,
+            forwarder=Forwarder(remote, run.hear) if remote and clips else None,
         )
         if not any(job.device.startswith("cuda") for job in jobs) and (unseen := unseen_gpu()):
             run.note(unseen)
@@ -141,6 +141,13 @@ class _Extraction:
     def announce(self, text: str) -> None:
         """Says something that the report need not repeat."""
         self._tell(None, text)
+
+    def hear(self, note: Note) -> None:
+        """Passes on what a worker or a model says."""
+        self.note(note.text)
+        for committer in self._committers:
+            if note.batch is not None and committer.model == note.model:
+                committer.batch_was_halved(note.batch)
 
     def note(self, text: str) -> None:
         self.notes.append(text)

@@ -17,7 +17,18 @@ from typing import Any
 import numpy as np
 
 from reelbank.extract.run.assembly import Batch, ClipSink, Features, Model, StepPlan
-from reelbank.extract.run.messages import Dropped, Fed, Finished, Items, ModelJob, Opened, Refused, Tally, ToForwarder
+from reelbank.extract.run.messages import (
+    Dropped,
+    Fed,
+    Finished,
+    Items,
+    ModelJob,
+    Note,
+    Opened,
+    Refused,
+    Tally,
+    ToForwarder,
+)
 from reelbank.extract.run.payloads import Pixels
 from reelbank.extract.run.ring import Ring
 from reelbank.store.errors import StoreError
@@ -41,7 +52,7 @@ class _Result:
 class _Lane:
     """One model with its batches: one being filled, others on their way or free."""
 
-    def __init__(self, job: ModelJob, note: Callable[[str], None]) -> None:
+    def __init__(self, job: ModelJob, note: Callable[[Note], None]) -> None:
         self.model = Model(job, note)
         info = self.model.backbone.info
         shape = (job.batch, *info.frames_shape)
@@ -55,7 +66,7 @@ class _Lane:
 class Forwarder:
     """Collects steps of all workers into batches, forwards them, stages the clips."""
 
-    def __init__(self, jobs: Mapping[int, ModelJob], note: Callable[[str], None]) -> None:
+    def __init__(self, jobs: Mapping[int, ModelJob], note: Callable[[Note], None]) -> None:
         """Builds the models and starts the thread. `jobs` is {number of the model in the run: job}."""
         self.tally = Tally()
         self.jobs = jobs

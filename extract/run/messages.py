@@ -145,9 +145,16 @@ class Drained:
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """Something a person should read, such as a halved batch."""
+    """Something a person should read.
+
+    Attributes:
+        model: of which a batch was halved.
+        batch: steps of its forward passes from now on.
+    """
 
     text: str
+    model: str = ""
+    batch: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

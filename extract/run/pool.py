@@ -61,7 +61,7 @@ class Pool:
         num_workers: int,
         *,
         deadline_seconds: float,
-        on_note: Callable[[str], None],
+        on_note: Callable[[Note], None],
         forwarder: Forwarder | None = None,
     ) -> None:
         """Starts nothing yet.
@@ -180,8 +180,8 @@ class Pool:
             case Drained(tally=tally):
                 self.tally += tally
                 worker.is_draining = False
-            case Note(text=text):
-                self._on_note(text)
+            case Note():
+                self._on_note(message)
             case Opened() | Items() | Fed() | Dropped() | Refused():
                 assert self._forwarder is not None and worker.ring is not None
                 self._forwarder.handle(message, worker.ring)
@@ -226,7 +226,7 @@ class Pool:
             else:
                 self._todo.appendleft(replace(job, crashes=crashes))
         if not hung:
-            self._on_note(f"a worker process died with exit code {told}; its clips are done again")
+            self._on_note(Note(text=f"a worker process died with exit code {told}; its clips are done again"))
 
     def _stop(self, workers: Sequence[_Process]) -> None:
         for worker in workers:

@@ -198,8 +198,8 @@ class Worker:
         self._sent = replace(self._tally)
         return new
 
-    def _note(self, text: str) -> None:
-        self._connection.send(Note(text=text))
+    def _note(self, note: Note) -> None:
+        self._connection.send(note)
 
 
 class _ClipRun:
