@@ -94,14 +94,15 @@ click.exceptions.echo = say  # type: ignore[attr-defined, assignment]  # what cl
 
 @contextmanager
 def progress_bar(description: str) -> Iterator[Callable[[Event], None]]:
-    """A rich progress line on stderr; plain lines where stderr is no terminal. Gives what is called with each Event."""
+    """A rich progress line on stderr; plain lines where stderr has no bar. Gives what is called with each Event."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     info = TextColumn("{task.fields[info]}", markup=False)
-    with Progress(*columns, info, console=console, disable=not console.is_terminal, transient=True) as bar:
+    has_bar = console.is_terminal and not console.is_dumb_terminal
+    with Progress(*columns, info, console=console, disable=not has_bar, transient=True) as bar:
         task = bar.add_task(description, info="")
         state: dict[str, float] = {"tenth": 0, "told": time.monotonic()}
         pace = Pace()
@@ -114,7 +115,7 @@ def progress_bar(description: str) -> Iterator[Callable[[Event], None]]:
             tenth, now = int(10 * done / total) if total else 0, time.monotonic()
             waited, left = now - state["told"], pace.left(done, total, now)
             due = waited >= PLAIN_LINE_SECONDS and tenth != state["tenth"]
-            if not console.is_terminal and (due or waited >= PLAIN_SILENCE_SECONDS):
+            if not has_bar and (due or waited >= PLAIN_SILENCE_SECONDS):
                 state.update(tenth=tenth, told=now)
                 say(f"{description}: {done:g} of {total:g}  {info}".rstrip() + (left and f"  {left}"), err=True)
 

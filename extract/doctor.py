@@ -14,6 +14,7 @@ from reelbank.extract import backbones
 from reelbank.extract.run.todo import versions
 from reelbank.extract.weights.files import cached_file
 from reelbank.store.cores import available_cores
+from reelbank.store.devices import unseen_gpu
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ def _devices() -> list[str]:
     import torch
 
     if not torch.cuda.is_available():
-        return ["cpu only; torch sees no GPU"]
+        return [unseen_gpu() or "cpu only; torch sees no GPU"]
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 

@@ -16,6 +16,7 @@ import stat
 import sys
 import tempfile
 import time
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -74,6 +75,11 @@ def regular(path: Path) -> Path:
     if kind := kind_of(path):
         raise NotAFile(errno.EINVAL, f"{kind}, not a file", str(path))
     return path
+
+
+def as_one_file(name: str) -> str:
+    """What is equal for two names that macOS or Windows take for one: they ignore case, macOS Unicode's forms too."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def kind_of(path: Path) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from reelbank.manifests.files import as_one_file
 from reelbank.manifests.manifest import (
     FIELDS,
     GUARDED_SPLITS,
@@ -183,6 +184,13 @@ def _check_columns(table: Table) -> None:
     doubled = sorted(name for name, count in Counter(table.columns).items() if count > 1)
     if doubled:
         raise ManifestError(f"{table.source}: column {doubled[0]!r} is there twice; names must differ")
+    taken: dict[str, str] = {}
+    for name in table.columns:
+        if (other := taken.setdefault(as_one_file(name), name)) != name:
+            raise ManifestError(
+                f"{table.source}: columns {other!r} and {name!r} differ only in case, and would be one folder of the "
+                "store on macOS and Windows; rename one"
+            )
     found = ", ".join(sorted(table.columns))
     if "video" not in table.columns and not {"clip_id", "annotations"} <= set(table.columns):
         missing = "'video'" if "clip_id" in table.columns else "'clip_id' and 'video'"

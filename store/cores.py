@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-CGROUP_V2 = Path("/sys/fs/cgroup/cpu.max")
-CGROUP_V1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+CGROUP = Path("/sys/fs/cgroup")
+UNLIMITED_BYTES = 2**60
+"""Version 1 has no word for no limit: it is the largest number of whole pages."""
 
 
 def available_cores() -> int:
@@ -16,19 +17,36 @@ def available_cores() -> int:
     return max(1, min(cores, int(quota) if quota else cores))
 
 
-def _quota_cores() -> float | None:
-    try:
-        quota, period = CGROUP_V2.read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota, period = (path.read_text().strip() for path in CGROUP_V1)
-        except OSError:
-            return None
-    return float(quota) / float(period) if quota not in ("max", "-1") else None
-
-
 def memory_bytes() -> int | None:
-    """Memory of this machine, None where the system does not tell. A container's own limit is not looked at."""
+    """Memory that this machine has, or its container may take; None where the system does not tell."""
+    known = [limit for limit in (_physical_bytes(), _limit_bytes()) if limit is not None]
+    return min(known, default=None)
+
+
+def _quota_cores() -> float | None:
+    quota, _, period = _said("cpu.max").partition(" ")
+    if not quota:
+        quota, period = _said("cpu/cpu.cfs_quota_us"), _said("cpu/cpu.cfs_period_us")
+    try:
+        return float(quota) / float(period) if float(quota) > 0 and float(period) > 0 else None
+    except ValueError:  # `max`, or nothing
+        return None
+
+
+def _limit_bytes() -> int | None:
+    told = _said("memory.max") or _said("memory/memory.limit_in_bytes")
+    return int(told) if told.isdecimal() and 0 < int(told) < UNLIMITED_BYTES else None
+
+
+def _said(name: str) -> str:
+    """A setting of the container, '' where there is none: a version that is not used may leave empty files."""
+    try:
+        return (CGROUP / name).read_text().strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _physical_bytes() -> int | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):

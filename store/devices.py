@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+NVIDIA = Path("/dev/nvidia0")
+"""A device file of the driver of NVIDIA; WSL2 has none, but `nvidia-smi`."""
 
 
 class DeviceError(ValueError):
@@ -32,8 +38,62 @@ def resolve_device(name: str) -> str:
         return "cuda:0" if count else "cpu"
     index = int(name.partition(":")[2] or 0)
     if index >= count:
-        raise DeviceError(f"--device {name}: torch {torch.__version__} sees {count} GPUs; pass --device cpu")
+        cause = f" ({unseen})" if (unseen := unseen_gpu()) else ""
+        raise DeviceError(f"--device {name}: torch {torch.__version__} sees {count} GPUs{cause}; pass --device cpu")
     return f"cuda:{index}"
+
+
+def check_precision(device: str, precision: str) -> None:
+    """Raises DeviceError if a GPU has no arithmetic of this kind: what emulates it is slower than fp32."""
+    import torch
+
+    if precision != "bf16" or not device.startswith("cuda"):
+        return
+    with torch.cuda.device(device):
+        if not torch.cuda.is_bf16_supported(including_emulation=False):
+            raise DeviceError(
+                f"--precision bf16: {torch.cuda.get_device_name(device)} "
+                f"(compute capability {capability(device)}) cannot, 8.0 is the least; pass --precision fp16"
+            )
+
+
+def capability(device: str) -> str:
+    """Compute capability of a GPU, as `7.5`."""
+    import torch
+
+    return ".".join(map(str, torch.cuda.get_device_capability(device)))
+
+
+def device_facts(device: str) -> dict[str, str]:
+    """What the bits of a GPU depend on beside torch's version: model, capability, CUDA and cuDNN; nothing for a CPU."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return {}
+    return {
+        "gpu": torch.cuda.get_device_name(device),
+        "capability": capability(device),
+        "cuda": str(torch.version.cuda),
+        "cudnn": str(torch.backends.cudnn.version()),  # type: ignore[no-untyped-call]
+    }
+
+
+def unseen_gpu() -> str | None:
+    """A sentence if this machine has a GPU that torch does not see, with the likely cause; else None."""
+    import torch
+
+    if (not NVIDIA.exists() and shutil.which("nvidia-smi") is None) or torch.cuda.is_available():
+        return None
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if torch.version.cuda is None:
+        cause = f"this torch ({torch.__version__}) is a build without CUDA; install the one that pytorch.org names"
+    elif hidden is not None and (hidden.strip() in ("", "-1") or not hidden.strip()[0].isalnum()):
+        cause = f"CUDA_VISIBLE_DEVICES={hidden!r} hides it"
+    elif not NVIDIA.exists():
+        cause = "the driver gives no device; a container needs `docker run --gpus all`"
+    else:
+        cause = f"its driver may be older than CUDA {torch.version.cuda}, which this torch needs; see nvidia-smi"
+    return f"there is a GPU here that torch does not see: {cause}"
 
 
 @contextmanager

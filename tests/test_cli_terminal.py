@@ -54,13 +54,13 @@ def test_every_way_of_printing_shows_escapes(tmp_path: Path) -> None:
         assert r"\x1b" in result.output
 
 
-@pytest.mark.parametrize("is_terminal", [True, False])
-def test_progress_shows_text_of_files_as_it_is(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("is_terminal", "term"), [(True, "xterm"), (False, "xterm"), (True, "dumb")])
+def test_progress_shows_text_of_files_as_it_is(is_terminal: bool, term: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
     monkeypatch.setattr(stream, "isatty", lambda: is_terminal, raising=False)
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setattr(cli, "PLAIN_LINE_SECONDS", 0.0)
-    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("TERM", term)
     monkeypatch.setenv("COLUMNS", "200")
     with cli.progress_bar("featurize") as show:
         show(Event(stage="extract", done=1, total=2, message=f"clip {MARKUP}", note=f"{MARKUP} \x1b]0;title\x07\u202e"))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import reelbank.manifests
 from reelbank.manifests import Clip, Manifest, ManifestError, read, write
+from reelbank.manifests.files import as_one_file
 from reelbank.manifests.reading import FORMATS
 
 HEADER = b"clip_id,video,split,label,start_seconds,end_seconds,group,kcal\n"
@@ -37,6 +38,10 @@ BAD_CSV = {
     "tabs": (b"clip_id\tvideo\na\tb\n", r"line 1: columns are separated by tabs"),
     "unnamed_column": (b",clip_id,video\n0,a,b\n", r"column 1 has no name"),
     "column_twice": (b"clip_id,video,video\na,b,c\n", r"column 'video' is there twice"),
+    "columns_by_case": (
+        b"clip_id,video,Camera,camera\na,b,1,2\n",
+        r"columns 'Camera' and 'camera' differ only in case",
+    ),
     "column_is_a_path": (b"clip_id,video,../x\na,b,c\n", r"column name '\.\./x' holds a slash"),
     "column_is_reserved": (b"clip_id,video,zarr.json\na,b,c\n", r"'zarr\.json' is reserved"),
     "too_many_cells": (b"clip_id,video\na,b\nc,d,e\n", r"m\.csv, line 3: 3 cells, but the header names 2"),
@@ -426,3 +431,11 @@ def test_parquet_columns_must_differ_and_hold_text(tmp_path: Path) -> None:
     pq.write_table(pa.table({"clip_id": ["a"], "video": ["v"], "box": [[1, 2]]}), tmp_path / "m.parquet")
     with pytest.raises(ManifestError, match=r"m\.parquet, row 1: 'box' holds a list"):
         read(tmp_path / "m.parquet")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [("A", "a", True), ("straße", "STRASSE", True), ("café", "cafe\u0301", True), ("a", "b", False), ("é", "e", False)],
+)
+def test_which_names_are_one_file_elsewhere(one: str, other: str, same: bool) -> None:
+    assert (as_one_file(one) == as_one_file(other)) is same

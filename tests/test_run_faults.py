@@ -122,6 +122,49 @@ decode.Video.scan = dying
     assert verify(store_of(folder)).problems == ()
 
 
+KILLING = """
+import os, signal, reelbank.extract.video.decode as decode
+from pathlib import Path
+scan, marks = decode.Video.scan, Path({marks!r})
+def dying(self):
+    if self.path.endswith({victim!r}):
+        mark = marks / str(os.getpid())
+        mark.touch()
+        if len(list(marks.iterdir())) <= {times}:
+            os.kill(os.getpid(), signal.{name})
+    return scan(self)
+decode.Video.scan = dying
+"""
+
+
+@pytest.mark.parametrize(("name", "forward"), [("SIGKILL", "worker"), ("SIGBUS", "parent")])
+def test_a_worker_that_is_killed_is_no_fault_of_its_clip(
+    name: str, forward: str, synth_set: Path, tmp_path: Path
+) -> None:
+    """By whom memory ran out for: the clip is tried alone."""
+    folder = copy_set(synth_set, tmp_path / "killed", slice(0, 6))
+    victim = Path(read_lines(folder)[1][2].split(",")[1]).name
+    (tmp_path / "marks").mkdir()
+    code = KILLING.format(marks=str(tmp_path / "marks"), victim=victim, times=1, name=name)
+    report = run_patched(folder, code, forward=forward)
+    assert report["stores"][0]["failures"] == {}
+    assert reelbank.store.open(store_of(folder)).clips.status.tolist() == [1] * 6
+    assert any(f"({name}: " in note for note in report["notes"])
+    assert len(list((tmp_path / "marks").iterdir())) == 2
+
+
+def test_a_clip_that_is_killed_alone_too_fails(synth_set: Path, tmp_path: Path) -> None:
+    folder = copy_set(synth_set, tmp_path / "killed", slice(0, 6))
+    victim = Path(read_lines(folder)[1][2].split(",")[1]).name
+    (tmp_path / "marks").mkdir()
+    code = KILLING.format(marks=str(tmp_path / "marks"), victim=victim, times=99, name="SIGKILL")
+    report = run_patched(folder, code)
+    (failure,) = report["stores"][0]["failures"].items()
+    assert_matches(failure[1], r"killed twice, then with nothing beside it: exit code -9 \(SIGKILL: most likely memory")
+    assert report["stores"][0]["num_extracted"] == 5
+    assert len(list((tmp_path / "marks").iterdir())) == 2
+
+
 def test_clip_that_hangs_is_given_up_at_its_deadline(synth_set: Path, tmp_path: Path) -> None:
     folder = copy_set(synth_set, tmp_path / "hang", slice(0, 4))
     victim = Path(read_lines(folder)[1][1].split(",")[1]).name
@@ -247,7 +290,7 @@ def run_patched(folder: Path, patch: str, **options: object) -> dict[str, Any]:
     )
     done = subprocess.run(
         [sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=240,
-        env={**os.environ, "PYTHONPATH": str(site)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])},
     )  # fmt: skip
     result: dict[str, Any] = json.loads(done.stdout)
     return result

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import nullcontext
+from pathlib import Path
+
 import pytest
 import torch
+from pipeline import copy_set, run, store_of
 
-from reelbank.extract import FeaturizeConfig
-from reelbank.heads import TrainConfig
-from reelbank.store.devices import DeviceError, resolve_device
+from reelbank.extract import FeaturizeConfig, backbones, doctor
+from reelbank.extract.backbones.network import exact_arithmetic
+from reelbank.heads import TrainConfig, train_head
+from reelbank.store import devices
+from reelbank.store.devices import DeviceError, check_precision, device_facts, resolve_device, unseen_gpu
 
 
 @pytest.mark.parametrize(
@@ -41,6 +48,111 @@ def test_a_name_that_is_none_is_refused_by_every_stage(name: str) -> None:
     ):
         with pytest.raises(DeviceError, match=f"--device {name!r} is not one of auto, cpu, cuda, cuda:N"):
             ask()
+
+
+def _card(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int]) -> None:
+    """One GPU of a compute capability, as torch tells it."""
+    _gpus(monkeypatch, 1)
+    monkeypatch.setattr(torch.cuda, "device", lambda name: nullcontext())
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda name=None: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda name=None: capability)
+    # As torch answers: with emulation, which is its default, every card does bf16.
+    supported = lambda including_emulation=True: including_emulation or capability >= (8, 0)  # noqa: E731
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+
+
+def test_bf16_is_refused_by_a_card_that_would_emulate_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    _card(monkeypatch, (7, 5))
+    with pytest.raises(
+        DeviceError, match=r"--precision bf16: Tesla T4 \(compute capability 7.5\) cannot, .* --precision fp16"
+    ):
+        backbones.build("resnet18", weights="random", device="cuda", precision="bf16")
+    check_precision("cuda:0", "fp16")
+    check_precision("cpu", "bf16")
+    _card(monkeypatch, (8, 0))
+    check_precision("cuda:0", "bf16")
+
+
+def test_what_the_bits_of_a_gpu_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert device_facts("cpu") == {}
+    _card(monkeypatch, (7, 5))
+    facts = device_facts("cuda:0")
+    assert facts["gpu"] == "Tesla T4"
+    assert facts["capability"] == "7.5"
+    assert set(facts) == {"gpu", "capability", "cuda", "cudnn"}
+
+
+def test_the_arithmetic_of_a_gpu_is_that_of_cudnn_without_tf32() -> None:
+    """`cudnn.flags` has `enabled=False` as its default: every forward pass of a GPU went without it."""
+    matmul, before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high")
+    try:
+        with exact_arithmetic():
+            assert torch.backends.cudnn.enabled
+            assert torch.backends.cudnn.deterministic
+            assert not torch.backends.cudnn.benchmark
+            assert not torch.backends.cudnn.allow_tf32
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cudnn.allow_tf32 == before
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+
+
+@pytest.mark.parametrize(
+    ("has_file", "has_tool", "cuda", "hidden", "cause"),
+    [
+        (False, False, None, None, None),
+        (True, False, None, None, r"build without CUDA; install"),
+        (False, True, None, None, r"build without CUDA"),
+        (True, True, "12.8", "", r"CUDA_VISIBLE_DEVICES='' hides it"),
+        (True, True, "12.8", "-1", r"CUDA_VISIBLE_DEVICES='-1' hides it"),
+        (True, True, "12.8", "0", r"driver may be older than CUDA 12.8"),
+        (True, True, "12.8", "GPU-8932f937", r"driver may be older than CUDA 12.8"),
+        (True, False, "12.8", None, r"driver may be older than CUDA 12.8"),
+        (False, True, "12.8", None, r"docker run --gpus all"),
+    ],
+)
+def test_a_gpu_that_torch_does_not_see_is_said_with_its_cause(
+    has_file: bool, has_tool: bool, cuda: str | None, hidden: str | None, cause: str | None,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    file = tmp_path / "nvidia0"
+    file.touch() if has_file else None
+    monkeypatch.setattr(devices, "NVIDIA", file)
+    monkeypatch.setattr(devices.shutil, "which", lambda name: "/usr/bin/nvidia-smi" if has_tool else None)
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if hidden is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    _gpus(monkeypatch, 0)
+    said = unseen_gpu()
+    if cause is None:
+        assert said is None
+        assert doctor._devices() == ["cpu only; torch sees no GPU"]
+        return
+    assert said is not None
+    assert re.search(cause, said)
+    assert doctor._devices() == [said]
+    with pytest.raises(DeviceError, match=r"sees 0 GPUs \(there is a GPU here that torch does not see"):
+        resolve_device("cuda")
+    assert resolve_device("auto") == "cpu"
+    _gpus(monkeypatch, 1)
+    assert unseen_gpu() is None
+
+
+def test_every_stage_says_that_a_gpu_is_not_seen(
+    synth_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nvidia0").touch()
+    monkeypatch.setattr(devices, "NVIDIA", tmp_path / "nvidia0")
+    folder = copy_set(synth_set, tmp_path / "set")
+    report = run(folder, workers=1)
+    assert any("there is a GPU here that torch does not see" in note for note in report.notes)
+    config = TrainConfig.of(store=(store_of(folder),), head="linear", epochs=1, report=False, run=tmp_path / "run")
+    trained = train_head(config)
+    assert any("There is a GPU here that torch does not see" in note for note in trained.results["notes"])
 
 
 def _gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:

@@ -180,6 +180,19 @@ def test_clips_of_one_video_are_refused_where_the_stem_is_the_name(tmp_path: Pat
             reelbank.store.export(tmp_path / "s.zarr", tmp_path / "o", ExportConfig(format="npy", naming=naming))
 
 
+def test_names_that_are_one_where_case_is_ignored_are_refused(tmp_path: Path) -> None:
+    """macOS and Windows would write both clips to one file, and nobody would know."""
+    arrays = [np.zeros((2, 3), np.float16)] * 2
+    write_store(path := tmp_path / "c.zarr", {"cls": arrays}, [{"clip_id": name} for name in ("Clip_A", "clip_a")])
+    with pytest.raises(StoreError, match=r"would both be clip_a.npy .*macOS and Windows.*; use --format hdf5"):
+        reelbank.store.export(path, tmp_path / "o", ExportConfig(format="npy"))
+    reelbank.store.export(path, tmp_path / "c.h5", ExportConfig())
+    rows = [{"clip_id": name, "video": f"{name}/{video}.mp4"} for name, video in (("a", "Take"), ("b", "take"))]
+    write_store(tmp_path / "s.zarr", {"cls": arrays}, rows)
+    with pytest.raises(StoreError, match=r"would both be .*ignore case; use --naming clip_id"):
+        reelbank.store.export(tmp_path / "s.zarr", tmp_path / "o", ExportConfig(format="npy", naming="howto100m"))
+
+
 def test_nothing_is_replaced_unasked_and_nothing_foreign_at_all(store: Store, tmp_path: Path) -> None:
     out = tmp_path / "o.h5"
     out.write_text("mine")

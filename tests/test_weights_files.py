@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import io
 import json
+import pwd
 import threading
 import urllib.error
 import urllib.request
@@ -157,6 +158,26 @@ def test_file_in_the_hugging_face_cache_is_used(home: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(CONTENT)
     assert files.pretrained_file("net", [source(), hub]).path == path
+
+
+def test_a_user_without_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`docker run --user 1234`: no HOME, and no entry of that user."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: {}[uid])
+    hub = files.hugging_face_source("timm/net.tag", "net.tag.safetensors", "MIT")
+    for one in (source(), hub):
+        assert files.cached_file(one) is None
+        with pytest.raises(WeightsError, match=r"no home folder; name a folder .* as \$REELBANK_WEIGHTS_DIR"):
+            files.pretrained_file("net", [one])
+    with pytest.raises(WeightsError, match="no such file"):
+        files.given_file("~/net.pth")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    path = tmp_path / "hub/checkpoints/net.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(CONTENT)
+    assert files.cached_file(source()) == path
+    monkeypatch.setenv("REELBANK_WEIGHTS_DIR", str(tmp_path / "named"))
+    assert files.pretrained_file("net", [source(sha256=SHA256)]).path == path
 
 
 def test_source_that_is_not_https_is_refused() -> None:

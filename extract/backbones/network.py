@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from reelbank.extract.backbones.description import BackboneError, BackboneInfo, BuildOptions, Described
 from reelbank.extract.weights import calibration, checkpoints
 from reelbank.extract.weights.files import WeightsFile, given_file, pretrained_file
-from reelbank.store.devices import resolve_device
+from reelbank.store.devices import check_precision, resolve_device
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -98,11 +98,23 @@ class Network(Described):
         kind = torch.device(self.device).type
         with contextlib.ExitStack() as stack:
             if kind == "cuda":
-                # Same batch, same bits: no autotuned kernels; and fp32 means fp32, which TF32 is not.
-                stack.enter_context(torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False))
+                stack.enter_context(exact_arithmetic())
             if self.precision != "fp32":
                 stack.enter_context(torch.autocast(kind, dtype=_AUTOCAST[self.precision]))
             yield
+
+
+@contextlib.contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """Of a GPU: same batch, same bits, so no autotuned kernels; and fp32 means fp32, which TF32 is not."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        # `enabled` is False unless it is given.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def build_network(info: BackboneInfo, architecture: Architecture, options: BuildOptions) -> Network:
@@ -110,6 +122,7 @@ def build_network(info: BackboneInfo, architecture: Architecture, options: Build
     if options.device == OUTLINE_DEVICE:
         return _outline(info, architecture)
     device = resolve_device(options.device)
+    check_precision(device, options.precision)
     if options.state_file is not None:
         module, origin = _from_state_file(info, architecture, options.state_file)
     elif options.weights == "random":

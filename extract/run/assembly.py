@@ -18,14 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelbank.extract import backbones
-from reelbank.extract.backbones import Backbone, BackboneInfo
+from reelbank.extract.backbones import Backbone, BackboneError, BackboneInfo
 from reelbank.extract.errors import ExtractionError
-from reelbank.extract.run.messages import ModelJob, Tally
+from reelbank.extract.run.messages import ModelJob, Note, Tally
 from reelbank.extract.run.payloads import ClipViews, Pixels, Prepare, preparer
+from reelbank.store.errors import StoreError
 from reelbank.store.spec import TapSpec
-from reelbank.store.staging import ClipStage, Outcome
+from reelbank.store.staging import ClipStage, Outcome, stage_failure
 
 Features = Mapping[str, NDArray[Any]]
+OUT_OF_MEMORY = (
+    "out of memory", "can't allocate memory", "cublas_status_alloc_failed", "cudnn_status_alloc_failed",
+    "cusolver_status_alloc_failed", "cufft_alloc_failed", "unable to find an engine",
+)  # fmt: skip
+"""What PyTorch and the libraries below it say when a batch does not fit, in lower case. cuDNN finds no engine (or
+algorithm) to execute a convolution where none fits into what is left."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,6 +97,7 @@ class ClipSink:
         self._repeats = np.bincount(plan.item_of, minlength=len(plan.reads))
         self._delivered = 0
         self._abandoned = False
+        self._refusal = ""
         self._held: dict[tuple[str, int], list[NDArray[Any]]] = {}
         self._stage = ClipStage(store, row, taps, num_views)
 
@@ -118,7 +126,13 @@ class ClipSink:
         thumbnail: Pixels | None,
         file_stat: tuple[int, int] | None,
     ) -> Outcome | None:
-        """Stages the complete clip; `times_seconds` (T,) are those of its steps. Raises StoreError (NaN, Inf)."""
+        """Stages the complete clip; `times_seconds` (T,) are those of its steps.
+
+        Raises:
+            StoreError: its features hold NaN or Inf, or the model refused it.
+        """
+        if self._refusal:
+            raise StoreError(self._refusal)
         if not self._in_order:
             for tap in self._taps:
                 for view in range(self._num_views):
@@ -138,6 +152,11 @@ class ClipSink:
         self._stage.discard()
         self._abandoned = True
 
+    def refuse(self, reason: str) -> None:
+        """The model cannot take it: `finish` will say why."""
+        self.abandon()
+        self._refusal = self._refusal or reason
+
 
 class Batch:
     """Steps of several clips that share a forward pass of a fixed shape; the last one is padded with zeros.
@@ -149,6 +168,7 @@ class Batch:
         """`pixels` (B, *frames_shape) is the memory to fill."""
         self.pixels = pixels
         self.sinks: list[ClipSink] = []
+        self._refusals: dict[ClipSink, str] = {}
 
     @property
     def is_full(self) -> bool:
@@ -168,8 +188,35 @@ class Batch:
         """Clears what is not filled."""
         self.pixels[len(self.sinks) :] = 0
 
+    def forward(self, model: Model) -> Features:
+        """Features of the whole batch; what raises ValueError is done again clip by clip, each in its own slots.
+
+        A clip that is refused alone, too, fails when it is handed out; its features are zeros.
+        """
+        try:
+            return model.forward(self.pixels)
+        except BackboneError:
+            raise  # no clip is to blame
+        except ValueError:
+            slots: dict[ClipSink, list[int]] = {}
+            for slot, sink in enumerate(self.sinks):
+                slots.setdefault(sink, []).append(slot)
+            features = model.nothing(len(self.pixels))
+            for sink, own in slots.items():
+                alone = np.zeros_like(self.pixels)
+                alone[own] = self.pixels[own]
+                try:
+                    for name, values in model.forward(alone).items():
+                        features[name][own] = values[own]
+                except ValueError as error:
+                    self._refusals[sink] = str(error)
+            return features
+
     def hand_out(self, features: Features) -> None:
         """Gives each clip its features (those of padding go nowhere) and empties the batch."""
+        for sink, reason in self._refusals.items():
+            sink.refuse(reason)
+        self._refusals.clear()
         position = 0
         sinks, self.sinks = self.sinks, []
         for sink, group in groupby(sinks):
@@ -181,7 +228,7 @@ class Batch:
 class Model:
     """A backbone that halves its batch when memory runs out."""
 
-    def __init__(self, job: ModelJob, note: Callable[[str], None]) -> None:
+    def __init__(self, job: ModelJob, note: Callable[[Note], None]) -> None:
         """Builds the backbone. Raises WeightsError or BackboneError if it cannot be built."""
         self.job = job
         self._plugin = backbones.plugin(job.model)
@@ -197,6 +244,10 @@ class Model:
         self._names = [tap.name for tap in job.spec.taps]
         self._batch, self._note = job.batch, note
 
+    def nothing(self, num_steps: int) -> dict[str, NDArray[Any]]:
+        """Zeros in the place of the features of `num_steps` steps."""
+        return {tap.name: np.zeros((num_steps, *tap.shape), dtype=tap.dtype) for tap in self.job.spec.taps}
+
     def forward(self, frames: Pixels) -> Features:
         """Features of a batch; out of memory halves the batch for the rest of the run, and says so."""
         parts: list[Features] = []
@@ -204,17 +255,25 @@ class Model:
         while start < len(frames):
             part = frames[start : start + self._batch]
             try:
-                parts.append(self._features(part))
+                parts.append(self._features_of_part(part))
             except (MemoryError, RuntimeError) as error:
                 if self._batch == 1 or not _is_out_of_memory(error):
                     if self._plugin is None or isinstance(error, ExtractionError):
                         raise
                     raise ExtractionError(str(self._plugin.wrong(f"forward failed: {error}"))) from error
                 self._batch = max(1, self._batch // 2)
-                self._note(f"{self.job.model}: out of memory, batch halved to {self._batch}")
+                text = f"{self.job.model}: out of memory, batch halved to {self._batch}"
+                self._note(Note(text=text, model=self.job.model, batch=self._batch))
                 continue
             start += len(part)
         return parts[0] if len(parts) == 1 else {n: np.concatenate([p[n] for p in parts]) for n in self._names}
+
+    def _features_of_part(self, part: Pixels) -> Features:
+        """Features of at most `_batch` steps, by a forward pass of that many: the shape of a pass changes the bits."""
+        if (short := self._batch - len(part)) <= 0 or self._batch == self.job.batch:
+            return self._features(part)
+        padded = np.concatenate([part, np.zeros((short, *part.shape[1:]), part.dtype)])
+        return {name: values[: len(part)] for name, values in self._features(padded).items()}
 
     def _features(self, frames: Pixels) -> Features:
         if self._plugin is None:
@@ -239,6 +298,14 @@ class Feed(Protocol):
     def open(self, index: int, row: int, plan: StepPlan, num_views: int) -> Sink: ...
     def add(self, sink: Any, frames: Sequence[Pixels]) -> None: ...
     def flush(self) -> None: ...
+    def refuse(
+        self,
+        index: int,
+        row: int,
+        identity: Mapping[str, str],
+        ledger: Mapping[str, Any],
+        file_stat: tuple[int, int] | None,
+    ) -> Outcome | None: ...
 
 
 class Sink(Protocol):
@@ -260,7 +327,7 @@ class Sink(Protocol):
 class LocalModel:
     """The model in the process that decodes: one of its own per core is fastest on a CPU."""
 
-    def __init__(self, job: ModelJob, tally: Tally, note: Callable[[str], None]) -> None:
+    def __init__(self, job: ModelJob, tally: Tally, note: Callable[[Note], None]) -> None:
         """Builds the backbone. Raises WeightsError or BackboneError if it cannot be built."""
         self.job = job
         self._model = Model(job, note)
@@ -286,11 +353,22 @@ class LocalModel:
         self._batch.pad()
         started = time.perf_counter()
         self._tally.steps_forwarded += len(self._batch.sinks)
-        features = self._model.forward(self._batch.pixels)
+        features = self._batch.forward(self._model)
         self._tally.forward_seconds += time.perf_counter() - started
         started = time.perf_counter()
         self._batch.hand_out(features)
         self._tally.write_seconds += time.perf_counter() - started
+
+    def refuse(
+        self,
+        index: int,  # the parent's number of the clip
+        row: int,
+        identity: Mapping[str, str],
+        ledger: Mapping[str, Any],
+        file_stat: tuple[int, int] | None,
+    ) -> Outcome | None:
+        """Stages the failure of a clip."""
+        return stage_failure(self.job.store, row, identity, ledger, file_stat)
 
 
 class ClipFrames:
@@ -317,4 +395,4 @@ class ClipFrames:
 
 def _is_out_of_memory(error: Exception) -> bool:
     text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+    return isinstance(error, MemoryError) or any(said in text for said in OUT_OF_MEMORY)

@@ -13,6 +13,7 @@ from reelbank.extract.run.content import stat_of
 from reelbank.extract.run.messages import ClipJob, ModelJob
 from reelbank.extract.run.todo import Todo
 from reelbank.manifests.files import not_written
+from reelbank.store.devices import device_facts
 from reelbank.store.layout import DONE
 from reelbank.store.staging import Outcome, stage_failure
 from reelbank.store.writer import StoreWriter, clip_identity
@@ -25,7 +26,9 @@ class Committer:
         """Takes over what an interrupted run had staged. `reasons` is {row: why it failed, None if it is done}."""
         self.writer, self._job = writer, job
         self.reasons: dict[int, str | None] = {row: _reason(o) for row, o in todo.recovered.items()}
-        self._run = {"batch": job.batch, "device": job.device, "versions": planning.versions()}
+        self._run: dict[str, Any] = {
+            "batch": job.batch, "device": job.device, "versions": planning.versions(), **device_facts(job.device),
+        }  # fmt: skip
         self.remarks: Counter[str] = Counter()
         self._ready: dict[int, list[Outcome]] = {}
         self._expected: dict[int, int] = {}
@@ -35,6 +38,15 @@ class Committer:
         for outcome in todo.recovered.values():
             self.remarks.update(_remarks(outcome))
             self._ready.setdefault(writer.geometry.unit_of(outcome.row), []).append(outcome)
+
+    @property
+    def model(self) -> str:
+        """Name of the backbone."""
+        return self._job.model
+
+    def batch_was_halved(self, batch: int) -> None:
+        """Memory ran out: units that are committed from now on may hold steps of a pass of `batch`."""
+        self._run["least_batch"] = min(batch, self._run.get("least_batch", batch))
 
     def add(self, outcome: Outcome) -> None:
         """Takes a staged outcome."""

@@ -15,13 +15,14 @@ from reelbank.extract.errors import DiskFullError
 from reelbank.extract.run import todo as planning
 from reelbank.extract.run.commit import Committer
 from reelbank.extract.run.forwarding import Forwarder
-from reelbank.extract.run.messages import ClipJob, Finished, ModelJob, WorkerSetup
+from reelbank.extract.run.messages import ClipJob, Finished, ModelJob, Note, WorkerSetup
 from reelbank.extract.run.pool import Pool
 from reelbank.extract.run.report import FeaturizeReport, StoreReport, pace
 from reelbank.extract.run.sizing import plan_notes
 from reelbank.extract.run.todo import Todo
 from reelbank.manifests.events import Event, Progress
 from reelbank.store.cores import available_cores
+from reelbank.store.devices import unseen_gpu
 from reelbank.store.files import only_writer, scratch
 from reelbank.store.layout import DONE
 from reelbank.store.processes import import_ahead
@@ -67,19 +68,18 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
             todos.append(planning.plan_store(writer, manifest, rows, chosen, config))
             committers.append(Committer(writer, job, todos[-1]))
         clips = planning.clip_jobs(manifest, jobs, todos)
-        # One process per core that decodes and forwards on one thread beats overlapping the two on a CPU.
-        workers = min(config.workers or available_cores(), max(1, len(clips)))
-        in_parent = config.forward == "parent" or (
-            config.forward == "auto" and any(job.device.startswith("cuda") for job in jobs)
-        )
+        remote = {model: job for model, job in enumerate(jobs) if _runs_in_parent(job, config)}
+        workers = min(config.workers or _default_workers(bool(remote)), max(1, len(clips)))
         run = _Extraction(jobs, committers, total=len(clips), progress=progress, started=started)
         pool = Pool(
             WorkerSetup(models=tuple(jobs), max_pixels=config.max_pixels, keep_damaged=config.damaged == "keep"),
             workers,
             deadline_seconds=config.deadline_seconds,
-            on_note=run.note,
-            forwarder=Forwarder(tuple(jobs), run.note) if in_parent and clips else None,
+            on_note=run.hear,
+            forwarder=Forwarder(remote, run.hear) if remote and clips else None,
         )
+        if not any(job.device.startswith("cuda") for job in jobs) and (unseen := unseen_gpu()):
+            run.note(unseen)
         for job, todo in zip(jobs, todos, strict=True):
             for sentence in todo.damaged:
                 run.note(f"{job.store.name}: {sentence}")
@@ -95,12 +95,26 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
             notes=(*manifest.notes, *run.notes),
             num_clips=len(chosen),
             num_workers=workers,
-            num_forwarding=1 if in_parent else workers,
+            num_forwarding=1 if len(remote) == len(jobs) else workers + bool(remote),
             wall_seconds=time.monotonic() - started,
             extract_seconds=run.extract_seconds,
             worker_seconds=pool.worker_seconds,
             tally=pool.tally,
         )
+
+
+def _runs_in_parent(job: ModelJob, config: FeaturizeConfig) -> bool:
+    """Each model for itself: beside one of a GPU, one of a CPU would have a single thread of the parent."""
+    return config.forward == "parent" or (config.forward == "auto" and job.device.startswith("cuda"))
+
+
+def _default_workers(has_remote: bool) -> int:
+    """One process per core that decodes and forwards on one thread beats overlapping the two on a CPU.
+
+    Where there are several, one is left for a parent that feeds a GPU.
+    """
+    cores = available_cores()
+    return cores - 1 if has_remote and cores > 2 else cores
 
 
 class _Extraction:
@@ -127,6 +141,13 @@ class _Extraction:
     def announce(self, text: str) -> None:
         """Says something that the report need not repeat."""
         self._tell(None, text)
+
+    def hear(self, note: Note) -> None:
+        """Passes on what a worker or a model says."""
+        self.note(note.text)
+        for committer in self._committers:
+            if note.batch is not None and committer.model == note.model:
+                committer.batch_was_halved(note.batch)
 
     def note(self, text: str) -> None:
         self.notes.append(text)

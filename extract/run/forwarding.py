@@ -9,14 +9,26 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing import Pipe
+from typing import Any
 
 import numpy as np
 
 from reelbank.extract.run.assembly import Batch, ClipSink, Features, Model, StepPlan
-from reelbank.extract.run.messages import Dropped, Fed, Finished, Items, ModelJob, Opened, Tally
+from reelbank.extract.run.messages import (
+    Dropped,
+    Fed,
+    Finished,
+    Items,
+    ModelJob,
+    Note,
+    Opened,
+    Refused,
+    Tally,
+    ToForwarder,
+)
 from reelbank.extract.run.payloads import Pixels
 from reelbank.extract.run.ring import Ring
 from reelbank.store.errors import StoreError
@@ -40,7 +52,7 @@ class _Result:
 class _Lane:
     """One model with its batches: one being filled, others on their way or free."""
 
-    def __init__(self, job: ModelJob, note: Callable[[str], None]) -> None:
+    def __init__(self, job: ModelJob, note: Callable[[Note], None]) -> None:
         self.model = Model(job, note)
         info = self.model.backbone.info
         shape = (job.batch, *info.frames_shape)
@@ -54,12 +66,12 @@ class _Lane:
 class Forwarder:
     """Collects steps of all workers into batches, forwards them, stages the clips."""
 
-    def __init__(self, jobs: tuple[ModelJob, ...], note: Callable[[str], None]) -> None:
-        """Builds the models and starts the thread."""
+    def __init__(self, jobs: Mapping[int, ModelJob], note: Callable[[Note], None]) -> None:
+        """Builds the models and starts the thread. `jobs` is {number of the model in the run: job}."""
         self.tally = Tally()
-        self._jobs = jobs
-        self._lanes = [_Lane(job, note) for job in jobs]
-        self.slot_bytes = max(lane.item_bytes for lane in self._lanes)
+        self.jobs = jobs
+        self._lanes = {model: _Lane(job, note) for model, job in jobs.items()}
+        self.slot_bytes = max(lane.item_bytes for lane in self._lanes.values())
         self._sinks: dict[Key, ClipSink] = {}
         self._fed: dict[Key, Fed] = {}
         self._finished: list[Finished] = []
@@ -70,13 +82,13 @@ class Forwarder:
         self._thread = threading.Thread(target=self._work, name="forward", daemon=True)
         self._thread.start()
 
-    def handle(self, message: Opened | Items | Fed | Dropped, ring: Ring) -> None:
+    def handle(self, message: ToForwarder, ring: Ring) -> None:
         """Takes one message of the worker that owns `ring`. Raises what a forward pass raised."""
         key = message.index, message.model
         match message:
             case Opened():
                 plan = StepPlan(frame_index=message.frame_index, reads=message.reads, item_of=message.item_of)
-                job = self._jobs[message.model]
+                job = self.jobs[message.model]
                 self._sinks[key] = ClipSink(job.store, message.row, job.spec.taps, plan, message.num_views)
             case Items():
                 lane, sink = self._lanes[message.model], self._sinks[key]
@@ -90,6 +102,9 @@ class Forwarder:
                 self._finish_complete()
             case Dropped():
                 self._drop(key)
+            case Refused():
+                self._drop(key)
+                self._fail(message, message.row, message.ledger)
 
     def forget(self, index: int) -> None:
         """Drops a clip whose worker died; it will be opened again."""
@@ -98,7 +113,7 @@ class Forwarder:
 
     def flush(self) -> None:
         """Forwards batches that are not full."""
-        for lane in self._lanes:
+        for lane in self._lanes.values():
             if lane.filling is not None:
                 self._submit(lane)
 
@@ -157,11 +172,15 @@ class Forwarder:
             try:
                 outcome = sink.finish(fed.identity, fed.ledger, fed.times_seconds, fed.thumbnail, fed.file_stat)
             except StoreError as error:
-                store = self._jobs[fed.model].store
-                ledger = {**fed.ledger, "reason": str(error)}
-                outcome = stage_failure(store, sink.row, fed.identity, ledger, fed.file_stat)
+                self._fail(fed, sink.row, {**fed.ledger, "reason": str(error)})
+                continue
             assert outcome is not None
             self._finished.append(Finished(index=fed.index, model=fed.model, outcome=outcome))
+
+    def _fail(self, message: Fed | Refused, row: int, ledger: Mapping[str, Any]) -> None:
+        store = self.jobs[message.model].store
+        outcome = stage_failure(store, row, message.identity, ledger, message.file_stat)
+        self._finished.append(Finished(index=message.index, model=message.model, outcome=outcome))
 
     def _drop(self, key: Key) -> None:
         self._fed.pop(key, None)
@@ -174,7 +193,7 @@ class Forwarder:
             started = time.perf_counter()
             features, error = None, None
             try:
-                features = lane.model.forward(batch.pixels)
+                features = batch.forward(lane.model)
             except Exception as raised:  # noqa: BLE001  # it is raised again in the main thread
                 error = raised
             seconds = time.perf_counter() - started

@@ -49,6 +49,7 @@ class ClipJob:
         rows: (model index, row in that model's store).
         root: the folder that no path may leave; None where they may.
         crashes: workers that died on it before.
+        alone: a worker that may have had it was killed, as a full memory does: it is tried with nothing beside it.
     """
 
     index: int
@@ -57,6 +58,7 @@ class ClipJob:
     rows: tuple[tuple[int, int], ...]
     root: Path | None = None
     crashes: int = 0
+    alone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +67,17 @@ class WorkerSetup:
 
     Attributes:
         keep_damaged: store frames that are reported as damaged, and mark their steps.
-        ring_name: shared memory through which steps go to the parent's models; None if the worker has its own.
+        remote: numbers of the models that run in the parent; the worker has the others itself.
+        ring_name: shared memory through which steps go to the parent's models; None if it has none.
     """
 
     models: tuple[ModelJob, ...]
     max_pixels: int
     keep_damaged: bool = False
+    remote: frozenset[int] = frozenset()
     ring_name: str | None = None
     ring_slot_bytes: int = 0
+    ring_slots: int = 0
 
 
 @dataclass(kw_only=True)
@@ -140,9 +145,16 @@ class Drained:
 
 @dataclass(frozen=True, kw_only=True)
 class Note:
-    """Something a person should read, such as a halved batch."""
+    """Something a person should read.
+
+    Attributes:
+        model: of which a batch was halved.
+        batch: steps of its forward passes from now on.
+    """
 
     text: str
+    model: str = ""
+    batch: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,12 +202,27 @@ class Fed:
 
 @dataclass(frozen=True, kw_only=True)
 class Dropped:
-    """A clip failed after it was opened: what came of it is thrown away."""
+    """A clip is decoded once more: what came of it so far is thrown away."""
 
     index: int
     model: int
 
 
-ToForwarder = Opened | Items | Fed | Dropped
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """A clip fails for a model; what came of it is thrown away, and its failure is to be staged.
+
+    Only one process may write a clip's staging folder: the one that the model runs in.
+    """
+
+    index: int
+    model: int
+    row: int
+    identity: Mapping[str, str]
+    ledger: Mapping[str, Any]
+    file_stat: tuple[int, int] | None
+
+
+ToForwarder = Opened | Items | Fed | Dropped | Refused
 Message = Ready | Started | Alive | Decoded | Finished | Drained | Note | Fatal | ToForwarder
 DRAIN = "drain"

@@ -7,9 +7,10 @@ the rest.
 from __future__ import annotations
 
 import errno
+import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Any
@@ -31,16 +32,23 @@ from reelbank.extract.run.messages import (
     Note,
     Opened,
     Ready,
+    Refused,
     Started,
     Tally,
     WorkerSetup,
 )
-from reelbank.extract.run.ring import Ring
+from reelbank.extract.run.ring import Ring, make_ring
 from reelbank.extract.run.worker import work
 from reelbank.store.processes import worker_context
 
 CLIPS_AHEAD = 2
 MAX_CRASHES = 2
+KILLED = {
+    -int(getattr(signal, name)): f"{name}: {said}"
+    for name, said in (("SIGBUS", "shared memory was full"), ("SIGKILL", "most likely memory ran out"))
+    if hasattr(signal, name)
+}
+"""{exit code: what it says} of deaths that need not be the fault of any clip."""
 POLL_SECONDS = 0.5
 
 
@@ -53,7 +61,7 @@ class Pool:
         num_workers: int,
         *,
         deadline_seconds: float,
-        on_note: Callable[[str], None],
+        on_note: Callable[[Note], None],
         forwarder: Forwarder | None = None,
     ) -> None:
         """Starts nothing yet.
@@ -71,6 +79,7 @@ class Pool:
         self._context = worker_context()
         self._workers: list[_Process] = []
         self._todo: deque[ClipJob] = deque()
+        self._alone: deque[ClipJob] = deque()
         self.tally = Tally()
         self.worker_seconds = 0.0
 
@@ -87,13 +96,13 @@ class Pool:
         try:
             for _ in range(min(self._num_workers, len(self._todo))):
                 self._start()
-            while self._todo or any(worker.in_flight for worker in self._workers):
+            while self._todo or self._alone or any(worker.in_flight for worker in self._workers):
                 self._hand_out()
                 yield from self._listen()
                 yield from self._forwarded()
                 yield from self._give_up_hung()
         finally:
-            self._stop()
+            self._stop(list(self._workers))
             if self._forwarder is not None:
                 self.tally += self._forwarder.tally
                 self._forwarder.close()
@@ -104,23 +113,34 @@ class Pool:
         ours, theirs = self._context.Pipe()
         setup, ring = self._setup, None
         if self._forwarder is not None:
-            ring = Ring(self._forwarder.slot_bytes)
-            setup = replace(setup, ring_name=ring.name, ring_slot_bytes=ring.slot_bytes)
+            ring = make_ring(self._forwarder.slot_bytes, self._num_workers)
+            setup = replace(
+                setup, remote=frozenset(self._forwarder.jobs), ring_name=ring.name, ring_slot_bytes=ring.slot_bytes,
+                ring_slots=ring.slots,
+            )  # fmt: skip
         process = self._context.Process(target=work, args=(theirs, setup), daemon=True)
         process.start()
         theirs.close()
         self._workers.append(_Process(process, ours, ring))
 
     def _hand_out(self) -> None:
+        if self._alone and not self._todo and not any(worker.in_flight for worker in self._workers):
+            self._stop(self._workers[1:])
+            if not self._workers:
+                self._start()
+            self._workers[0].send(self._alone.popleft())
         while len(self._workers) < self._num_workers and self._todo:
             self._start()
         for worker in self._workers:
             while self._todo and worker.num_undecoded < CLIPS_AHEAD:
                 worker.send(self._todo.popleft())
-            if not self._todo and worker.in_flight and worker.num_undecoded == 0 and self._forwarder is None:
+            if not self._todo and worker.num_undecoded == 0 and worker.waits_for(self._is_local):
                 worker.drain()
         if self._forwarder is not None and not self._todo and not any(w.num_undecoded for w in self._workers):
             self._forwarder.flush()
+
+    def _is_local(self, model: int) -> bool:
+        return self._forwarder is None or model not in self._forwarder.jobs
 
     def _listen(self) -> Iterator[Finished | tuple[ClipJob, str]]:
         sources = [worker.connection for worker in self._workers]
@@ -160,9 +180,9 @@ class Pool:
             case Drained(tally=tally):
                 self.tally += tally
                 worker.is_draining = False
-            case Note(text=text):
-                self._on_note(text)
-            case Opened() | Items() | Fed() | Dropped():
+            case Note():
+                self._on_note(message)
+            case Opened() | Items() | Fed() | Dropped() | Refused():
                 assert self._forwarder is not None and worker.ring is not None
                 self._forwarder.handle(message, worker.ring)
             case Fatal(kind="disk-full", text=text):
@@ -184,34 +204,41 @@ class Pool:
         worker.process.kill() if hung else None
         worker.process.join()
         code = worker.process.exitcode
+        killed = not hung and code in KILLED
+        told = f"{code} ({KILLED[code]})" if killed else str(code)
         worker.close()
         self.worker_seconds += time.monotonic() - worker.started
         if not worker.is_ready:
-            raise ExtractionError(f"a worker process died while starting, exit code {code}; see its output above")
+            raise ExtractionError(f"a worker process died while starting, exit code {told}; see its output above")
         # A death outside decoding (in a forward pass) may be the fault of any clip in the batch.
         blamed = {worker.current} if worker.current is not None else set(worker.in_flight)
         for index, job in reversed(worker.in_flight.items()):
             if self._forwarder is not None:
                 self._forwarder.forget(index)
             crashes = job.crashes + (index in blamed)
-            if index in blamed and (hung or crashes >= MAX_CRASHES):
+            if index in blamed and killed:
+                if job.alone:
+                    yield job, f"its worker process was killed twice, then with nothing beside it: exit code {told}"
+                else:
+                    self._alone.append(replace(job, alone=True))
+            elif index in blamed and (hung or crashes >= MAX_CRASHES):
                 yield job, hung or f"crashed: its worker process died {crashes} times, last with exit code {code}"
             else:
                 self._todo.appendleft(replace(job, crashes=crashes))
         if not hung:
-            self._on_note(f"a worker process died with exit code {code}; its clips are done again")
+            self._on_note(Note(text=f"a worker process died with exit code {told}; its clips are done again"))
 
-    def _stop(self) -> None:
-        for worker in self._workers:
+    def _stop(self, workers: Sequence[_Process]) -> None:
+        for worker in workers:
             worker.ask_to_stop()
-        for worker in self._workers:
+        for worker in workers:
             worker.process.join(timeout=5)
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
             worker.close()
             self.worker_seconds += time.monotonic() - worker.started
-        self._workers.clear()
+            self._workers.remove(worker)
 
 
 class _Process:
@@ -228,6 +255,10 @@ class _Process:
     @property
     def num_undecoded(self) -> int:
         return len(self.in_flight) - len(self.decoded)
+
+    def waits_for(self, counts: Callable[[int], bool]) -> bool:
+        """Whether a clip that it has is not finished by a model that `counts`."""
+        return any(counts(model) for job in self.in_flight.values() for model, _ in job.rows)
 
     def send(self, job: ClipJob) -> None:
         self.in_flight[job.index] = job

@@ -7,41 +7,93 @@ of the slots.
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reelbank.extract import backbones
+from reelbank.extract.errors import ExtractionError
 from reelbank.extract.run.assembly import StepPlan
-from reelbank.extract.run.messages import Dropped, Fed, Items, ModelJob, Opened
+from reelbank.extract.run.messages import Dropped, Fed, Items, ModelJob, Opened, Refused
 from reelbank.extract.run.payloads import Pixels, preparer
+from reelbank.store.cores import memory_bytes
+from reelbank.store.description import readable
 from reelbank.store.staging import Outcome
 
 HEADER_BYTES = 16
-SLOTS = 64
+MAX_SLOTS, MIN_SLOTS = 64, 4
+RING_BYTES = 16 << 20
+MEMORY_SHARE = 8
+"""All rings together take at most this part of the memory: pages of shared memory count as the container's."""
+SHARED_MEMORY = Path("/dev/shm")
 ITEMS_PER_MESSAGE = 8
 FULL_POLL_SECONDS = 0.0002
+
+
+def num_slots(slot_bytes: int, num_rings: int) -> int:
+    """Slots of each of `num_rings` rings."""
+    memory = memory_bytes()
+    budget = RING_BYTES if memory is None else min(RING_BYTES, memory // MEMORY_SHARE // num_rings)
+    return max(MIN_SLOTS, min(MAX_SLOTS, budget // slot_bytes))
+
+
+def make_ring(slot_bytes: int, num_rings: int) -> Ring:
+    """A ring of its own memory, with fewer slots where shared memory is short.
+
+    Raises:
+        ExtractionError: there is no room for the least of them.
+    """
+    slots = num_slots(slot_bytes, num_rings)
+    while slots >= MIN_SLOTS:
+        try:
+            return Ring(slot_bytes, slots)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.ENOMEM):
+                raise
+        slots = 0 if slots == MIN_SLOTS else max(MIN_SLOTS, slots // 2)
+    # Not while the error is handled: a command would take it for a full disk.
+    free = f"{SHARED_MEMORY} has {readable(shutil.disk_usage(SHARED_MEMORY).free)} free"
+    asked = f"each of {num_rings} workers hands over steps of {readable(slot_bytes)}, {MIN_SLOTS} at least"
+    raise ExtractionError(
+        f"no room in shared memory: {asked}, and {free}; give the container more (docker run --shm-size=1g), take "
+        "fewer --workers, or --forward worker, which needs none"
+    )
 
 
 class Ring:
     """Slots of preprocessed frames in shared memory, with the writer's head and the reader's tail in front."""
 
-    def __init__(self, slot_bytes: int, *, name: str | None = None) -> None:
-        """Makes a ring of SLOTS slots, or opens the one called `name`."""
-        size = HEADER_BYTES + SLOTS * slot_bytes
+    def __init__(self, slot_bytes: int, slots: int, *, name: str | None = None) -> None:
+        """Makes a ring, or opens the one called `name`.
+
+        Raises:
+            OSError: no room. A page that is not there when it is first written would kill the writer (SIGBUS).
+        """
+        size = HEADER_BYTES + slots * slot_bytes
         self.memory = SharedMemory(name=name, create=name is None, size=size if name is None else 0)
-        self.name, self.slot_bytes = self.memory.name, slot_bytes
+        self.name, self.slot_bytes, self.slots = self.memory.name, slot_bytes, slots
+        if name is None:
+            try:
+                _reserve(SHARED_MEMORY / self.name, size)
+            except OSError:
+                self.memory.close()
+                self.memory.unlink()
+                raise
         self._ends: Any = np.ndarray((2,), dtype=np.int64, buffer=self.memory.buf)
         if name is None:
             self._ends[:] = 0
 
     @property
     def is_full(self) -> bool:
-        return int(self._ends[0] - self._ends[1]) >= SLOTS
+        return int(self._ends[0] - self._ends[1]) >= self.slots
 
     def write(self, frames: Sequence[Pixels]) -> None:
         """Puts one item into the next slot; there must be room."""
@@ -68,7 +120,16 @@ class Ring:
             self.memory.unlink()
 
     def _offset(self, end: int) -> int:
-        return HEADER_BYTES + int(self._ends[end]) % SLOTS * self.slot_bytes
+        return HEADER_BYTES + int(self._ends[end]) % self.slots * self.slot_bytes
+
+
+def _reserve(file: Path, num_bytes: int) -> None:
+    if hasattr(os, "posix_fallocate") and file.exists():
+        descriptor = os.open(file, os.O_RDWR)
+        try:
+            os.posix_fallocate(descriptor, 0, num_bytes)
+        finally:
+            os.close(descriptor)
 
 
 class RingWriter:
@@ -130,6 +191,22 @@ class RemoteModel:
         """Lets the parent know of everything that was sent."""
         self._writer.announce()
 
+    def refuse(
+        self,
+        index: int,
+        row: int,
+        identity: Mapping[str, str],
+        ledger: Mapping[str, Any],
+        file_stat: tuple[int, int] | None,
+    ) -> Outcome | None:
+        """Has the parent stage the failure of a clip; it reports the outcome itself."""
+        self._writer.send(
+            Refused(
+                index=index, model=self._model, row=row, identity=identity, ledger=ledger, file_stat=file_stat,
+            )
+        )  # fmt: skip
+        return None
+
 
 class RemoteSink:
     """Stands for the `ClipSink` in the parent; complete here means sent."""
@@ -160,5 +237,5 @@ class RemoteSink:
         return None
 
     def abandon(self) -> None:
-        """The clip failed here: the parent drops what it has."""
+        """The parent drops what it has."""
         self._writer.send(Dropped(index=self.key[0], model=self.key[1]))

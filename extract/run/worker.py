@@ -42,7 +42,7 @@ from reelbank.extract.video.opening import Limits
 from reelbank.extract.video.plan import VideoScan
 from reelbank.manifests.files import not_written
 from reelbank.store.errors import StoreError
-from reelbank.store.staging import Outcome, stage_failure
+from reelbank.store.staging import Outcome
 from reelbank.store.writer import clip_identity
 
 ALIVE_SECONDS = 1.0
@@ -77,12 +77,15 @@ class Worker:
     def __init__(self, connection: Any, setup: WorkerSetup) -> None:
         self._connection, self._setup = connection, setup
         self._tally, self._sent = Tally(), Tally()
-        self._engines: list[Feed]
-        if setup.ring_name is None:
-            self._engines = [LocalModel(job, self._tally, self._note) for job in setup.models]
-        else:
-            writer = RingWriter(Ring(setup.ring_slot_bytes, name=setup.ring_name), connection)
-            self._engines = [RemoteModel(i, job, writer) for i, job in enumerate(setup.models)]
+        writer = None
+        if setup.ring_name is not None:
+            writer = RingWriter(Ring(setup.ring_slot_bytes, setup.ring_slots, name=setup.ring_name), connection)
+        self._engines: list[Feed] = []
+        for model, job in enumerate(setup.models):
+            if writer is not None and model in setup.remote:
+                self._engines.append(RemoteModel(model, job, writer))
+            else:
+                self._engines.append(LocalModel(job, self._tally, self._note))
         self._waiting: list[_ClipRun] = []
         self._last_news = time.monotonic()
 
@@ -195,8 +198,8 @@ class Worker:
         self._sent = replace(self._tally)
         return new
 
-    def _note(self, text: str) -> None:
-        self._connection.send(Note(text=text))
+    def _note(self, note: Note) -> None:
+        self._connection.send(note)
 
 
 class _ClipRun:
@@ -209,7 +212,7 @@ class _ClipRun:
         self.thumbnails: dict[int, Any] = {}
         self.decode_seconds = 0.0
         self._engines = engines
-        self._failed: dict[int, Outcome] = {}
+        self._failed: dict[int, Outcome | None] = {}
         self._reported: set[int] = set()
         self._ledger: dict[str, Any] = {}
         self._content = ""
@@ -289,9 +292,10 @@ class _ClipRun:
         for model, row in self.job.rows:
             if model in self._reported:
                 continue
-            outcome = self._failed.get(model)
-            one = self.features.get(model)
-            if outcome is None and one is not None and one.sink.is_complete:
+            if model in self._failed:
+                self._reported.add(model)
+                outcome = self._failed[model]
+            elif (one := self.features.get(model)) is not None and one.sink.is_complete:
                 assert self._scan is not None
                 box = one.feed.info.preprocess.valid_box(self._scan.height_px, self._scan.width_px)
                 ledger = {**self._ledger, "decode_seconds": self.decode_seconds, "content_hash": self._content}
@@ -306,8 +310,9 @@ class _ClipRun:
                     outcome = one.sink.finish(self._identity(one.feed), ledger, times, picture, self._stat)
                 except StoreError as error:
                     outcome = self._fail_model(model, row, str(error))
-            if outcome is not None:
-                self._reported.add(model)
+            else:
+                continue
+            if outcome is not None:  # else the process of the model reports it
                 found.append((model, outcome))
         return found
 
@@ -315,12 +320,12 @@ class _ClipRun:
         for one in self.features.values():
             one.sink.abandon()
 
-    def _fail_model(self, model: int, row: int, reason: str) -> Outcome:
+    def _fail_model(self, model: int, row: int, reason: str) -> Outcome | None:
         engine = self._engines[model]
         if model in self.features:
             self.features.pop(model).sink.abandon()
         ledger = {**self._ledger, "reason": reason, "content_hash": self._content}
-        outcome = stage_failure(engine.job.store, row, self._identity(engine), ledger, self._stat)
+        outcome = engine.refuse(self.job.index, row, self._identity(engine), ledger, self._stat)
         self._failed[model] = outcome
         return outcome
 

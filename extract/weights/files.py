@@ -90,9 +90,25 @@ def hugging_face_source(
 
 
 def weights_dir() -> Path:
-    """The folder for weights files: `$REELBANK_WEIGHTS_DIR`, else `~/.cache/reelbank/weights`."""
-    named = os.environ.get(WEIGHTS_DIR_VARIABLE)
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "reelbank" / "weights"
+    """The folder for weights files: `$REELBANK_WEIGHTS_DIR`, else `~/.cache/reelbank/weights`.
+
+    Raises WeightsError where neither is known.
+    """
+    if named := os.environ.get(WEIGHTS_DIR_VARIABLE):
+        return _expanded(named)
+    if (home := _home()) is None:
+        raise WeightsError(f"this user has no home folder; name a folder for weights files as ${WEIGHTS_DIR_VARIABLE}")
+    return home / ".cache" / "reelbank" / "weights"
+
+
+def _home() -> Path | None:
+    """None for a user without HOME and without an entry in passwd, as `docker run --user` makes them."""
+    home = _expanded("~")
+    return None if home == Path("~") else home
+
+
+def _expanded(path: Path | str) -> Path:
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # that of Path raises where nobody has the name
 
 
 def sha256_of(path: Path) -> str:
@@ -103,7 +119,7 @@ def sha256_of(path: Path) -> str:
 
 def given_file(path: Path | str) -> WeightsFile:
     """The file named by `--weights FILE`. Raises WeightsError if there is none."""
-    path = Path(path).expanduser()
+    path = _expanded(path)
     if not path.is_file():
         found = kind_of(path) or "no such file"
         raise WeightsError(f"--weights {path}: {found}; give pretrained, random or the path of a weights file")
@@ -194,17 +210,25 @@ def cached_file(source: WeightsSource) -> Path | None:
 
 def _candidates(source: WeightsSource) -> list[Path]:
     """Every place where the file may lie already, in the order of preference."""
-    home, name = Path.home(), source.file_name
+    home, name = _home(), source.file_name
     published_name = source.url.rsplit("/", 1)[-1]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    torch_home = Path(os.environ.get("TORCH_HOME") or cache / "torch")
-    found = [weights_dir() / name, home / ".cache" / "reelbank" / "weights" / name]
+    own = home and home / ".cache"
+    cache = _named("XDG_CACHE_HOME") or own
+    found = [weights_dir() / name] if os.environ.get(WEIGHTS_DIR_VARIABLE) else []
+    found += [own / "reelbank" / "weights" / name] if own else []
     if source.hub_repository is None:
-        found += [torch_home / "hub" / "checkpoints" / published_name, home / ".cache" / "clip" / published_name]
-        return found
-    hub = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or cache / "huggingface") / "hub"
-    snapshots = Path(hub) / f"models--{source.hub_repository.replace('/', '--')}" / "snapshots"
-    return found + sorted(snapshots.glob(f"*/{source.hub_file_name}"))
+        torch_home = _named("TORCH_HOME") or (cache and cache / "torch")
+        found += [torch_home / "hub" / "checkpoints" / published_name] if torch_home else []
+        return found + ([own / "clip" / published_name] if own else [])
+    hf_home = _named("HF_HOME") or (cache and cache / "huggingface")
+    hub = _named("HF_HUB_CACHE") or (hf_home and hf_home / "hub")
+    snapshots = hub and hub / f"models--{source.hub_repository.replace('/', '--')}" / "snapshots"
+    return found + (sorted(snapshots.glob(f"*/{source.hub_file_name}")) if snapshots else [])
+
+
+def _named(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value) if value else None
 
 
 def _checked(source: WeightsSource, path: Path) -> WeightsFile:

@@ -25,6 +25,7 @@ from reelbank.heads.examples.targets import Bins, class_numbers
 from reelbank.heads.models import HeadShape, build_head
 from reelbank.manifests.events import Progress
 from reelbank.store.description import random_weights_warning
+from reelbank.store.devices import unseen_gpu
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +154,8 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
     features = cache.features(table, config, progress)
     copies = copies_of(config.features, table.clip_ids, features.views, config.seed)
     notes = [*parts.notes, *labelling.notes]
+    if device.type == "cpu" and (unseen := unseen_gpu()):
+        notes.append(f"{unseen[0].upper()}{unseen[1:]}.")
     if config.features.train_clips:
         notes.append(f"At most {config.features.train_clips} training clips were used (--train-clips).")
     if copies is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelbank.manifests.events import Event, Progress
+from reelbank.manifests.files import as_one_file
 from reelbank.store.agreement import Agreement
 from reelbank.store.errors import StoreError
 from reelbank.store.exchange.options import ExportConfig
@@ -181,10 +182,13 @@ def _file_names(selection: Selection, config: ExportConfig) -> FileNames:
     taken: dict[str, int] = {}
     for names in (*taps.values(), *companions.values()):
         for i, name in names.items():
-            if (other := taken.setdefault(name, i)) != i:
+            if (other := taken.setdefault(as_one_file(name), i)) != i:
+                by_id = config.naming == "clip_id"
+                advice = "use --format hdf5" if by_id else "use --naming clip_id"
+                where = " on macOS and Windows, which ignore case" if by_id or names[other] != name else ""
                 raise StoreError(
                     f"clips {selection.clip_ids[other]!r} and {selection.clip_ids[i]!r} would both be {name}.npy "
-                    f"with --naming {config.naming}; use --naming clip_id"
+                    f"with --naming {config.naming}{where}; {advice}"
                 )
     return FileNames(taps=taps, companions=companions)
 
