@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from reelbank.heads.probes import embedding
+from reelbank.heads.probes.analyses import maps
 from reelbank.heads.probes.embedding import Embedding, tsne
 
 
@@ -25,12 +31,12 @@ def test_map_separates_what_its_start_does_not(method: str) -> None:
     rows, labels = _clusters()
     # The FFT form costs the same for few rows as for thousands: fewer steps are enough to see it work.
     num_iterations = 500 if method == "barnes-hut" else 300
-    embedding = tsne(rows, perplexity=10, num_iterations=num_iterations, method=method)
-    start, final = _knn_accuracy(embedding.start, labels), _knn_accuracy(embedding.coordinates, labels)
+    found = tsne(rows, perplexity=10, num_iterations=num_iterations, method=method)
+    start, final = _knn_accuracy(found.start, labels), _knn_accuracy(found.coordinates, labels)
     assert start < 0.75
     assert final > start + 0.2
     assert final > 0.95
-    assert embedding.method == method
+    assert found.method == method
 
 
 @pytest.mark.parametrize("method", ["barnes-hut", "fft"])
@@ -41,25 +47,52 @@ def test_same_seed_gives_the_same_map(method: str) -> None:
     assert first.kl_divergence == second.kl_divergence
 
 
+@pytest.mark.parametrize("is_here", [True, False])
+def test_without_opentsne_scikit_learn_stands_in_and_it_is_said(is_here: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding, "FFT_FROM_ROWS", 30)
+    monkeypatch.setattr(maps, "FFT_FROM_ROWS", 30)
+    if not is_here:
+        monkeypatch.setitem(sys.modules, "openTSNE", None)  # as an import finds it that is not there
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    rows = _clusters(num_rows=40)[0]
+    assert tsne(rows, num_iterations=251).method == ("fft" if is_here else "barnes-hut")
+    asked = SimpleNamespace(rows=_Rows(rows), options={"perplexity": 5.0}, seed=0)
+    notes = maps.tsne_map(asked).notes  # type: ignore[arg-type]
+    assert any("openTSNE, which is faster above 30 rows, is not installed" in note for note in notes) is not is_here
+    if not is_here:
+        with pytest.raises(ValueError, match="openTSNE's, which is not installed here"):
+            tsne(rows, method="fft")
+
+
+class _Rows:
+    """Of a question: its vectors."""
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        self.vectors = vectors
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
 def test_perplexity_is_clipped_and_both_values_kept() -> None:
     rows, _ = _clusters(num_rows=31)
-    embedding = tsne(rows, perplexity=30, num_iterations=260)
-    assert (embedding.perplexity_asked, embedding.perplexity) == (30, 10)
+    found = tsne(rows, perplexity=30, num_iterations=260)
+    assert (found.perplexity_asked, found.perplexity) == (30, 10)
 
 
 def test_pca_keeps_at_most_fifty_dimensions_and_says_how_much_they_hold() -> None:
     rows, _ = _clusters()
-    embedding = tsne(rows, num_iterations=260)
-    assert embedding.pca_dimensions == 50
-    assert 0.5 < embedding.pca_variance < 1
-    assert embedding.start[:, 0].std() == pytest.approx(1e-4)
+    found = tsne(rows, num_iterations=260)
+    assert found.pca_dimensions == 50
+    assert 0.5 < found.pca_variance < 1
+    assert found.start[:, 0].std() == pytest.approx(1e-4)
 
 
 def test_one_dimension_still_gives_a_plane() -> None:
-    embedding = tsne(np.linspace(0, 1, 40)[:, None], num_iterations=300)
-    assert isinstance(embedding, Embedding)
-    assert np.isfinite(embedding.coordinates).all()
-    assert embedding.coordinates[:, 1].std() > 0
+    found = tsne(np.linspace(0, 1, 40)[:, None], num_iterations=300)
+    assert isinstance(found, Embedding)
+    assert np.isfinite(found.coordinates).all()
+    assert found.coordinates[:, 1].std() > 0
 
 
 @pytest.mark.parametrize(

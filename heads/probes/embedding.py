@@ -7,6 +7,7 @@ keeps the coarse layout meaningful and the result reproducible (Kobak and Berens
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -72,17 +73,19 @@ def tsne(
         perplexity: effective number of neighbours; clipped to (n - 1) / 3, as van der Maaten advises.
         num_iterations: gradient steps in all, the first 250 with early exaggeration.
         seed: same rows, seed and library versions give the same map.
-        method: 'barnes-hut', 'fft', or 'auto' (fft above `FFT_FROM_ROWS` rows).
+        method: 'barnes-hut', 'fft', or 'auto' (fft above `FFT_FROM_ROWS` rows, where `has_fft`).
 
     Raises:
-        ValueError: too few rows, NaN or Inf, or rows that are all equal.
+        ValueError: too few rows, NaN or Inf, rows that are all equal, or a method that is not here.
     """
     _validate(rows, perplexity, num_iterations)
     reduced, variance = _principal_components(rows, seed)
     start = _start(reduced, seed)
     effective = min(float(perplexity), (len(rows) - 1) / 3)
     if method == "auto":
-        method = "fft" if len(rows) > FFT_FROM_ROWS else "barnes-hut"
+        method = "fft" if len(rows) > FFT_FROM_ROWS and has_fft() else "barnes-hut"
+    if method == "fft" and not has_fft():
+        raise ValueError("t-SNE: method 'fft' is openTSNE's, which is not installed here; ask for 'barnes-hut'")
     run = _fft if method == "fft" else _barnes_hut
     coordinates, divergence = run(reduced, start, effective, num_iterations, seed)
     return Embedding(
@@ -97,6 +100,11 @@ def tsne(
         method=method,
         seed=seed,
     )
+
+
+def has_fft() -> bool:
+    """Whether openTSNE is here: there are machines for which it has no wheel."""
+    return importlib.util.find_spec("openTSNE") is not None
 
 
 def _validate(rows: NDArray[np.floating], perplexity: float, num_iterations: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reelbank.heads.probes import Finding, Question
-from reelbank.heads.probes.embedding import tsne
+from reelbank.heads.probes.embedding import FFT_FROM_ROWS, has_fft, tsne
 
 
 def tsne_map(question: Question) -> Finding:
@@ -15,6 +15,10 @@ def tsne_map(question: Question) -> Finding:
         notes.append(
             f"Perplexity {found.perplexity_asked:g} was asked, {found.perplexity:g} used: "
             f"{len(rows)} rows allow no more."
+        )
+    if len(rows) > FFT_FROM_ROWS and not has_fft():
+        notes.append(
+            f"The t-SNE is scikit-learn's: openTSNE, which is faster above {FFT_FROM_ROWS:,} rows, is not installed."
         )
     return Finding(
         numbers={name: value for name, value in vars(found).items() if name not in ("coordinates", "start")},
