@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 from collections.abc import Sequence
 from typing import Any
 
-START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+HAS_FORK_SERVER = sys.platform != "darwin" and "forkserver" in multiprocessing.get_all_start_methods()
+START_METHOD = "forkserver" if HAS_FORK_SERVER else "spawn"
+"""Not on macOS: a server that has loaded torch has used frameworks of the system that do not survive a fork."""
 
 
 def worker_context() -> Any:
