@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from reelbank.extract import backbones
 from reelbank.extract.backbones import Backbone, BackboneError, BackboneInfo
 from reelbank.extract.errors import ExtractionError
-from reelbank.extract.run.messages import ModelJob, Note, Tally
+from reelbank.extract.run.messages import ModelJob, Note, Refused, Tally
 from reelbank.extract.run.payloads import ClipViews, Pixels, Prepare, preparer
 from reelbank.store.errors import StoreError
 from reelbank.store.spec import TapSpec
@@ -298,14 +298,7 @@ class Feed(Protocol):
     def open(self, index: int, row: int, plan: StepPlan, num_views: int) -> Sink: ...
     def add(self, sink: Any, frames: Sequence[Pixels]) -> None: ...
     def flush(self) -> None: ...
-    def refuse(
-        self,
-        index: int,
-        row: int,
-        identity: Mapping[str, str],
-        ledger: Mapping[str, Any],
-        file_stat: tuple[int, int] | None,
-    ) -> Outcome | None: ...
+    def refuse(self, refused: Refused) -> Outcome | None: ...
 
 
 class Sink(Protocol):
@@ -359,16 +352,9 @@ class LocalModel:
         self._batch.hand_out(features)
         self._tally.write_seconds += time.perf_counter() - started
 
-    def refuse(
-        self,
-        index: int,  # the parent's number of the clip
-        row: int,
-        identity: Mapping[str, str],
-        ledger: Mapping[str, Any],
-        file_stat: tuple[int, int] | None,
-    ) -> Outcome | None:
+    def refuse(self, refused: Refused) -> Outcome | None:
         """Stages the failure of a clip."""
-        return stage_failure(self.job.store, row, identity, ledger, file_stat)
+        return stage_failure(self.job.store, refused.row, refused.identity, refused.ledger, refused.file_stat)
 
 
 class ClipFrames:

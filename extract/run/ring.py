@@ -191,20 +191,9 @@ class RemoteModel:
         """Lets the parent know of everything that was sent."""
         self._writer.announce()
 
-    def refuse(
-        self,
-        index: int,
-        row: int,
-        identity: Mapping[str, str],
-        ledger: Mapping[str, Any],
-        file_stat: tuple[int, int] | None,
-    ) -> Outcome | None:
+    def refuse(self, refused: Refused) -> Outcome | None:
         """Has the parent stage the failure of a clip; it reports the outcome itself."""
-        self._writer.send(
-            Refused(
-                index=index, model=self._model, row=row, identity=identity, ledger=ledger, file_stat=file_stat,
-            )
-        )  # fmt: skip
+        self._writer.send(refused)
         return None
 
 

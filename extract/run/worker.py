@@ -32,6 +32,7 @@ from reelbank.extract.run.messages import (
     Finished,
     Note,
     Ready,
+    Refused,
     Started,
     Tally,
     WorkerSetup,
@@ -325,7 +326,12 @@ class _ClipRun:
         if model in self.features:
             self.features.pop(model).sink.abandon()
         ledger = {**self._ledger, "reason": reason, "content_hash": self._content}
-        outcome = engine.refuse(self.job.index, row, self._identity(engine), ledger, self._stat)
+        outcome = engine.refuse(
+            Refused(
+                index=self.job.index, model=model, row=row, identity=self._identity(engine), ledger=ledger,
+                file_stat=self._stat,
+            )
+        )  # fmt: skip
         self._failed[model] = outcome
         return outcome
 
