@@ -7,6 +7,7 @@ wrong frame is a wrong picture.
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.stream import Disposition
+
+from reelbank.extract.video.decode import Video
 
 BITS = 12
 
@@ -229,6 +232,24 @@ def write(path: Path, clip: Clip) -> None:
         if clip.second_stream:
             container.mux(small.encode())
         container.mux(stream.encode())
+
+
+def damage(source: Path, target: Path, num_damaged: int = 1) -> None:
+    """Bytes of the middle replaced so that FFmpeg reports `num_damaged` frames or more and all frames are there.
+
+    Which bytes do that depends on the encoder's build, so it is tried.
+    """
+    for seed in range(50):
+        data = bytearray(source.read_bytes())
+        middle = len(data) // 2
+        data[middle : middle + 100] = random.Random(seed).randbytes(100)
+        target.write_bytes(data)
+        with Video(target, keep_damaged=True) as video:
+            num_frames = video.scan().num_frames
+            found = sum(bool(frame.damage) for _, frame in video.frames(range(num_frames)))
+            if found >= num_damaged and num_frames == 60 and not video.scan().lost:
+                return
+    raise AssertionError("no damage that is noticed")
 
 
 def write_sound(path: Path) -> None:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from attacks import damaged_media
-from clips import CLIPS, MORE_CLIPS, cut, picture, render
+from clips import CLIPS, MORE_CLIPS, cut, damage, picture, render
 from PIL import Image
 from pipeline import run, store_of
 
@@ -178,20 +178,6 @@ def test_reason_that_is_no_text_is_kept_readable(
 
     outcome = stage_failure(tmp_path, 0, {"clip_id": "a"}, {"reason": "bad \udcff name"}, None)
     assert outcome.ledger["reason"] == "bad \\udcff name"
-
-
-def damage(source: Path, target: Path) -> None:
-    """Packets of the second second damaged so that FFmpeg notices and all frames are there."""
-    for seed in range(50):
-        draw, data = random.Random(seed), bytearray(source.read_bytes())
-        middle = len(data) // 2
-        data[middle : middle + 100] = draw.randbytes(100)
-        target.write_bytes(data)
-        with Video(target, keep_damaged=True) as video:
-            frames = dict(video.frames(range(video.scan().num_frames)))
-            if any(frame.damage for frame in frames.values()) and len(frames) == 60 and not video.scan().lost:
-                return
-    raise AssertionError("no damage that is noticed")
 
 
 def test_damaged_steps_are_kept_on_request_and_marked(clip_folder: Path, tmp_path: Path) -> None:
