@@ -20,10 +20,11 @@ from pipeline import assert_same_store, copy_set, read_lines, run, store_of, wri
 
 import reelbank.store
 from reelbank.extract import FeaturizeConfig, backbones
+from reelbank.extract.backbones.network import Network
 from reelbank.extract.errors import ExtractionError
 from reelbank.extract.run import featurize as featurizing
+from reelbank.extract.run import forwarding, todo
 from reelbank.extract.run import ring as rings
-from reelbank.extract.run import todo
 from reelbank.extract.run.assembly import Batch, ClipSink, Model, StepPlan
 from reelbank.extract.run.messages import Note
 from reelbank.extract.run.ring import MAX_SLOTS, MIN_SLOTS, Ring, make_ring, num_slots
@@ -191,6 +192,72 @@ def test_one_refused_clip_of_a_run_in_the_parent(refuse: Callable[..., None], sy
     for row in (0, 1, 2, 4):
         np.testing.assert_array_equal(store.read("rgb", row), before.read("rgb", row))
     assert verify(folder / "again.zarr").problems == ()
+
+
+def _in_flight(monkeypatch: pytest.MonkeyPatch, count: int) -> list[int]:
+    """Lets `count` batches be under way, as on a GPU; the numbers of batches that were, after every launch."""
+    under_way: list[int] = [0]
+    monkeypatch.setattr(forwarding, "_in_flight", lambda job: count)
+    launch, forward = Batch.launch, Batch.forward
+
+    def launched(batch: Batch, model: Model) -> None:
+        under_way.append(under_way[-1] + 1)
+        launch(batch, model)
+
+    def fetched(batch: Batch, model: Model) -> Any:
+        under_way.append(under_way[-1] - 1)
+        return forward(batch, model)
+
+    monkeypatch.setattr(Batch, "launch", launched)
+    monkeypatch.setattr(Batch, "forward", fetched)
+    return under_way
+
+
+def test_batches_under_way_at_once_give_the_same_bits(
+    synth_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next batch is launched before the last is fetched; its memory is filled again only after that."""
+    folder = copy_set(synth_set, tmp_path / "set", slice(0, 7))
+    options = {"model": ("resnet18", "frames:112"), "weights": "random", "batch": 3}
+    run(folder, **options)
+    under_way = _in_flight(monkeypatch, 3)
+    (folder / "again").mkdir()
+    run(folder, **options, forward="parent", out=str(folder / "again/{model}.zarr"))
+    assert max(under_way) == 3
+    assert under_way[-1] == 0
+    for model in options["model"]:
+        assert_same_store(store_of(folder, model), store_of(folder / "again", model))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory"), MemoryError(), ValueError("NaN under fp16")])
+@pytest.mark.parametrize("late", [False, True])
+def test_batch_whose_launch_fails_is_done_again(
+    error: Exception, late: bool, synth_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the failure shows when the work is given to the device or when it is fetched."""
+    folder = copy_set(synth_set, tmp_path / "set", slice(0, 3))
+    options = {"model": ("resnet18",), "weights": "random", "batch": 4, "forward": "parent"}
+    run(folder, **options)
+    launch, launches = Model.launch, []
+
+    def failing(model: Model, frames: NDArray[np.uint8]) -> Any:
+        launches.append(len(frames))
+        if len(launches) % 2 == 0:
+            return launch(model, frames)
+        if not late:
+            raise error
+
+        def fail() -> Any:
+            raise error
+
+        return fail
+
+    monkeypatch.setattr(Model, "launch", failing)
+    _in_flight(monkeypatch, 2)
+    report = run(folder, **options, out=str(folder / "again.zarr"))
+    assert not report.has_failures
+    assert launches == [4, 4, 4]
+    assert_same_store(store_of(folder, "resnet18"), folder / "again.zarr")
 
 
 def test_every_pass_of_a_halved_batch_has_the_same_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from reelbank.extract.backbones.description import (
     BuildOptions,
     Definition,
     Described,
+    Tuning,
 )
 from reelbank.extract.inputs.preprocess import Preprocess
 from reelbank.manifests.plugins import TARGET, Plugin, outside
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKBONES", "Backbone", "BackboneError", "BackboneInfo", "BackboneRow", "BuildOptions", "Definition", "Described",
-    "Preprocess", "TapSpec", "build", "definition", "describe", "names", "outline", "save_state",
+    "Preprocess", "TapSpec", "Tuning", "build", "definition", "describe", "names", "outline", "save_state",
 ]  # fmt: skip
 
 _OUTLINE_DEVICE = "meta"
@@ -193,6 +194,7 @@ def build(
     device: str = "auto",
     precision: str = "fp32",
     state_file: Path | None = None,
+    tuning: Tuning | None = None,
 ) -> Backbone:
     """The backbone, ready to run.
 
@@ -203,6 +205,7 @@ def build(
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`.
         precision: `fp32`, `bf16` or `fp16` of the forward pass; taps keep their declared dtype.
         state_file: what `save_state` wrote in another process; then `weights` and `seed` are taken from it.
+        tuning: of the forward pass; None leaves the weights as they are read, so that `save_state` can be called.
 
     Raises:
         BackboneError: unknown name or precision, or a state file of another backbone.
@@ -211,7 +214,7 @@ def build(
     """
     check_device_name(device)
     options = BuildOptions(weights=str(weights), seed=seed, device=device, precision=precision, state_file=state_file)
-    return definition(name).make(options)
+    return definition(name).make(options if tuning is None else replace(options, tuning=tuning))
 
 
 def outline(name: str) -> Backbone:

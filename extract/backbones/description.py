@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -40,7 +40,8 @@ class BackboneInfo:
         payload_shape: of one prepared frame where it is not what `preprocess` gives.
         payload_dtype: of one prepared frame: uint8, float32 for annotations.
         sources: published weights in the order they are tried; empty for backbones without weights.
-        default_batch: steps per forward pass. 16: on a CPU 64 is slower per frame, on a GPU little is gained.
+        default_batch: steps per forward pass on a CPU, where 64 are slower per frame than 16; a GPU takes what its
+            memory holds, see `reelbank.extract.backbones.passes`.
     """
 
     name: str
@@ -102,6 +103,21 @@ class BackboneInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """How a forward pass is made fast. The features are the same whatever is set; benchmarks switch each.
+
+    Attributes:
+        cast_weights: once, where autocast would do it in every pass.
+        graphs: passes of a GPU are recorded as a CUDA graph and replayed. Not yet tried on a GPU.
+        in_flight: batches that a GPU has been given before the first of them is fetched; 1: none waits.
+    """
+
+    cast_weights: bool = True
+    graphs: bool = False
+    in_flight: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
 class BuildOptions:
     """How a backbone is built; see `reelbank.extract.backbones.build`."""
 
@@ -110,6 +126,7 @@ class BuildOptions:
     device: str = "auto"
     precision: str = "fp32"
     state_file: Path | None = None
+    tuning: Tuning = field(default_factory=lambda: Tuning(cast_weights=False))
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:

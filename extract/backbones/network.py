@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from reelbank.extract.backbones.description import BackboneError, BackboneInfo, BuildOptions, Described
+from reelbank.extract.backbones.description import BackboneError, BackboneInfo, BuildOptions, Described, Tuning
+from reelbank.extract.backbones.passes import GraphedPass, Pass, cast_weights
 from reelbank.extract.weights import calibration, checkpoints
 from reelbank.extract.weights.files import WeightsFile, given_file, pretrained_file
 from reelbank.store.devices import check_precision, resolve_device
@@ -23,6 +24,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 OUTLINE_DEVICE = "meta"
 """The device of `reelbank.extract.backbones.outline`: shapes without numbers. `build` does not take it."""
+
+Launched = Callable[[], dict[str, npt.NDArray[Any]]]
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -60,38 +63,73 @@ class Network(Described):
     weights: dict[str, Any]
     device: str
     precision: str = "fp32"
+    tuning: Tuning = field(default_factory=Tuning)
     _mean: Tensor = field(init=False, repr=False)
     _std: Tensor = field(init=False, repr=False)
+    _run: Pass = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, values in (("_mean", self.architecture.mean), ("_std", self.architecture.std)):
             shape = (1, 3, *(1,) * (len(self.info.frames_shape) - 1))
             object.__setattr__(self, name, torch.tensor(values, device=self.device).view(shape))
+        graphs = self.tuning.graphs and self.device.startswith("cuda")
+        object.__setattr__(self, "_run", GraphedPass(self._stored) if graphs else self._stored)
 
     def normalise(self, frames: npt.NDArray[np.uint8]) -> Tensor:
         """uint8 (B, H, W, 3) to the network's float32 input (B, 3, H, W) on its device.
 
         Where a step reads T frames, (B, T, H, W, 3) to (B, 3, T, H, W).
         """
-        pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device, non_blocking=True)
-        # Memory with the channels last, seen as channels first.
-        batch = pixels.movedim(-1, 1).float().div_(255).sub_(self._mean).div_(self._std)
-        return batch if self.architecture.channels_last else batch.contiguous()
+        return self._normalised(self._on_device(frames))
 
     def forward(self, frames: npt.NDArray[np.uint8], taps: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
         """Features of frames (B, H, W, 3) or clips (B, T, H, W, 3), uint8; see `Backbone.forward`."""
-        features = {}
-        for tap, value in self.tensors(frames, taps).items():
-            stored = value.to(getattr(torch, self.taps[tap].dtype)).contiguous().cpu().numpy()
-            features[tap] = self.checked(tap, stored, len(frames))
+        return self.launch(frames, taps)()
+
+    def launch(self, frames: npt.NDArray[np.uint8], taps: Sequence[str] | None = None) -> Launched:
+        """Begins what `forward` does. The call of what is returned waits for it and gives the features.
+
+        A GPU works meanwhile; `frames` (in page-locked memory, for the copy to be asynchronous) stay as they are.
+        """
+        wanted = self.wanted_taps(frames, taps)
+        values = self._run(self._on_device(frames), wanted)
+        if not self.device.startswith("cuda"):
+            return lambda: {tap: self.checked(tap, values[tap].cpu().numpy(), len(frames)) for tap in wanted}
+        on_host = {tap: torch.empty(values[tap].shape, dtype=values[tap].dtype, pin_memory=True) for tap in wanted}
+        for tap, memory in on_host.items():
+            memory.copy_(values[tap], non_blocking=True)
+        with torch.cuda.device(self.device):
+            done = torch.cuda.Event()
+            done.record()
+
+        def features() -> dict[str, npt.NDArray[Any]]:
+            done.synchronize()
+            return {tap: self.checked(tap, memory.numpy(), len(frames)) for tap, memory in on_host.items()}
+
         return features
 
     def tensors(self, frames: npt.NDArray[np.uint8], taps: Sequence[str] | None = None) -> dict[str, Tensor]:
         """The same features on the device, in the precision of the forward pass instead of the stored dtype."""
         wanted = self.wanted_taps(frames, taps)
-        with torch.inference_mode(), self._arithmetic():
-            values = self.architecture.run(self.module, self.normalise(frames), frozenset(wanted))
+        values = self._values(self._on_device(frames), wanted)
         return {tap: values[tap] for tap in wanted}
+
+    def _on_device(self, frames: npt.NDArray[np.uint8]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(frames)).to(self.device, non_blocking=True)
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        # Memory with the channels last, seen as channels first.
+        batch = pixels.movedim(-1, 1).float().div_(255).sub_(self._mean).div_(self._std)
+        return batch if self.architecture.channels_last else batch.contiguous()
+
+    def _values(self, pixels: Tensor, taps: tuple[str, ...]) -> Mapping[str, Tensor]:
+        with torch.inference_mode(), self._arithmetic():
+            return self.architecture.run(self.module, self._normalised(pixels), frozenset(taps))
+
+    def _stored(self, pixels: Tensor, taps: tuple[str, ...]) -> Mapping[str, Tensor]:
+        """The taps as they are stored, on the device."""
+        values = self._values(pixels, taps)
+        return {tap: values[tap].to(getattr(torch, self.taps[tap].dtype)).contiguous() for tap in taps}
 
     @contextlib.contextmanager
     def _arithmetic(self) -> Iterator[None]:
@@ -147,6 +185,8 @@ def build_network(info: BackboneInfo, architecture: Architecture, options: Build
     if architecture.channels_last:
         anything: Any = module  # the stubs of Module.to lack memory_format
         module = anything.to(memory_format=torch.channels_last)
+    if options.tuning.cast_weights and options.precision != "fp32":
+        cast_weights(module, _AUTOCAST[options.precision])
     return Network(
         info=info,
         architecture=architecture,
@@ -154,6 +194,7 @@ def build_network(info: BackboneInfo, architecture: Architecture, options: Build
         weights=origin,
         device=device,
         precision=options.precision,
+        tuning=options.tuning,
     )
 
 

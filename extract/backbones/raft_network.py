@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from reelbank.extract.backbones import flow_taps
 from reelbank.extract.backbones.description import BackboneError, BackboneInfo, BuildOptions
-from reelbank.extract.backbones.network import Architecture, Network, build_network
+from reelbank.extract.backbones.network import Architecture, Launched, Network, build_network
 
 _NUM_UPDATES = 12
 _PREFIX = "raft."
@@ -51,6 +51,11 @@ class RaftFlow(Network):
                 f"backbone {self.name!r} gave NaN or Inf in precision {self.precision}; use fp32 or other weights"
             )
         return flow_taps.features(self, flow_taps.bounded(field), wanted)
+
+    def launch(self, frames: npt.NDArray[np.uint8], taps: Sequence[str] | None = None) -> Launched:
+        """All is done before it returns: what follows the field is made on the CPU."""
+        features = self.forward(frames, taps)
+        return lambda: features
 
     def tensors(self, frames: npt.NDArray[np.uint8], taps: Sequence[str] | None = None) -> dict[str, Tensor]:
         """The stored features on the device: histograms and images are made on the CPU."""

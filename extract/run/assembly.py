@@ -169,6 +169,7 @@ class Batch:
         self.pixels = pixels
         self.sinks: list[ClipSink] = []
         self._refusals: dict[ClipSink, str] = {}
+        self._begun: Callable[[], Features] | None = None
 
     @property
     def is_full(self) -> bool:
@@ -188,11 +189,24 @@ class Batch:
         """Clears what is not filled."""
         self.pixels[len(self.sinks) :] = 0
 
+    def launch(self, model: Model) -> None:
+        """Begins the forward pass where the device works by itself; `pixels` stay as they are until `forward`."""
+        try:
+            self._begun = model.launch(self.pixels)
+        except (ValueError, MemoryError, RuntimeError):
+            self._begun = None  # `forward` meets it again, and knows what to do
+
     def forward(self, model: Model) -> Features:
         """Features of the whole batch; what raises ValueError is done again clip by clip, each in its own slots.
 
         A clip that is refused alone, too, fails when it is handed out; its features are zeros.
         """
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            try:
+                return begun()
+            except (ValueError, MemoryError, RuntimeError):
+                pass  # once more, from the start
         try:
             return model.forward(self.pixels)
         except BackboneError:
@@ -240,6 +254,7 @@ class Model:
             device=job.device,
             precision=job.spec.precision,
             state_file=job.state_file,
+            tuning=job.tuning,
         )
         self._names = [tap.name for tap in job.spec.taps]
         self._batch, self._note = job.batch, note
@@ -247,6 +262,14 @@ class Model:
     def nothing(self, num_steps: int) -> dict[str, NDArray[Any]]:
         """Zeros in the place of the features of `num_steps` steps."""
         return {tap.name: np.zeros((num_steps, *tap.shape), dtype=tap.dtype) for tap in self.job.spec.taps}
+
+    def launch(self, frames: Pixels) -> Callable[[], Features] | None:
+        """Begins the forward pass of a batch and returns what waits for it; None where `forward` has to do it all."""
+        begin: Any = getattr(self.backbone, "launch", None)
+        if begin is None or self._plugin is not None or self._batch < self.job.batch:
+            return None
+        launched: Callable[[], Features] = begin(frames, self._names)
+        return launched
 
     def forward(self, frames: Pixels) -> Features:
         """Features of a batch; out of memory halves the batch for the rest of the run, and says so."""

@@ -1,7 +1,8 @@
 """The models in the parent process, fed by decoding workers: for a GPU, which one process should own.
 
-Steps are copied from the workers' rings into pinned batch memory; a thread forwards full batches (the copy to the
-device and the forward pass release the interpreter lock) while the main thread fills the next ones and stages results.
+Steps are copied from the workers' rings into pinned batch memory; a thread gives full batches to the device, the next
+one before it fetches the last (the waiting releases the interpreter lock), while the main thread fills others and
+stages results. The memory of a batch is filled again only after its features were fetched.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing import Pipe
@@ -34,7 +36,8 @@ from reelbank.extract.run.ring import Ring
 from reelbank.store.errors import StoreError
 from reelbank.store.staging import stage_failure
 
-BUFFERS_PER_MODEL = 3
+SPARE_BUFFERS = 2
+"""Of each model beside those that its device works on: one is filled, one is handed out."""
 Key = tuple[int, int]
 
 
@@ -59,7 +62,8 @@ class _Lane:
         self.item_shape = (len(info.step_frames), *_frame_shape(info.frames_shape, len(info.step_frames)))
         self.dtype = info.payload_dtype
         self.item_bytes = int(np.prod(self.item_shape)) * np.dtype(self.dtype).itemsize
-        self.free = [Batch(_pinned(shape, self.dtype, job.device)) for _ in range(BUFFERS_PER_MODEL)]
+        self.in_flight = _in_flight(job)
+        self.free = [Batch(_pinned(shape, self.dtype, job.device)) for _ in range(self.in_flight + SPARE_BUFFERS)]
         self.filling: Batch | None = None
 
 
@@ -188,17 +192,35 @@ class Forwarder:
             sink.abandon()
 
     def _work(self) -> None:
-        while (work := self._todo.get()) is not None:
+        """Launches batches in their order and fetches them in the same: none waits while another could be launched."""
+        flying: deque[tuple[_Lane, Batch]] = deque()
+        begun = 0.0  # when the device, or this thread, turned to the oldest batch
+        while True:
+            if flying and (self._todo.empty() or len(flying) >= flying[0][0].in_flight):
+                lane, batch = flying.popleft()
+                features, error = None, None
+                try:
+                    features = batch.forward(lane.model)
+                except Exception as raised:  # noqa: BLE001  # it is raised again in the main thread
+                    error = raised
+                now = time.perf_counter()
+                self._results.put(_Result(lane=lane, batch=batch, features=features, error=error, seconds=now - begun))
+                self._alarm.send_bytes(b"r")
+                begun = now
+                continue
+            if (work := self._todo.get()) is None:
+                return
+            if not flying:
+                begun = time.perf_counter()
             lane, batch = work
-            started = time.perf_counter()
-            features, error = None, None
-            try:
-                features = batch.forward(lane.model)
-            except Exception as raised:  # noqa: BLE001  # it is raised again in the main thread
-                error = raised
-            seconds = time.perf_counter() - started
-            self._results.put(_Result(lane=lane, batch=batch, features=features, error=error, seconds=seconds))
-            self._alarm.send_bytes(b"r")
+            if lane.in_flight > 1:
+                batch.launch(lane.model)
+            flying.append(work)
+
+
+def _in_flight(job: ModelJob) -> int:
+    """Batches that are given to the device before the first is fetched; a CPU works in the thread that waits."""
+    return job.tuning.in_flight if job.device.startswith("cuda") else 1
 
 
 def _frame_shape(frames_shape: tuple[int, ...], frames_per_step: int) -> tuple[int, ...]:

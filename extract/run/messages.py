@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reelbank.extract.backbones.description import Tuning
 from reelbank.extract.inputs.sampling import Sampling, parse
 from reelbank.manifests import Clip
 from reelbank.store.spec import FeatureSpec
@@ -32,6 +33,7 @@ class ModelJob:
     batch: int
     device: str
     state_file: Path | None
+    tuning: Tuning = field(default_factory=Tuning)
 
     @cached_property
     def sampling(self) -> Sampling:

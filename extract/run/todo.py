@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from reelbank import manifests
 from reelbank.extract import backbones
-from reelbank.extract.backbones import BackboneInfo
+from reelbank.extract.backbones import Backbone, BackboneInfo
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.extract.inputs import views
 from reelbank.extract.inputs.sampling import fixed_steps
@@ -117,7 +117,7 @@ def make_job(config: FeaturizeConfig, model: str, folder: Path) -> ModelJob:
         seed=config.seed,
         plugin_sha256=None if plugin is None else plugin.sha256,
     )
-    batch = config.batch or backbone.default_batch
+    batch = config.batch or _default_batch(backbone, taps)
     _check_batch(info, batch, config.workers or available_cores())
     return ModelJob(
         model=model,
@@ -127,6 +127,14 @@ def make_job(config: FeaturizeConfig, model: str, folder: Path) -> ModelJob:
         device=backbone.device,
         state_file=state_file,
     )
+
+
+def _default_batch(backbone: Backbone, taps: Sequence[str]) -> int:
+    if backbone.module is None or not backbone.device.startswith("cuda"):
+        return backbone.default_batch
+    from reelbank.extract.backbones.passes import default_batch
+
+    return default_batch(backbone, taps)
 
 
 def _check_batch(info: BackboneInfo, batch: int, workers: int) -> None:
