@@ -20,7 +20,6 @@ from pipeline import assert_same_store, copy_set, read_lines, run, store_of, wri
 
 import reelbank.store
 from reelbank.extract import FeaturizeConfig, backbones
-from reelbank.extract.backbones.network import Network
 from reelbank.extract.errors import ExtractionError
 from reelbank.extract.run import featurize as featurizing
 from reelbank.extract.run import forwarding, todo

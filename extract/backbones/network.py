@@ -99,7 +99,7 @@ class Network(Described):
         for tap, memory in on_host.items():
             memory.copy_(values[tap], non_blocking=True)
         with torch.cuda.device(self.device):
-            done = torch.cuda.Event()
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             done.record()
 
         def features() -> dict[str, npt.NDArray[Any]]:

@@ -57,7 +57,7 @@ class GraphedPass:
 
     def _record(self, entered: Tensor, taps: tuple[str, ...]) -> tuple[torch.cuda.CUDAGraph, Tensor, Any]:
         with torch.cuda.device(entered.device):
-            beside = torch.cuda.Stream()
+            beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             beside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(beside):
                 for _ in range(self.WARM_UPS):
