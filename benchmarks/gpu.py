@@ -103,7 +103,7 @@ def measure(scale: str, work: Path) -> Stage:
     decode_rate = _decode_rate(clip, size.decoded)
     folder = work / "gpu"
     for model in size.models:
-        job = _job(model, folder)
+        job = job_of(model, folder)
         bare_rate, share = _forward(job, folder, size)
         note = f"bare {bare_rate:.0f} steps/s, batch {job.batch}"
         stage.quality(f"gpu.forward.{model}", "steps in memory to features, share of", share, BARE, ">= 0.95", note)
@@ -114,7 +114,7 @@ def measure(scale: str, work: Path) -> Stage:
             f"gpu.files.{model}", "video files to features, share of", reached / limit, LIMIT, ">= 0.95", note
         )
         _parity(stage, model)
-    _tuning(stage, _job(size.models[0], folder), folder, size)
+    _tuning(stage, job_of(size.models[0], folder), folder, size)
     for batch, target in ((4, ">= 20"), (256, None)):
         _sweep(stage, work, batch, target, size)
     return stage
@@ -128,7 +128,7 @@ def _skip(stage: Stage, why: str) -> None:
         stage.skip(f"gpu.sweep.{batch}", f"36 x 3 members, batch {batch}", ONE_BY_ONE, why, target)
 
 
-def _job(model: str, folder: Path) -> ModelJob:
+def job_of(model: str, folder: Path) -> ModelJob:
     """What `featurize --precision bf16` makes of the model."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -156,7 +156,7 @@ def _forward(job: ModelJob, folder: Path, size: Size) -> tuple[float, float]:
         if DEVICE.startswith("cuda"):
             torch.cuda.synchronize()
 
-    fed = _Fed(job, folder, passes * job.batch)
+    fed = Fed(job, folder, passes * job.batch)
     times = interleaved({"bare": bare, "fed": fed}, size.repeats)
     fed.close()
     return passes * job.batch / times["bare"].median, times["bare"].median / times["fed"].median
@@ -168,7 +168,7 @@ def _frames(job: ModelJob, count: int) -> np.ndarray:
     return random.integers(0, 255, (count, *info.frames_shape), dtype=info.payload_dtype)
 
 
-class _Fed:
+class Fed:
     """Steps of made-up clips through a ring, the forwarding thread and staging: all of a run but decoding."""
 
     def __init__(self, job: ModelJob, folder: Path, num_steps: int) -> None:
@@ -225,11 +225,11 @@ class _Pipe:
 def _tuning(stage: Stage, job: ModelJob, folder: Path, size: Size) -> None:
     """Each setting against the default, in turns."""
     steps = size.steps // 2
-    usual = _Fed(job, folder, steps)
+    usual = Fed(job, folder, steps)
     for name, (tuning, batch) in TUNED.items():
         if tuning.graphs and not DEVICE.startswith("cuda"):
             continue
-        other = _Fed(replace(job, tuning=tuning, batch=batch or job.batch), folder, steps)
+        other = Fed(replace(job, tuning=tuning, batch=batch or job.batch), folder, steps)
         times = interleaved({"usual": usual, "other": other}, size.repeats)
         other.close()
         stage.quality(

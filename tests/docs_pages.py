@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 NEEDS: Mapping[str, str] = {
     "data": "videos or tables of the reader's own, or a published set",
+    "gpu": "a GPU of NVIDIA or Apple",
     "install": "a fresh clone, or the network: it makes the environment that the tests run in",
     "time": "minutes or hours",
     "weights": "published weights",
