@@ -87,7 +87,9 @@ class FeaturizeConfig:
         choices=FORWARDS,
     )
     workers: int | None = option(None, "--workers", "worker processes; default: one per core that may be used")
-    batch: int | None = option(None, "--batch", "steps of one forward pass; default: the backbone's, 16 on a CPU")
+    batch: int | None = option(
+        None, "--batch", "steps of one forward pass; default: 16 on a CPU, on a GPU what its memory holds"
+    )
     deadline_seconds: float = option(
         120.0, "--deadline", "seconds without a new frame after which a clip is given up as hung"
     )
