@@ -29,11 +29,13 @@ from reelbank.benchmarks.train import NUM_BINS
 from reelbank.extract import FeaturizeConfig, backbones
 from reelbank.extract import featurize as run_featurize
 from reelbank.extract.backbones import Tuning
+from reelbank.extract.errors import ExtractionError
 from reelbank.extract.run import todo
 from reelbank.extract.run.assembly import plan_steps
 from reelbank.extract.run.forwarding import Forwarder
 from reelbank.extract.run.messages import ModelJob
 from reelbank.extract.run.ring import RemoteModel, RingWriter, make_ring
+from reelbank.extract.video.on_device import check_decoder
 from reelbank.heads import SweepConfig, sweep
 from reelbank.manifests.events import Event
 from reelbank.store.cores import available_cores
@@ -114,6 +116,7 @@ def measure(scale: str, work: Path) -> Stage:
             f"gpu.files.{model}", "video files to features, share of", reached / limit, LIMIT, ">= 0.95", note
         )
         _parity(stage, model)
+    _decode(stage, job_of(size.models[0], folder), folder, clip, size.clips)
     _tuning(stage, job_of(size.models[0], folder), folder, size)
     for batch, target in ((4, ">= 20"), (256, None)):
         _sweep(stage, work, batch, target, size)
@@ -239,6 +242,19 @@ def _tuning(stage: Stage, job: ModelJob, folder: Path, size: Size) -> None:
     usual.close()
 
 
+def _decode(stage: Stage, job: ModelJob, folder: Path, clip: Path, num_clips: int) -> None:
+    """Videos decoded by the GPU against all cores, both with the model on the GPU."""
+    row = f"gpu.decode.{job.model}", "from video files, decoded on the GPU: speed against", "decoded by all cores"
+    try:
+        check_decoder(DEVICE)
+    except ExtractionError as error:
+        stage.skip(*row, str(error))
+        return
+    rates = {decode: _files(job, folder, clip, num_clips, decode) for decode in ("cuda", "cpu")}
+    id, measure, peer = row
+    stage.quality(id, measure, rates["cuda"] / rates["cpu"], peer, None, f"{rates['cuda']:.0f} steps/s")
+
+
 def _parity(stage: Stage, model: str) -> None:
     """Largest difference from the CPU's fp32 in units of the feature's standard deviation."""
     on_cpu: Any = backbones.build(model, weights="random", device="cpu")
@@ -276,7 +292,7 @@ def _decode_rate(clip: Path, per_core: int) -> float:
         return decoded / (time.perf_counter() - started)
 
 
-def _files(job: ModelJob, folder: Path, clip: Path, num_clips: int) -> float:
+def _files(job: ModelJob, folder: Path, clip: Path, num_clips: int, decode: str = "cpu") -> float:
     """Steps per second of the public call from files, over the clips after the first quarter."""
     manifest = folder / "manifest.csv"
     lines = [f"c{i:05d},{clip.resolve()},train,x" for i in range(num_clips)]
@@ -290,7 +306,7 @@ def _files(job: ModelJob, folder: Path, clip: Path, num_clips: int) -> float:
     run_featurize(
         FeaturizeConfig(
             model=(job.model,), manifest=manifest, root=Path("/"), weights="random", out=str(folder / "files.zarr"),
-            precision="bf16", device=DEVICE, sampling=(f"uniform:{NUM_STEPS}",),
+            precision="bf16", device=DEVICE, sampling=(f"uniform:{NUM_STEPS}",), decode=decode,
         ),
         watch,
     )  # fmt: skip

@@ -16,6 +16,7 @@ from reelbank.store.options import option
 
 RESIZES = ("exact", "fast")
 PRECISIONS = ("bf16", "fp16", "fp32")
+DECODES = ("cpu", "cuda")
 DAMAGED = ("fail", "keep")
 FORWARDS = ("auto", "parent", "worker")
 DEFAULT_SAMPLING = "uniform:16"
@@ -78,6 +79,10 @@ class FeaturizeConfig:
         "exact", "--resize", "exact: as PIL and torchvision; fast: scaled by the decoder", choices=RESIZES
     )
     precision: str = option("fp32", "--precision", "number format of the forward pass", choices=PRECISIONS)
+    decode: str = option(
+        "cpu", "--decode", "where videos are decoded; cuda: by torchcodec on the GPU, which gives other pixels",
+        choices=DECODES,
+    )  # fmt: skip
     seed: int = option(0, "--seed", "of random frame starts and of random weights")
     device: str = option("auto", "--device", "auto (a GPU if there is one), cpu, cuda or cuda:N")
     forward: str = option(
@@ -123,6 +128,7 @@ class FeaturizeConfig:
             ("--precision", self.precision, PRECISIONS),
             ("--forward", self.forward, FORWARDS),
             ("--damaged", self.damaged, DAMAGED),
+            ("--decode", self.decode, DECODES),
         ):
             if given not in choices:
                 raise ValueError(f"{flag} {given!r} is not one of {', '.join(choices)}")

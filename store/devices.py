@@ -96,6 +96,20 @@ def unseen_gpu() -> str | None:
     return f"there is a GPU here that torch does not see: {cause}"
 
 
+OUT_OF_MEMORY = (
+    "out of memory", "can't allocate memory", "cublas_status_alloc_failed", "cudnn_status_alloc_failed",
+    "cusolver_status_alloc_failed", "cufft_alloc_failed", "unable to find an engine",
+)  # fmt: skip
+"""What PyTorch and the libraries below it say when memory is short, in lower case. cuDNN finds no engine (or
+algorithm) to execute a convolution where none fits into what is left."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of a device, or of this machine, is full."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(said in text for said in OUT_OF_MEMORY)
+
+
 @contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
     """`count` torch threads inside, the caller's number after."""

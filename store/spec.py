@@ -72,6 +72,7 @@ class FeatureSpec:
         seed: of every random draw (frame starts, views).
         plugin_sha256: of the source of a backbone that is not one of reelbank's: other code, other numbers. The
             provenance says whose it is.
+        decoder: what decoded the videos where it was not FFmpeg on the CPU: `torchcodec-cuda`.
     """
 
     backbone: str
@@ -86,6 +87,7 @@ class FeatureSpec:
     preprocess: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     plugin_sha256: str | None = None
+    decoder: str | None = None
 
     def __post_init__(self) -> None:
         names = [tap.name for tap in self.taps]
@@ -162,6 +164,7 @@ SPEC_KINDS: Mapping[str, Any] = {
     "preprocess?": {"*": object},
     "seed?": int,
     "plugin_sha256?": _TEXT,
+    "decoder?": _TEXT,
 }
 
 

@@ -46,7 +46,7 @@ TOP_LEVEL = ("README.md", "cli.py", "extract", "heads", "manifests", "setup.cfg"
 MAX_LINES = {"cli.py": 600}
 """Limits of single files: the root may hold no second module that the commands' options could move to."""
 DEFAULT_MAX_LINES = 400
-THEMES = ("architecture", "benchmarks", "cli", "docs", "plugins", "public")
+THEMES = ("gpu", "architecture", "benchmarks", "cli", "docs", "plugins", "public")
 """What test files are named after where they test no single room."""
 NAMES_THAT_SAY_NOTHING = {"base", "common", "helper", "helpers", "misc", "util", "utils"}
 

@@ -220,6 +220,23 @@ def test_full_memory_halves_the_batch_and_says_so(synth_set: Path, tmp_path: Pat
 
 
 @needs_cuda
+def test_gpu_decoder_gives_the_same_frames_in_near_pixels(tmp_path: Path) -> None:
+    pytest.importorskip("torchcodec")
+    for name in ("h264", "h264-mkv-vfr", "h264-rotated-90", "hevc"):
+        render(tmp_path, name)
+    files = sorted(path for path in tmp_path.iterdir())
+    write_lines(tmp_path, "clip_id,video,split", [f"{path.stem},{path.name},train" for path in files])
+    options: dict[str, Any] = {"model": ("frames:112",), "sampling": ("uniform:8",), "device": DEVICE}
+    run(tmp_path, **options, out=str(tmp_path / "cpu.zarr"))
+    report = run(tmp_path, **options, decode="cuda", out=str(tmp_path / "gpu.zarr"))
+    assert not report.has_failures, report.text()
+    ours, theirs = (reelbank.store.open(tmp_path / name) for name in ("cpu.zarr", "gpu.zarr"))
+    for row in range(len(files)):
+        difference = np.abs(ours.read("rgb", row).astype(int) - theirs.read("rgb", row))
+        assert difference.mean() < 4, f"{files[row].name}: {difference.mean()} levels"
+
+
+@needs_cuda
 def test_batch_follows_the_memory(tmp_path: Path) -> None:
     settings = FeaturizeConfig(model=("dinov2",), weights="random", device=DEVICE, out=str(tmp_path / "x.zarr"))
     batch = todo.make_job(settings, "dinov2", tmp_path).batch

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from reelbank.extract.errors import DecodeError
 from reelbank.extract.inputs.annotations import read as read_annotations
 from reelbank.extract.video.decode import Cost, Video
+from reelbank.extract.video.on_device import DeviceVideo
 from reelbank.extract.video.opening import Limits
 from reelbank.extract.video.scan import VideoScan
 from reelbank.extract.video.stills import scan_pictures
@@ -73,6 +75,7 @@ def open_source(
     *,
     count: bool = False,
     keep_damaged: bool = False,
+    device: str | None = None,
 ) -> Source:
     """What the steps read; nothing is decoded yet.
 
@@ -83,6 +86,7 @@ def open_source(
         limits: of frame size, number of frames and duration.
         count: count a video's frames by decoding.
         keep_damaged: give frames that are reported as damaged, with their `damage`.
+        device: the GPU that decodes videos; None: FFmpeg does.
 
     Raises:
         ValueError: the manifest names nothing to read, or it is not there.
@@ -106,7 +110,8 @@ def open_source(
             [Video(path, rate_fps=rate_fps, limits=limits, count=count, keep_damaged=keep_damaged) for path in paths]
         )
     pattern = clip.text.get("frame_pattern") or None
-    return Video(
+    kind = Video if device is None else partial(DeviceVideo, device=device)
+    return kind(
         paths[0], count=count, frame_pattern=pattern, rate_fps=rate_fps, limits=limits, keep_damaged=keep_damaged
     )
 

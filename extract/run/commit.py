@@ -27,7 +27,8 @@ class Committer:
         self.writer, self._job = writer, job
         self.reasons: dict[int, str | None] = {row: _reason(o) for row, o in todo.recovered.items()}
         self._run: dict[str, Any] = {
-            "batch": job.batch, "device": job.device, "versions": planning.versions(), **device_facts(job.device),
+            "batch": job.batch, "device": job.device, "versions": planning.versions(job.spec.decoder),
+            **device_facts(job.device),
         }  # fmt: skip
         self.remarks: Counter[str] = Counter()
         self._ready: dict[int, list[Outcome]] = {}

@@ -20,9 +20,11 @@ from reelbank.extract.run.pool import Pool
 from reelbank.extract.run.report import FeaturizeReport, StoreReport, pace
 from reelbank.extract.run.sizing import plan_notes
 from reelbank.extract.run.todo import Todo
+from reelbank.extract.video.on_device import WORKERS as DECODING_WORKERS
+from reelbank.extract.video.on_device import check_decoder
 from reelbank.manifests.events import Event, Progress
 from reelbank.store.cores import available_cores
-from reelbank.store.devices import unseen_gpu
+from reelbank.store.devices import resolve_device, unseen_gpu
 from reelbank.store.files import only_writer, scratch
 from reelbank.store.layout import DONE
 from reelbank.store.processes import import_ahead
@@ -57,6 +59,7 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
         store = config.store_path(config.model[0])
         folder = stack.enter_context(scratch(store.parent, f"{store.name}.weights", elsewhere=True))
         jobs = [planning.make_job(config, model, folder) for model in config.model]
+        decode_device = _decode_device(config, jobs)
         committers = []
         todos: list[Todo] = []
         for job in jobs:
@@ -69,10 +72,15 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
             committers.append(Committer(writer, job, todos[-1]))
         clips = planning.clip_jobs(manifest, jobs, todos)
         remote = {model: job for model, job in enumerate(jobs) if _runs_in_parent(job, config)}
-        workers = min(config.workers or _default_workers(bool(remote)), max(1, len(clips)))
+        workers = min(config.workers or _default_workers(bool(remote), decode_device), max(1, len(clips)))
         run = _Extraction(jobs, committers, total=len(clips), progress=progress, started=started)
         pool = Pool(
-            WorkerSetup(models=tuple(jobs), max_pixels=config.max_pixels, keep_damaged=config.damaged == "keep"),
+            WorkerSetup(
+                models=tuple(jobs),
+                max_pixels=config.max_pixels,
+                keep_damaged=config.damaged == "keep",
+                decode_device=decode_device,
+            ),
             workers,
             deadline_seconds=config.deadline_seconds,
             on_note=run.hear,
@@ -80,6 +88,8 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
         )
         if not any(job.device.startswith("cuda") for job in jobs) and (unseen := unseen_gpu()):
             run.note(unseen)
+        if decode_device is not None:
+            run.note(f"videos are decoded on {decode_device}, which does not tell of damaged frames")
         for job, todo in zip(jobs, todos, strict=True):
             for sentence in todo.damaged:
                 run.note(f"{job.store.name}: {sentence}")
@@ -108,13 +118,24 @@ def _runs_in_parent(job: ModelJob, config: FeaturizeConfig) -> bool:
     return config.forward == "parent" or (config.forward == "auto" and job.device.startswith("cuda"))
 
 
-def _default_workers(has_remote: bool) -> int:
+def _decode_device(config: FeaturizeConfig, jobs: list[ModelJob]) -> str | None:
+    """The GPU that decodes videos, None where FFmpeg does. Raises ExtractionError where it cannot."""
+    decoding = [job.device for job in jobs if job.spec.decoder is not None]
+    if config.decode == "cpu" or not decoding:
+        return None
+    device = next((name for name in decoding if name.startswith("cuda")), resolve_device(config.device))
+    check_decoder(device)
+    return device
+
+
+def _default_workers(has_remote: bool, decode_device: str | None) -> int:
     """One process per core that decodes and forwards on one thread beats overlapping the two on a CPU.
 
     Where there are several, one is left for a parent that feeds a GPU.
     """
     cores = available_cores()
-    return cores - 1 if has_remote and cores > 2 else cores
+    cores = cores - 1 if has_remote and cores > 2 else cores
+    return cores if decode_device is None else min(cores, DECODING_WORKERS)
 
 
 class _Extraction:

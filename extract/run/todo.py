@@ -26,6 +26,7 @@ from reelbank.extract.inputs.sampling import fixed_steps
 from reelbank.extract.inputs.sources import COLUMNS, paths_of
 from reelbank.extract.run.content import content_hash, stat_of
 from reelbank.extract.run.messages import ClipJob, ModelJob
+from reelbank.extract.video.on_device import DECODER
 from reelbank.manifests import Clip, Manifest
 from reelbank.manifests.finding import find_manifest
 from reelbank.store.cores import available_cores, memory_bytes
@@ -116,6 +117,7 @@ def make_job(config: FeaturizeConfig, model: str, folder: Path) -> ModelJob:
         preprocess=asdict(backbone.preprocess),
         seed=config.seed,
         plugin_sha256=None if plugin is None else plugin.sha256,
+        decoder=DECODER if config.decode == "cuda" and info.source == "video" else None,
     )
     batch = config.batch or _default_batch(backbone, taps)
     _check_batch(info, batch, config.workers or available_cores())
@@ -170,10 +172,11 @@ def open_writer(job: ModelJob, manifest: Manifest, weights: Mapping[str, Any]) -
     )
 
 
-def versions() -> dict[str, str]:
+def versions(decoder: str | None = None) -> dict[str, str]:
     """Versions of everything that can change a feature."""
+    libraries = LIBRARIES if decoder is None else sorted([*LIBRARIES, "torchcodec"])
     return {"reelbank": version("reelbank"), "python": platform.python_version()} | {
-        name: version(name) for name in LIBRARIES
+        name: version(name) for name in libraries
     }
 
 

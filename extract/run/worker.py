@@ -139,7 +139,10 @@ class Worker:
         with _border():
             refuse_outside(clip.paths, clip.job.root)
             clip.read_content()
-            source = open_source(clip.source, clip.paths, clip.job.clip, limits, count=count, keep_damaged=keep)
+            source = open_source(
+                clip.source, clip.paths, clip.job.clip, limits,
+                count=count, keep_damaged=keep, device=self._setup.decode_device,
+            )  # fmt: skip
         with closing(source) as opened:
             try:
                 with _border():
