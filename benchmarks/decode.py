@@ -7,7 +7,6 @@ Rows are of `--resize fast`; what `exact` costs stands beside them.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ from reelbank.extract.inputs.preprocess import Preprocess, make
 from reelbank.extract.run.allocator import keep_freed_memory
 from reelbank.extract.video.decode import Video
 from reelbank.store.devices import cpu_threads
+from reelbank.store.processes import import_ahead, worker_context
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -35,11 +35,11 @@ SPARSE_TARGET, ALL_TARGET, FFMPEG_TARGET, WORKERS_TARGET = "<= 0.70", "<= 0.75",
 
 # scale -> (frames of each clip, repeats of short actions, repeats of long ones)
 FRAMES = {
-    "tiny": {"h264-10s": 40, "h264-60s": 60, "mpeg4-avi": 20},
+    "tiny": {"h264-10s": 20, "h264-60s": 24, "mpeg4-avi": 8},
     "normal": {"h264-10s": 300, "h264-60s": 1800, "mpeg4-avi": 90},
     "full": {"h264-10s": 300, "h264-60s": 1800, "mpeg4-avi": 90},
 }
-REPEATS = {"tiny": (2, 2), "normal": (7, 3), "full": (15, 7)}
+REPEATS = {"tiny": (1, 1), "normal": (7, 3), "full": (15, 7)}
 
 
 def measure(scale: str, work: Path) -> Stage:
@@ -173,8 +173,9 @@ def _workers(stage: Stage, clips: dict[str, Path], scale: str, repeats: int) -> 
         return
     share = 1 if scale == "tiny" else 4
     jobs = [clips["mpeg4-avi"]] * 2 * share + [clips["h264-10s"]] * share
-    spawn = multiprocessing.get_context("spawn")
-    with spawn.Pool(1, _one_thread) as one, spawn.Pool(2, _one_thread) as two:
+    import_ahead(("torch",))
+    context = worker_context()
+    with context.Pool(1, _one_thread) as one, context.Pool(2, _one_thread) as two:
         times = interleaved({"two": lambda: _over(two, jobs), "one": lambda: _over(one, jobs)}, repeats + 2)
     stage.compare(id, measure, times["two"], "1 worker process", times["one"], WORKERS_TARGET)
 

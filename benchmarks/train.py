@@ -21,6 +21,7 @@ from reelbank.benchmarks.measuring import Stage, Timing, main
 from reelbank.benchmarks.store import DIMENSION, NUM_LABELS, TAP, prepare
 from reelbank.heads import TrainConfig, train_head
 from reelbank.store.devices import cpu_threads
+from reelbank.store.processes import import_ahead, worker_context
 
 BATCH, NUM_BINS = 4, 1000
 
@@ -128,8 +129,11 @@ def _their_epoch(store: Path, clips: int, num_workers: int) -> float:
 
     model = naive_model()
     step = naive_step(model, torch.optim.Adam(model.parameters(), lr=1e-3))
-    # Forked workers and zarr's threads can deadlock.
-    context = "spawn" if num_workers else None
+    context = None
+    if num_workers:
+        # Workers that are forked from this process and zarr's threads can deadlock.
+        import_ahead(("torch",))
+        context = worker_context()
     data: Any = ZarrClips(store, clips)
     loader: Any = DataLoader(data, BATCH, shuffle=True, num_workers=num_workers, multiprocessing_context=context,
                              persistent_workers=num_workers > 0)  # fmt: skip

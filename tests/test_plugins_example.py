@@ -25,16 +25,22 @@ PUBLIC = (
 )
 
 PROGRAM = """
-import json, sys
+import contextlib, io, json, sys
 from pathlib import Path
 from click.testing import CliRunner
 from reelbank import cli
 answers = []
 for line in json.loads(Path(sys.argv[1]).read_text()):
+    if line[0] == "pytest":
+        import pytest
+        with contextlib.redirect_stdout(io.StringIO()) as shown:
+            answers.append((int(pytest.main(line[1:])), shown.getvalue(), ""))
+        continue
     result = CliRunner().invoke(cli.main, line, prog_name="reelbank")
     answers.append((result.exit_code, result.stdout, result.stderr))
 Path(sys.argv[1]).write_text(json.dumps(answers))
 """
+"""Commands one after another in one process, which imports everything once; `pytest` is one of them."""
 
 
 class Answer(NamedTuple):
@@ -69,12 +75,12 @@ def environment(installed: Path) -> dict[str, str]:
     return made
 
 
-@pytest.fixture
-def run(installed: Path, environment: dict[str, str], tmp_path: Path) -> Run:
-    """Commands of reelbank in the package's folder, one after another in one process."""
+@pytest.fixture(scope="module")
+def run(installed: Path, environment: dict[str, str]) -> Run:
+    """Commands in the package's folder, in one new process."""
 
     def call(*lines: tuple[str, ...]) -> list[Answer]:
-        file = tmp_path / "lines.json"
+        file = installed / "lines.json"
         file.write_text(json.dumps(lines))
         command = [sys.executable, "-c", PROGRAM, str(file)]
         done = subprocess.run(command, cwd=installed, env=environment, capture_output=True, text=True, timeout=600)
@@ -84,45 +90,64 @@ def run(installed: Path, environment: dict[str, str], tmp_path: Path) -> Run:
     return call
 
 
+SHOWN = {
+    "backbones": "colours: plug-in, reelbank_example.colours:ROW of reelbank-example 1.0; one step reads",
+    "heads": "(plug-in: reelbank_example.cosine:ROW of reelbank-example 1.0)",
+    "losses": "(plug-in: reelbank_example.earth_mover:earth_mover of reelbank-example 1.0)",
+    "metrics": "(plug-in: reelbank_example.tolerance:WITHIN_TENTH of reelbank-example 1.0)",
+}
+"""{command that lists a table: what it says of the plug-in}."""
+FEW = ("--metric", "within_tenth", "--epochs", "3", "--bins", "50", "--no-report", "--run")
+TRAIN = ("train-head", "--store", "colours.zarr", "--head", "cosine", "--head-option", "scale=8", "--loss", "emd", *FEW)
+KEPT = ("train-head", "--head", "cosine", "--epochs", "2", "--bins", "20", "--no-report", "--run", "kept")
+KEPT = (*KEPT, "--store", "colours-8.zarr")
+PREDICT_KEPT = ("predict", "--run", "kept", "--store", "colours-8.zarr")
+
+
+def featurize(synth_set: Path, model: str, workers: int) -> tuple[str, ...]:
+    manifest = ("--manifest", str(synth_set / "manifest.csv"))
+    return ("featurize", *manifest, "--model", model, "--sampling", "uniform:2", "--workers", str(workers))
+
+
+@pytest.fixture(scope="module")
+def answers(run: Run, synth_set: Path) -> dict[str, Answer]:
+    """What a process says that sees the package as it was installed."""
+    lines = {
+        **{name: (name,) for name in SHOWN},
+        "heads as JSON": ("heads", "--json"),
+        "readers": ("manifest", "--help"),
+        "read": ("manifest", "numbered", str(synth_set / "videos"), "--out", "numbered.csv"),
+        "extracted": featurize(synth_set, "colours", 2),
+        "swept": (*TRAIN, "sweep", "--sweep", "lr=1e-2,1e-3", "--workers", "2", "--json"),
+        "trained": (*TRAIN, "run", "--json"),
+        "predicted": ("predict", "--run", "run", "--store", "colours.zarr"),
+        "extracted to change": featurize(synth_set, "colours:8", 1),
+        "trained to change": KEPT,
+        "example's tests": ("pytest", "-q", "-p", "no:cacheprovider", "source/tests"),
+    }
+    return dict(zip(lines, run(*lines.values()), strict=True))
+
+
 def good(answer: Answer) -> str:
     assert answer.status == 0, answer.stdout + answer.stderr
     return answer.stdout
 
 
-def test_example_tests_pass(installed: Path, environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "source/tests"]
-    done = subprocess.run(command, cwd=installed, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_example_tests_pass(answers: dict[str, Answer]) -> None:
+    assert "5 passed" in good(answers["example's tests"])
 
 
-def test_listings_show_the_plugins_and_where_they_come_from(run: Run) -> None:
-    shown = {
-        "backbones": "colours: plug-in, reelbank_example.colours:ROW of reelbank-example 1.0; one step reads",
-        "heads": "(plug-in: reelbank_example.cosine:ROW of reelbank-example 1.0)",
-        "losses": "(plug-in: reelbank_example.earth_mover:earth_mover of reelbank-example 1.0)",
-        "metrics": "(plug-in: reelbank_example.tolerance:WITHIN_TENTH of reelbank-example 1.0)",
-    }
-    *listings, as_json, readers = run(*((name,) for name in shown), ("heads", "--json"), ("manifest", "--help"))
-    for line, listing in zip(shown.values(), listings, strict=True):
-        assert line in good(listing)
-    assert json.loads(good(as_json))["cosine"]["options"] == {"scale": 16.0}
-    assert "Videos named CLASS_NUMBER.mp4." in good(readers)
+def test_listings_show_the_plugins_and_where_they_come_from(answers: dict[str, Answer]) -> None:
+    for name, line in SHOWN.items():
+        assert line in good(answers[name])
+    assert json.loads(good(answers["heads as JSON"]))["cosine"]["options"] == {"scale": 16.0}
+    assert "Videos named CLASS_NUMBER.mp4." in good(answers["readers"])
 
 
-def test_the_whole_line_on_plugins_alone(run: Run, installed: Path, synth_set: Path) -> None:
+def test_the_whole_line_on_plugins_alone(answers: dict[str, Answer], installed: Path) -> None:
     """Manifest, features, two members of a sweep in processes, prediction; provenance names the package."""
-    manifest = ("--manifest", str(synth_set / "manifest.csv"))
-    train = ("train-head", "--store", "colours.zarr", "--head", "cosine", "--head-option", "scale=8", "--loss", "emd")
-    few = ("--metric", "within_tenth", "--epochs", "3", "--bins", "50", "--no-report", "--run")
-    read, extracted, swept, trained, predicted = run(
-        ("manifest", "numbered", str(synth_set / "videos"), "--out", "numbered.csv"),
-        ("featurize", *manifest, "--model", "colours", "--sampling", "uniform:2", "--workers", "2"),
-        (*train, *few, "sweep", "--sweep", "lr=1e-2,1e-3", "--workers", "2", "--json"),
-        (*train, *few, "run", "--json"),
-        ("predict", "--run", "run", "--store", "colours.zarr"),
-    )
-    assert "24 clips (train 20, test 4)" in good(read)
-    good(extracted)
+    assert "24 clips (train 20, test 4)" in good(answers["read"])
+    good(answers["extracted"])
     plugin = reelbank.store.open(installed / "colours.zarr").provenance["plugin"]
     assert (plugin["name"], plugin["target"]) == ("colours", "reelbank_example.colours:ROW")
     assert (plugin["distribution"], plugin["version"]) == ("reelbank-example", "1.0")
@@ -130,32 +155,31 @@ def test_the_whole_line_on_plugins_alone(run: Run, installed: Path, synth_set: P
     files = {f"reelbank_example/{name}": package / name for name in ("__init__.py", "colours.py")}
     assert (plugin["sha256"], plugin["files"]) == (sha256_of(files), sorted(files))
 
-    assert [member["status"] for member in json.loads(good(swept))["members"]] == ["done", "done"]
-    entry = json.loads(good(trained))["splits"]["test"]["metrics"]["within_tenth"]
+    assert [member["status"] for member in json.loads(good(answers["swept"]))["members"]] == ["done", "done"]
+    entry = json.loads(good(answers["trained"]))["splits"]["test"]["metrics"]["within_tenth"]
     assert (entry["higher_is_better"], entry["unit"]) == (True, "fraction")
     kept = json.loads((installed / "run" / "config.json").read_text())["plugins"]
     assert [(one["kind"], one["distribution"]) for one in kept] == [
         (kind, "reelbank-example") for kind in ("head", "loss", "metric")
     ]
-    assert "24 clips predicted" in good(predicted)
+    assert "24 clips predicted" in good(answers["predicted"])
 
 
-def test_changed_source_is_refused_where_numbers_would_mix(run: Run, installed: Path, synth_set: Path) -> None:
-    featurize = ("featurize", "--manifest", str(synth_set / "manifest.csv"), "--model", "colours:8", "--workers", "1")
-    train = ("train-head", "--head", "cosine", "--epochs", "2", "--bins", "20", "--no-report", "--run", "kept")
-    predict = ("predict", "--run", "kept", "--store", "colours-8.zarr")
-    for answer in run((*featurize, "--sampling", "uniform:2"), (*train, "--store", "colours-8.zarr")):
-        good(answer)
+def test_changed_source_is_refused_where_numbers_would_mix(
+    answers: dict[str, Answer], run: Run, installed: Path, synth_set: Path
+) -> None:
+    good(answers["extracted to change"])
+    good(answers["trained to change"])
     changed = [installed / "lib" / "reelbank_example" / name for name in ("colours.py", "cosine.py")]
     before = [path.read_text() for path in changed]
     try:
         for path in changed:
             path.write_text(path.read_text() + "# changed\n")
         mixed, applied, resumed, accepted = run(
-            (*featurize, "--sampling", "uniform:2"),
-            predict,
-            (*train, "--store", "colours-8.zarr", "--resume"),
-            (*predict, "--accept-changed-code"),
+            featurize(synth_set, "colours:8", 1),
+            PREDICT_KEPT,
+            (*KEPT, "--resume"),
+            (*PREDICT_KEPT, "--accept-changed-code"),
         )
         assert mixed.status == 2
         assert "plugin_sha256: stored" in mixed.stderr
