@@ -21,7 +21,10 @@ from reelbank.manifests.rendered import synth
 from reelbank.store.testing import make_manifest, write_store
 
 PAGES = {str(path.relative_to(ROOT)): path for path in docs_pages.paths()}
-SCRIPTS = {".": "a shell's own", "cd": "a shell's own", "git": "a clone", "make": "a target", "python": "a script"}
+SCRIPTS = {
+    ".": "a shell's own", "cd": "a shell's own", "git": "a clone", "make": "a target", "pip": "an install",
+    "python": "a script", "sudo": "an install", "wsl": "an install",
+}  # fmt: skip
 """Other words that a command line may begin with."""
 
 PUBLIC_CALLS = ((extract, "featurize"), *((heads, name) for name in ("probe", "run_recipe", "sweep", "train_head")))
