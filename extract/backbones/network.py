@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from reelbank.extract.backbones import metal
 from reelbank.extract.backbones.description import BackboneError, BackboneInfo, BuildOptions, Described
 from reelbank.extract.weights import calibration, checkpoints
 from reelbank.extract.weights.files import WeightsFile, given_file, pretrained_file
@@ -68,15 +69,22 @@ class Network(Described):
             shape = (1, 3, *(1,) * (len(self.info.frames_shape) - 1))
             object.__setattr__(self, name, torch.tensor(values, device=self.device).view(shape))
 
+    @property
+    def channels_last(self) -> bool:
+        """Whether tensors lie in memory as the architecture likes them best, which Metal does not get right."""
+        return self.architecture.channels_last and self.device != metal.METAL
+
     def normalise(self, frames: npt.NDArray[np.uint8]) -> Tensor:
         """uint8 (B, H, W, 3) to the network's float32 input (B, 3, H, W) on its device.
 
         Where a step reads T frames, (B, T, H, W, 3) to (B, 3, T, H, W).
         """
-        pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device, non_blocking=True)
+        # Not waited for by CUDA alone: what Metal has not copied yet would be overwritten by the next batch.
+        is_cuda = self.device.startswith("cuda")
+        pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device, non_blocking=is_cuda)
         # Memory with the channels last, seen as channels first.
         batch = pixels.movedim(-1, 1).float().div_(255).sub_(self._mean).div_(self._std)
-        return batch if self.architecture.channels_last else batch.contiguous()
+        return batch if self.channels_last else batch.contiguous()
 
     def forward(self, frames: npt.NDArray[np.uint8], taps: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
         """Features of frames (B, H, W, 3) or clips (B, T, H, W, 3), uint8; see `Backbone.forward`."""
@@ -123,6 +131,8 @@ def build_network(info: BackboneInfo, architecture: Architecture, options: Build
         return _outline(info, architecture)
     device = resolve_device(options.device)
     check_precision(device, options.precision)
+    if is_metal := device == metal.METAL:
+        metal.refuse_clips(info)
     if options.state_file is not None:
         module, origin = _from_state_file(info, architecture, options.state_file)
     elif options.weights == "random":
@@ -135,19 +145,21 @@ def build_network(info: BackboneInfo, architecture: Architecture, options: Build
         file = given_file(options.weights)
         module, origin = _from_weights_file(architecture, file), _origin(file)
     module = module.eval().requires_grad_(False)
+    on_cpu = Network(info=info, architecture=architecture, module=module, weights=origin, device="cpu")
     if options.weights == "random" and options.state_file is None:
         # On the CPU whatever the device: the recipe should give the same numbers on all of them.
-        on_cpu = Network(info=info, architecture=architecture, module=module, weights=origin, device="cpu")
         if (num_frames := len(info.step_frames)) == 1:
             images = calibration.cloud_images(options.seed, *info.image_size)
         else:
             images = calibration.cloud_clips(options.seed, num_frames, *info.image_size)
         calibration.calibrate(module, on_cpu.normalise(images))
+    # A state file is what the same device was tried with.
+    expected = metal.reference(on_cpu) if is_metal and options.state_file is None else None
     module = module.to(device)
-    if architecture.channels_last:
+    if architecture.channels_last and not is_metal:
         anything: Any = module  # the stubs of Module.to lack memory_format
         module = anything.to(memory_format=torch.channels_last)
-    return Network(
+    network = Network(
         info=info,
         architecture=architecture,
         module=module,
@@ -155,6 +167,9 @@ def build_network(info: BackboneInfo, architecture: Architecture, options: Build
         device=device,
         precision=options.precision,
     )
+    if expected is not None:
+        metal.check(network, options.precision, expected)
+    return network
 
 
 def _outline(info: BackboneInfo, architecture: Architecture) -> Network:
