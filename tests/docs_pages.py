@@ -148,6 +148,12 @@ def _parted(words: list[str]) -> Iterator[list[str]]:
             command.append(word)
 
 
+def without_container(words: list[str]) -> list[str]:
+    """The command that `docker run` gives to an image of reelbank; other lines as they are."""
+    images = [i for i, word in enumerate(words) if re.fullmatch(r"reelbank(-\w+)?", word)]
+    return ["reelbank", *words[images[0] + 1 :]] if words[:2] == ["docker", "run"] and images else words
+
+
 def resolve(main: click.Group, words: list[str]) -> tuple[click.Command, list[str]]:
     """The command that a line calls, and its arguments. Raises ValueError for a command that is not there."""
     rest = words[1:] if words[0] == "reelbank" else list(words)

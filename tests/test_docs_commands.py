@@ -22,9 +22,16 @@ from reelbank.store.testing import make_manifest, write_store
 
 PAGES = {str(path.relative_to(ROOT)): path for path in docs_pages.paths()}
 SCRIPTS = {
-    ".": "a shell's own", "cd": "a shell's own", "git": "a clone", "make": "a target", "pip": "an install",
-    "python": "a script", "sudo": "an install", "wsl": "an install",
-}  # fmt: skip
+    ".": "a shell's own",
+    "cd": "a shell's own",
+    "docker": "an image",
+    "git": "a clone",
+    "make": "a target",
+    "pip": "an install",
+    "python": "a script",
+    "sudo": "an install",
+    "wsl": "an install",
+}
 """Other words that a command line may begin with."""
 
 PUBLIC_CALLS = ((extract, "featurize"), *((heads, name) for name in ("probe", "run_recipe", "sweep", "train_head")))
@@ -86,8 +93,8 @@ def accept(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_shown_line_is_taken_by_its_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for block in docs_pages.read(PAGES[name]).blocks:
         for words, _ in block.commands() if block.language == "bash" else ():
-            if words[0] in PROGRAMS:
-                accept(words, monkeypatch)
+            if (line := docs_pages.without_container(words))[0] in PROGRAMS:
+                accept(line, monkeypatch)
             else:
                 assert words[0] in SCRIPTS, f"{block.place}: {' '.join(words)}"
 
@@ -106,11 +113,13 @@ def test_every_shown_line_is_taken_by_its_command(name: str, monkeypatch: pytest
         ("reelbank store inspect a.zarr", "no such command"),
         ("reelbank store merge", "Missing argument"),
         ("reelbank stores", "no such command"),
+        ("docker run --rm --gpus all reelbank-gpu featurize --devise cuda", "No such option"),
+        ("docker run --rm reelbank nothing", "no such command"),
     ],
 )
 def test_wrong_line_would_be_found(line: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        accept(line.split(), monkeypatch)
+        accept(docs_pages.without_container(line.split()), monkeypatch)
 
 
 def test_targets_and_scripts_that_are_shown_are_there() -> None:
