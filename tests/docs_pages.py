@@ -1,4 +1,4 @@
-"""What README and the pages of docs/ show: command blocks with their marks, and code in running text.
+"""What README, the pages and the notebook of docs/ show: command blocks with their marks, and code in running text.
 
 A fenced block of the language `bash` holds command lines. It is run by the tests, in order, unless a comment before it
 says what it needs: `<!-- needs: data, weights -->`. A page says in what folder its commands begin:
@@ -7,6 +7,7 @@ says what it needs: `<!-- needs: data, weights -->`. A page says in what folder 
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -87,14 +88,16 @@ class Page:
 
 
 def paths() -> list[Path]:
-    """README and every page that a person wrote; CHANGELOG may name what is gone."""
+    """README, every page that a person wrote, the notebook; CHANGELOG may name what is gone."""
     top = (ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"))
-    return [*top, *sorted((ROOT / "docs").rglob("*.md"))]
+    return [*top, *sorted((ROOT / "docs").rglob("*.md")), ROOT / "docs" / "colab.ipynb"]
 
 
 def read(path: Path) -> Page:
     """A page. Raises ValueError, with file and line, for a mark or a language that is not in the lists above."""
     name = str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
+    if path.suffix == ".ipynb":
+        return _notebook(name, json.loads(path.read_text(encoding="utf-8"))["cells"])
     starts, needs = STARTS[0], tuple[str, ...]()
     blocks, code = [], []
     fence, held, first = "", list[str](), 0
@@ -130,6 +133,25 @@ def read(path: Path) -> Page:
     for found in _CODE.finditer(joined):
         code.append((lines_of[found.start()], " ".join(found[1].split())))
     return Page(name=name, starts=starts, blocks=tuple(blocks), code=tuple(code))
+
+
+def _notebook(name: str, cells: list[dict[str, Any]]) -> Page:
+    """A notebook as a page: a cell of `!` and `%cd` lines is a block of bash, tags say what a cell needs."""
+    blocks, code = [], []
+    for number, cell in enumerate(cells, start=1):
+        text, place = "".join(cell["source"]), f"{name}:{number}"
+        if cell["cell_type"] == "markdown":
+            code += [(number, " ".join(found[1].split())) for found in _CODE.finditer(text)]
+            continue
+        needs, lines = tuple(cell["metadata"].get("tags", ())), tuple(text.splitlines())
+        for word in needs:
+            _check(word, tuple(NEEDS), place, "what a cell needs")
+        shell = [line.startswith(("!", "%cd ")) for line in lines]
+        if any(shell) != all(shell):
+            raise ValueError(f"{place}: commands and Python in one cell; give each its own")
+        given = tuple(line[1:] for line in lines) if any(shell) else lines
+        blocks.append(Block(place=place, language="bash" if any(shell) else "python", needs=needs, lines=given))
+    return Page(name=name, starts=STARTS[0], blocks=tuple(blocks), code=tuple(code))
 
 
 def _check(word: str, known: tuple[str, ...], place: str, what: str) -> None:
