@@ -16,6 +16,13 @@ from pathlib import Path
 from threading import current_thread, main_thread
 from typing import IO, Any
 
+if sys.platform == "win32":  # the package refuses with a sentence; a command says it without a traceback
+    try:
+        import_module("reelbank.manifests")
+    except ImportError as refusal:
+        sys.stderr.write(f"Error: {refusal}\n")
+        sys.exit(2)
+
 import click
 from click.core import ParameterSource
 
@@ -580,16 +587,7 @@ def doctor(manifest: Path | None, as_json: bool) -> None:
         emit(found.to_json(), as_json, found.text)
 
 
-def featurize_main() -> None:
-    """The console script `featurize`."""
-    featurize(prog_name="featurize")
-
-
-def train_head_main() -> None:
-    """The console script `train-head`."""
-    train_head(prog_name="train-head")
-
-
-def probe_main() -> None:
-    """The console script `probe`."""
-    probe(prog_name="probe")
+# The other console scripts. `reelbank` is `main`.
+featurize_main = partial(featurize, prog_name="featurize")
+train_head_main = partial(train_head, prog_name="train-head")
+probe_main = partial(probe, prog_name="probe")

@@ -84,7 +84,7 @@ class FeaturizeConfig:
         choices=DECODES,
     )  # fmt: skip
     seed: int = option(0, "--seed", "of random frame starts and of random weights")
-    device: str = option("auto", "--device", "auto (a GPU if there is one), cpu, cuda or cuda:N")
+    device: str = option("auto", "--device", "auto (a GPU of CUDA if there is one), cpu, cuda, cuda:N, or mps (Apple)")
     forward: str = option(
         "auto",
         "--forward",

@@ -58,6 +58,8 @@ def examine(manifest: Path | None = None, folder: Path = Path()) -> Diagnosis:
 def _devices() -> list[str]:
     import torch
 
+    if torch.backends.mps.is_available():
+        return ["cpu; a GPU of Apple is here, and is asked for by featurize --device mps"]
     if not torch.cuda.is_available():
         return [unseen_gpu() or "cpu only; torch sees no GPU"]
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

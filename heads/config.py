@@ -20,7 +20,7 @@ from reelbank.heads.losses import LOSSES
 from reelbank.heads.models import HEADS, parse_options
 from reelbank.heads.optimizers import OptimizerConfig
 from reelbank.manifests.plugins import Plugin
-from reelbank.store.devices import check_device_name, resolve_device
+from reelbank.store.devices import check_has_float64, resolve_device
 from reelbank.store.errors import StoreError
 from reelbank.store.indexing import SegmentRule, parse_segments
 from reelbank.store.options import Flat, check_options, option, options
@@ -298,7 +298,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         check_options(self, TrainingError)
-        check_device_name(self.device)
+        check_has_float64(self.device)
         if self.resume and self.overwrite:
             raise TrainingError("--resume continues a run and --overwrite replaces it; give one of them")
         if (self.resume or self.overwrite) and self.directory is None:

@@ -5,7 +5,14 @@ Public names load on first use, so that `reelbank --help` pays for none of them.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
+
+if sys.platform == "win32":  # here, because every stage imports this package first
+    raise ImportError(
+        "reelbank runs on Linux and macOS, not on Windows itself, which lacks the file locks that it needs: "
+        "install WSL2 (`wsl --install` in PowerShell), and reelbank in its Linux"
+    )
 
 from reelbank.manifests.lazy import lazy
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 from collections.abc import Iterator
@@ -18,20 +19,33 @@ class DeviceError(ValueError):
 
 
 def check_device_name(name: str) -> None:
-    """Raises DeviceError unless `name` is `auto`, `cpu`, `cuda` or `cuda:N`."""
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise DeviceError(f"--device {name!r} is not one of auto, cpu, cuda, cuda:N")
+    """Raises DeviceError unless `name` is `auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", name):
+        raise DeviceError(f"--device {name!r} is not one of auto, cpu, cuda, cuda:N, mps")
+
+
+def check_has_float64(name: str) -> None:
+    """What heads and probes ask of a device. Raises DeviceError as `check_device_name`, and for `mps`."""
+    check_device_name(name)
+    if name == "mps":
+        raise DeviceError(
+            "--device mps: heads and probes compute in float64, which Metal does not have; pass --device cpu "
+            "(features that mps made are read as any others)"
+        )
 
 
 def resolve_device(name: str) -> str:
-    """The effective device, `cpu` or `cuda:N`: `auto` is the first GPU, else the CPU.
+    """The effective device, `cpu`, `cuda:N` or `mps`: `auto` is the first GPU of CUDA, else the CPU.
 
-    Raises DeviceError for a name that is none, or a GPU that is not there.
+    `auto` is never `mps`: the features of a Mac would be others than those that its store has, and its heads need the
+    CPU. Raises DeviceError for a name that is none, or a GPU that is not there.
     """
     import torch
 
     check_device_name(name)
-    if name == "cpu":
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError(f"--device mps: torch {torch.__version__} sees no GPU of Apple; pass --device cpu")
+    if name in ("cpu", "mps"):
         return name
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
@@ -47,6 +61,10 @@ def check_precision(device: str, precision: str) -> None:
     """Raises DeviceError if a GPU has no arithmetic of this kind: what emulates it is slower than fp32."""
     import torch
 
+    if device == "mps" and precision == "bf16" and not torch.backends.mps.is_macos_or_newer(14, 0):
+        raise DeviceError(
+            f"--precision bf16: Metal has it from macOS 14 on, this is {platform.mac_ver()[0]}; pass --precision fp16"
+        )
     if precision != "bf16" or not device.startswith("cuda"):
         return
     with torch.cuda.device(device):
@@ -65,9 +83,14 @@ def capability(device: str) -> str:
 
 
 def device_facts(device: str) -> dict[str, str]:
-    """What the bits of a GPU depend on beside torch's version: model, capability, CUDA and cuDNN; nothing for a CPU."""
+    """What the bits of a GPU depend on beside torch's version: model, capability, CUDA and cuDNN, or macOS.
+
+    Nothing for a CPU.
+    """
     import torch
 
+    if device == "mps":
+        return {"gpu": "Apple Metal (mps)", "macos": platform.mac_ver()[0]}
     if not device.startswith("cuda"):
         return {}
     return {

@@ -1,4 +1,4 @@
-"""What README and the pages of docs/ show: command blocks with their marks, and code in running text.
+"""What README, the pages and the notebook of docs/ show: command blocks with their marks, and code in running text.
 
 A fenced block of the language `bash` holds command lines. It is run by the tests, in order, unless a comment before it
 says what it needs: `<!-- needs: data, weights -->`. A page says in what folder its commands begin:
@@ -7,6 +7,7 @@ says what it needs: `<!-- needs: data, weights -->`. A page says in what folder 
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -88,14 +89,16 @@ class Page:
 
 
 def paths() -> list[Path]:
-    """README and every page that a person wrote; CHANGELOG may name what is gone."""
+    """README, every page that a person wrote, the notebook; CHANGELOG may name what is gone."""
     top = (ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"))
-    return [*top, *sorted((ROOT / "docs").rglob("*.md"))]
+    return [*top, *sorted((ROOT / "docs").rglob("*.md")), ROOT / "docs" / "colab.ipynb"]
 
 
 def read(path: Path) -> Page:
     """A page. Raises ValueError, with file and line, for a mark or a language that is not in the lists above."""
     name = str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
+    if path.suffix == ".ipynb":
+        return _notebook(name, json.loads(path.read_text(encoding="utf-8"))["cells"])
     starts, needs = STARTS[0], tuple[str, ...]()
     blocks, code = [], []
     fence, held, first = "", list[str](), 0
@@ -133,6 +136,25 @@ def read(path: Path) -> Page:
     return Page(name=name, starts=starts, blocks=tuple(blocks), code=tuple(code))
 
 
+def _notebook(name: str, cells: list[dict[str, Any]]) -> Page:
+    """A notebook as a page: a cell of `!` and `%cd` lines is a block of bash, tags say what a cell needs."""
+    blocks, code = [], []
+    for number, cell in enumerate(cells, start=1):
+        text, place = "".join(cell["source"]), f"{name}:{number}"
+        if cell["cell_type"] == "markdown":
+            code += [(number, " ".join(found[1].split())) for found in _CODE.finditer(text)]
+            continue
+        needs, lines = tuple(cell["metadata"].get("tags", ())), tuple(text.splitlines())
+        for word in needs:
+            _check(word, tuple(NEEDS), place, "what a cell needs")
+        shell = [line.startswith(("!", "%cd ")) for line in lines]
+        if any(shell) != all(shell):
+            raise ValueError(f"{place}: commands and Python in one cell; give each its own")
+        given = tuple(line[1:] for line in lines) if any(shell) else lines
+        blocks.append(Block(place=place, language="bash" if any(shell) else "python", needs=needs, lines=given))
+    return Page(name=name, starts=STARTS[0], blocks=tuple(blocks), code=tuple(code))
+
+
 def _check(word: str, known: tuple[str, ...], place: str, what: str) -> None:
     if word not in known:
         raise ValueError(f"{place}: {word!r} is not {what}; choose one of {', '.join(known)}")
@@ -147,6 +169,12 @@ def _parted(words: list[str]) -> Iterator[list[str]]:
             command = []
         else:
             command.append(word)
+
+
+def without_container(words: list[str]) -> list[str]:
+    """The command that `docker run` gives to an image of reelbank; other lines as they are."""
+    images = [i for i, word in enumerate(words) if re.fullmatch(r"reelbank(-\w+)?", word)]
+    return ["reelbank", *words[images[0] + 1 :]] if words[:2] == ["docker", "run"] and images else words
 
 
 def resolve(main: click.Group, words: list[str]) -> tuple[click.Command, list[str]]:

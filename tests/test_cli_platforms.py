@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import importlib
 import subprocess
 import sys
@@ -53,3 +54,41 @@ def test_how_workers_start(platform: str, method: str, monkeypatch: pytest.Monke
     finally:
         monkeypatch.undo()
         importlib.reload(processes)
+
+
+WINDOWS = """
+import runpy, sys
+sys.platform = "win32"
+sys.modules["fcntl"] = None
+"""
+"""As Python begins on Windows, as far as reelbank can tell."""
+
+SENTENCE = "reelbank runs on Linux and macOS, not on Windows itself, which lacks the file locks that it needs: "
+
+
+def _on_windows(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", WINDOWS + program], capture_output=True, text=True, check=False)
+
+
+def _scripts() -> list[str]:
+    settings = configparser.ConfigParser()
+    settings.read(Path(__file__).parents[1] / "setup.cfg", encoding="utf-8")
+    return [line.partition("= ")[2] for line in settings["options.entry_points"]["console_scripts"].split("\n") if line]
+
+
+@pytest.mark.parametrize("script", [*_scripts(), "-m"])
+def test_commands_stop_on_windows_with_a_sentence_that_names_wsl2(script: str) -> None:
+    module, _, function = script.partition(":")
+    as_pip_writes_it = f"from {module} import {function}\nsys.exit({function}())"
+    module_run = "runpy.run_module('reelbank.cli', run_name='__main__')"
+    done = _on_windows(module_run if script == "-m" else as_pip_writes_it)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"Error: {SENTENCE}install WSL2 (`wsl --install`")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("stage", ["extract", "heads", "manifests", "store", "testing"])
+def test_import_stops_on_windows_with_the_same_sentence(stage: str) -> None:
+    done = _on_windows(f"import reelbank.{stage}")
+    assert done.stderr.splitlines()[-1].startswith(f"ImportError: {SENTENCE}install WSL2")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import docs_pages
@@ -21,14 +24,29 @@ from reelbank.manifests.rendered import synth
 from reelbank.store.testing import make_manifest, write_store
 
 PAGES = {str(path.relative_to(ROOT)): path for path in docs_pages.paths()}
-SCRIPTS = {".": "a shell's own", "cd": "a shell's own", "git": "a clone", "make": "a target", "python": "a script"}
+SCRIPTS = {
+    ".": "a shell's own",
+    "cd": "a shell's own",
+    "docker": "an image",
+    "git": "a clone",
+    "make": "a target",
+    "pip": "an install",
+    "python": "a script",
+    "sudo": "an install",
+    "wsl": "an install",
+}
 """Other words that a command line may begin with."""
 
 PUBLIC_CALLS = ((extract, "featurize"), *((heads, name) for name in ("probe", "run_recipe", "sweep", "train_head")))
 """What the commands call with a config, after the config has checked itself."""
 
 SMALLER: dict[str, tuple[tuple[str, str, str], ...]] = {
-    "featurize": (("", "--sampling", "uniform:1"), ("", "--workers", "1"), ("", "--batch", "4")),
+    "featurize": (
+        ("--device", "--device", "cpu"),
+        ("", "--sampling", "uniform:1"),
+        ("", "--workers", "1"),
+        ("", "--batch", "4"),
+    ),
     "manifest synth": (("--clips", "--clips", "48"),),
     "probe": (("--kmeans", "--kmeans", "4"),),
     "train-head": (
@@ -83,8 +101,8 @@ def accept(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_shown_line_is_taken_by_its_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for block in docs_pages.read(PAGES[name]).blocks:
         for words, _ in block.commands() if block.language == "bash" else ():
-            if words[0] in PROGRAMS:
-                accept(words, monkeypatch)
+            if (line := docs_pages.without_container(words))[0] in PROGRAMS:
+                accept(line, monkeypatch)
             else:
                 assert words[0] in SCRIPTS, f"{block.place}: {' '.join(words)}"
 
@@ -103,11 +121,13 @@ def test_every_shown_line_is_taken_by_its_command(name: str, monkeypatch: pytest
         ("reelbank store inspect a.zarr", "no such command"),
         ("reelbank store merge", "Missing argument"),
         ("reelbank stores", "no such command"),
+        ("docker run --rm --gpus all reelbank-gpu featurize --devise cuda", "No such option"),
+        ("docker run --rm reelbank nothing", "no such command"),
     ],
 )
 def test_wrong_line_would_be_found(line: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        accept(line.split(), monkeypatch)
+        accept(docs_pages.without_container(line.split()), monkeypatch)
 
 
 def test_targets_and_scripts_that_are_shown_are_there() -> None:
@@ -279,12 +299,62 @@ def test_shown_blocks_run(name: str, synth_set: Path, tmp_path: Path, monkeypatc
     monkeypatch.delenv("REELBANK_MANIFEST", raising=False)
     monkeypatch.setenv("REELBANK_WEIGHTS", "random")
     PREPARE[page.starts](tmp_path, synth_set)
+    shown = notebook_display(monkeypatch)
     assert run_page(page, monkeypatch) >= 1
+    assert (shown != []) == name.endswith(".ipynb")
+
+
+def notebook_display(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Stands in for the display of a notebook, which is not installed; the kinds of files that it is given."""
+    shown: list[str] = []
+    module = ModuleType("IPython.display")
+
+    def file(filename: str) -> str:
+        assert Path(filename).stat().st_size > 1000
+        return Path(filename).suffix
+
+    for name, value in (("HTML", file), ("Image", file), ("display", shown.append)):
+        setattr(module, name, value)
+    monkeypatch.setitem(sys.modules, "IPython.display", module)  # alone: matplotlib asks an IPython for its version
+    return shown
+
+
+def test_notebook_is_of_format_4_with_nothing_run() -> None:
+    notebook = json.loads((ROOT / "docs" / "colab.ipynb").read_text(encoding="utf-8"))
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    assert notebook["metadata"]["accelerator"] == "GPU"
+    assert len({cell["id"] for cell in notebook["cells"]}) == len(notebook["cells"])
+    for cell in notebook["cells"]:
+        keys = {"cell_type", "id", "metadata", "source"}
+        assert set(cell) == (keys if cell["cell_type"] == "markdown" else keys | {"execution_count", "outputs"})
+        assert (cell.get("outputs", []), cell.get("execution_count")) == ([], None)
+        assert all(line.endswith("\n") for line in cell["source"][:-1])
+        assert "://" not in "".join(cell["source"])
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ({"metadata": {"tags": ["luck"]}, "source": ["!probe"]}, "page.ipynb:1: 'luck' is not what a cell needs"),
+        ({"metadata": {}, "source": ["x = 1\n", "!probe"]}, "page.ipynb:1: commands and Python in one cell"),
+    ],
+)
+def test_wrong_cell_is_an_error(cell: dict[str, Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / "page.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", **cell}]}))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        docs_pages.read(tmp_path / "page.ipynb")
 
 
 def test_most_pages_with_commands_run_some() -> None:
     """A mark on every block would make the test above say nothing."""
-    assert {"README.md", "docs/tutorial.md", "docs/how-to/exchange.md", "docs/how-to/own-videos.md"} <= set(RUNNABLE)
+    assert {
+        "README.md",
+        "docs/colab.ipynb",
+        "docs/tutorial.md",
+        "docs/how-to/exchange.md",
+        "docs/how-to/own-videos.md",
+    } <= set(RUNNABLE)
     ran = [block for name in RUNNABLE for block in docs_pages.read(PAGES[name]).blocks if not block.needs]
     marked = [block for page in pages() for block in page.blocks if block.needs]
     assert len(ran) > len(marked)

@@ -58,7 +58,7 @@ def _by_case(name: str) -> tuple[bool, bool, str]:
 def test_checkers_and_the_interpreter_see_the_same_names(module: str) -> None:
     """The TYPE_CHECKING block of a lazy package names what its table does, from the same modules."""
     tree = ast.parse(source_of(module).read_text(encoding="utf-8"))
-    block = next(node for node in tree.body if isinstance(node, ast.If))
+    block = next(node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
     typed = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     table = next(node for node in ast.walk(block) if isinstance(node, ast.Dict))
     assert typed == ast.literal_eval(table)

@@ -12,7 +12,7 @@ from pipeline import copy_set, run, store_of
 
 from reelbank.extract import FeaturizeConfig, backbones, doctor
 from reelbank.extract.backbones.network import exact_arithmetic
-from reelbank.heads import TrainConfig, train_head
+from reelbank.heads import ProbeConfig, TrainConfig, predict, train_head
 from reelbank.store import devices
 from reelbank.store.devices import DeviceError, check_precision, device_facts, resolve_device, unseen_gpu
 
@@ -39,14 +39,53 @@ def test_a_gpu_that_is_not_here_is_refused(name: str, count: int, monkeypatch: p
         resolve_device(name)
 
 
-@pytest.mark.parametrize("name", ["tpu", "meta", "cuda:", "cuda:x", "CPU", ""])
+@pytest.mark.parametrize("name", ["tpu", "meta", "cuda:", "cuda:x", "CPU", "", "mps:0"])
 def test_a_name_that_is_none_is_refused_by_every_stage(name: str) -> None:
     for ask in (
         lambda: resolve_device(name),
         lambda: FeaturizeConfig(model=("flow",), device=name),
         lambda: TrainConfig.of(store=("s",), device=name),
     ):
-        with pytest.raises(DeviceError, match=f"--device {name!r} is not one of auto, cpu, cuda, cuda:N"):
+        with pytest.raises(DeviceError, match=f"--device {name!r} is not one of auto, cpu, cuda, cuda:N, mps$"):
+            ask()
+
+
+def test_an_apple_gpu_is_taken_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    _gpus(monkeypatch, 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert resolve_device("mps") == "mps"
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(DeviceError, match=r"--device cuda: torch .* sees 0 GPUs"):
+        resolve_device("cuda")
+
+
+def test_an_apple_gpu_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match=r"^--device mps: torch .* sees no GPU of Apple; pass --device cpu$"):
+        backbones.build("resnet18", weights="random", device="mps")
+
+
+def test_bf16_on_metal_needs_macos_14(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: (major, minor) <= (13, 6))
+    monkeypatch.setattr(devices.platform, "mac_ver", lambda: ("13.6", ("", "", ""), "arm64"))
+    with pytest.raises(DeviceError, match=r"bf16: Metal has it from macOS 14 on, this is 13.6; pass --precision fp16"):
+        check_precision("mps", "bf16")
+    check_precision("mps", "fp16")
+    check_precision("mps", "fp32")
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: True)
+    check_precision("mps", "bf16")
+
+
+def test_heads_and_probes_refuse_a_device_without_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is there: not torch's error in the middle of a training."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    sentence = "--device mps: heads and probes compute in float64, which Metal does not have; pass --device cpu"
+    for ask in (
+        lambda: TrainConfig.of(store=("s",), device="mps"),
+        lambda: ProbeConfig(store=Path("s"), kmeans=4, device="mps"),
+        lambda: predict("run", "s", device="mps"),
+    ):
+        with pytest.raises(DeviceError, match=sentence):
             ask()
 
 
@@ -80,6 +119,8 @@ def test_what_the_bits_of_a_gpu_depend_on(monkeypatch: pytest.MonkeyPatch) -> No
     assert facts["gpu"] == "Tesla T4"
     assert facts["capability"] == "7.5"
     assert set(facts) == {"gpu", "capability", "cuda", "cudnn"}
+    monkeypatch.setattr(devices.platform, "mac_ver", lambda: ("15.5", ("", "", ""), "arm64"))
+    assert device_facts("mps") == {"gpu": "Apple Metal (mps)", "macos": "15.5"}
 
 
 def test_the_arithmetic_of_a_gpu_is_that_of_cudnn_without_tf32() -> None:

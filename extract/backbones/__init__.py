@@ -202,13 +202,13 @@ def build(
         name: one of `names()`.
         weights: `pretrained`, `random`, or the path of a weights file. Ignored by backbones without weights.
         seed: of random weights.
-        device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1`.
+        device: `auto` (a GPU of CUDA if there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
         precision: `fp32`, `bf16` or `fp16` of the forward pass; taps keep their declared dtype.
         state_file: what `save_state` wrote in another process; then `weights` and `seed` are taken from it.
         tuning: of the forward pass; None leaves the weights as they are read, so that `save_state` can be called.
 
     Raises:
-        BackboneError: unknown name or precision, or a state file of another backbone.
+        BackboneError: unknown name or precision, a state file of another backbone, or Metal does not compute it right.
         DeviceError: a device that is unknown or not here.
         WeightsError: the weights are absent, damaged or of another architecture.
     """

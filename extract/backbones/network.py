@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from reelbank.extract.backbones import metal
 from reelbank.extract.backbones.description import BackboneError, BackboneInfo, BuildOptions, Described, Tuning
 from reelbank.extract.backbones.passes import GraphedPass, Pass, cast_weights
 from reelbank.extract.weights import calibration, checkpoints
@@ -75,6 +76,11 @@ class Network(Described):
         graphs = self.tuning.graphs and self.device.startswith("cuda")
         object.__setattr__(self, "_run", GraphedPass(self._stored) if graphs else self._stored)
 
+    @property
+    def channels_last(self) -> bool:
+        """Whether tensors lie in memory as the architecture likes them best, which Metal does not get right."""
+        return self.architecture.channels_last and self.device != metal.METAL
+
     def normalise(self, frames: npt.NDArray[np.uint8]) -> Tensor:
         """uint8 (B, H, W, 3) to the network's float32 input (B, 3, H, W) on its device.
 
@@ -115,12 +121,14 @@ class Network(Described):
         return {tap: values[tap] for tap in wanted}
 
     def _on_device(self, frames: npt.NDArray[np.uint8]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(frames)).to(self.device, non_blocking=True)
+        # Not waited for by CUDA alone: what Metal has not copied yet would be overwritten by the next batch.
+        is_cuda = self.device.startswith("cuda")
+        return torch.from_numpy(np.ascontiguousarray(frames)).to(self.device, non_blocking=is_cuda)
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         # Memory with the channels last, seen as channels first.
         batch = pixels.movedim(-1, 1).float().div_(255).sub_(self._mean).div_(self._std)
-        return batch if self.architecture.channels_last else batch.contiguous()
+        return batch if self.channels_last else batch.contiguous()
 
     def _values(self, pixels: Tensor, taps: tuple[str, ...]) -> Mapping[str, Tensor]:
         with torch.inference_mode(), self._arithmetic():
@@ -161,6 +169,8 @@ def build_network(info: BackboneInfo, architecture: Architecture, options: Build
         return _outline(info, architecture)
     device = resolve_device(options.device)
     check_precision(device, options.precision)
+    if is_metal := device == metal.METAL:
+        metal.refuse_clips(info)
     if options.state_file is not None:
         module, origin = _from_state_file(info, architecture, options.state_file)
     elif options.weights == "random":
@@ -173,21 +183,23 @@ def build_network(info: BackboneInfo, architecture: Architecture, options: Build
         file = given_file(options.weights)
         module, origin = _from_weights_file(architecture, file), _origin(file)
     module = module.eval().requires_grad_(False)
+    on_cpu = Network(info=info, architecture=architecture, module=module, weights=origin, device="cpu")
     if options.weights == "random" and options.state_file is None:
         # On the CPU whatever the device: the recipe should give the same numbers on all of them.
-        on_cpu = Network(info=info, architecture=architecture, module=module, weights=origin, device="cpu")
         if (num_frames := len(info.step_frames)) == 1:
             images = calibration.cloud_images(options.seed, *info.image_size)
         else:
             images = calibration.cloud_clips(options.seed, num_frames, *info.image_size)
         calibration.calibrate(module, on_cpu.normalise(images))
+    # A state file is what the same device was tried with.
+    expected = metal.reference(on_cpu) if is_metal and options.state_file is None else None
     module = module.to(device)
-    if architecture.channels_last:
+    if architecture.channels_last and not is_metal:
         anything: Any = module  # the stubs of Module.to lack memory_format
         module = anything.to(memory_format=torch.channels_last)
     if options.tuning.cast_weights and options.precision != "fp32":
         cast_weights(module, _AUTOCAST[options.precision])
-    return Network(
+    network = Network(
         info=info,
         architecture=architecture,
         module=module,
@@ -196,6 +208,9 @@ def build_network(info: BackboneInfo, architecture: Architecture, options: Build
         precision=options.precision,
         tuning=options.tuning,
     )
+    if expected is not None:
+        metal.check(network, options.precision, expected)
+    return network
 
 
 def _outline(info: BackboneInfo, architecture: Architecture) -> Network:

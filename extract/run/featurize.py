@@ -115,7 +115,7 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
 
 def _runs_in_parent(job: ModelJob, config: FeaturizeConfig) -> bool:
     """Each model for itself: beside one of a GPU, one of a CPU would have a single thread of the parent."""
-    return config.forward == "parent" or (config.forward == "auto" and job.device.startswith("cuda"))
+    return config.forward == "parent" or (config.forward == "auto" and job.device != "cpu")
 
 
 def _decode_device(config: FeaturizeConfig, jobs: list[ModelJob]) -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reelbank.heads.probes import PROBES
+from reelbank.store.devices import check_has_float64
 from reelbank.store.options import named_values, option
 
 FLAGS = ("kmeans", "knn", "linear", "tsne")
@@ -61,6 +62,7 @@ class ProbeConfig:
     out: Path | None = option(None, "--out", "folder of the results; default: <store>-probe")
 
     def __post_init__(self) -> None:
+        check_has_float64(self.device)
         for item in fields(self):
             choices, value = item.metadata["choices"], getattr(self, item.name)
             if choices and value not in choices:

@@ -21,7 +21,7 @@ from reelbank.heads.runs.checkpoints import Predictor
 from reelbank.heads.stored import read_config, read_results, read_table
 from reelbank.heads.training.trainer import probabilities
 from reelbank.manifests.events import Event, Progress
-from reelbank.store.devices import cpu_threads, resolve_device
+from reelbank.store.devices import check_has_float64, cpu_threads, resolve_device
 from reelbank.store.errors import SpecMismatch
 from reelbank.store.files import appearing, reading, scratch
 from reelbank.store.indexing import parse_segments
@@ -130,9 +130,11 @@ def predict(
         accept_changed_code: apply a head that is a plug-in even if its source is not what it was in training.
 
     Raises:
+        DeviceError: a device that is unknown, not here, or without float64.
         TrainingError: no finished run there, or no clip to predict.
         SpecMismatch: the store was not made as the run's store was; the fields that differ are listed.
     """
+    check_has_float64(device)
     run, paths = Path(run), tuple(Path(p) for p in (store if isinstance(store, tuple) else (store,)))
     stored, config = read_results(run), read_config(run)
     folders = [run / f"fold-{entry['fold']}" for entry in stored["folds"]] or [run]
