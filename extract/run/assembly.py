@@ -22,17 +22,12 @@ from reelbank.extract.backbones import Backbone, BackboneError, BackboneInfo
 from reelbank.extract.errors import ExtractionError
 from reelbank.extract.run.messages import ModelJob, Note, Refused, Tally
 from reelbank.extract.run.payloads import ClipViews, Pixels, Prepare, preparer
+from reelbank.store.devices import is_out_of_memory
 from reelbank.store.errors import StoreError
 from reelbank.store.spec import TapSpec
 from reelbank.store.staging import ClipStage, Outcome, stage_failure
 
 Features = Mapping[str, NDArray[Any]]
-OUT_OF_MEMORY = (
-    "out of memory", "can't allocate memory", "cublas_status_alloc_failed", "cudnn_status_alloc_failed",
-    "cusolver_status_alloc_failed", "cufft_alloc_failed", "unable to find an engine",
-)  # fmt: skip
-"""What PyTorch and the libraries below it say when a batch does not fit, in lower case. cuDNN finds no engine (or
-algorithm) to execute a convolution where none fits into what is left."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -257,7 +252,7 @@ class Model:
             try:
                 parts.append(self._features_of_part(part))
             except (MemoryError, RuntimeError) as error:
-                if self._batch == 1 or not _is_out_of_memory(error):
+                if self._batch == 1 or not is_out_of_memory(error):
                     if self._plugin is None or isinstance(error, ExtractionError):
                         raise
                     raise ExtractionError(str(self._plugin.wrong(f"forward failed: {error}"))) from error
@@ -377,8 +372,3 @@ class ClipFrames:
             oldest = reads[self._next_item, 0] if self._next_item < len(reads) else index + 1
             for old in [i for i in self._recent if i < oldest]:
                 del self._recent[old]
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(said in text for said in OUT_OF_MEMORY)
