@@ -24,14 +24,16 @@ def noise(values: Tensor, deviation: float, generator: torch.Generator) -> Tenso
     """values + N(0, deviation) per element."""
     import torch
 
-    return values + torch.randn(values.shape, generator=generator).to(values.device) * deviation
+    drawn = torch.randn(values.shape, generator=generator)
+    return values + drawn.to(values.device, non_blocking=values.is_cuda) * deviation
 
 
 def dropout(values: Tensor, rate: float, generator: torch.Generator) -> Tensor:
     """Each element becomes 0 with probability `rate`; the others are not scaled up."""
     import torch
 
-    return values * (torch.rand(values.shape, generator=generator) >= rate).to(values)
+    kept = torch.rand(values.shape, generator=generator) >= rate
+    return values * kept.to(values.device, values.dtype, non_blocking=values.is_cuda)
 
 
 def scaling(values: Tensor, spread: float, generator: torch.Generator) -> Tensor:

@@ -1,7 +1,8 @@
-"""The device of a run: which is asked for, whether it is here, how many threads a CPU has. torch is loaded on use."""
+"""The device of a run: which is asked for, whether it is here, what fits into it. torch is loaded on use."""
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 import re
@@ -10,8 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from reelbank.store.cores import memory_bytes
+
 NVIDIA = Path("/dev/nvidia0")
 """A device file of the driver of NVIDIA; WSL2 has none, but `nvidia-smi`."""
+OUT_OF_MEMORY = (
+    "out of memory", "can't allocate memory", "cublas_status_alloc_failed", "cudnn_status_alloc_failed",
+    "cusolver_status_alloc_failed", "cufft_alloc_failed", "unable to find an engine",
+)  # fmt: skip
+"""What PyTorch and the libraries below it say when a batch does not fit, in lower case. cuDNN finds no engine (or
+algorithm) to execute a convolution where none fits into what is left."""
 
 
 class DeviceError(ValueError):
@@ -119,18 +128,34 @@ def unseen_gpu() -> str | None:
     return f"there is a GPU here that torch does not see: {cause}"
 
 
-OUT_OF_MEMORY = (
-    "out of memory", "can't allocate memory", "cublas_status_alloc_failed", "cudnn_status_alloc_failed",
-    "cusolver_status_alloc_failed", "cufft_alloc_failed", "unable to find an engine",
-)  # fmt: skip
-"""What PyTorch and the libraries below it say when memory is short, in lower case. cuDNN finds no engine (or
-algorithm) to execute a convolution where none fits into what is left."""
+def free_bytes(device: str) -> int | None:
+    """Bytes of a GPU that a process may still take, of a CPU all its memory (`memory_bytes`); None where none tells.
+
+    What torch keeps of freed tensors counts as free: it gives them out again.
+    """
+    import torch
+
+    if not device.startswith("cuda"):
+        return memory_bytes()
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the memory of a device, or of this machine, is full."""
+    """Whether `error` says that memory, of the host or of a GPU, did not suffice."""
+    import torch
+
     text = str(error).lower()
-    return isinstance(error, MemoryError) or any(said in text for said in OUT_OF_MEMORY)
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(said in text for said in OUT_OF_MEMORY)
+
+
+def release_memory(device: str) -> None:
+    """Gives back what nothing refers to any more, for another attempt after memory ran out."""
+    import torch
+
+    gc.collect()  # an exception's frames may hold tensors in a circle
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -199,3 +200,42 @@ def test_every_stage_says_that_a_gpu_is_not_seen(
 def _gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+
+def test_free_bytes_count_what_torch_keeps_for_reuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def told(value: object) -> Callable[[str], object]:
+        return lambda device: asked.append(device) or value  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", told((1000, 8000)))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", told(500))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", told(300))
+    assert devices.free_bytes("cuda:1") == 1200
+    assert asked == ["cuda:1"] * 3
+    monkeypatch.setattr(devices, "memory_bytes", lambda: 77)
+    assert devices.free_bytes("cpu") == 77
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("no text that is known"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling x"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+        (ValueError("a shape"), False),
+    ],
+)
+def test_errors_of_a_full_memory_are_known(error: Exception, full: bool) -> None:
+    assert devices.is_out_of_memory(error) == full
+
+
+def test_memory_is_given_back_to_the_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied: list[int] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
+    devices.release_memory("cpu")
+    assert not emptied
+    devices.release_memory("cuda:0")
+    assert emptied == [1]

@@ -140,38 +140,14 @@ def test_time_of_a_stack_is_shared_among_its_members(
     assert [read_json(tmp_path / name / "results.json")["training"]["seconds"] for name in ("m0", "m1")] == [2.5] * 2
 
 
-def test_memory_decides_how_many_are_trained_at_once(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes: list[int] = []
-    numbers: list[int] = []
-    train = stacked._train_stack
-
-    def counted(units: list[Any]) -> None:
-        sizes.append(len(units))
-        numbers.append(units[0].trainer.flat.values.numel())
-        assert len({id(unit.trainer.job.resident) for unit in units}) == 1  # features are shared
-        train(units)
-
-    points = [{"head": "linear", "lr": 0.01 + i / 1000, "epochs": 1} for i in range(3)]
-    monkeypatch.setattr(stacked, "_train_stack", counted)
-    _stack(store, tmp_path / "all", points)
-    assert sizes == [3]
-    assert (stacked.STACK_NUMBERS, stacked.COPIES) == (2**30, 6)
-    for most, expected in ((0, [1, 1, 1]), (2, [2, 1])):
-        sizes.clear()
-        monkeypatch.setattr(stacked, "STACK_NUMBERS", most * 6 * numbers[0])
-        assert _stack(store, tmp_path / str(most), points) == [(position, None) for position in range(3)]
-        assert sizes == expected
-
-
 def test_members_that_cannot_share_a_stack_are_trained_apart(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a stack shares is what all of it is trained on: another batch, loss, head or order of labels is its own."""
     stacks: list[list[int]] = []
-    monkeypatch.setattr(stacked, "_train_stack", lambda units: stacks.append([unit.run.position for unit in units]))
-    monkeypatch.setattr(stacked, "_finish", lambda run, done: None)
+    monkeypatch.setattr(
+        stacked, "_train_group", lambda group, done, note: stacks.append([unit.run.position for unit in group])
+    )
     same = [
         {"lr": 0.1},
         {"lr": 0.2, "seed": 4, "weight_decay": 0.3, "epochs": 9, "keep": "last", "early_stop_epochs": 3},

@@ -36,7 +36,11 @@ def _told(monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]], told: 
     """Members get the validation numbers of `told`({lr, weight_decay, batch, seed}); None: the member fails."""
 
     def execute(
-        configs: Sequence[TrainConfig], folder: Path, workers: int, done: Callable[[int, str | None], None]
+        configs: Sequence[TrainConfig],
+        folder: Path,
+        workers: int,
+        done: Callable[[int, str | None], None],
+        note: Callable[[str], None],
     ) -> None:
         for position, one in enumerate(configs):
             asked = one.to_json()

@@ -24,7 +24,7 @@ from reelbank.heads.examples.clips import ClipTable, read_table
 from reelbank.heads.examples.copies import Copies
 from reelbank.heads.examples.features import Features, StoredView, read_features
 from reelbank.heads.examples.normalization import Normalization, fit_normalization
-from reelbank.heads.examples.resident import Resident, pooled_copies
+from reelbank.heads.examples.resident import Resident, home_of, pooled_copies
 from reelbank.heads.examples.splits import Parts, parts_of
 from reelbank.manifests.events import Progress
 from reelbank.store.files import regular, writing
@@ -45,6 +45,7 @@ class FeatureCache:
         self._parts: dict[tuple[Any, ...], Parts] = {}
         self._features: WeakValueDictionary[str, Features] = WeakValueDictionary()
         self._keys: WeakValueDictionary[str, Resident] = WeakValueDictionary()
+        self._homes: dict[str, tuple[torch.device, str]] = {}
 
     def clips(self, config: TrainConfig) -> tuple[ClipTable, Parts]:
         """The clips that `config` can use, and their parts. Raises what `read_table` and `parts_of` raise."""
@@ -74,6 +75,13 @@ class FeatureCache:
             self._features[key] = found
         return found
 
+    def home(self, features: Features, num_bytes: int, device: torch.device) -> tuple[torch.device, str]:
+        """`home_of` the `features`, decided once: the next training must not count what the last one has taken."""
+        key = _digest(*(key for key, value in self._features.items() if value is features), num_bytes, device)
+        if key not in self._homes:
+            self._homes[key] = home_of(num_bytes, device)
+        return self._homes[key]
+
     def resident(
         self,
         features: Features,
@@ -82,20 +90,26 @@ class FeatureCache:
         config: TrainConfig,
         train: NDArray[np.int64],
         device: torch.device,
+        home: torch.device,
     ) -> Resident:
-        """`features` of `table` with `copies` on `device`, normalised by the clips `train`."""
+        """`features` of `table` with `copies`, normalised by the clips `train`, on `home` for training on `device`."""
         normalization = fit_normalization(features, train, config.features.normalize)
-        found = self._resident(features, normalization, train, device)
+        found = self._resident(features, normalization, train, device, home)
         return found if copies is None else self._with_copies(found, copies, table, config, train)
 
     def _resident(
-        self, features: Features, normalization: Normalization, train: NDArray[np.int64], device: torch.device
+        self,
+        features: Features,
+        normalization: Normalization,
+        train: NDArray[np.int64],
+        device: torch.device,
+        home: torch.device,
     ) -> Resident:
         names = [key for key, value in self._features.items() if value is features]
         if not names:
-            return Resident.load(features, normalization, device)
+            return Resident.load(features, normalization, device, home)
         rows = train.tobytes().hex() if normalization.kind == "zscore" else ""
-        key = _digest(*names, normalization.kind, rows, device)
+        key = _digest(*names, normalization.kind, rows, device, home)
         found = self._keys.get(key)
         if found is None:
             if self._folder is not None and device.type == "cpu" and features.mask.shape[1] == 1:
@@ -106,7 +120,7 @@ class FeatureCache:
                 tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
                 found = Resident(arrays=tensors, mask=features.mask, normalization=normalization)
             else:
-                found = Resident.load(features, normalization, device)
+                found = Resident.load(features, normalization, device, home)
             self._keys[key] = found
         return found
 
@@ -135,7 +149,7 @@ class FeatureCache:
             names = [key for key, value in self._keys.items() if value is resident]
             texts = [one.text for one in copies.augmentations]
             arrays = self._mapped(f"copies-{_digest(*names, *texts, copies.seed, train.tobytes().hex())}", make)
-        tensors = {key: torch.from_numpy(array).to(resident.mask.device) for key, array in arrays.items()}
+        tensors = {key: torch.from_numpy(array).to(resident.home) for key, array in arrays.items()}
         mask = torch.ones(len(next(iter(tensors.values()))), 1, device=resident.mask.device) > 0
         return replace(resident, arrays=tensors, mask=mask)
 

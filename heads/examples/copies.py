@@ -7,7 +7,7 @@ Statistics of the normalisation are those of the clips themselves, so that they 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,15 +52,20 @@ class Copies:
             parts.append(self.num_stored + place * self.num_clips + clips)
         return np.concatenate(parts)
 
-    def batch(self, stored: Stored, index: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Features and mask of the rows at `index` (B,); `stored` reads normalised rows below `num_stored`."""
-        made = index >= self.num_stored
-        arrays, mask = stored(torch.where(made, index % self.num_clips, index))
-        for place in made.nonzero().flatten().tolist():
-            number, clip = divmod(int(index[place]) - self.num_stored, self.num_clips)
-            steps = int(mask[place].sum())
+    def batch(self, stored: Stored, index: Tensor, num_steps: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
+        """Features and mask of the rows at `index` (B,); an index on the host makes no GPU wait.
+
+        Args:
+            stored: reads normalised rows below `num_stored`.
+            num_steps: valid steps of every clip.
+        """
+        arrays, mask = stored(torch.where(index >= self.num_stored, index % self.num_clips, index))
+        for place, row in enumerate(index.tolist()):
+            if row < self.num_stored:
+                continue
+            number, clip = divmod(row - self.num_stored, self.num_clips)
             for array in arrays.values():
-                array[place, :steps] = self.copy(array[place, :steps], number, clip)
+                array[place, : num_steps[clip]] = self.copy(array[place, : num_steps[clip]], number, clip)
         return arrays, mask
 
     def copy(self, values: Tensor, number: int, clip: int) -> Tensor:

@@ -60,6 +60,13 @@ class Features:
         """{key: D}."""
         return {key: array.shape[2] for key, array in self.arrays.items()}
 
+    def num_bytes(self, *, needs_steps: bool, more_rows: int = 0) -> int:
+        """What they take on a device, with `more_rows` of pooled copies; pooled taps lie there side by side, too."""
+        stored = sum(array.nbytes for array in self.arrays.values())
+        if needs_steps:
+            return stored
+        return (stored + more_rows * sum(self.sizes.values()) * 4) * (1 if len(self.arrays) == 1 else 2)
+
 
 def other_views(config: FeaturesConfig, table: ClipTable) -> tuple[StoredView, ...]:
     """The views beside `config.view` that every store has of some clip; () where training reads one.

@@ -38,6 +38,7 @@ class Prepared:
         bins: of the target; None without a target output.
         notes: sentences for the report.
         copies: more training rows of the same clips; None: each clip once.
+        home: where the features lie in training; None: on `device`.
     """
 
     config: TrainConfig
@@ -51,6 +52,7 @@ class Prepared:
     device: torch.device
     cache: FeatureCache
     copies: Copies | None = None
+    home: torch.device | None = None
 
     @property
     def target_values(self) -> np.ndarray | None:
@@ -68,8 +70,9 @@ class Prepared:
         return HeadShape(taps=self.features.sizes, outputs=outputs, num_steps=self.features.mask.shape[1])
 
     def resident(self, train: np.ndarray) -> Resident:
-        """The features on the device, with copies, normalised by the clips `train` (int64)."""
-        return self.cache.resident(self.features, self.table, self.copies, self.config, train, self.device)
+        """The features for training on the device, with copies, normalised by the clips `train` (int64)."""
+        home = self.home or self.device
+        return self.cache.resident(self.features, self.table, self.copies, self.config, train, self.device, home)
 
     @cached_property
     def class_numbers(self) -> np.ndarray:
@@ -160,6 +163,11 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
         notes.append(f"At most {config.features.train_clips} training clips were used (--train-clips).")
     if copies is not None:
         notes.append(copies.sentence(parts.partitions[0].train))
+    needs_steps, made = config.head.needs_steps, len(copies.augmentations) if copies is not None else 0
+    num_bytes = features.num_bytes(needs_steps=needs_steps, more_rows=made * len(table))
+    home, note = cache.home(features, num_bytes, device)
+    if note:
+        notes.append(note)
     return Prepared(
         config=config,
         table=table,
@@ -172,4 +180,5 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
         device=device,
         cache=cache,
         copies=copies,
+        home=home,
     )

@@ -1,9 +1,14 @@
-"""Features on the training device, and what a head is called with for some of their rows."""
+"""Features where there is room for them, and what a head is called with for some of their rows.
+
+They lie on the training device, or in the memory of the host if they do not fit: then each batch is gathered there and
+moved. Normalisation is computed at the same place either way, so the numbers are the same.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,7 +21,13 @@ from reelbank.heads.examples.copies import Copies
 from reelbank.heads.examples.features import Features, load_features
 from reelbank.heads.examples.normalization import Normalization
 from reelbank.heads.models.pooled import masked_mean, pooled_vector
+from reelbank.store.description import readable
+from reelbank.store.devices import free_bytes
 
+HOST = torch.device("cpu")
+FEATURES_SHARE = (
+    0.5  # of a GPU's free memory that features may take: heads, their activations, evaluation need the rest
+)
 BLOCK_CLIPS = 64  # clips whose steps are held at once while pooled copies are made
 EVALUATION_CLIPS = 1024  # clips per forward pass without gradients, for pooled vectors
 EVALUATION_STEPS = 4096  # steps per forward pass without gradients, for sequences
@@ -31,10 +42,11 @@ class IndexedHead(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Resident:
-    """Normalised features on the training device; batches are index gathers.
+    """Normalised features; batches are index gathers, given on the training device.
 
     `arrays` {key: (N, T, D)}: normalised float32 if pooled (T = 1), else as stored and normalised per batch.
     `step_index` (N, S): the steps that a batch reads of each clip, None: all of them; `mask` is then (N, S).
+    Both lie on `home`, all else on the training device.
     """
 
     arrays: Mapping[str, Tensor]
@@ -44,18 +56,34 @@ class Resident:
     copies: Copies | None = None
 
     @classmethod
-    def load(cls, features: Features, normalization: Normalization, device: torch.device) -> Resident:
-        """Moves `features` to `device`."""
-        mask, normalization = features.mask.to(device), normalization.to(device)
-        arrays = {key: array.to(device) for key, array in features.arrays.items()}
-        if mask.shape[1] == 1 and not features.unit_steps:
-            arrays = normalization.apply(arrays, mask)
-        index = None if features.step_index is None else features.step_index.to(device)
-        return cls(arrays=arrays, mask=mask, normalization=normalization, step_index=index)
+    def load(
+        cls, features: Features, normalization: Normalization, device: torch.device, home: torch.device | None = None
+    ) -> Resident:
+        """`features` for training on `device`; their arrays lie on `home`, by default there too."""
+        home = home or device
+        arrays = features.arrays
+        if features.mask.shape[1] == 1 and not features.unit_steps:
+            arrays = normalization.to(HOST).apply(arrays, features.mask)  # on the host: it takes twice their room
+        return cls(
+            arrays={key: array.to(home) for key, array in arrays.items()},
+            mask=features.mask.to(device),
+            normalization=normalization.to(device),
+            step_index=None if features.step_index is None else features.step_index.to(home),
+        )
+
+    @property
+    def home(self) -> torch.device:
+        """Where `arrays` lie."""
+        return next(iter(self.arrays.values())).device
+
+    @property
+    def index_device(self) -> torch.device:
+        """Where `batch` reads the index: one that lies there makes it wait for nothing."""
+        return HOST if self.copies is not None else self.home
 
     def batch(self, index: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Features {key: (B, T, D)} float32 and mask (B, T) of the rows at `index` (B,)."""
-        return self._stored(index) if self.copies is None else self.copies.batch(self._stored, index)
+        """Features {key: (B, T, D)} float32 and mask (B, T) of the rows at `index` (B,), which may lie anywhere."""
+        return self._stored(index) if self.copies is None else self.copies.batch(self._stored, index, self._num_steps)
 
     def inputs(self, head: nn.Module, index: Tensor) -> tuple[Any, ...]:
         """What `head` is called with for the rows at `index`: those of `batch`, or each stored step once and an index.
@@ -64,33 +92,60 @@ class Resident:
         unless features are augmented, which changes every repeat of a step by itself.
         """
         made = self.copies is not None and self.copies.augmentations
-        if self.step_index is None or made or not isinstance(head, IndexedHead) or index.device.type != "cpu":
+        if self.step_index is None or made or not isinstance(head, IndexedHead) or self.mask.device.type != "cpu":
             return self.batch(index)
         stored = {key: array[index] for key, array in self.arrays.items()}
         any_step = self.mask.new_ones(1).expand(len(index), next(iter(stored.values())).shape[1])
         return self.normalization.apply(stored, any_step), self.mask[index], self.step_index[index]
 
     def _stored(self, index: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        mask = self.mask[index]
+        mask, index = self.mask.index_select(0, moved(index, self.mask.device)), moved(index, self.home)
         if self.step_index is None:
-            arrays = {key: array[index] for key, array in self.arrays.items()}
+            arrays = {key: array.index_select(0, index) for key, array in self.arrays.items()}
         else:
-            clips, steps = index.unsqueeze(1), self.step_index[index]  # (B, 1), (B, S)
+            clips, steps = index.unsqueeze(1), self.step_index.index_select(0, index)  # (B, 1), (B, S)
             arrays = {key: array[clips, steps] for key, array in self.arrays.items()}
+        arrays = {key: moved(array, mask.device) for key, array in arrays.items()}
         return (arrays if mask.shape[1] == 1 else self.normalization.apply(arrays, mask)), mask
 
+    @cached_property
+    def _num_steps(self) -> list[int]:
+        """Valid steps of every row."""
+        counts: list[int] = self.mask.sum(dim=1).tolist()
+        return counts
+
     def vectors(self) -> Tensor:
-        """The pooled vectors (N, D) of all clips, taps side by side in sorted order; only where T = 1."""
+        """The pooled vectors (N, D) of all clips on `home`, taps side by side in sorted order; only where T = 1."""
+        return self._vectors
+
+    @cached_property
+    def _vectors(self) -> Tensor:
         if len(self.arrays) == 1:  # no copy: a pooled clip has its one step
             (array,) = self.arrays.values()
             return array[:, 0]
-        return pooled_vector(self.arrays, self.mask)
+        return pooled_vector(self.arrays, self.mask.to(self.home))
 
-    def evaluation_parts(self, index: Tensor) -> Iterator[Tensor]:
-        """`index` cut into parts that fit a forward pass without gradients."""
+    @property
+    def evaluation_clips(self) -> int:
+        """Clips that a forward pass without gradients takes at once."""
         num_steps = self.mask.shape[1]
-        size = EVALUATION_CLIPS if num_steps == 1 else max(1, EVALUATION_STEPS // num_steps)
-        return iter(torch.split(index, size))
+        return EVALUATION_CLIPS if num_steps == 1 else max(1, EVALUATION_STEPS // num_steps)
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`, without a wait: the driver has read pageable memory of the host when the call returns."""
+    return tensor.to(device, non_blocking=device.type != "cpu")
+
+
+def home_of(num_bytes: int, device: torch.device) -> tuple[torch.device, str]:
+    """Where features of `num_bytes` lie while `device` trains on them, and a sentence if they do not fit there."""
+    free = None if device.type == "cpu" else free_bytes(str(device))
+    if free is None or num_bytes <= FEATURES_SHARE * free:
+        return device, ""
+    return HOST, (
+        f"The features take {readable(num_bytes)} and {device} has {readable(free)} free, {FEATURES_SHARE:.0%} of it "
+        "for features: they stay in the memory of the host, and each batch is moved."
+    )
 
 
 def pooled_copies(
@@ -101,7 +156,7 @@ def pooled_copies(
     for start in range(0, len(train), BLOCK_CLIPS):
         clips = train[start : start + BLOCK_CLIPS]
         features = load_features(table.take(clips), needs_steps=True, view=config.view, segments=config.segment_rule())
-        block = Resident.load(features, normalization, torch.device("cpu"))
+        block = Resident.load(features, normalization, HOST)
         arrays, mask = block.batch(torch.arange(len(clips)))
         for key, array in arrays.items():
             if key not in made:

@@ -220,17 +220,17 @@ class _RecipeRun:
             self._tell(run, f"failed: {error}" if error else "trained")
 
         with watched(able, outcome, self._show):
-            EXECUTORS[name](able, folder, self.config.members.workers, done)
+            EXECUTORS[name](able, folder, self.config.members.workers, done, lambda text: self._show(note=text))
         return outcome
 
     def _tell(self, run: Path, what: str) -> None:
         self.finished += 1
         self._show(f"{run.parent.name} {run.name} {what}")
 
-    def _show(self, message: str) -> None:
+    def _show(self, message: str = "", note: str = "") -> None:
         if self.progress is not None:
             total = max(self.recipe.num_rows * self.config.members.repeats, self.finished)
-            self.progress(Event(stage="recipe", done=self.finished, total=total, message=message))
+            self.progress(Event(stage="recipe", done=self.finished, total=total, message=message, note=note))
 
 
 def vector_map(prepared: Prepared, seed: int) -> dict[str, Any]:

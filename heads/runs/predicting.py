@@ -14,7 +14,7 @@ import torch
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.clips import ClipTable, load_table, open_sources
 from reelbank.heads.examples.features import load_features
-from reelbank.heads.examples.resident import Resident
+from reelbank.heads.examples.resident import Resident, home_of
 from reelbank.heads.judging.metrics import point_estimate
 from reelbank.heads.models import head_row
 from reelbank.heads.runs.checkpoints import Predictor
@@ -237,10 +237,13 @@ def _averaged(
         table, needs_steps=needs_steps, pool=first.pool, segments=segments,
         unit_steps=first.unit_steps, progress=progress,
     )  # fmt: skip
+    home, note = home_of(features.num_bytes(needs_steps=needs_steps), device)
+    if note and progress is not None:
+        progress(Event(stage="evaluate", done=0, total=len(predictors), note=note))
     rows = np.arange(len(table))
     total: dict[str, np.ndarray] = {}
     for done, predictor in enumerate(predictors, start=1):
-        resident = Resident.load(features, predictor.normalization, device)
+        resident = Resident.load(features, predictor.normalization, device, home)
         for name, values in probabilities(predictor.head.to(device), resident, rows).items():
             total[name] = total.get(name, 0.0) + values / len(predictors)
         if progress is not None:

@@ -63,6 +63,7 @@ from reelbank.heads.runs.directory import resumable, start_run, write_finished
 from reelbank.heads.runs.recording import Recording
 from reelbank.heads.runs.results import finished
 from reelbank.heads.training.job import make_job
+from reelbank.heads.training.memory import fitting
 from reelbank.heads.training.trainer import Trainer
 from reelbank.manifests.events import Progress
 from reelbank.store.devices import cpu_threads
@@ -117,7 +118,7 @@ def train_head(config: TrainConfig, progress: Progress | None = None) -> RunResu
 
     Raises:
         TrainingError: whatever does not fit, before anything is written where that is possible; a loss that is no
-            longer finite.
+            longer finite; memory that does not suffice for a step.
         StoreError: a path that is no store.
     """
     return train_with(config, FeatureCache(), progress)
@@ -133,8 +134,9 @@ def train_with(config: TrainConfig, cache: FeatureCache, progress: Progress | No
             trained = []
             with Recording(directory, prepared, progress) as recording:
                 for partition in prepared.partitions:
-                    job = make_job(prepared, partition)
-                    trained.append(recording.train(partition, Trainer(job)))
+                    with fitting(prepared.device, config.optimizer.batch):
+                        job = make_job(prepared, partition)
+                        trained.append(recording.train(partition, Trainer(job)))
             found = finished(directory.name, prepared, trained, time.perf_counter() - started)
             write_finished(directory, prepared, found, progress)
             return RunResult(directory=directory, results=found.results)

@@ -18,6 +18,7 @@ from reelbank.store.cores import available_cores
 from reelbank.store.processes import worker_context
 
 Done = Callable[[int, str | None], None]  # (position of the member, None or why it could not be trained)
+Note = Callable[[str], None]  # a sentence about the whole that must not be passed over
 
 MEMBER_MODULES = ("torch", "torch._dynamo", "reelbank.heads.runs.run")
 """What takes a member's process seconds to import; optimisers import `_dynamo` when they are made."""
@@ -25,13 +26,20 @@ MEMBER_MODULES = ("torch", "torch._dynamo", "reelbank.heads.runs.run")
 _cache: FeatureCache | None = None
 
 
-def train_in_processes(configs: Sequence[TrainConfig], folder: Path, workers: int, done: Done) -> None:
+def unheard(text: str) -> None:
+    """A `Note` that nobody waits for."""
+
+
+def train_in_processes(
+    configs: Sequence[TrainConfig], folder: Path, workers: int, done: Done, note: Note = unheard
+) -> None:
     """Trains every configuration; with one worker in this process.
 
     Args:
         folder: of the features that the processes share.
         workers: processes; 0: cores divided by the threads of a member.
         done: called in this process as soon as a member has ended.
+        note: called with what concerns several members; there is nothing here.
 
     Raises:
         TrainingError: a process died.

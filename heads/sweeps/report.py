@@ -126,8 +126,11 @@ def summarize(
     *,
     run: str,
     executor: str,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The content of sweep.json. Only the winner's reported metrics are read: nothing else may choose by them.
+    """The content of sweep.json; `notes` are what was said while it ran.
+
+    Only the winner's reported metrics are read: nothing else may choose by them.
 
     format_version · run · weights_are_random · warning · fields {field: [values as text]} · repeats · executor ·
     selection {metric, higher_is_better, sentence} · steps [{field, chosen, <metric>}] of --stepwise · combinations
@@ -151,6 +154,8 @@ def summarize(
             "count": len(known),
         }
     failed = sum(trial.error is not None for trial in trials)
+    if failed:
+        notes = [*notes, f"{failed} of {len(trials)} members could not be trained; sweep.json says why."]
     return {
         "format_version": FORMAT_VERSION,
         "run": run,
@@ -183,7 +188,7 @@ def summarize(
             "reported": reported,
             "metrics": metrics,
         },
-        "notes": [f"{failed} of {len(trials)} members could not be trained; sweep.json says why."] if failed else [],
+        "notes": list(notes),
     }
 
 

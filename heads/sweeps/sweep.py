@@ -44,7 +44,7 @@ from reelbank.heads.runs.watching import watched
 from reelbank.heads.stored import read_config, read_json
 from reelbank.heads.sweeps.config import MembersConfig, SweepConfig
 from reelbank.heads.sweeps.grid import Axis, Member, combinations, members_of, parse_axes, value_text
-from reelbank.heads.sweeps.member_pool import MEMBER_MODULES, Done, train_in_processes
+from reelbank.heads.sweeps.member_pool import MEMBER_MODULES, Done, Note, train_in_processes
 from reelbank.heads.sweeps.report import Trial, choose, criterion, draw, summarize, sweep_text, trial_of, write_csv
 from reelbank.heads.sweeps.stacked import train_stacked
 from reelbank.manifests.events import Event, Progress
@@ -59,7 +59,7 @@ NO_FEATURES = Features(
     arrays={}, mask=torch.zeros(0, 0, dtype=torch.bool), means={}, variances={}, num_steps=np.zeros(0, dtype=np.int64)
 )
 
-Executor = Callable[[Sequence[TrainConfig], Path, int, Done], None]
+Executor = Callable[[Sequence[TrainConfig], Path, int, Done, Note], None]
 EXECUTORS: Mapping[str, Executor] = {"processes": train_in_processes, "stacked": train_stacked}
 
 
@@ -134,7 +134,7 @@ def sweep(config: SweepConfig, progress: Progress | None = None) -> SweepResult:
         )
         steps = state.stepwise(axes) if config.stepwise else state.whole(axes)
     results = summarize(
-        config, prepared, axes, list(state.trials.values()), steps, run=directory.name, executor=name
+        config, prepared, axes, list(state.trials.values()), steps, run=directory.name, executor=name, notes=state.notes
     ) | {"seconds": round(time.perf_counter() - state.started, 3)}
     write_csv(directory / "sweep.csv", results)
     write_whole(directory / "sweep.png", draw(results, prepared))
@@ -171,7 +171,7 @@ def shared_folder(directory: Path) -> Iterator[Path]:
 
 @dataclass(kw_only=True)
 class _Sweep:
-    """A sweep under way; `trials` {member name: what came of it}."""
+    """A sweep under way; `trials` {member name: what came of it}, `notes` sentences about the whole."""
 
     config: SweepConfig
     directory: Path
@@ -182,6 +182,7 @@ class _Sweep:
 
     def __post_init__(self) -> None:
         self.trials: dict[str, Trial] = {}
+        self.notes: list[str] = []
         self.started = time.perf_counter()
 
     def whole(self, axes: Sequence[Axis]) -> list[dict[str, Any]]:
@@ -225,12 +226,16 @@ class _Sweep:
             ended.add(open_members[position].directory)
             self._note(open_members[position], error, total)
 
-        def tell(text: str) -> None:
+        def tell(text: str = "", note: str = "") -> None:
             if self.progress is not None:
-                self.progress(Event(stage="sweep", done=len(self.trials), total=total, message=text))
+                self.progress(Event(stage="sweep", done=len(self.trials), total=total, message=text, note=note))
+
+        def take_note(text: str) -> None:
+            self.notes.append(text)
+            tell(note=text)
 
         with watched(configs, ended, tell):
-            self.executor(configs, self.folder, self.config.members.workers, done)
+            self.executor(configs, self.folder, self.config.members.workers, done, take_note)
 
     def _note(self, member: Member, error: str | None, total: int) -> None:
         trial = trial_of(member, error)

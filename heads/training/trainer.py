@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from reelbank.heads.config import ObjectiveConfig
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.examples.resident import Resident
+from reelbank.heads.examples.resident import Resident, moved
 from reelbank.heads.examples.targets import estimate_of_logits
 from reelbank.heads.losses import loss_function, loss_with_gradient
 from reelbank.heads.models import build_head
@@ -28,6 +28,7 @@ from reelbank.heads.training.flat import FlatParameters
 from reelbank.heads.training.job import Job, Labels, stream_seed
 from reelbank.heads.training.optimization import advance, learning_rate, make_optimizer, make_schedule
 from reelbank.heads.training.reduction import reduce, reduce_with_shares
+from reelbank.store.devices import is_out_of_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ class FittedHead(Protocol):
     """A head on pooled vectors that looks at those of the training clips once, before its first step."""
 
     def fit(self, vectors: Tensor) -> None:
-        """`vectors` (n, D), normalised."""
+        """`vectors` (n, D), normalised; on the host where the features do not fit the device."""
 
 
 @contextmanager
@@ -166,14 +167,15 @@ class Trainer:
         with seeded(stream_seed(config.seed, self._fold, 0), job.device):
             self.head = build_head(config.head.name, job.shape, config.head.options).to(job.device)
         if isinstance(self.head, FittedHead):
-            self.head.fit(job.resident.vectors()[torch.from_numpy(job.train).to(job.device)])
+            vectors = job.resident.vectors()
+            self.head.fit(vectors.index_select(0, torch.from_numpy(job.train).to(vectors.device)))
         self.flat = FlatParameters(self.head)
         self._direct = DirectPass(self.head) if isinstance(self.head, LayeredHead) else None
         self.optimizer = make_optimizer(self.flat.values, config.optimizer)
         self.schedule = make_schedule(self.optimizer, config.optimizer)
         self.state = Progression()
         self._vectors = job.resident.vectors() if self._direct is not None else torch.empty(0)
-        self._train = torch.from_numpy(job.train).to(job.device)
+        self._train = torch.from_numpy(job.train).to(job.resident.index_device)
         self._val = torch.from_numpy(job.val).to(job.device)
 
     def run_epoch(self) -> EpochRecord:
@@ -185,11 +187,15 @@ class Trainer:
         return self.record(rate, torch.stack([train_loss, *self._validate()]).tolist())
 
     def draw_order(self) -> Tensor:
-        """The order (n,) of the training rows in an epoch, from torch's global generator as it stands."""
+        """The order (n,) of the training rows in an epoch, from torch's global generator as it stands.
+
+        It lies where `Resident.batch` reads it.
+        """
         if self.job.draw_weights is not None:
             drawn = torch.multinomial(torch.from_numpy(self.job.draw_weights), len(self._train), replacement=True)
-            return self._train[drawn.to(self.job.device)]
-        return self._train[torch.randperm(len(self._train)).to(self.job.device)]
+        else:
+            drawn = torch.randperm(len(self._train))
+        return self._train.index_select(0, drawn.to(self._train.device))
 
     def seed_of(self, epoch: int) -> int:
         """The seed of every draw of `epoch` (from 1)."""
@@ -246,14 +252,15 @@ class Trainer:
     def _gradient(self, index: Tensor) -> Tensor:
         """Fills the flat gradient from the clips at `index` (B,); their loss (scalar, on the device)."""
         job = self.job
+        here = moved(index, job.device)
         if self._direct is not None:
             return self._direct.backward(
-                self._vectors.index_select(0, index),
-                lambda logits: total_loss_with_gradient(job.config.objective, job.labels, logits, index),
+                moved(self._vectors.index_select(0, index), job.device),
+                lambda logits: total_loss_with_gradient(job.config.objective, job.labels, logits, here),
             )
         self.flat.gradient.zero_()
         logits = self.head(*job.resident.inputs(self.head, index))
-        loss = total_loss(job.config.objective, job.labels, logits, index, complete=True)
+        loss = total_loss(job.config.objective, job.labels, logits, here, complete=True)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -275,8 +282,23 @@ class Trainer:
 def forward(head: nn.Module, resident: Resident, index: Tensor) -> dict[str, Tensor]:
     """Logits {output: (n, K)} of the clips at `index`, in evaluation mode."""
     head.eval()
-    parts = [head(*resident.inputs(head, part)) for part in resident.evaluation_parts(index)]
-    return {name: torch.cat([part[name] for part in parts]) for name in (parts[0] if parts else {})}
+    return in_parts(lambda part: head(*resident.inputs(head, part)), index, resident.evaluation_clips)
+
+
+def in_parts(logits_of: Callable[[Tensor], dict[str, Tensor]], index: Tensor, size: int) -> dict[str, Tensor]:
+    """Logits {output: (..., n, K)} of the clips at `index` (n,), `size` at once, or fewer where memory is short."""
+    parts, start = [], 0
+    while start < len(index):
+        part = index[start : start + size]
+        try:
+            parts.append(logits_of(part))
+        except (MemoryError, RuntimeError) as error:
+            if len(part) == 1 or not is_out_of_memory(error):
+                raise
+            size = len(part) // 2
+            continue
+        start += len(part)
+    return {name: torch.cat([part[name] for part in parts], dim=-2) for name in (parts[0] if parts else {})}
 
 
 def probabilities(head: nn.Module, resident: Resident, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,0 +1,157 @@
+"""K models as one stack of parameters (K, P): an epoch of all of them, step by step at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from reelbank.heads.examples.resident import moved
+from reelbank.heads.optimizers import OPTIMIZERS
+from reelbank.heads.training.job import Job
+from reelbank.heads.training.memory import Allocations
+from reelbank.heads.training.optimization import load
+from reelbank.heads.training.stacked_optimizers import Hyperparameters, Update
+from reelbank.heads.training.trainer import Trainer, in_parts, seeded, total_loss, validation_numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """Bytes that each model of a stack takes: `kept` as long as it is there, more during a step and in validation."""
+
+    kept: int
+    step: int
+    validation: int
+
+
+class Stack:
+    """K models: parameters (K, P), their gradient and the optimiser's state, all on the device."""
+
+    def __init__(self, trainers: Sequence[Trainer], most_validated: int) -> None:
+        """`most_validated`: models that are validated at once."""
+        self._trainers = list(trainers)
+        self._first = trainers[0]
+        self._most_validated = most_validated
+        self._job: Job = trainers[0].job
+        self._values = torch.stack([trainer.flat.values.detach() for trainer in trainers])
+        self._steps = 0
+        row = OPTIMIZERS[self._job.config.optimizer.name]
+        self._update: Update = load(row.update)
+        self._state = {name: torch.zeros_like(self._values) for name in row.state}
+        self._val = torch.from_numpy(self._job.val).to(self._job.device)
+        for trainer in trainers:
+            # The schedule moves the rate of an optimiser that never steps itself; torch would warn of that.
+            trainer.optimizer._opt_called = True  # type: ignore[attr-defined]
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Makes the tensors of the models views of the stack; again after a model has left."""
+        flat = self._first.flat
+        self._gradient = torch.zeros_like(self._values)
+        self._parameters = {name: view.requires_grad_() for name, view in flat.views(self._values.detach()).items()}
+        self._gradient_views = list(flat.views(self._gradient).values())
+        configs = [trainer.job.config.optimizer for trainer in self._trainers]
+        self._hyper = Hyperparameters.of(configs, self._values.device)
+
+    def run_epoch(self, rates: Sequence[float]) -> list[list[float]]:
+        """One epoch of every model: rows of training loss, validation loss, accuracy and MAE. One wait for the device.
+
+        Args:
+            rates: learning rate of each model.
+        """
+        job = self._job
+        orders = []
+        for trainer in self._trainers:
+            with seeded(trainer.seed_of(trainer.state.epoch + 1), job.device):
+                orders.append(trainer.draw_order())
+        order = torch.stack(orders)  # (K, n)
+        rate = torch.tensor(rates, dtype=torch.float64).unsqueeze(1).to(job.device)
+        self._first.head.train()
+        total = torch.zeros(len(rates), device=job.device)
+        for index in torch.split(order, job.config.optimizer.batch, dim=1):
+            total += self._step(index, rate) * index.shape[1]
+        rows = torch.cat([(total / order.shape[1]).unsqueeze(1), self._validate()], dim=1)
+        result: list[list[float]] = rows.tolist()
+        return result
+
+    def _step(self, index: Tensor, rate: Tensor) -> Tensor:
+        """One update of every model from its own clips at `index` (K, B); the losses (K,)."""
+        job, count = self._job, index.shape[0]
+        features, mask = job.resident.batch(index.flatten())
+        arrays = {key: array.view(count, -1, *array.shape[1:]) for key, array in features.items()}  # (K, B, T, D)
+
+        def loss_of(
+            parameters: Mapping[str, Tensor], arrays: Mapping[str, Tensor], mask: Tensor, index: Tensor
+        ) -> Tensor:
+            logits = functional_call(self._first.head, dict(parameters), (arrays, mask))
+            return total_loss(job.config.objective, job.labels, logits, index, complete=True)
+
+        losses: Tensor = vmap(loss_of, randomness="different")(
+            self._parameters, arrays, mask.view(count, -1, mask.shape[1]), moved(index, job.device)
+        )
+        gradients = torch.autograd.grad(losses.sum(), list(self._parameters.values()))
+        self._steps += 1
+        with torch.no_grad():
+            torch._foreach_copy_(self._gradient_views, gradients)
+            self._update(self._values, self._gradient, self._state, self._hyper, rate, self._steps)
+        return losses.detach()
+
+    @torch.no_grad()
+    def _validate(self) -> Tensor:
+        """Validation loss, accuracy and MAE of every model, (K, 3)."""
+        job, index, resident = self._job, self._val, self._job.resident
+        self._first.head.eval()
+        rows = []
+        for start in range(0, len(self._trainers), self._most_validated):
+            some = {name: value[start : start + self._most_validated] for name, value in self._parameters.items()}
+
+            def logits_of(part: Tensor, some: Mapping[str, Tensor] = some) -> dict[str, Tensor]:
+                inputs = resident.batch(part)
+                made: dict[str, Tensor] = vmap(
+                    lambda parameters: functional_call(self._first.head, dict(parameters), inputs)
+                )(some)
+                return made
+
+            logits = in_parts(logits_of, index, resident.evaluation_clips)  # {output: (k, n, K)}
+            rows.append(torch.stack(vmap(lambda one: validation_numbers(job, one, index))(logits), dim=1))
+        return torch.cat(rows)
+
+    @torch.no_grad()
+    def give_back(self, place: int, trainer: Trainer) -> None:
+        """Puts model `place` into `trainer`: its weights and the optimiser's state."""
+        trainer.flat.values.copy_(self._values[place])
+        state = {name: tensor[place].clone() for name, tensor in self._state.items()}
+        trainer.optimizer.state[trainer.flat.values] = {**state, "step": torch.tensor(float(self._steps))}
+
+    @torch.no_grad()
+    def remove(self, places: Sequence[int]) -> None:
+        """Takes models out of the stack."""
+        kept = [place for place in range(len(self._trainers)) if place not in set(places)]
+        self._trainers = [self._trainers[place] for place in kept]
+        index = torch.tensor(kept, dtype=torch.int64, device=self._values.device)
+        self._values = self._values[index]
+        self._state = {name: tensor[index] for name, tensor in self._state.items()}
+        self._arrange()
+
+    @classmethod
+    def needs(cls, trainer: Trainer) -> Needs:
+        """What a model like that of `trainer` takes, measured in one step and one validation of it; it stays as it is.
+
+        Constants would not do: what a step holds is 3 to 500 times its batch, by head and sizes.
+        """
+        stack, job = cls([trainer], 1), trainer.job
+        rate = torch.zeros(1, 1, dtype=torch.float64, device=job.device)
+        with seeded(trainer.seed_of(1), job.device):
+            index = trainer.draw_order()[: job.config.optimizer.batch].unsqueeze(0)
+            trainer.head.train()
+            with Allocations() as step:
+                stack._step(index, rate)
+            with Allocations() as validation:
+                stack._validate()
+        # In the stack: values, gradient, state. The trainer's own: values, gradient, the best, in the end the state.
+        copies = 5 + 2 * len(stack._state)
+        num_bytes = stack._values.numel() * stack._values.element_size()
+        return Needs(kept=copies * num_bytes, step=step.most, validation=validation.most)
