@@ -113,13 +113,13 @@ def test_operators_run_on_the_cpu_whatever_the_device(mac: Metal) -> None:
 def test_what_metal_computes_otherwise_than_the_cpu_is_refused(
     wrong: Any, message: str, mac: Metal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_right = Network.tensors
+    run_right = Network._values
 
     def run_wrong(self: Network, frames: Any, taps: Any = None) -> Any:
         values = run_right(self, frames, taps)
         return {tap: wrong(value) for tap, value in values.items()} if self.device == "mps" else values
 
-    monkeypatch.setattr(Network, "tensors", run_wrong)
+    monkeypatch.setattr(Network, "_values", run_wrong)
     with pytest.raises(BackboneError, match=f"^--device mps: {message}"):
         backbones.build("resnet18", weights="random", device="mps")
 
