@@ -59,7 +59,7 @@ def main() -> None:
             _, wrong, ends = hostile.attempt(root / "sound", root / "m", change, (command,), hostile.SOUND)
             found[name] = [wrong, ends]
         for pattern in asked["patterns"]:
-            found[pattern] = [list(hostile.try_mutants(root, pattern, count=2, seed=5).not_held), []]
+            found[pattern] = [list(hostile.try_mutants(root, pattern, count=2, seed=25).not_held), []]
         for said, harm in HARMS.items():
             hostile.COMMANDS = {"harm": harm}
             _, wrong, ends = hostile.attempt(root / "sound", root / "m", lambda folder: None, ("harm",), hostile.SOUND)

@@ -141,8 +141,8 @@ def test_views_of_keypoints_are_refused(tmp_path: Path) -> None:
 
 
 def test_every_video_is_opened_once_whatever_mix_is_asked(tmp_path: Path) -> None:
-    made = synth.render(tmp_path, clips=4)
-    models = ("flow", "flow:dis", "frames", "googlenet", "motion-map")
+    made = synth.render(tmp_path, clips=2)
+    models = ("flow", "flow:dis", "frames", "resnet18", "motion-map")
     samplings = ("uniform:3", "flow=every:20", "frames=position:0.5", "motion-map=consecutive:2:centre")
     report = run(tmp_path, model=models, sampling=samplings, weights="random", views="flip")
     assert not report.has_failures

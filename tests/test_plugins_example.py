@@ -67,8 +67,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(installed: Path) -> dict[str, str]:
-    """Of a process that sees the package."""
-    inherited = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    """Of a process that sees the package. It runs in another folder: what is inherited is made absolute."""
+    inherited = [str(Path(entry).resolve()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     paths = [str(installed / "lib"), str(ROOT / "tests"), *inherited]
     made = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     made.pop("REELBANK_MANIFEST", None)

@@ -134,8 +134,10 @@ def test_model_of_the_disk_loses_what_was_not_synced(tmp_path: Path) -> None:
     assert states["empty", "last"] == {"old/kept": b"", "old/new": b"12345678"}
 
 
-def _staged(path: Path) -> tuple[StoreWriter, Path]:
+@pytest.fixture(scope="module")
+def killed_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store whose run was killed before its commit: clip c1 is staged, the others are done."""
+    path = tmp_path_factory.mktemp("killed") / "s.zarr"
     videos = dict(power_cut.FIRST)
     power_cut.grow(path, {name: video for name, video in videos.items() if name != "c1"})
     commit = StoreWriter.commit
@@ -144,6 +146,12 @@ def _staged(path: Path) -> tuple[StoreWriter, Path]:
         power_cut.grow(path, videos)
     finally:
         StoreWriter.commit = commit  # type: ignore[method-assign]
+    return path
+
+
+def _staged(killed_store: Path, path: Path) -> tuple[StoreWriter, Path]:
+    """(writer, folder of the staged clip) of a copy of `killed_store`."""
+    shutil.copytree(killed_store, path)
     row = reelbank.store.open(path).column("clip_id").tolist().index("c1")
     return StoreWriter(path, power_cut.SPEC), folder_of(path, row)
 
@@ -173,9 +181,9 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_staged_clip_is_dropped_said_and_made_again(damage: str, tmp_path: Path) -> None:
+def test_a_damaged_staged_clip_is_dropped_said_and_made_again(damage: str, killed_store: Path, tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
-    writer, folder = _staged(path)
+    writer, folder = _staged(killed_store, path)
     DAMAGE[damage](folder)
     with only_writer(path):
         kept, said = writer.recover(lambda outcome: True)
@@ -222,8 +230,8 @@ def test_a_half_made_store_is_cleared_and_made(kept: int, tmp_path: Path, monkey
     assert len(reelbank.store.open(path).done_rows()) == len(power_cut.FIRST)
 
 
-def test_what_is_staged_whole_is_taken_over(tmp_path: Path) -> None:
-    writer, folder = _staged(tmp_path / "s.zarr")
+def test_what_is_staged_whole_is_taken_over(killed_store: Path, tmp_path: Path) -> None:
+    writer, folder = _staged(killed_store, tmp_path / "s.zarr")
     kept, said = writer.recover(lambda outcome: True)
     assert [folder_of(tmp_path / "s.zarr", row) for row in kept] == [folder]
     assert said == []
@@ -251,10 +259,10 @@ def test_strangers_in_staging_are_removed(kind: str, tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere/mine").read_text() == "stays"
 
 
-def test_recovery_never_touches_a_committed_clip(tmp_path: Path) -> None:
+def test_recovery_never_touches_a_committed_clip(killed_store: Path, tmp_path: Path) -> None:
     """A kill between the commit and the clearing of staging: the remnant is thrown away, whatever it says."""
     path = tmp_path / "s.zarr"
-    writer, folder = _staged(path)
+    writer, folder = _staged(killed_store, path)
     left = {file.name: file.read_bytes() for file in folder.iterdir()}
     power_cut.grow(path, power_cut.FIRST)
     folder.mkdir()
