@@ -16,7 +16,7 @@ from reelbank.extract.errors import DecodeError, PlanMismatch
 from reelbank.extract.video import decode, packets, plan
 from reelbank.extract.video.decode import Video
 from reelbank.extract.video.frame import Pixels
-from reelbank.extract.video.opening import Limits
+from reelbank.extract.video.opening import Limits, text_options
 
 SETS_PER_CLIP = 8
 
@@ -272,3 +272,10 @@ def test_image_is_clip_of_one_frame_turned_by_exif(tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(DecodeError, match="not an image"):
         Video(tmp_path / "broken.jpg").scan()
+
+
+@pytest.mark.parametrize(
+    ("version", "asked"), [("15.1.0", True), ("18.1.0", True), ("19.0.2", False), ("20.0rc1", False)]
+)
+def test_metadata_that_is_no_utf8_is_asked_for_where_pyav_wants_to_be_asked(version: str, asked: bool) -> None:
+    assert text_options(version) == ({"metadata_errors": "replace"} if asked else {})

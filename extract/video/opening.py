@@ -97,7 +97,7 @@ def open_video(path: str | Path, *, stream_index: int | None, limits: Limits) ->
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS)}
     try:
         # The prefix keeps a file name such as `concat:a|b` a file name.
-        container = av.open(f"file:{file}", options=options, metadata_errors="replace")
+        container = av.open(f"file:{file}", options=options, **text_options(av.__version__))
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = f"not a video file that can be read ({_words(error)}); it is damaged or of another format"
         raise DecodeError(path, reason) from error
@@ -113,6 +113,11 @@ def open_video(path: str | Path, *, stream_index: int | None, limits: Limits) ->
         container.close()
         raise
     return container, stream
+
+
+def text_options(version: str) -> dict[str, str]:
+    """What makes metadata that is no UTF-8 readable: PyAV 19 does it by itself and refuses to be asked."""
+    return {"metadata_errors": "replace"} if int(version.partition(".")[0]) < 19 else {}
 
 
 def _choose_stream(path: str | Path, container: Any, stream_index: int | None) -> Any:

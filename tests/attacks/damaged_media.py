@@ -262,8 +262,10 @@ def _is_earlier(stamps: Sequence[int | None], number: int, start: int) -> bool:
 
 def _errors(path: Path, skip: str) -> tuple[set[int], list[int], list[int], list[int | None]]:
     """Packets with errors, packets that are key frames, the packet of each frame, and times, from one decoding."""
+    from reelbank.extract.video.opening import text_options
+
     errors, keys, frames, stamps, number = set(), [-1], [], [], 0
-    with av.open(str(path), metadata_errors="replace") as container:
+    with av.open(str(path), **text_options(av.__version__)) as container:
         stream = container.streams.best("video")
         if stream is None or stream.codec_context is None:
             raise ValueError("no video")
