@@ -18,7 +18,10 @@ from reelbank.extract.weights.calibration import cloud_images
 
 METAL = "mps"
 MAX_ERROR = {"fp32": 0.01, "bf16": 0.25, "fp16": 0.25}
-"""Largest distance of a tap from what the CPU computes in fp32, in lengths of that. What is wrong is about 1 away."""
+"""Largest distance of a tap from what the CPU computes in fp32, in lengths of that.
+
+What is wrong is about 1 away; bf16 on a CPU was at most 0.09 away (googlenet, random weights).
+"""
 
 
 def refuse_clips(info: BackboneInfo) -> None:
