@@ -56,8 +56,7 @@ def _train(job: Job) -> None:
     logits = forward(trainer.head, job.resident, trainer._val)
     assert {one.device for one in logits.values()} == {GPU}
     stack = Stack([Trainer(job) for _ in range(3)], 3)
-    rate = torch.zeros(3, 1, dtype=torch.float64, device=GPU)
-    losses = stack._step(torch.stack([order[:8]] * 3), rate)
+    losses = stack._step(torch.stack([order[:8]] * 3), stack._update_at([0.1, 0.2, 0.3]))
     assert (losses.device, losses.shape) == (GPU, (3,))
     assert stack._validate().device == GPU
 

@@ -81,14 +81,14 @@ def _run_out(
     made: list[weakref.ref[Stack]] = []
     step = Stack._step
 
-    def failing(self: Stack, index: torch.Tensor, rate: torch.Tensor) -> torch.Tensor:
+    def failing(self: Stack, index: torch.Tensor, update: Callable[[], None]) -> torch.Tensor:
         if all(one() is not self for one in made):
             gc.collect(0)
             assert all(one() is None for one in made), "what did not fit is still held"
             made.append(weakref.ref(self))
         if len(index) > most and self._steps >= after_steps:
             raise error()
-        return step(self, index, rate)
+        return step(self, index, update)
 
     monkeypatch.setattr(Stack, "_step", failing)
     return made
@@ -158,10 +158,10 @@ def test_the_last_of_a_stack_is_tried_alone_before_it_fails(
         start(self, trainers, most_validated)
         vars(self)["begun_with"] = len(trainers)
 
-    def failing(self: Any, index: torch.Tensor, rate: torch.Tensor) -> torch.Tensor:
+    def failing(self: Any, index: torch.Tensor, update: Callable[[], None]) -> torch.Tensor:
         if self.begun_with == 2 and len(index) == 1:
             raise MemoryError
-        return step(self, index, rate)
+        return step(self, index, update)
 
     monkeypatch.setattr(Stack, "__init__", counted)
     monkeypatch.setattr(Stack, "_step", failing)
@@ -174,10 +174,10 @@ def test_a_member_that_does_not_fit_alone_fails_and_the_others_go_on(
 ) -> None:
     step = Stack._step
 
-    def failing(self: Stack, index: torch.Tensor, rate: torch.Tensor) -> torch.Tensor:
+    def failing(self: Stack, index: torch.Tensor, update: Callable[[], None]) -> torch.Tensor:
         if any(one.job.config.seed == 1 for one in self._trainers):
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return step(self, index, rate)
+        return step(self, index, update)
 
     monkeypatch.setattr(Stack, "_step", failing)
     told, _ = _train(store, tmp_path, [{"seed": seed} for seed in range(3)])
@@ -260,7 +260,7 @@ def test_needs_are_those_of_a_larger_stack_per_model(head: str, store: Path, tmp
     whole = Stack([Trainer(job) for _ in range(6)], 6)
     index = torch.stack([one.draw_order()[:8] for _ in range(6)])
     with Allocations() as step:
-        whole._step(index, torch.zeros(6, 1, dtype=torch.float64))
+        whole._step(index, whole._update_at([0.0] * 6))
     with Allocations() as validation:
         whole._validate()
     assert step.most / 6 == pytest.approx(needs.step, rel=0.25)

@@ -99,6 +99,8 @@ def test_processes_give_the_bits_of_training_alone(store: Path, tmp_path: Path) 
         {"sweep": ("lr=1e-3,3e-3",), "folds": 2, "repeats": 2, "keep": "last"},
         {"sweep": ("lr=1e-3,3e-3", "aggregation=adaptive,flatten"), "head": "conv-aggregation"},
         {"sweep": ("lr=1e-3,3e-3", "trunk=separate,shared"), "loss": "jsd", "label_smoothing": 0.1},
+        {"sweep": ("lr=1e-3,3e-3", "reduction=sum,mean"), "loss": "kld", "class_weights": "balanced", "head": "linear"},
+        {"sweep": ("lr=1e-3,3e-3", "head=mlp,attentive"), "augment": ("noise=0.1",), "balance": "group", "epochs": 2},
         *({"sweep": ("lr=1e-3,3e-3",), "optimizer": name, "epochs": 2} for name in OPTIMIZERS),
     ],
     ids=str,

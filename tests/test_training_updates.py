@@ -9,15 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from reelbank.heads import losses
 from reelbank.heads.config import ObjectiveConfig, OptimizerConfig
 from reelbank.heads.losses import LOSSES
 from reelbank.heads.models import HEADS, HeadShape, build_head
 from reelbank.heads.optimizers import OPTIMIZERS
+from reelbank.heads.training import trainer
 from reelbank.heads.training.direct import DirectPass, LayeredHead
 from reelbank.heads.training.flat import FlatParameters
 from reelbank.heads.training.job import Labels
 from reelbank.heads.training.optimization import advance, learning_rate, load, make_optimizer, make_schedule
-from reelbank.heads.training.stacked_optimizers import Hyperparameters
+from reelbank.heads.training.stacked_optimizers import FUSED, FusedAdam, Hyperparameters
 from reelbank.heads.training.trainer import total_loss, total_loss_with_gradient
 
 SHAPE = HeadShape(taps={"cls": 10}, outputs={"label": 3, "target": 7}, num_steps=1)
@@ -69,6 +71,61 @@ def test_closed_gradient_of_the_loss_is_that_of_autograd(
     torch.testing.assert_close(loss, expected.detach())
     for output, gradient in zip(logits, gradients, strict=True):
         torch.testing.assert_close(ours[output], gradient, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("own_gradient", [True, False])
+@pytest.mark.parametrize("copies", [0, 6])
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_loss_of_several_heads_at_once_is_that_of_each(
+    name: str, copies: int, own_gradient: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with its own clips: weights are shared out within the batch of one head."""
+    if not own_gradient:
+        monkeypatch.setattr(trainer, "loss_with_gradient", lambda name: losses._by_autograd(losses.loss_function(name)))
+    labels = Labels(
+        classes=torch.tensor([0, 1, 2, 2, 1, 0]),
+        class_weights=torch.tensor([0.5, 2.0, 0.1]),
+        values=torch.zeros(6),
+        distributions=torch.randn(6, 9).softmax(1) * 0.8,
+        num_clips=copies,
+    )
+    objective = ObjectiveConfig(loss=name, class_loss=name, label_smoothing=0.1, target_labels="density")
+    logits = {"label": torch.randn(3, 4, 3), "target": torch.randn(3, 4, 9)}
+    index = torch.tensor([[0, 5, 2, 4], [1, 1, 0, 3], [2, 3, 4, 5]]) + copies  # copy 1 of each, where there are copies
+    together, gradients = total_loss_with_gradient(objective, labels, logits, index)
+    assert together.shape == (3,)
+    for place in range(3):
+        own = {output: values[place] for output, values in logits.items()}
+        loss, expected = total_loss_with_gradient(objective, labels, own, index[place])
+        torch.testing.assert_close(together[place], loss)
+        for output, gradient in expected.items():
+            torch.testing.assert_close(gradients[output][place], gradient)
+
+
+@pytest.mark.parametrize(("name", "options"), LAYERED)
+def test_direct_pass_of_a_stack_gives_the_gradients_of_each_head(name: str, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    heads, vectors = [build_head(name, SHAPE, options) for _ in range(3)], torch.randn(3, 5, 10)
+    flats = [FlatParameters(head) for head in heads]
+    values = torch.stack([flat.values.detach() for flat in flats])
+    gradient = torch.full_like(values, 9.0)
+    first = heads[0]
+    assert isinstance(first, LayeredHead)
+    stacked = DirectPass(first, flats[0].views(values), flats[0].views(gradient))
+
+    def with_gradient(logits: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        each = [_with_gradient({name: one[place] for name, one in logits.items()}) for place in range(3)]
+        return torch.stack([loss for loss, _ in each]), {
+            name: torch.stack([made[name] for _, made in each]) for name in logits
+        }
+
+    found = stacked.backward(vectors, with_gradient)
+    for place, (head, flat) in enumerate(zip(heads, flats, strict=True)):
+        assert isinstance(head, LayeredHead)
+        loss = DirectPass(head).backward(vectors[place], _with_gradient)
+        torch.testing.assert_close(found[place], loss)
+        for ours, theirs in zip(flat.views(gradient[place]).values(), flat.views(flat.gradient).values(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "options"), LAYERED)
@@ -145,6 +202,37 @@ def test_stacked_update_is_that_of_each_member(name: str) -> None:
         update(stack, gradient.repeat(3, 1), state, hyper, rates, step)
     for row, values in zip(stack, alone, strict=True):
         torch.testing.assert_close(row, values.detach(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(FUSED))
+def test_fused_update_of_a_stack_is_that_of_each_member(name: str) -> None:
+    """Members 0 and 2 are a group; each row gets its own numbers."""
+    settings: list[dict[str, Any]] = [
+        {"lr": 0.01, "weight_decay": 0.1}, {"lr": 0.1, "betas": (0.8, 0.9)}, {"lr": 0.01, "weight_decay": 0.1},
+        {"lr": 0.01, "weight_decay": 0.1, "eps": 0.1},
+    ]  # fmt: skip
+    configs = [OptimizerConfig(name=name, **one) for one in settings]
+    alone = [torch.nn.Parameter(torch.linspace(-1, place + 1, 50)) for place in range(4)]
+    optimizers = [make_optimizer(values, config) for values, config in zip(alone, configs, strict=True)]
+    stack = torch.stack([values.detach().clone() for values in alone])
+    fused = FusedAdam(FUSED[name], configs)
+    groups = fused.groups([config.lr for config in configs])
+    assert list(groups.values()) == [[0, 2], [1], [3]]
+    state = {entry: torch.zeros_like(stack) for entry in OPTIMIZERS[name].state}
+    for step in range(1, 21):
+        gradient = torch.sin(torch.arange(200.0).view(4, 50) * step / 3)
+        for place, (values, optimizer) in enumerate(zip(alone, optimizers, strict=True)):
+            values.grad = gradient[place].clone()
+            optimizer.step()
+        fused.step(groups, stack, gradient, state, torch.tensor(float(step)))
+    torch.testing.assert_close(stack, torch.stack([values.detach() for values in alone]))
+
+
+def test_the_fused_update_is_taken_on_a_cpu_and_for_large_groups() -> None:
+    fused = FusedAdam(FUSED["adam"], [OptimizerConfig(lr=0.1)] * 16)
+    one, three = fused.groups([0.1] * 16), fused.groups([0.1] * 8 + [0.2] * 7 + [0.3])
+    assert [fused.suits(groups, torch.device("cuda")) for groups in (one, three)] == [True, False]
+    assert fused.suits(three, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("betas", [(0.85, 0.995), (0.9, 0.999), (0.98, 0.9995)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,11 +11,19 @@ from torch.func import functional_call, vmap
 
 from reelbank.heads.examples.resident import moved
 from reelbank.heads.optimizers import OPTIMIZERS
+from reelbank.heads.training.direct import DirectPass, LayeredHead
 from reelbank.heads.training.job import Job
 from reelbank.heads.training.memory import Allocations
 from reelbank.heads.training.optimization import load
-from reelbank.heads.training.stacked_optimizers import Hyperparameters, Update
-from reelbank.heads.training.trainer import Trainer, in_parts, seeded, total_loss, validation_numbers
+from reelbank.heads.training.stacked_optimizers import FUSED, FusedAdam, Hyperparameters, Update
+from reelbank.heads.training.trainer import (
+    Trainer,
+    in_parts,
+    seeded,
+    total_loss,
+    total_loss_with_gradient,
+    validation_numbers,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +47,7 @@ class Stack:
         self._values = torch.stack([trainer.flat.values.detach() for trainer in trainers])
         self._steps = 0
         row = OPTIMIZERS[self._job.config.optimizer.name]
-        self._update: Update = load(row.update)
+        self._written: Update = load(row.update)
         self._state = {name: torch.zeros_like(self._values) for name in row.state}
         self._val = torch.from_numpy(self._job.val).to(self._job.device)
         for trainer in trainers:
@@ -52,9 +60,16 @@ class Stack:
         flat = self._first.flat
         self._gradient = torch.zeros_like(self._values)
         self._parameters = {name: view.requires_grad_() for name, view in flat.views(self._values.detach()).items()}
-        self._gradient_views = list(flat.views(self._gradient).values())
+        gradients = flat.views(self._gradient)
+        self._gradient_views = list(gradients.values())
+        head = self._first.head
+        self._direct = None
+        if isinstance(head, LayeredHead):
+            self._direct = DirectPass(head, flat.views(self._values), gradients)
         configs = [trainer.job.config.optimizer for trainer in self._trainers]
         self._hyper = Hyperparameters.of(configs, self._values.device)
+        kernel = FUSED.get(self._job.config.optimizer.name)
+        self._fused = None if kernel is None else FusedAdam(kernel, configs)
 
     def run_epoch(self, rates: Sequence[float]) -> list[list[float]]:
         """One epoch of every model: rows of training loss, validation loss, accuracy and MAE. One wait for the device.
@@ -63,23 +78,47 @@ class Stack:
             rates: learning rate of each model.
         """
         job = self._job
-        orders = []
+        drawn = []
         for trainer in self._trainers:
             with seeded(trainer.seed_of(trainer.state.epoch + 1), job.device):
-                orders.append(trainer.draw_order())
-        order = torch.stack(orders)  # (K, n)
-        rate = torch.tensor(rates, dtype=torch.float64).unsqueeze(1).to(job.device)
+                drawn.append(trainer.draw())
+        order = self._first.rows_at(torch.cat(drawn)).view(len(drawn), -1)  # (K, n), moved at once
         self._first.head.train()
         total = torch.zeros(len(rates), device=job.device)
-        for index in torch.split(order, job.config.optimizer.batch, dim=1):
-            total += self._step(index, rate) * index.shape[1]
+        update = self._update_at(rates)
+        with torch.inference_mode(self._direct is not None):
+            for index in torch.split(order, job.config.optimizer.batch, dim=1):
+                total += self._step(index, update) * index.shape[1]
         rows = torch.cat([(total / order.shape[1]).unsqueeze(1), self._validate()], dim=1)
         result: list[list[float]] = rows.tolist()
         return result
 
-    def _step(self, index: Tensor, rate: Tensor) -> Tensor:
+    def _update_at(self, rates: Sequence[float]) -> Callable[[], None]:
+        """What updates every model at its learning rate by the gradient as it then is."""
+        fused, device = self._fused, self._values.device
+        if fused is not None and fused.suits(groups := fused.groups(rates), device):
+            number = torch.zeros((), device=device)
+            return lambda: fused.step(groups, self._values, self._gradient, self._state, number.fill_(self._steps))
+        rate = torch.tensor(rates, dtype=torch.float64).unsqueeze(1).to(device)
+        return lambda: self._written(self._values, self._gradient, self._state, self._hyper, rate, self._steps)
+
+    def _step(self, index: Tensor, update: Callable[[], None]) -> Tensor:
         """One update of every model from its own clips at `index` (K, B); the losses (K,)."""
+        losses = self._backward(index, moved(index, self._job.device))
+        self._steps += 1
+        with torch.no_grad():
+            update()
+        return losses
+
+    def _backward(self, index: Tensor, here: Tensor) -> Tensor:
+        """Writes the gradient of every model at its clips `index` (K, B), `here` on the device; the losses (K,)."""
         job, count = self._job, index.shape[0]
+        if self._direct is not None:
+            vectors = moved(job.resident.vectors().index_select(0, index.flatten()), job.device)
+            return self._direct.backward(
+                vectors.view(count, -1, vectors.shape[1]),
+                lambda logits: total_loss_with_gradient(job.config.objective, job.labels, logits, here),
+            )
         features, mask = job.resident.batch(index.flatten())
         arrays = {key: array.view(count, -1, *array.shape[1:]) for key, array in features.items()}  # (K, B, T, D)
 
@@ -90,13 +129,10 @@ class Stack:
             return total_loss(job.config.objective, job.labels, logits, index, complete=True)
 
         losses: Tensor = vmap(loss_of, randomness="different")(
-            self._parameters, arrays, mask.view(count, -1, mask.shape[1]), moved(index, job.device)
+            self._parameters, arrays, mask.view(count, -1, mask.shape[1]), here
         )
         gradients = torch.autograd.grad(losses.sum(), list(self._parameters.values()))
-        self._steps += 1
-        with torch.no_grad():
-            torch._foreach_copy_(self._gradient_views, gradients)
-            self._update(self._values, self._gradient, self._state, self._hyper, rate, self._steps)
+        torch._foreach_copy_(self._gradient_views, gradients)
         return losses.detach()
 
     @torch.no_grad()
@@ -143,12 +179,11 @@ class Stack:
         Constants would not do: what a step holds is 3 to 500 times its batch, by head and sizes.
         """
         stack, job = cls([trainer], 1), trainer.job
-        rate = torch.zeros(1, 1, dtype=torch.float64, device=job.device)
         with seeded(trainer.seed_of(1), job.device):
             index = trainer.draw_order()[: job.config.optimizer.batch].unsqueeze(0)
             trainer.head.train()
             with Allocations() as step:
-                stack._step(index, rate)
+                stack._step(index, stack._update_at([0.0]))
             with Allocations() as validation:
                 stack._validate()
         # In the stack: values, gradient, state. The trainer's own: values, gradient, the best, in the end the state.

@@ -1,7 +1,8 @@
-"""Forward and backward pass of heads that are linear layers and ReLU only, without autograd.
+"""Forward and backward pass of heads that are linear layers and ReLU only, without autograd, of one or of K at once.
 
 Autograd costs a small head more than its arithmetic. Here the layers' gradients are matrix products written straight
-into the flat gradient, which therefore needs no clearing; the loss brings its own.
+into the flat gradient, which therefore needs no clearing; the loss brings its own. Shapes are those of one head; in a
+stack of K a K stands before each.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class LayeredHead(Protocol):
 
 # From logits {output: (B, K)} to (scalar loss, its gradient {output: (B, K)}).
 LossWithGradient = Callable[[Mapping[str, Tensor]], tuple[Tensor, Mapping[str, Tensor]]]
+Product = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -35,27 +37,55 @@ class _Layer:
     bias: Tensor
     weight_gradient: Tensor
     bias_gradient: Tensor
+    multiply: Product
+    multiply_and_add: Product
 
     @classmethod
-    def of(cls, layer: nn.Linear) -> _Layer:
-        assert layer.weight.grad is not None
-        assert layer.bias.grad is not None
-        weight = layer.weight.data
-        return cls(weight, weight.t(), layer.bias.data, layer.weight.grad, layer.bias.grad)
+    def of(cls, weight: Tensor, bias: Tensor, weight_gradient: Tensor, bias_gradient: Tensor) -> _Layer:
+        """A layer, or with (K, out, in) the layer of K heads: `matmul` would find out at every call which it is."""
+        if weight.dim() == 2:
+            return cls(weight, weight.mT, bias, weight_gradient, bias_gradient, torch.mm, torch.addmm)
+        bias = bias.unsqueeze(1)  # (K, 1, out)
+        return cls(weight, weight.mT, bias, weight_gradient, bias_gradient, torch.bmm, torch.baddbmm)
+
+    def forward(self, entered: Tensor) -> Tensor:
+        """(B, in) -> (B, out)."""
+        return self.multiply_and_add(self.bias, entered, self.transposed)
 
     def backward(self, gradient: Tensor, entered: Tensor) -> None:
         """Writes this layer's gradients: `gradient` (B, out) of its output, `entered` (B, in) its input."""
-        torch.mm(gradient.t(), entered, out=self.weight_gradient)
-        torch.sum(gradient, 0, out=self.bias_gradient)
+        self.multiply(gradient.mT, entered, out=self.weight_gradient)
+        torch.sum(gradient, -2, out=self.bias_gradient)
+
+    def below(self, gradient: Tensor) -> Tensor:
+        """The gradient of its input (B, in) from that of its output (B, out)."""
+        return self.multiply(gradient, self.weight)
 
 
 class DirectPass:
-    """The layers of one head whose parameters are `FlatParameters`."""
+    """The layers of one head whose parameters are `FlatParameters`, or of K that are rows of a stack of such."""
 
-    def __init__(self, head: LayeredHead) -> None:
+    def __init__(
+        self,
+        head: LayeredHead,
+        values: Mapping[str, Tensor] | None = None,
+        gradients: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """`values` and `gradients` {parameter: (K, *shape)} of a stack; None: the head's own."""
+        assert isinstance(head, nn.Module)
+        if values is None or gradients is None:
+            own = {name: tensor for name, tensor in head.named_parameters() if tensor.grad is not None}
+            values = {name: tensor.data for name, tensor in own.items()}
+            gradients = {name: tensor.grad for name, tensor in own.items() if tensor.grad is not None}
+        names = {module: name for name, module in head.named_modules()}
+
+        def layer(linear: nn.Linear) -> _Layer:
+            weight, bias = f"{names[linear]}.weight", f"{names[linear]}.bias"
+            return _Layer.of(values[weight], values[bias], gradients[weight], gradients[bias])
+
         trunk, branches = head.linear_layers()
-        self._trunk = [_Layer.of(layer) for layer in trunk]
-        self._branches = {name: [_Layer.of(layer) for layer in branch] for name, branch in branches.items()}
+        self._trunk = [layer(one) for one in trunk]
+        self._branches = {name: [layer(one) for one in branch] for name, branch in branches.items()}
 
     @torch.no_grad()
     def backward(self, vector: Tensor, loss_of: LossWithGradient) -> Tensor:
@@ -66,13 +96,10 @@ class DirectPass:
         """
         shared = [vector]
         for layer in self._trunk:
-            shared.append(torch.addmm(layer.bias, shared[-1], layer.transposed).relu_())
+            shared.append(layer.forward(shared[-1]).relu_())
         entered = {name: _entered(branch, shared[-1]) for name, branch in self._branches.items()}
         loss, gradients = loss_of(
-            {
-                name: torch.addmm(branch[-1].bias, entered[name][-1], branch[-1].transposed)
-                for name, branch in self._branches.items()
-            }
+            {name: branch[-1].forward(entered[name][-1]) for name, branch in self._branches.items()}
         )
         above: Tensor | None = None
         for name, branch in self._branches.items():
@@ -88,7 +115,7 @@ def _entered(branch: Sequence[_Layer], vector: Tensor) -> list[Tensor]:
     """What each layer of `branch` reads: (B, in) each, the first `vector` itself."""
     entered = [vector]
     for layer in branch[:-1]:
-        entered.append(torch.addmm(layer.bias, entered[-1], layer.transposed).relu_())
+        entered.append(layer.forward(entered[-1]).relu_())
     return entered
 
 
@@ -104,5 +131,5 @@ def _backward(
     for depth in range(len(layers) - 1, -1, -1):
         layers[depth].backward(gradient, entered[depth])
         if depth:
-            gradient = _through_relu(torch.mm(gradient, layers[depth].weight), entered[depth])
-    return torch.mm(gradient, layers[0].weight) if into_input else None
+            gradient = _through_relu(layers[depth].below(gradient), entered[depth])
+    return layers[0].below(gradient) if into_input else None

@@ -135,13 +135,18 @@ def total_loss(
 def total_loss_with_gradient(
     objective: ObjectiveConfig, labels: Labels, logits: Mapping[str, Tensor], index: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """L of a training batch and its gradient in every output's logits, without autograd through the head."""
+    """L of a training batch and its gradient in every output's logits, without autograd through the head.
+
+    Of M heads at once, (M,), where `logits` are {output: (M, B, K)} and `index` (M, B).
+    """
     parts, gradients = [], {}
-    for term in loss_terms(objective, labels, logits, index, complete=True):
-        per_clip, gradient = loss_with_gradient(term.loss)(logits[term.output], term.p, term.mass)
-        loss, share = reduce_with_shares(per_clip, term.p.shape[-1], term.reduction, term.weights)
+    flat = {name: values.flatten(0, -2) for name, values in logits.items()}
+    for term in loss_terms(objective, labels, flat, index.flatten(), complete=True):
+        per_clip, gradient = loss_with_gradient(term.loss)(flat[term.output], term.p, term.mass)
+        weights = None if term.weights is None else term.weights.view(index.shape)
+        loss, share = reduce_with_shares(per_clip.view(index.shape), term.p.shape[-1], term.reduction, weights)
         parts.append(loss)
-        gradients[term.output] = gradient.mul_(share)
+        gradients[term.output] = gradient.reshape(logits[term.output].shape).mul_(share)
     return (parts[0] if len(parts) == 1 else parts[0] + parts[1]), gradients
 
 
@@ -187,15 +192,18 @@ class Trainer:
         return self.record(rate, torch.stack([train_loss, *self._validate()]).tolist())
 
     def draw_order(self) -> Tensor:
-        """The order (n,) of the training rows in an epoch, from torch's global generator as it stands.
+        """The training rows in the order (n,) of an epoch, where `Resident.batch` reads it; see `draw`."""
+        return self.rows_at(self.draw())
 
-        It lies where `Resident.batch` reads it.
-        """
-        if self.job.draw_weights is not None:
-            drawn = torch.multinomial(torch.from_numpy(self.job.draw_weights), len(self._train), replacement=True)
-        else:
-            drawn = torch.randperm(len(self._train))
-        return self._train.index_select(0, drawn.to(self._train.device))
+    def draw(self) -> Tensor:
+        """Places (n,) in the training rows, on the host, from torch's global generator as it stands."""
+        if self.job.draw_weights is None:
+            return torch.randperm(len(self._train))
+        return torch.multinomial(torch.from_numpy(self.job.draw_weights), len(self._train), replacement=True)
+
+    def rows_at(self, places: Tensor) -> Tensor:
+        """The training rows at `places` (n,)."""
+        return self._train.index_select(0, moved(places, self._train.device))
 
     def seed_of(self, epoch: int) -> int:
         """The seed of every draw of `epoch` (from 1)."""
