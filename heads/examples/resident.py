@@ -134,7 +134,7 @@ class Resident:
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
     """`tensor` on `device`, without a wait: the driver has read pageable memory of the host when the call returns."""
-    return tensor.to(device, non_blocking=device.type != "cpu")
+    return tensor if tensor.device == device else tensor.to(device, non_blocking=device.type != "cpu")
 
 
 def home_of(num_bytes: int, device: torch.device) -> tuple[torch.device, str]:

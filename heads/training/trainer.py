@@ -139,14 +139,18 @@ def total_loss_with_gradient(
 
     Of M heads at once, (M,), where `logits` are {output: (M, B, K)} and `index` (M, B).
     """
+    several = index.dim() > 1  # views that change nothing cost a small head a tenth of its step
+    flat = {name: values.flatten(0, -2) for name, values in logits.items()} if several else logits
     parts, gradients = [], {}
-    flat = {name: values.flatten(0, -2) for name, values in logits.items()}
     for term in loss_terms(objective, labels, flat, index.flatten(), complete=True):
         per_clip, gradient = loss_with_gradient(term.loss)(flat[term.output], term.p, term.mass)
-        weights = None if term.weights is None else term.weights.view(index.shape)
-        loss, share = reduce_with_shares(per_clip.view(index.shape), term.p.shape[-1], term.reduction, weights)
+        weights = term.weights
+        if several:
+            per_clip, gradient = per_clip.view(index.shape), gradient.reshape(logits[term.output].shape)
+            weights = None if weights is None else weights.view(index.shape)
+        loss, share = reduce_with_shares(per_clip, term.p.shape[-1], term.reduction, weights)
         parts.append(loss)
-        gradients[term.output] = gradient.reshape(logits[term.output].shape).mul_(share)
+        gradients[term.output] = gradient.mul_(share)
     return (parts[0] if len(parts) == 1 else parts[0] + parts[1]), gradients
 
 
