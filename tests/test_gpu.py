@@ -253,7 +253,7 @@ def test_stacked_members_are_those_trained_alone(head: str, tmp_path: Path, monk
     points = [{"lr": lr, "seed": seed} for lr in (0.003, 0.001) for seed in (0, 1)]
     configs = [config(store=(store,), run=tmp_path / f"m{i}", **options, **point) for i, point in enumerate(points)]
     told: list[Any] = []
-    train_stacked(configs, tmp_path, 1, lambda position, error: told.append((position, error)))
+    train_stacked(configs, tmp_path, 1, lambda position, error: told.append((position, error)), print)
     assert told == [(position, None) for position in range(4)]
     for i, point in enumerate(points):
         train_head(config(store=(store,), run=tmp_path / f"alone{i}", **options, **point))
