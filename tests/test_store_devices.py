@@ -124,6 +124,7 @@ def test_what_the_bits_of_a_gpu_depend_on(monkeypatch: pytest.MonkeyPatch) -> No
     assert device_facts("mps") == {"gpu": "Apple Metal (mps)", "macos": "15.5"}
 
 
+@pytest.mark.filterwarnings("ignore:Please use the new API settings to control TF32")  # torch 2.9 with CUDA
 def test_the_arithmetic_of_a_gpu_is_that_of_cudnn_without_tf32() -> None:
     """`cudnn.flags` has `enabled=False` as its default: every forward pass of a GPU went without it."""
     matmul, before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
