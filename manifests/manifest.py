@@ -5,6 +5,7 @@ The values here are already checked; `validation.py` makes them from a table, `r
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -176,15 +177,25 @@ def outside(path: Path, root: Path) -> Path | None:
     """
     try:
         resolved_root = root.resolve()
-        if not path.resolve().is_relative_to(resolved_root):
+        if not _resolved(path).is_relative_to(resolved_root):
             return path
         if path.is_dir():
             with os.scandir(path) as entries:
                 links = sorted(entry.path for entry in entries if entry.is_symlink())
-            return next((Path(link) for link in links if not Path(link).resolve().is_relative_to(resolved_root)), None)
+            return next((Path(link) for link in links if not _resolved(Path(link)).is_relative_to(resolved_root)), None)
     except (OSError, RuntimeError, ValueError):  # too long, a loop of links, a NUL, not to be looked into
         return path
     return None
+
+
+def _resolved(path: Path) -> Path:
+    """`path` with all links followed. Raises OSError for a loop of them, of which Python 3.13 says nothing."""
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise
+    return path.resolve()
 
 
 def _canonical(cells: Sequence[str | float | None]) -> bytes:
