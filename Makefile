@@ -6,7 +6,7 @@ WORKERS ?= 2
 VIDEOS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types docs bench bench-full clean chromium
+.PHONY: help venv demo test lint types docs versions bench bench-full clean chromium
 
 help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ docs: venv  ## the docs site in build/docs; every warning is an error
 
 test: lint types docs chromium  ## lint, types, docs and the whole test suite
 	$(BIN)/python -m pytest -q -n $(WORKERS)
+
+versions: venv  ## the line and the quick tests from the wheel, with the lowest versions and with newer Pythons
+	$(BIN)/python tests/versions.py
 
 chromium:  ## install headless Chromium for the page tests where apt can (skipped where it is there)
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from planted import clips, config, partition, prepared
 
 from reelbank.heads import TrainingError
@@ -509,21 +510,48 @@ def test_other_clips_do_not_move_the_statistics() -> None:
     assert torch.equal(before.scale["cls"], after.scale["cls"])
 
 
-def test_a_dimension_that_never_changes_is_shifted_only() -> None:
+def test_a_dimension_that_never_changes_is_taken_to_be_as_the_others() -> None:
     steps = [np.array([[5.0, 1.0, 1000.0], [5.0, 3.0, 1000.0005]]), np.array([[5.0, 5.0, 1000.0]])]
     found = fit_normalization(_features(steps), np.array([0, 1]), "zscore")
-    assert found.scale["cls"][0] == 1.0
-    assert found.scale["cls"][1] == pytest.approx(np.std([1, 3, 5]))
-    assert found.scale["cls"][2] == 1.0  # below the rounding of what is stored
+    usual = pytest.approx(np.std([1, 3, 5]))
+    assert found.scale["cls"].tolist() == [usual, usual, usual]  # the last is below the rounding of what is stored
     values = found.apply({"cls": torch.tensor([[[5.0, 3.0, 1000.0]]])}, torch.ones(1, 1, dtype=torch.bool))["cls"]
     np.testing.assert_allclose(values[0, 0], [0.0, 0.0, 0.0], atol=1e-3)
 
 
+def test_features_that_never_change_are_shifted_only() -> None:
+    scale = fit_normalization(_features([np.full((2, 3), 7.0)] * 2), np.array([0, 1]), "zscore").scale["cls"]
+    assert scale.tolist() == [1.0, 1.0, 1.0]
+
+
 def test_a_deviation_below_a_millionth_of_the_mean_is_noise() -> None:
-    means, deviations = np.array([1000.0, 1000.0, -1000.0, 0.0, 0.0]), np.array([1.5e-3, 7e-4, 7e-4, 1.5e-6, 7e-7])
+    means, deviations = np.array([1000.0, 1000.0, -1000.0]), np.array([1.5e-3, 7e-4, 7e-4])
     steps = [(means + deviations)[None], (means - deviations)[None]]
     scale = fit_normalization(_features(steps), np.array([0, 1]), "zscore").scale["cls"]
-    assert scale.tolist() == pytest.approx([0.0015, 1.0, 1.0, 1.5e-6, 1.0])
+    assert scale.tolist() == pytest.approx([0.0015, 0.0015, 0.0015])
+
+
+@pytest.mark.parametrize(("num_clips", "share"), [(4, 0.1), (100, 0.1), (400, 0.05), (10_000, 0.01)])
+def test_no_deviation_is_much_less_than_the_usual_one(num_clips: int, share: float) -> None:
+    deviations = np.array([1.0, 2.0, 4.0, 0.5, 7e-8])
+    signs = np.where(np.arange(num_clips) % 2, 1.0, -1.0)[:, None, None]
+    steps = list(signs * deviations)
+    scale = fit_normalization(_features(steps), np.arange(num_clips), "zscore").scale["cls"]
+    assert scale.tolist() == pytest.approx([1.0, 2.0, 4.0, 0.5, share * 1.0], rel=1e-5)
+
+
+@given(
+    hnp.arrays(np.float32, st.tuples(st.integers(2, 12), st.integers(1, 8)), elements=st.floats(-1e3, 1e3, width=32)),
+    st.floats(1e-6, 1e6),
+)
+def test_unseen_values_of_a_usual_size_stay_small(values: np.ndarray, unit: float) -> None:
+    """Whatever the training clips are: a clip that is a usual deviation away is ten away at most, in any unit."""
+    steps = [row[None].astype(np.float64) * unit for row in values]
+    found = fit_normalization(_features(steps), np.arange(len(steps)), "zscore")
+    std = np.stack([one[0] for one in steps]).std(axis=0)
+    changing = std[std > 1e-6 * np.abs(found.mean["cls"].numpy())]
+    usual = float(np.median(changing)) if len(changing) else 1.0
+    assert (usual / found.scale["cls"].numpy().astype(np.float64) <= 10.001 * max(1, len(steps) ** 0.5 / 10)).all()
 
 
 def test_normalised_training_steps_have_mean_zero_and_deviation_one() -> None:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from reelbank.heads.examples.features import Features
 
+FLOOR = 0.1  # of the usual deviation; lower where more than 100 clips show that a dimension is that narrow
+
 
 @dataclass(frozen=True, kw_only=True)
 class Normalization:
@@ -51,7 +53,7 @@ def fit_normalization(features: Features, rows: np.ndarray, kind: str) -> Normal
 
     zscore: mean and standard deviation per dimension over all steps of the training clips (SYSTEMS.md 1.3). The total
     variance is the mean of the clips' variances plus the variance of their means, both weighted by steps, so the steps
-    themselves are not read. A dimension that never changes is only shifted.
+    themselves are not read. No dimension is divided by much less than what is usual among the others (`_scale`).
     """
     if kind != "zscore":
         return Normalization(kind=kind, mean={}, scale={})
@@ -63,8 +65,20 @@ def fit_normalization(features: Features, rows: np.ndarray, kind: str) -> Normal
         mean = weights @ features.means[key][rows]
         spread = features.variances[key][rows] + (features.means[key][rows] - mean) ** 2
         std = np.sqrt(weights @ spread)
-        # Below the rounding of a float16 feature a deviation is noise: dividing by it would blow it up.
-        constant = std <= 1e-6 * np.maximum(np.abs(mean), 1.0)
         means[key] = torch.from_numpy(mean.astype(np.float32))
-        scales[key] = torch.from_numpy(np.where(constant, 1.0, std).astype(np.float32))
+        scales[key] = torch.from_numpy(_scale(mean, std, len(rows)).astype(np.float32))
     return Normalization(kind=kind, mean=means, scale=scales)
+
+
+def _scale(mean: np.ndarray, std: np.ndarray, num_clips: int) -> np.ndarray:
+    """What each dimension (D,) is divided by: its deviation, or a floor made of the usual one, the median.
+
+    A dimension that hardly changes in n training clips may change in the next: divided by 1e-7 it would outweigh all
+    others. One clip in n that differs by the usual deviation makes a deviation of that / sqrt(n), so what is less than
+    that, and less than `FLOOR`, is not known. A dimension that does not change at all is taken to be as the others.
+    """
+    # Below the rounding of a float16 feature a deviation is noise.
+    constant = std <= 1e-6 * np.abs(mean)
+    usual = float(np.median(std[~constant])) if not constant.all() else 1.0
+    least = usual * min(FLOOR, num_clips**-0.5)
+    return np.where(constant, usual, np.maximum(std, least))
