@@ -219,7 +219,7 @@ def write(path: Path, clip: Clip) -> None:
         if clip.second_stream:
             small = _stream(container, clip, clip.width_px // 2, clip.height_px // 2)
         stream = _stream(container, clip, clip.width_px, clip.height_px)
-        stream.disposition = Disposition.default  # FFmpeg prefers it to a larger or earlier stream
+        stream.disposition = Disposition.default.value  # FFmpeg prefers it to a larger or earlier stream
         if clip.rotation_degrees:
             stream.set_display_rotation(clip.rotation_degrees)
         sound = _Sound(container) if clip.sound else None

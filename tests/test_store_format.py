@@ -106,7 +106,7 @@ def test_columns_ledger_and_failed_clip(tmp_path: Path) -> None:
 
 
 def test_plain_zarr_and_xarray_show_the_documented_layout(tmp_path: Path) -> None:
-    import xarray
+    xarray = pytest.importorskip("xarray")
 
     path = tmp_path / "s.zarr"
     clips = random_clips([16] * 3, (8,), "float16")

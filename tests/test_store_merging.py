@@ -70,7 +70,7 @@ def test_merged_store_has_the_bytes_of_its_parts(tmp_path: Path) -> None:
 
 
 def test_merged_store_opens_in_xarray(tmp_path: Path) -> None:
-    import xarray
+    xarray = pytest.importorskip("xarray")
 
     parts = [made(tmp_path / f"{names}.zarr", names, fixed_steps=4) for names in ("ab", "cd")]
     reelbank.store.merge(tmp_path / "m.zarr", [part.path for part in parts])
