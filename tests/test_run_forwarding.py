@@ -311,6 +311,28 @@ def test_every_text_of_a_full_memory_halves_the_batch(
     assert [note.batch for note in notes] == [4, 2]
 
 
+@pytest.mark.parametrize("forward", ["worker", "parent"])
+def test_a_step_that_does_not_fit_alone_is_one_sentence(
+    forward: str, synth_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copy_set(synth_set, tmp_path / "set", slice(0, 2))
+    message = "frames:112: one step alone does not fit into the memory of cpu; free it, or choose a smaller model"
+    if forward == "worker":
+        config = FeaturizeConfig(model=("frames:112",), out=str(tmp_path / "x.zarr"), batch=2)
+        model = Model(todo.make_job(config, "frames:112", tmp_path), lambda note: None)
+        monkeypatch.setattr(type(model.backbone), "forward", _full)
+        with pytest.raises(ExtractionError, match=message):
+            model.forward(np.zeros((2, *model.backbone.info.frames_shape), np.uint8))
+        return
+    monkeypatch.setattr(type(backbones.build("frames:112", weights="random")), "forward", _full)
+    with pytest.raises(ExtractionError, match=message):
+        run(folder, model=("frames:112",), forward="parent")
+
+
+def _full(self: Any, frames: NDArray[np.uint8], taps: Any = None) -> Any:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 MiB")
+
+
 def test_the_commit_record_keeps_the_batch_that_a_full_memory_left(
     synth_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

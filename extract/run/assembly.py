@@ -275,11 +275,14 @@ class Model:
             try:
                 parts.append(self._features_of_part(part))
             except (MemoryError, RuntimeError) as error:
-                if self._batch == 1 or not is_out_of_memory(error):
+                if self._batch == 1 and is_out_of_memory(error):
+                    what = f"{self.job.model}: one step alone does not fit into the memory of {self.job.device}"
+                    raise ExtractionError(f"{what}; free it, or choose a smaller model or another --device") from error
+                if not is_out_of_memory(error):
                     if self._plugin is None or isinstance(error, ExtractionError):
                         raise
                     raise ExtractionError(str(self._plugin.wrong(f"forward failed: {error}"))) from error
-                self._batch = max(1, self._batch // 2)
+                self._batch //= 2
                 text = f"{self.job.model}: out of memory, batch halved to {self._batch}"
                 self._note(Note(text=text, model=self.job.model, batch=self._batch))
                 continue
