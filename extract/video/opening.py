@@ -115,7 +115,7 @@ def open_video(path: str | Path, *, stream_index: int | None, limits: Limits) ->
     return container, stream
 
 
-def text_options(version: str) -> dict[str, str]:
+def text_options(version: str) -> dict[str, Any]:
     """What makes metadata that is no UTF-8 readable: PyAV 19 does it by itself and refuses to be asked."""
     return {"metadata_errors": "replace"} if int(version.partition(".")[0]) < 19 else {}
 
