@@ -81,7 +81,7 @@ def test_line_of_an_epoch_has_its_numbers_and_null_for_none() -> None:
 def test_every_epoch_is_a_line_and_an_event(clock: None, tmp_path: Path) -> None:
     parts = [replace(PART, fold=0), replace(PART, fold=1)]
     events: list[Event] = []
-    _train(tmp_path / "run", _case(parts, folds=2, epochs=3, early_stop_epochs=1, lr=5.0), events.append)
+    _train(tmp_path / "run", _case(parts, folds=2, epochs=3, early_stop_epochs=1, lr=1.0), events.append)
     lines = _lines(tmp_path / "run")
     epochs = [(line["fold"], line["epoch"]) for line in lines]
     first = sum(fold == 0 for fold, _ in epochs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 import torch
 from part_stores import part_store
 
-from reelbank.heads import OptimizerConfig, TrainConfig, train_head
+from reelbank.heads import OptimizerConfig, TrainConfig, TrainingError, train_head
+from reelbank.heads.examples.prepared import prepare
 from reelbank.heads.runs import results
 from reelbank.heads.training import optimization
-from reelbank.heads.training.trainer import Progression
+from reelbank.heads.training.job import make_job
+from reelbank.heads.training.trainer import Progression, Trainer
 
 FREE: dict[str, Any] = {"report": False, "bins": 30, "batch": 8}
 
@@ -64,3 +67,37 @@ def test_early_stop_keeps_the_weights_that_were_asked_for(keep: str, store: Path
 @pytest.mark.parametrize(("last", "overfit"), [(1.0, False), (1.049, False), (1.051, True)])
 def test_a_run_overfits_from_five_percent_above_its_lowest_loss(last: float, overfit: bool) -> None:
     assert results._training_entry(Progression(best_loss=1.0, last_loss=last))["overfit"] == overfit
+
+
+@pytest.mark.parametrize("loss", ["ce", "kld", "jsd"])
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_training_that_diverged_says_so_and_is_no_run(loss: str, reduction: str, store: Path, tmp_path: Path) -> None:
+    """With `--lr 1e9` a validation loss of 1e34 was called better than a baseline."""
+    options = {**FREE, "loss": loss, "reduction": reduction, "epochs": 3, "lr": 1e9}
+    with pytest.raises(
+        TrainingError, match=r"the training diverged: .* \(epoch \d\), equal .*; try a smaller --lr than 1e"
+    ):
+        train_head(TrainConfig.of(store=(store,), run=tmp_path / "run", **options))
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+@pytest.mark.parametrize(("size", "reduction", "loss", "diverged"), [
+    (2, "sum", 6.0, False), (2, "sum", 8.0, True), (1000, "sum", 60.0, False), (1000, "mean", 0.06, False),
+    (1000, "mean", 0.08, True),
+])  # fmt: skip
+def test_a_loss_far_above_what_labels_tell_is_divergence(
+    size: int, reduction: str, loss: float, diverged: bool, store: Path
+) -> None:
+    """Softened labels tell less, and then equal probabilities are nearly right: they alone are no measure."""
+    config = TrainConfig.of(
+        store=(store,), **FREE | {"bins": size, "reduction": reduction, "epochs": 1, "target": "kcal"}
+    )
+    trainer = Trainer(make_job(given := prepare(config), given.partitions[0]))
+    trainer.job = replace(trainer.job, shape=replace(trainer.job.shape, outputs={"target": size}))
+    trainer._guessed_loss = lambda: 1e-4  # type: ignore[method-assign]
+    numbers = [loss, loss, float("nan"), 1.0]
+    if diverged:
+        with pytest.raises(TrainingError, match="the training diverged"):
+            trainer.record(0.1, numbers)
+    else:
+        trainer.record(0.1, numbers)

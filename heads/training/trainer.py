@@ -30,6 +30,9 @@ from reelbank.heads.training.optimization import advance, learning_rate, make_op
 from reelbank.heads.training.reduction import reduce, reduce_with_shares
 from reelbank.store.devices import is_out_of_memory
 
+DIVERGED = 10
+"""A best validation loss this many times that of equal probabilities, and of what labels tell, is of no predictor."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EpochRecord:
@@ -237,6 +240,11 @@ class Trainer:
         patience = optimizer.early_stop_epochs
         state.stopped_early = bool(patience) and epoch - state.best_epoch >= patience
         state.finished = state.stopped_early or epoch >= optimizer.epochs
+        if state.finished and state.best_loss > DIVERGED * max(guessed := self._guessed_loss(), self._information()):
+            raise TrainingError(
+                f"the training diverged: its best validation loss is {state.best_loss:.4g} (epoch {state.best_epoch}), "
+                f"equal probabilities for everything have {guessed:.4g}; try a smaller --lr than {optimizer.lr:g}"
+            )
         return EpochRecord(
             epoch=epoch,
             learning_rate=rate,
@@ -278,6 +286,19 @@ class Trainer:
 
     def _validate(self) -> tuple[Tensor, Tensor, Tensor]:
         return validation_numbers(self.job, forward(self.head, self.job.resident, self._val), self._val)
+
+    @torch.no_grad()
+    def _guessed_loss(self) -> float:
+        """Validation loss of equal probabilities for every clip; NaN without validation clips."""
+        outputs = self.job.shape.outputs.items()
+        logits = {name: torch.zeros(len(self._val), size, device=self.job.device) for name, size in outputs}
+        return float(validation_numbers(self.job, logits, self._val)[0])
+
+    def _information(self) -> float:
+        """What one label of each output tells, in nats, as the loss counts it: softened labels tell less."""
+        per_bin = self.job.config.objective.reduction == "mean"
+        outputs = self.job.shape.outputs.items()
+        return sum(math.log(size) / (size if per_bin and name == "target" else 1) for name, size in outputs)
 
     def use_kept_weights(self) -> None:
         """Loads the weights that the run keeps: the best epoch's, or leaves the last ones (`--keep last`)."""
