@@ -132,3 +132,41 @@ def test_users_mypy_sees_types_not_any(wheel: Path, tmp_path: Path) -> None:
     assert 'user.py:4: note: Revealed type is "str"' in done.stdout
     assert 'user.py:5: note: Revealed type is "tuple[int, ...]"' in done.stdout
     assert 'Module "reelbank.manifests" has no attribute "nothing_of_that_name"' in done.stdout
+
+
+def test_lower_bounds_are_what_setup_cfg_says() -> None:
+    """`make versions` installs them; a requirement without one lower bound would be tried with its newest version."""
+    import versions
+
+    bounds = versions.lowest((ROOT / "setup.cfg").read_text(encoding="utf-8"))
+    assert "numpy==2.0.2" in bounds
+    assert not [line for line in bounds if line.startswith("torch")]
+    assert len(bounds) == len({line.partition("==")[0] for line in bounds}) > 12
+    with pytest.raises(ValueError, match=r"'zarr' has no lower bound"):
+        versions.lowest("[options]\ninstall_requires =\n  # a comment\n  numpy>=2\n  zarr\n")
+    assert versions.lowest("[options]\ninstall_requires =\n  a-b>=1.2; platform_system != 'X'\n") == ["a-b==1.2"]
+
+
+def test_torch_of_the_lowest_versions_is_the_pinned_pair() -> None:
+    import versions
+
+    pins = versions.pinned_torch((ROOT / "constraints.txt").read_text(encoding="utf-8"))
+    assert sorted(line.partition("==")[0] for line in pins) == ["torch", "torchvision"]
+
+
+def test_a_python_that_is_not_here_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import versions
+
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    assert versions.python_of("3.99") is None
+    held = tmp_path / "versions/3.99.1/bin/python3.99"
+    held.parent.mkdir(parents=True)
+    held.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    held.chmod(0o755)
+    assert versions.python_of("3.99") == str(held)
+
+
+def test_quick_tests_are_there() -> None:
+    import versions
+
+    assert [name for name in versions.QUICK if not (ROOT / "tests" / f"test_{name}.py").is_file()] == []
