@@ -16,6 +16,7 @@ from reelbank.store.options import option
 
 RESIZES = ("exact", "fast")
 PRECISIONS = ("bf16", "fp16", "fp32")
+MAX_WORKERS = 1024
 DECODES = ("cpu", "cuda")
 DAMAGED = ("fail", "keep")
 FORWARDS = ("auto", "parent", "worker")
@@ -137,6 +138,10 @@ class FeaturizeConfig:
             raise ValueError(f"--deadline {self.deadline_seconds}: seconds above 0 are needed")
         if self.max_pixels < 1:
             raise ValueError(f"--max-pixels {self.max_pixels}: at least 1 is needed")
+        if self.out is not None and "://" in self.out:
+            raise ValueError(f"--out {self.out!r} is a URL; stores are written to folders")
+        if self.workers is not None and self.workers > MAX_WORKERS:
+            raise ValueError(f"--workers {self.workers}: at most {MAX_WORKERS:,}")
         if len(self.model) > 1 and self.out is not None and "{model}" not in self.out:
             raise ValueError(f"--out {self.out!r} names one store for {len(self.model)} models; put {{model}} in it")
         _ = self.view_names

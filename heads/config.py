@@ -241,7 +241,7 @@ class ObjectiveConfig:
     label_smoothing: float = option(
         0.0, "--label-smoothing", "share of the class label spread over all classes, 0 to 1"
     )
-    bins: int = option(1000, "--bins", "number of bins of the target", least=2)
+    bins: int = option(1000, "--bins", "number of bins of the target", least=2, most=100_000)
     range: tuple[float, float] | None = option(
         None,
         "--range",
@@ -341,6 +341,8 @@ class TrainConfig(Flat):
         HEADS.row(head.name)
         for loss in self.objective.losses:
             LOSSES.row(loss)
+        if self.data.target == "none" and head.estimate != "argmax":
+            raise TrainingError(f"--estimate {head.estimate} reads the target's bins, and --target none has none")
         if pool != "mean" and head.needs_steps:
             raise TrainingError(f"--pool {pool} has no meaning for head {head.name!r}, which reads every step")
         if self.features.augment and not head.needs_steps and pool != "mean":

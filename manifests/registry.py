@@ -8,9 +8,10 @@ a help text, or tested for every row, does not depend on what else is installed.
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -194,7 +195,7 @@ class Registry(Mapping[str, Row]):
     def choices(self, name: str) -> str:
         """What could have been meant by a name that is not known."""
         module = name.partition(":")[0]
-        text = f"choose one of {', '.join(self.names())}"
+        text = f"{meant(name, self.names())}choose one of {', '.join(self.names())}"
         if module.endswith(".py") and module != name:
             return f"{text}; module:function takes a module's name, not its file: {name.replace('.py:', ':')}"
         if TARGET.fullmatch(name):
@@ -249,3 +250,17 @@ def _entries(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     from importlib.metadata import entry_points  # a third of what `--help` takes
 
     return tuple(sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value)))
+
+
+def meant(name: str, names: Iterable[str]) -> str:
+    """`did you mean 'dinov2'? ` where one of `names` is spelt nearly so, or several stand in one; else nothing."""
+    known = {_letters(one): one for one in names}
+    several = [known.get(_letters(one), "") for one in name.split(",")]
+    if len(several) > 1 and all(several):
+        return f"give each by itself: {' and '.join(several)}; "
+    close = difflib.get_close_matches(_letters(name), known, n=1, cutoff=0.8)
+    return f"did you mean {known[close[0]]!r}? " if close else ""
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -345,7 +346,12 @@ def write_root(path: Path, attributes: Mapping[str, Any]) -> None:
 def read_root(path: Path) -> dict[str, Any]:
     """The root attributes. Raises StoreError if `path` is not a store of this format."""
     if not path.exists():
-        raise StoreError(f"no store at {path}; featurize makes one")
+        if re.match(r"[a-z][a-z0-9+.-]*:/", str(path)):  # a Path makes one slash of two
+            raise StoreError(f"{path} is a URL; stores are read from folders: copy it to one")
+        beside = path.with_name(f"{path.name}.zarr")
+        raise StoreError(
+            f"no store at {path}; " + (f"did you mean {beside}?" if beside.exists() else "featurize makes one")
+        )
     if not (path / "zarr.json").is_file():
         raise StoreError(f"{path} holds no zarr.json: it is not a store")
     attributes = read_summed(path / "zarr.json").get("attributes", {})

@@ -28,6 +28,7 @@ def option(
     *,
     multiple: bool = False,
     least: float | None = None,
+    most: float | None = None,
     above: float | None = None,
     name: str = "",
     more: str = "",
@@ -41,6 +42,7 @@ def option(
         choices: the values there are.
         multiple: whether the option may be repeated; the field is then a tuple.
         least: the smallest value that can be used.
+        most: the largest.
         above: what a value must be greater than; it must then be finite, too.
         name: of the option where it is not the field's.
         more: what may be given beside `choices`, in capitals; the config checks it. Empty: nothing else.
@@ -51,6 +53,7 @@ def option(
         "choices": tuple(choices) if choices else None,
         "multiple": multiple,
         "least": least,
+        "most": most,
         "above": above,
         "name": name,
         "more": more,
@@ -64,11 +67,13 @@ def check_options(config: Any, error: type[Exception]) -> None:
         meta, value = entry.metadata, getattr(config, entry.name)
         if "flag" not in meta or value is None:
             continue
-        flag, choices, least, above = (meta[key] for key in ("flag", "choices", "least", "above"))
+        flag, choices, least, most, above = (meta[key] for key in ("flag", "choices", "least", "most", "above"))
         if choices and value not in choices and not meta["more"]:
             raise error(f"{flag} {value!r} is not one of {', '.join(sorted(choices))}")
         if least is not None and not value >= least:
             raise error(f"{flag} {value} must be {least} or more")
+        if most is not None and value > most:
+            raise error(f"{flag} {value} must be {most} or less")
         if above is not None and not above < value < float("inf"):
             raise error(f"{flag} {value} must be above {above}")
 

@@ -104,3 +104,12 @@ def test_one_dimension_still_gives_a_plane() -> None:
 def test_rows_that_cannot_be_mapped_are_refused(rows: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tsne(rows)
+
+
+def test_divergence_below_zero_is_not_shown() -> None:
+    """Barnes-Hut's approximation of it is negative where rows repeat."""
+    rows = np.repeat(np.random.default_rng(0).normal(size=(3, 6)), 20, axis=0)
+    found = maps.tsne_map(SimpleNamespace(rows=_Rows(rows), options={"perplexity": 30.0}, seed=0))  # type: ignore[arg-type]
+    assert found.numbers["kl_divergence"] is None
+    assert found.sentences == ["t-SNE of 60 rows: perplexity 19.6667 (30 asked)."]
+    assert any("approximation of it is below 0" in note for note in found.notes)

@@ -353,9 +353,14 @@ def _nearest(offsets_seconds: Seconds, wanted_seconds: Seconds) -> Indices:
     return np.where(to_left <= to_right + 1e-9, left, right).astype(np.int64)
 
 
+MAX_STEPS = 1_000_000
+
+
 def _check_count(name: str, value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} takes a whole number of at least 1, found {value!r}")
+    if value > MAX_STEPS:
+        raise ValueError(f"{name} takes {MAX_STEPS:,} at most, found {value:,}")
 
 
 def _check_past_end(past_end: str) -> None:

@@ -52,6 +52,7 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
         DiskFullError, ExtractionError: the run stopped; what was finished is kept.
     """
     started = time.monotonic()
+    resolve_device(config.device)  # asked for, it must be here, also where no model uses it
     manifest = planning.read_manifest(config)
     chosen = planning.select(manifest, config)
     import_ahead([*WORKER_MODULES, *(name for model in config.model for name in backbones.libraries(model))])

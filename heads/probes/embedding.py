@@ -40,7 +40,8 @@ class Embedding:
         start: (n, 2) float64, the first two principal components, scaled as t-SNE started from them.
         perplexity_asked: as asked.
         perplexity: as used; at most (n - 1) / 3.
-        kl_divergence: final Kullback-Leibler divergence in nats. Comparable only at the same perplexity.
+        kl_divergence: final Kullback-Leibler divergence in nats. Comparable only at the same perplexity. None where the
+            libraries' approximation of it is negative, which no divergence is.
         pca_dimensions: components kept before t-SNE.
         pca_variance: share of the variance those components keep, in [0, 1].
         method: 'barnes-hut' (scikit-learn) or 'fft' (openTSNE).
@@ -51,7 +52,7 @@ class Embedding:
     start: NDArray[np.float64]
     perplexity_asked: float
     perplexity: float
-    kl_divergence: float
+    kl_divergence: float | None
     pca_dimensions: int
     pca_variance: float
     method: str
@@ -94,7 +95,7 @@ def tsne(
         perplexity_asked=float(perplexity),
         perplexity=effective,
         # Both libraries sum it over threads: the digits past these depend on the order.
-        kl_divergence=round(divergence, 6),
+        kl_divergence=round(divergence, 6) if divergence >= 0 else None,
         pca_dimensions=reduced.shape[1],
         pca_variance=variance,
         method=method,

@@ -34,7 +34,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
     """Replaces `path` by a safetensors file with `header` as JSON under the key `reelbank`."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with appearing(path) as partial:
+        partial.touch()
+        mode = partial.stat().st_mode  # as the umask asks; safetensors' own files are their owner's alone
         save_file(plain, partial, metadata={HEADER: json.dumps(header, sort_keys=True)})
+        partial.chmod(mode)
 
 
 def read_tensors(path: Path, kinds: Mapping[str, Any] | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -17,7 +17,8 @@ def nearest_neighbours(question: Question) -> Finding:
     """A vote of the `knn` nearest rows, by cosine."""
     rows = question.rows
     numbers = knn(rows, make_protocol(rows), question.options["knn"], seed=question.seed)
-    return _finding("Nearest neighbours", f"k = {numbers['k']}, cosine", "knn", numbers, question)
+    asked = f" ({numbers['k_asked']} asked, no more rows vote)" if numbers["k"] < numbers["k_asked"] else ""
+    return _finding("Nearest neighbours", f"k = {numbers['k']}{asked}, cosine", "knn", numbers, question)
 
 
 def linear_probe(question: Question) -> Finding:

@@ -16,6 +16,8 @@ def tsne_map(question: Question) -> Finding:
             f"Perplexity {found.perplexity_asked:g} was asked, {found.perplexity:g} used: "
             f"{len(rows)} rows allow no more."
         )
+    if found.kl_divergence is None:
+        notes.append("The KL divergence is not shown: the library's approximation of it is below 0, as for equal rows.")
     if len(rows) > FFT_FROM_ROWS and not has_fft():
         notes.append(
             f"The t-SNE is scikit-learn's: openTSNE, which is faster above {FFT_FROM_ROWS:,} rows, is not installed."
@@ -23,7 +25,9 @@ def tsne_map(question: Question) -> Finding:
     return Finding(
         numbers={name: value for name, value in vars(found).items() if name not in ("coordinates", "start")},
         sentences=[
-            f"t-SNE of {len(rows)} rows: perplexity {found.perplexity:g}, KL divergence {found.kl_divergence:.3f}."
+            f"t-SNE of {len(rows)} rows: perplexity {found.perplexity:g}"
+            + (f" ({found.perplexity_asked:g} asked)" if found.perplexity < found.perplexity_asked else "")
+            + (f", KL divergence {found.kl_divergence:.3f}." if found.kl_divergence is not None else ".")
         ],
         notes=notes,
         coordinates=found.coordinates,

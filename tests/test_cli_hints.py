@@ -1,0 +1,93 @@
+"""What a person meant: wrong names and numbers get a sentence that goes on."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from planted import config, planted_store
+
+import reelbank.store
+from reelbank import cli
+from reelbank.extract import FeaturizeConfig, featurize
+from reelbank.heads import TrainConfig, TrainingError, train_head
+from reelbank.heads.judging import intervals
+from reelbank.manifests.registry import meant
+from reelbank.store.devices import DeviceError
+
+NAMES = ("clip", "dinov2", "dinov3", "flow", "resnet18", "resnet50", "warp-flow")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("dinov", "did you mean 'dinov"), ("DINOv2", "did you mean 'dinov2'? "),
+        ("resnet-50", "did you mean 'resnet50'? "),
+        ("flow,resnet18", "give each by itself: flow and resnet18; "), ("WarpFlow", "did you mean 'warp-flow'? "),
+        ("flow,nothing", ""), ("vjepa", ""), ("", ""), (",", ""),
+    ],
+)  # fmt: skip
+def test_name_that_is_nearly_one_is_hinted_at(name: str, hint: str) -> None:
+    found = meant(name, NAMES)
+    assert found.startswith(hint) if hint else found == ""
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return planted_store(tmp_path / "flow.zarr", num=48)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "featurize --model DINOv2 --manifest SET",
+            "backbone 'DINOv2' is not known; did you mean 'dinov2'? choose one of",
+        ),
+        ("train-head --store flow", "no store at flow; did you mean flow.zarr?"),
+        ("train-head --store nothing", "no store at nothing; featurize makes one"),
+        ("train-head --store s3://bucket/a.zarr", "s3:/bucket/a.zarr is a URL; stores are read from folders"),
+        ("featurize --model flow --out s3://bucket/a.zarr", "--out 's3://bucket/a.zarr' is a URL; stores are written"),
+        ("train-head --store flow.zarr --head lineer", "did you mean 'linear'?"),
+        ("train-head --store flow.zarr --bins 100000000", "--bins 100000000 must be 100000 or less"),
+        ("train-head --store flow.zarr --target none --estimate median", "--estimate median reads the target's bins"),
+        ("featurize --model flow --sampling uniform:999999999", "uniform takes 1,000,000 at most, found 999,999,999"),
+        ("featurize --model flow --workers 100000", "--workers 100000: at most 1,024"),
+    ],
+)
+def test_line_that_goes_wrong_says_how_to_go_on(line: str, said: str, store: Path, synth_set: Path) -> None:
+    result = CliRunner().invoke(cli.main, line.replace("SET", str(synth_set / "manifest.csv")).split())
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.split())
+
+
+def test_device_that_is_not_here_is_refused_where_no_model_uses_it(synth_set: Path, tmp_path: Path) -> None:
+    asked = FeaturizeConfig(
+        model=("flow:dis",), manifest=synth_set / "manifest.csv", device="cuda:77", out=str(tmp_path / "flow.zarr")
+    )
+    with pytest.raises(DeviceError, match="--device cuda:77: torch"):
+        featurize(asked)
+    assert not (tmp_path / "flow.zarr").exists()
+
+
+def test_checkpoints_may_be_read_by_whom_the_umask_says(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "RESAMPLES", 4)
+    before = os.umask(0o027)
+    try:
+        train_head(config(store=(store,), run=Path("run"), epochs=1))
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in Path("run").iterdir() if path.is_file()}
+    assert {"best.safetensors", "last.safetensors", "results.json"} <= set(modes)
+    assert set(modes.values()) == {0o640}
+
+
+def test_python_gets_the_same_sentences(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="--bins 100000000 must be 100000 or less"):
+        TrainConfig.of(store=("a.zarr",), bins=100_000_000)
+    with pytest.raises(ValueError, match=r"no store at .*flow; featurize makes one"):
+        reelbank.store.open(tmp_path / "flow")
