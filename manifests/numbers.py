@@ -18,6 +18,7 @@ from reelbank.manifests.table import Table
 CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d{1,2}(?:[.,]\d+)?)")
 DECIMALS = ("comma", "point")
 
+_ODD = re.compile(r"[^\d.eE+-]")
 _WHOLE = re.compile(r"[+-]?\d+")
 _PARTED = re.compile(r"[+-]?\d{1,3}(?:[ '\u2019\u00a0\u202f]\d{3})+(?:[.,]\d+)?")
 _EITHER = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
@@ -44,6 +45,8 @@ def with_plain_numbers(
     said: dict[str, str] = {}  # kind of mending -> its first case, as a note
     mended: dict[str, dict[str, str]] = {}
     for name in (name for name in table.columns if name in names or name in seconds):
+        if table.decimal and seconds.get(name) != "ms" and not any(map(_ODD.search, table.cells(name))):
+            continue  # the common case: as `float` reads it, whatever the other columns hold
         done: dict[str, str] = {}
         decided = cache(partial(_decided, table, name))
         for number, row in table.rows:

@@ -165,13 +165,7 @@ def _check_columns(table: Table) -> None:
             raise ManifestError(
                 f"{table.source}: the column name {name!r} holds a slash, a control character or outer spaces"
             )
-    taken: dict[str, str] = {}
-    for name in table.columns:
-        if (other := taken.setdefault(as_one_file(name), name)) != name:
-            raise ManifestError(
-                f"{table.source}: columns {other!r} and {name!r} differ only in case, and would be one folder of the "
-                "store on macOS and Windows; rename one"
-            )
+    refuse_one_name(table)
     found = ", ".join(sorted(table.columns))
     if "video" not in table.columns and not {"clip_id", "annotations"} <= set(table.columns):
         missing = "'video'" if "clip_id" in table.columns else "'clip_id' and 'video'"
@@ -179,6 +173,17 @@ def _check_columns(table: Table) -> None:
             f"{table.source}: the header has no {missing}; found {found or 'nothing'}. "
             "Rename the columns, or map them with `reelbank manifest csv FILE --map video=COLUMN`"
         )
+
+
+def refuse_one_name(table: Table) -> None:
+    """Raises ManifestError where two columns differ only in case (or Unicode form)."""
+    taken: dict[str, str] = {}
+    for name in table.columns:
+        if (other := taken.setdefault(as_one_file(name), name)) != name:
+            raise ManifestError(
+                f"{table.source}: columns {other!r} and {name!r} differ only in case, and would be one folder of the "
+                "store on macOS and Windows; rename one"
+            )
 
 
 def target_names(table: Table, asked: Sequence[str] | None) -> tuple[str, ...]:

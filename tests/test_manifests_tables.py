@@ -240,6 +240,15 @@ def test_an_official_list_is_not_mended(tmp_path: Path) -> None:
     assert "separated by semicolons" in read_table(path).notes[0]
     with pytest.raises(ManifestError, match="semicolons: an official list is needed as it was published"):
         read_list(path)
+    with pytest.raises(ManifestError, match="columns 'kcal' and 'Kcal' differ only in case"):
+        read_list(_set(tmp_path, "key,kcal,Kcal\nA01/a.avi,1,2\n"))
+
+
+def test_an_error_says_what_was_guessed(tmp_path: Path) -> None:
+    path = _set(tmp_path, "video,start,end,person,split\na.mp4,1,2,A,train\nb.mp4,1,2,A,test\nc.mp4,1,2,B,test\n")
+    with pytest.raises(ManifestError, match="group 'A' is on both sides") as caught:
+        read_intervals(path)
+    assert any("the group is column 'person'" in note for note in caught.value.__notes__)
 
 
 # columns
@@ -502,3 +511,27 @@ def test_names_of_files_and_folders_may_end_in_spaces(files: Sequence[str], ids:
     assert any("outer spaces of class folders" in note for note in manifest.notes) is spaced
     write(manifest, tmp_path / "m.csv")
     assert len(read(tmp_path / "m.csv")) == len(files)
+
+
+# anything
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    header=st.lists(st.sampled_from(["video", "start", "Stop (ms)", "Subject", "label", "kcal", "x", "", "clip_id"])),
+    rows=st.lists(st.lists(st.sampled_from(["a.mp4", "a", "1.200", "1,5", "0:01", "..\\x", " ", "\0", "A 1 2", "-1"]))),
+    separator=st.sampled_from(",;\t|"),
+    decimal=st.sampled_from([None, "comma"]),
+)
+def test_any_table_is_read_or_refused_by_name(
+    header: list[str], rows: list[list[str]], separator: str, decimal: str | None, tmp_path: Path
+) -> None:
+    lines = [separator.join((*row, *header)[: len(header)]) for row in rows]
+    path = _set(tmp_path, "\n".join([separator.join(header), *lines]))
+    for make in (read_csv, read_intervals):
+        try:
+            manifest = make(path, decimal=decimal)
+        except ManifestError as error:
+            assert "t.csv" in str(error)
+        else:
+            assert len(manifest) >= 1

@@ -163,7 +163,7 @@ def label_hints(table: Table) -> Iterator[str]:
     free = [name for name in table.columns if name.lower() not in (*FIELDS, "kcal")]
     likely = _likely_label(table, free)
     if "label" not in map(str.lower, table.columns) and free:
-        yield f"there is no column 'label': no clip has a class (--map label=COLUMN, of {', '.join(free)})" + (
+        yield f"there is no column 'label': no clip has a class (--map label=COLUMN, of {some(free)})" + (
             f"; perhaps {option('label', likely)}" if likely else ""
         )
     elif "label" in table.columns and likely and (cells := table.cells("label")) and all(map(is_number, cells)):

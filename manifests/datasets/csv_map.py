@@ -123,6 +123,8 @@ def manifest_of_table(
     except ManifestError as error:
         if "video" not in table.columns and (theirs := first_common(table, "video")):
             error.add_note(f"perhaps {option('video', theirs)}")
+        for note in table.notes:  # a group that was guessed may be what is wrong
+            error.add_note(note)
         raise
     notes = [*manifest.notes, told(manifest, given, mapping)]
     try:

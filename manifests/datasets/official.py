@@ -12,7 +12,7 @@ from reelbank.manifests.files import regular
 from reelbank.manifests.manifest import VIDEO_SUFFIXES, Manifest, ManifestError
 from reelbank.manifests.reading import read_table
 from reelbank.manifests.table import Table
-from reelbank.manifests.validation import MAX_LISTED, from_table
+from reelbank.manifests.validation import MAX_LISTED, from_table, refuse_one_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +50,10 @@ def read_list(path: Path) -> Table:
     """The cells of an official list, which is taken as it was published or not at all.
 
     Raises:
-        ManifestError: as `read_table`, or it had to be mended.
+        ManifestError: as `read_table`, it had to be mended, or two columns differ only in case.
     """
     table = read_table(path)
+    refuse_one_name(table)
     if table.notes:
         raise ManifestError(f"{table.notes[0]}: an official list is needed as it was published")
     return table
