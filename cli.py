@@ -327,11 +327,13 @@ def synth(directory: Path, clips: int, seed: int, overwrite: bool) -> None:
 
 
 def _pairs(ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
-    mapping = {}
+    mapping: dict[str, str] = {}
     for pair in pairs:
         ours, separator, theirs = pair.partition("=")
         if not separator:
             raise click.BadParameter(f"{pair!r} is not of the form OURS=THEIRS", ctx, param)
+        if mapping.get(ours, theirs) != theirs:
+            raise click.BadParameter(f"{ours!r} is mapped to {mapping[ours]!r} and to {theirs!r}", ctx, param)
         mapping[ours] = theirs
     return mapping
 
@@ -339,6 +341,9 @@ def _pairs(ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]) -
 READER_OPTIONS: dict[str, Callable[[Any], Any]] = {
     "allow_group_overlap": click.option(
         "--allow-group-overlap", is_flag=True, help="Note a group on both sides of a split instead of refusing it."
+    ),
+    "decimal": click.option(
+        "--decimal", type=click.Choice(["comma", "point"]), help="What 1.200 is, where FILE does not tell: 1200 or 1.2."
     ),
     "fold": click.option("--fold", type=click.IntRange(1, 3), default=1, show_default=True, help="Official split."),
     "labels": click.option("--labels", type=PATH, help="The label file.  [default: the only one in ROOT]"),

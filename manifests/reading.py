@@ -1,7 +1,7 @@
 """Manifests from and to files: CSV, JSON Lines and Parquet.
 
 One format is one row of `FORMATS`. All of them become a `Table` of text cells first, so a manifest means the
-same whatever it is kept in.
+same whatever it is kept in. Every table of reelbank is read here.
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reelbank.manifests.files import kind_of, regular, write_whole, writing
+from reelbank.manifests.delimited import SUFFIXES, read_delimited, text_of
+from reelbank.manifests.files import kind_of, write_whole, writing
 from reelbank.manifests.manifest import FIELDS, PATH_COLUMNS, Clip, Manifest, ManifestError
-from reelbank.manifests.validation import Table, from_table
+from reelbank.manifests.table import Table
+from reelbank.manifests.validation import from_table
 
 _NO_PYARROW = "Parquet needs pyarrow, which is an extra: pip install reelbank[parquet]"
 
-Cell = str | float | None
+SPREADSHEETS = (".ods", ".xls", ".xlsb", ".xlsm", ".xlsx")
 
-_OTHER_DELIMITERS = {";": "semicolons", "\t": "tabs"}
-_SEPARATORS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
+Cell = str | float | None
 
 
 def read(
@@ -38,7 +39,8 @@ def read(
     """Read and check a manifest.
 
     Args:
-        path: `.csv`, `.jsonl` or `.ndjson`, `.parquet`.
+        path: `.csv`, `.tsv` or `.txt`, `.jsonl` or `.ndjson`, `.parquet`. What a CSV needed to be read as it was
+            meant (another separator, decimal commas) stands in the notes.
         root: the folder that `video` and the other path columns are relative to, and that none of them may
             leave; None: relative to the manifest's own folder, and absolute paths are taken as they are.
         target_columns: columns of numbers; None: `kcal`, else those that begin with `target`.
@@ -62,36 +64,19 @@ def read(
 
 
 def read_table(path: Path) -> Table:
-    """The cells of a file as text, whatever its columns mean.
+    """The cells of a file as text, whatever its columns mean; `.tsv` and `.txt` are read besides `FORMATS`.
 
     Raises:
-        ManifestError: no such file, a suffix that is not in `FORMATS`, or not a table of that format.
+        ManifestError: no such file, another suffix, or not a table of that format.
     """
-    form = _format(path)
+    read_cells = read_delimited if path.suffix.lower() in SUFFIXES else _format(path, SUFFIXES).read
     if not path.is_file():
         found = kind_of(path) or ("a folder" if path.is_dir() else "nothing")
         raise ManifestError(f"no manifest at {path} ({found} is there); `reelbank manifest` writes one")
     try:
-        return form.read(path)
+        return read_cells(path)
     except OSError as error:
         raise ManifestError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def read_any_table(path: Path) -> tuple[Table, str]:
-    """As `read_table`, but the cells of a CSV may be separated as spreadsheets of many countries do.
-
-    Returns:
-        The table, and what separates its cells if that is no comma: `semicolons`, `tabs`, else ''.
-
-    Raises:
-        ManifestError: as `read_table`.
-    """
-    if path.suffix.lower() == ".csv" and path.is_file():
-        header = next((line for line in _text(path).splitlines() if line.strip()), "")
-        for delimiter, name in _OTHER_DELIMITERS.items():
-            if delimiter in header and "," not in header:
-                return _read_csv(path, delimiter), name
-    return read_table(path), ""
 
 
 def write(manifest: Manifest, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -120,48 +105,8 @@ def write(manifest: Manifest, path: str | os.PathLike[str], *, overwrite: bool =
     write_whole(path, data)
 
 
-def _read_csv(path: Path, delimiter: str = ",") -> Table:
-    text = _text(path)
-    if not text.strip():
-        raise ManifestError(f"{path} is empty; its first line should name the columns, at least clip_id,video")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
-    header: list[str] = []
-    rows: list[tuple[int, dict[str, str]]] = []
-    line = 1
-    try:
-        while True:
-            line = reader.line_num + 1  # of the row's start: a quoted cell may hold line breaks
-            cells = next(reader, None)
-            if cells is None:
-                break
-            if not cells:
-                continue
-            if not header:
-                header = cells
-                _refuse_other_delimiter(path, header)
-                continue
-            if len(cells) != len(header):
-                raise ManifestError(
-                    f"{path}, line {line}: {len(cells)} cells, but the header names {len(header)} columns; "
-                    f"a cell that holds {_SEPARATORS[delimiter]} needs quotes"
-                )
-            rows.append((line, dict(zip(header, cells, strict=True))))
-    except csv.Error as error:
-        raise ManifestError(f"{path}, line {line}: not CSV ({error}); look for an unclosed quote") from error
-    return Table(source=path, columns=tuple(header), rows=tuple(rows))
-
-
-def _refuse_other_delimiter(path: Path, header: list[str]) -> None:
-    for delimiter, name in _OTHER_DELIMITERS.items():
-        if len(header) == 1 and delimiter in header[0]:
-            raise ManifestError(
-                f"{path}, line 1: columns are separated by {name}; a manifest needs commas "
-                "(`reelbank manifest csv FILE` makes one of it)"
-            )
-
-
 def _read_jsonl(path: Path) -> Table:
-    text = _text(path)
+    text, _ = text_of(path)
     columns: dict[str, None] = {}
     rows: list[tuple[int, dict[str, str]]] = []
     # Only \n ends a line: JSON may hold U+2028 and other characters that str.splitlines() would cut at.
@@ -235,15 +180,6 @@ def _as_text(at: str, name: str, value: object) -> str:
     return str(value)
 
 
-def _text(path: Path) -> str:
-    data = regular(path).read_bytes()
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ManifestError(f"{path}, line {line}: not UTF-8 ({error.reason}); save the file as UTF-8") from error
-
-
 def _write_csv(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> bytes:
     buffer = io.StringIO(newline="")
     # Python 3.11 quotes a lone \r only where the line terminator holds one: written with both, ended by \n.
@@ -281,17 +217,21 @@ class _Format:
 
 
 FORMATS = {
-    ".csv": _Format(read=_read_csv, write=_write_csv),
+    ".csv": _Format(read=read_delimited, write=_write_csv),
     ".jsonl": _Format(read=_read_jsonl, write=_write_jsonl),
     ".ndjson": _Format(read=_read_jsonl, write=_write_jsonl),
     ".parquet": _Format(read=_read_parquet, write=_write_parquet),
 }
 
 
-def _format(path: Path) -> _Format:
-    form = FORMATS.get(path.suffix.lower())
+def _format(path: Path, more: Collection[str] = ()) -> _Format:
+    """The row of a path's suffix; `more` are suffixes that its caller takes besides."""
+    suffix = path.suffix.lower()
+    form = FORMATS.get(suffix)
     if form is None:
-        raise ManifestError(f"{path}: a manifest's name ends in one of {', '.join(sorted(FORMATS))}")
+        hint = "; save the sheet as CSV" if suffix in SPREADSHEETS else ""
+        known = ", ".join(sorted({*FORMATS, *more}))
+        raise ManifestError(f"{path}: {'a table' if more else 'a manifest'}'s name ends in one of {known}{hint}")
     return form
 
 

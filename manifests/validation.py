@@ -19,40 +19,23 @@ from reelbank.manifests.manifest import (
     GUARDED_SPLITS,
     IMAGE_SUFFIXES,
     PATH_COLUMNS,
+    SECONDS_FIELDS,
     VIDEO_SUFFIXES,
     Clip,
     Manifest,
     ManifestError,
     outside,
 )
+from reelbank.manifests.numbers import with_plain_numbers
+from reelbank.manifests.table import Table
 
 # A person repairs a handful at a time; a thousand lines of the same mistake help nobody.
 MAX_LISTED = 10
 
-DECIMAL_COMMA = re.compile(r"^-?\d+,\d+$")
+NUMBER_COLUMNS = ("rate_fps",)
+"""Of what is kept as text: numbers that are read later."""
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _ALMOST_SPLITS = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """Cells as text, before any meaning is given to them.
-
-    Attributes:
-        source: the file (or folder) that messages name.
-        place: what `rows` are numbered by: `line` for text files, `row` for Parquet.
-        columns: names in the order of the file.
-        rows: (1-based line or row, cells by column); an absent cell is "".
-    """
-
-    source: Path
-    columns: tuple[str, ...]
-    rows: tuple[tuple[int, dict[str, str]], ...]
-    place: str = "line"
-
-    def at(self, number: int) -> str:
-        """`manifest.csv, line 12`: the start of every message about a row."""
-        return f"{self.source}, {self.place} {number}"
 
 
 @dataclass
@@ -96,11 +79,12 @@ def from_table(
     _check_columns(table)
     if not table.rows:
         raise ManifestError(f"{table.source} has a header but no clips; every clip is one {table.place}")
-    targets = _target_names(table, target_columns)
+    targets = target_names(table, target_columns)
     text_columns = tuple(c for c in table.columns if c not in FIELDS and c not in targets)
-    notes: list[str] = []
+    table = with_plain_numbers(table, names={*targets, *NUMBER_COLUMNS}, seconds=dict.fromkeys(SECONDS_FIELDS, "s"))
+    notes = list(table.notes)
     problems = _Problems()
-    rows = [(number, dict(cells)) for number, cells in table.rows]
+    rows = table.rows
     if "split" not in table.columns:
         notes.append("there is no column 'split': every clip counts as train")
         for _, cells in rows:
@@ -141,10 +125,10 @@ def derive_ids(videos: Sequence[tuple[str, str, str]]) -> list[str]:
         videos: (video, start_seconds, end_seconds) as written, per row.
 
     Returns:
-        `a/x` for a/x.mp4; `a/x.mp4` where a/x.avi is there too; `a/x.mp4@1.5-3` where one video has
-        several rows. Rows that are alike in all three collide still, and validation names them.
+        `a/x` for a/x.mp4; `a/x.mp4` where a/x.avi is there too; `a/x.mp4@1.5-3` where one video has several
+        rows. Without outer spaces. Rows that are alike in all three collide still, and validation names them.
     """
-    stems = [_without_suffix(video) for video, _, _ in videos]
+    stems = [_without_suffix(video).strip() for video, _, _ in videos]
     by_stem = Counter(stems)
     by_video = Counter(video for video, _, _ in videos)
     ids = []
@@ -152,7 +136,7 @@ def derive_ids(videos: Sequence[tuple[str, str, str]]) -> list[str]:
         if by_video[video] > 1 and (start or end):
             ids.append(f"{video}@{start or '0'}-{end}")
         else:
-            ids.append(stem if by_stem[stem] == 1 else video)
+            ids.append(stem if by_stem[stem] == 1 else video.strip())
     return ids
 
 
@@ -181,16 +165,7 @@ def _check_columns(table: Table) -> None:
             raise ManifestError(
                 f"{table.source}: the column name {name!r} holds a slash, a control character or outer spaces"
             )
-    doubled = sorted(name for name, count in Counter(table.columns).items() if count > 1)
-    if doubled:
-        raise ManifestError(f"{table.source}: column {doubled[0]!r} is there twice; names must differ")
-    taken: dict[str, str] = {}
-    for name in table.columns:
-        if (other := taken.setdefault(as_one_file(name), name)) != name:
-            raise ManifestError(
-                f"{table.source}: columns {other!r} and {name!r} differ only in case, and would be one folder of the "
-                "store on macOS and Windows; rename one"
-            )
+    refuse_one_name(table)
     found = ", ".join(sorted(table.columns))
     if "video" not in table.columns and not {"clip_id", "annotations"} <= set(table.columns):
         missing = "'video'" if "clip_id" in table.columns else "'clip_id' and 'video'"
@@ -200,7 +175,23 @@ def _check_columns(table: Table) -> None:
         )
 
 
-def _target_names(table: Table, asked: Sequence[str] | None) -> tuple[str, ...]:
+def refuse_one_name(table: Table) -> None:
+    """Raises ManifestError where two columns differ only in case (or Unicode form)."""
+    taken: dict[str, str] = {}
+    for name in table.columns:
+        if (other := taken.setdefault(as_one_file(name), name)) != name:
+            raise ManifestError(
+                f"{table.source}: columns {other!r} and {name!r} differ only in case, and would be one folder of the "
+                "store on macOS and Windows; rename one"
+            )
+
+
+def target_names(table: Table, asked: Sequence[str] | None) -> tuple[str, ...]:
+    """The columns of numbers to regress: those asked for, else `kcal`, else those that begin with `target`.
+
+    Raises:
+        ManifestError: one that was asked for is not there.
+    """
     if asked is None:
         if "kcal" in table.columns:
             return ("kcal",)
@@ -249,7 +240,7 @@ def _clip(
         except ValueError:
             number = None
             problems.add(
-                f"{at}: target {name}={cells[name]!r} is not a finite number; {_decimal_hint(cells[name])}"
+                f"{at}: target {name}={cells[name]!r} is not a finite number; "
                 "leave it empty where it is not known, or name the target columns (--target-columns)"
             )
         numbers[name] = math.nan if number is None else number
@@ -267,10 +258,6 @@ def _seconds(at: str, name: str, cells: dict[str, str], problems: _Problems) -> 
         problems.add(f"{at}: {name}={cell!r} is not a number of seconds from 0 up; leave it empty for the whole video")
         return None
     return seconds
-
-
-def _decimal_hint(cell: str) -> str:
-    return f"decimals need a point ({cell.strip().replace(',', '.')}); " if DECIMAL_COMMA.match(cell.strip()) else ""
 
 
 def _number(cell: str) -> float | None:

@@ -32,7 +32,7 @@ ROOMS = {
     ),
     "manifests": (
         *("events", "files", "lazy", "plugins", "registry", "terminal"),
-        *("manifest", "validation", "finding", "reading", "datasets", "rendered"),
+        *("manifest", "table", "numbers", "validation", "finding", "delimited", "reading", "datasets", "rendered"),
     ),
     "store": (
         *("errors", "kinds", "agreement", "cores", "devices", "options", "processes"),

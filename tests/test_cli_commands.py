@@ -393,6 +393,7 @@ def test_pace_counts_neither_what_was_there_nor_says_what_it_does_not_know() -> 
 def test_manifest_csv_unknown_makes_the_split(tmp_path: Path) -> None:
     lines = [f"{p}-{c}.mp4,{p},{c},{100 * i + 10}" for i, c in enumerate("abc") for p in "uvwxy"]
     (tmp_path / "calories.csv").write_text("\n".join(["file,subject,activity,kcal", *lines]) + "\n")
+    (tmp_path / "u-a.mp4").touch()
     options = "--map video=file --map group=subject --map label=activity --unknown c"
     result = succeed(f"manifest csv {tmp_path}/calories.csv {options} --out {tmp_path}/m.csv")
     assert "(train 8, test 2, unused 4, unknown 1)" in result.stdout, result.stdout

@@ -131,6 +131,7 @@ def test_folder_without_videos_is_an_error_that_says_what_it_saw(tmp_path: Path)
 
 
 def test_csv_maps_columns_and_keeps_the_rest(tmp_path: Path) -> None:
+    _touch(tmp_path, ["a/x.mp4", "b/y.mp4"])
     (tmp_path / "index.csv").write_text("file,label,scene,category\na/x.mp4,fight,7,k1\nb/y.mp4,calm,8,k2\n")
     mapping = {"video": "file", "group": "scene", "label": "category", "clip_id": "file"}
     manifest = read_csv(tmp_path / "index.csv", mapping=mapping)
@@ -171,21 +172,26 @@ def test_csv_real_set_maps_without_overlap(data_root: Path) -> None:
 
 @pytest.mark.parametrize("separator", [";", "\t"])
 def test_csv_of_other_separators_and_decimal_commas_is_read(separator: str, tmp_path: Path) -> None:
+    _touch(tmp_path, ["x.mp4", "y.mp4"])
     lines = [["file", "note", "start_seconds", "kcal"], ["x.mp4", "1,5", "0,5", "370,7"], ["y.mp4", "", "", ""]]
     text = "".join(separator.join(cells) + "\r\n" for cells in lines)
     (tmp_path / "index.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
     manifest = read_csv(tmp_path / "index.csv", mapping={"video": "file"})
     first = manifest.clips[0]
     assert (first.targets["kcal"], first.start_seconds, first.text["note"]) == (370.7, 0.5, "1,5")
-    assert any("separated by" in note and "decimal commas" in note for note in manifest.notes)
+    notes = " | ".join(manifest.notes)
+    assert f"separated by {'tabs' if separator.isspace() else 'semicolons'}" in notes
+    assert "decimal commas are read as points: '0,5' of start_seconds is 0.5" in notes
 
 
 def test_csv_with_a_comma_in_its_header_stays_separated_by_commas(tmp_path: Path) -> None:
+    _touch(tmp_path, ["x.mp4"])
     (tmp_path / "index.csv").write_text("video,a;b\nx.mp4,1;2\n")
     assert read_csv(tmp_path / "index.csv").column("a;b") == ["1;2"]
 
 
 def test_csv_names_columns_that_were_perhaps_meant(tmp_path: Path) -> None:
+    _touch(tmp_path, ["x.mp4"])
     (tmp_path / "index.csv").write_text("video,activity,kCal\nx.mp4,walk,100\n")
     notes = " | ".join(read_csv(tmp_path / "index.csv").notes)
     assert "--map kcal=kCal" in notes
@@ -198,6 +204,7 @@ def _crossed(path: Path, people: int, classes: str) -> Path:
     """Every person does every activity twice."""
     rows = [f"{p}{c}{i}.mp4,p{p},{c}" for p in range(people) for c in classes for i in range(2)]
     path.write_text("\n".join(["video,group,label", *rows]) + "\n")
+    _touch(path.parent, [row.partition(",")[0] for row in rows])
     return path
 
 
@@ -223,6 +230,7 @@ def test_csv_unknown_makes_a_split_that_trains_on_no_unknown_class_and_no_tested
 
 
 def test_csv_unknown_says_what_the_split_has_become(tmp_path: Path) -> None:
+    _touch(tmp_path, ["pa.mp4", "000.mp4"])
     lines = ["video,group,label", *(f"{person}{label}.mp4,{person},{label}" for person in "pq" for label in "ab")]
     (tmp_path / "index.csv").write_text("\n".join([*lines, "q0.mp4,q,a", "pc.mp4,p,c", "qd.mp4,q,d"]) + "\n")
     note = read_csv(tmp_path / "index.csv", unknown=["c", "d"]).notes[0]

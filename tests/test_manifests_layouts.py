@@ -325,11 +325,13 @@ def test_intervals_finds_common_names(header: str, first: str, second: str, tmp_
     ("cell", "seconds"), [("1:00:05", 3605.0), ("12:03.25", 723.25), ("90", 90.0), (" 7.5 ", 7.5), ("0", 0.0)]
 )
 def test_intervals_times_may_be_clocks(cell: str, seconds: float, tmp_path: Path) -> None:
+    _touch(tmp_path, ["a.mp4"])
     table = _table(tmp_path / "t.csv", f"video,start,end\na.mp4,{cell},10000\n")
     assert list(intervals.read_intervals(table).column("start_seconds")) == [seconds]
 
 
 def test_intervals_ids_stay_when_lines_are_added(tmp_path: Path) -> None:
+    _touch(tmp_path, ["a/x.mp4", "a.mp4"])
     lines = ["a/x.mp4,1,2,walk", "a/x.mp4,1,2,talk", "a/y,0.1,0.30000000000000004,run"]
     ids = []
     for count in (1, 3):
@@ -342,6 +344,7 @@ def test_intervals_ids_stay_when_lines_are_added(tmp_path: Path) -> None:
 
 
 def test_intervals_map_names_what_is_not_common(tmp_path: Path) -> None:
+    _touch(tmp_path, ["a.mp4"])
     table = _table(tmp_path / "t.csv", "clip,von,bis,kcal,subset,note\na.mp4,1,2,33.5,test,x\n")
     mapping = {"video": "clip", "start_seconds": "von", "end_seconds": "bis"}
     manifest = intervals.read_intervals(table, mapping=mapping)
@@ -363,6 +366,7 @@ def test_intervals_bad_cells_are_named(tmp_path: Path) -> None:
     table = _table(tmp_path / "t.csv", "video,start,end\na,1,2\n")
     with pytest.raises(ManifestError, match=r"line 2: video 'a' may be p/a\.mp4 or q/a\.avi"):
         intervals.read_intervals(table)
+    _touch(tmp_path, ["a.mp4"])
     table = _table(tmp_path / "t.csv", "video,start,end,split\na.mp4,1,2,train\na.mp4,3,4,test\n")
     with pytest.raises(ManifestError, match=r"group 'a\.mp4' is on both sides of train/test"):
         intervals.read_intervals(table)

@@ -34,8 +34,6 @@ BAD_CSV = {
     "only_header": (HEADER, r"m\.csv has a header but no clips"),
     "no_key_columns": (b"name,file\na,b\n", r"no 'clip_id' and 'video'; found file, name"),
     "no_video_column": (b"clip_id,label\na,b\n", r"no 'video'; found clip_id, label"),
-    "semicolons": (b"clip_id;video\na;b\n", r"m\.csv, line 1: columns are separated by semicolons"),
-    "tabs": (b"clip_id\tvideo\na\tb\n", r"line 1: columns are separated by tabs"),
     "unnamed_column": (b",clip_id,video\n0,a,b\n", r"column 1 has no name"),
     "column_twice": (b"clip_id,video,video\na,b,c\n", r"column 'video' is there twice"),
     "columns_by_case": (
@@ -47,8 +45,9 @@ BAD_CSV = {
     "too_many_cells": (b"clip_id,video\na,b\nc,d,e\n", r"m\.csv, line 3: 3 cells, but the header names 2"),
     "too_few_cells": (b"clip_id,video,label\na,b\n", r"m\.csv, line 2: 2 cells"),
     "open_quote": (b'clip_id,video\na,b\n"c,d\n', r"m\.csv, line 3: not CSV .*unclosed quote"),
-    "not_utf8": (b"clip_id,video\na,b\nc,\xff\n", r"m\.csv, line 3: not UTF-8"),
-    "utf16": ("clip_id,video\na,b\n".encode("utf-16"), r"m\.csv, line 1: not UTF-8"),
+    "not_utf8": (b"clip_id,video\na,b\nc,\xff\x81\n", r"m\.csv, line 3: not UTF-8"),
+    "cyrillic": ("clip_id,video\na,\u0438\u0433\u0440\u0430.mp4\n".encode("cp1251"), r"m\.csv, line 2: not UTF-8"),
+    "binary": (b"clip_id,video\na,\x01\xe4.mp4\n", r"m\.csv, line 2: not UTF-8"),
     "empty_id": (HEADER + b",v.mp4,,,,,,\n", r"m\.csv, line 2: clip_id is empty"),
     "same_id": (
         HEADER + b"a,v.mp4,,,,,,\nb,w.mp4,,,,,,\na,x.mp4,,,,,,\n",
@@ -65,7 +64,8 @@ BAD_CSV = {
     "end_infinite": (HEADER + b"a,v.mp4,,,,inf,,\n", r"line 2: end_seconds='inf' is not"),
     "end_first": (HEADER + b"a,v.mp4,,,3,2.5,,\n", r"line 2: end_seconds=2\.5 is before start_seconds=3\.0"),
     "target_text": (HEADER + b"a,v.mp4,,,,,,1\nb,w.mp4,,,,,,many\n", r"m\.csv, line 3: target kcal='many'"),
-    "target_comma": (HEADER + b'a,v.mp4,,,,,,"1,5"\n', r"target kcal='1,5' .*decimals need a point \(1\.5\)"),
+    "target_comma": (HEADER + b'a,v.mp4,,,,,,"1,5,2"\n', r"line 2: target kcal='1,5,2' is not a finite number"),
+    "target_either": (HEADER + b'a,v.mp4,,,,,,"1,200"\n', r"line 2: kcal '1,200' may be 1\.200 or 1200, .*--decimal"),
     "target_infinite": (HEADER + b"a,v.mp4,,,,,,-inf\n", r"line 2: target kcal='-inf'"),
     "target_underscore": (HEADER + b"a,v.mp4,,,,,,1_000\n", r"line 2: target kcal='1_000'"),
     "group_on_both_sides": (
@@ -142,8 +142,10 @@ def test_absent_file_folder_and_suffix_are_named(tmp_path: Path) -> None:
     (tmp_path / "d.csv").mkdir()
     with pytest.raises(ManifestError, match="a folder is there"):
         read(tmp_path / "d.csv")
-    with pytest.raises(ManifestError, match=r"one of \.csv, \.jsonl, \.ndjson, \.parquet"):
+    with pytest.raises(ManifestError, match=r"one of \.csv, .*\.parquet, \.tsv, \.txt; save the sheet as CSV"):
         read(tmp_path / "m.xlsx")
+    with pytest.raises(ManifestError, match=r"a manifest's name ends in one of \.csv, \.jsonl, \.ndjson, \.parquet$"):
+        write(_manifest(tmp_path), tmp_path / "m.tsv")
     with pytest.raises(ManifestError, match=r"root .* is not a folder"):
         read(_write_bytes(tmp_path, HEADER + b"a,v,,,,,,\n"), root=tmp_path / "nowhere")
 

@@ -54,9 +54,10 @@ _ROWS = {
         layout=(
             "Any CSV, with its columns mapped to ours: --map video=file --map group=scene. Without a column `split` "
             "every clip is train; with --unknown CLASS those classes are split `unknown`, and the rest is cut 80/20 "
-            "into train and test by whole groups. Semicolons, tabs and decimal commas are read."
+            "into train and test by whole groups. Tables of spreadsheets are read: semicolons, tabs, decimal commas, "
+            "clocks; what was mended is said. None of the videos there: an error, some: a line."
         ),
-        options=("mapping", "root", "unknown", "seed", "target_columns", "allow_group_overlap"),
+        options=("mapping", "root", "unknown", "seed", "target_columns", "allow_group_overlap", "decimal"),
         argument="FILE",
     ),
     "folder": ReaderRow(
@@ -85,11 +86,12 @@ _ROWS = {
         target="reelbank.manifests.datasets.intervals:read_intervals",
         summary="A CSV of intervals in long videos.",
         layout=(
-            "A CSV with one line per interval of a long video: a column for the video, one for its start, one for "
-            "its end (or duration), in seconds or as [H:]M:S. Common names (video, start, end, onset, label, "
-            "action ...) are found; --map names others. `group` is the video unless a column says otherwise."
+            "A CSV with one line per interval of a long video, as `csv` reads it: a column for the video, one for its "
+            "start, one for its end (or duration), in seconds, milliseconds or as [H:]M:S. Common names (video, start, "
+            "end, onset, label, action ...) are found and said; --map names others. `group` is the video unless a "
+            "column says otherwise; subjects who share a video are one group."
         ),
-        options=("mapping", "root", "target_columns", "allow_group_overlap"),
+        options=("mapping", "root", "target_columns", "allow_group_overlap", "decimal"),
         argument="FILE",
     ),
     "kinetics": ReaderRow(

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reelbank.manifests.datasets.official import find_lists, folder_entries, manifest_from, some
+from reelbank.manifests.datasets.official import find_lists, folder_entries, manifest_from, read_list, some
 from reelbank.manifests.manifest import Manifest, ManifestError
-from reelbank.manifests.reading import read_table
-from reelbank.manifests.validation import Table
+from reelbank.manifests.table import Table
 
 SPLIT_FILES = {"train": "sequences_train.csv", "test": "sequences_test.csv"}
 
@@ -138,7 +137,7 @@ def read_lists(splits: str | os.PathLike[str] | None, *, root: Path | None = Non
 
 
 def _table(path: Path, columns: Sequence[str]) -> Table:
-    table = read_table(path)
+    table = read_list(path)
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise ManifestError(f"{path}: no column {missing[0]!r}; expected {', '.join(columns)}")

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from reelbank.manifests.datasets.columns import first_common, hints, mapped, option, told, units
 from reelbank.manifests.datasets.cutting import cut_unknown
-from reelbank.manifests.manifest import FIELDS, SECONDS_FIELDS, Manifest, ManifestError
-from reelbank.manifests.reading import read_any_table
-from reelbank.manifests.validation import DECIMAL_COMMA, Table, from_table
+from reelbank.manifests.datasets.paths import missing, videos_folder, with_found_paths
+from reelbank.manifests.manifest import Manifest, ManifestError
+from reelbank.manifests.numbers import with_plain_numbers
+from reelbank.manifests.reading import read_table
+from reelbank.manifests.table import Table
+from reelbank.manifests.validation import NUMBER_COLUMNS, from_table, target_names
 
 MOST_GROUPS = 10  # named in a note
+TRIMMED = ("clip_id", "split", "label", "group")
 
 
 def read_csv(
@@ -24,11 +30,12 @@ def read_csv(
     allow_group_overlap: bool = False,
     unknown: Sequence[str] = (),
     seed: int = 0,
+    decimal: str | None = None,
 ) -> Manifest:
-    """Read a table whose columns have other names.
+    """Read a table whose columns have other names. What was mended, and which columns were taken, stands in the notes.
 
     Args:
-        file: CSV (separated by semicolons or tabs, numbers may have decimal commas), JSON Lines or Parquet.
+        file: CSV or TSV as any program writes it (separators, decimal commas, clocks), JSON Lines or Parquet.
         mapping: manifest column -> column of the file, e.g. `{"video": "file", "group": "scene_group"}`. One
             column may serve several. Columns that are not mapped keep their name.
         root: the folder that the paths are relative to and may not leave; None: the file's own folder.
@@ -37,92 +44,100 @@ def read_csv(
         unknown: classes that become split `unknown`; the others are cut 80/20 into train and test by group. Clips
             of these classes whose group trains are `unused`, unless `allow_group_overlap`.
         seed: of that cut.
+        decimal: `comma` or `point`, for numbers such as 1.200 where no other number of the table tells.
 
     Raises:
-        ManifestError: a mapped column is not there, or the mapped table is wrong; names file and line.
+        ManifestError: a mapped column is not there, the mapped table is wrong, or none of its videos is there.
     """
     path = Path(file)
-    given, separator = read_any_table(path)
-    table, notes = mapped(given, mapping or {})
-    if separator:
-        notes.append(f"columns of {path} are separated by {separator}; decimal commas of numbers are read as points")
-        table = _with_points(table, (*SECONDS_FIELDS, *(target_columns or ())))
-    notes += _hints(table)
-    folder = path.parent if root is None else Path(root)
-    if not folder.is_dir():
-        raise ManifestError(f"root {folder} is not a folder; it is where the videos of {path} should lie")
+    folder = videos_folder(path, root)
+    given = read_table(path)
+    mapping = mapping or {}
+    table = mended(mapped(given, mapping), mapping, target_columns=target_columns, decimal=decimal)
+    table = replace(table, notes=(*table.notes, *hints(table)))
     if unknown:
-        table, note = _with_splits(table, unknown, seed=seed, share_groups=allow_group_overlap)
-        notes.append(note)
-    manifest = from_table(
-        table,
-        path=None,
+        table = _with_splits(table, unknown, seed=seed, share_groups=allow_group_overlap)
+    return manifest_of_table(
+        with_found_paths(table, folder),
+        given=given,
+        mapping=mapping,
         root=folder,
         restricted=root is not None,
         target_columns=target_columns,
         allow_group_overlap=allow_group_overlap,
     )
-    return replace(manifest, notes=(*notes, *manifest.notes))
 
 
-def mapped(table: Table, mapping: Mapping[str, str]) -> tuple[Table, list[str]]:
-    """The table with its columns renamed, and notes on those that had to give way.
+def mended(
+    table: Table, mapping: Mapping[str, str], *, target_columns: Sequence[str] | None, decimal: str | None
+) -> Table:
+    """A mapped table with numbers and times that are read, and without the outer spaces of names.
 
-    A column of the file whose name the mapping gives to another one is kept as `<name>_original`.
+    Two labels that look alike must not be two classes.
 
     Raises:
-        ManifestError: the mapping names a column that the file has not.
+        ManifestError: a number may mean two things; see `with_plain_numbers`.
     """
-    absent = sorted({theirs for theirs in mapping.values() if theirs not in table.columns})
-    if absent:
-        raise ManifestError(
-            f"{table.source}: the mapping asks for column {absent[0]!r}; "
-            f"the file has {', '.join(sorted(table.columns)) or 'none'}"
+    names = {*target_names(table, target_columns), *NUMBER_COLUMNS}
+    table = with_plain_numbers(table, names=names, seconds=units(mapping), decimal=decimal)
+    count: Counter[str] = Counter()
+    rows = []
+    for number, cells in table.rows:
+        trimmed = {name: cells[name].strip() for name in TRIMMED if name in cells}
+        count.update(name for name, cell in trimmed.items() if cell != cells[name])
+        rows.append((number, cells | trimmed))
+    notes = (f"outer spaces of {name} are removed ({number} cells)" for name, number in count.items())
+    return replace(table, rows=tuple(rows), notes=(*table.notes, *notes))
+
+
+def manifest_of_table(
+    table: Table,
+    *,
+    given: Table,
+    mapping: Mapping[str, str],
+    root: Path,
+    restricted: bool,
+    target_columns: Sequence[str] | None,
+    allow_group_overlap: bool,
+) -> Manifest:
+    """The checked manifest of a mapped table, with what its reader must say: columns taken, files missing.
+
+    Args:
+        table: under our names.
+        given: as it was read.
+        mapping: which column of `given` was taken for which of ours.
+        root, restricted, target_columns, allow_group_overlap: as for `from_table`.
+
+    Raises:
+        ManifestError: the table is wrong, or none of its videos is there.
+    """
+    try:
+        manifest = from_table(
+            table,
+            path=None,
+            root=root,
+            restricted=restricted,
+            target_columns=target_columns,
+            allow_group_overlap=allow_group_overlap,
         )
-    names = dict(mapping)
-    notes = []
-    for column in table.columns:
-        if mapping.get(column, column) != column:
-            kept = f"{column}_original"
-            while kept in names or kept in table.columns:
-                kept += "_original"
-            names[kept] = column
-            notes.append(f"column {column!r} of {table.source} is kept as {kept!r}: {mapping[column]!r} took its name")
-        elif column not in mapping.values():
-            names[column] = column
-    rows = tuple((number, {ours: cells[theirs] for ours, theirs in names.items()}) for number, cells in table.rows)
-    return replace(table, columns=tuple(names), rows=rows), notes
+    except ManifestError as error:
+        if "video" not in table.columns and (theirs := first_common(table, "video")):
+            error.add_note(f"perhaps {option('video', theirs)}")
+        for note in table.notes:  # a group that was guessed may be what is wrong
+            error.add_note(note)
+        raise
+    notes = [*manifest.notes, told(manifest, given, mapping)]
+    try:
+        absent = missing(manifest, table)
+    except ManifestError as error:
+        for note in notes:  # a wrong column for the video is found by them
+            error.add_note(note)
+        raise
+    return replace(manifest, notes=(*notes, *filter(None, [absent])))
 
 
-def _with_points(table: Table, names: Sequence[str]) -> Table:
-    """The table with `1,5` as `1.5` in the columns that hold numbers."""
-    numeric = {name for name in table.columns if name in names or name == "kcal" or name.startswith("target")}
-    rows = tuple(
-        (number, {name: _with_point(cell) if name in numeric else cell for name, cell in cells.items()})
-        for number, cells in table.rows
-    )
-    return replace(table, rows=rows)
-
-
-def _with_point(cell: str) -> str:
-    return cell.replace(",", ".") if DECIMAL_COMMA.match(cell.strip()) else cell
-
-
-def _hints(table: Table) -> list[str]:
-    """Columns that were perhaps meant to be ours."""
-    notes = []
-    for name in table.columns:
-        ours = name.lower()
-        if ours != name and ours in (*FIELDS, "kcal") and ours not in table.columns:
-            notes.append(f"column {name!r} is kept as text: only {ours!r} has a meaning (--map {ours}={name})")
-    others = [name for name in table.columns if name.lower() not in (*FIELDS, "kcal")]
-    if "label" not in map(str.lower, table.columns) and others:
-        notes.append(f"there is no column 'label': no clip has a class (--map label=COLUMN, of {', '.join(others)})")
-    return notes
-
-
-def _with_splits(table: Table, unknown: Sequence[str], *, seed: int, share_groups: bool) -> tuple[Table, str]:
-    """The table with a column `split`, and a sentence about it."""
+def _with_splits(table: Table, unknown: Sequence[str], *, seed: int, share_groups: bool) -> Table:
+    """The table with a column `split`, and a note about it."""
     if "split" in table.columns:
         raise ManifestError(
             f"{table.source}: --unknown makes the column 'split', and the file has one; leave --unknown out, or "
@@ -168,4 +183,4 @@ def _with_splits(table: Table, unknown: Sequence[str], *, seed: int, share_group
             f"; {unused} clips of unknown classes are 'unused', because their groups train "
             "(--allow-group-overlap, here and with featurize, takes them as 'unknown')"
         )
-    return replace(table, columns=(*table.columns, "split"), rows=rows), note
+    return replace(table, columns=(*table.columns, "split"), rows=rows, notes=(note, *table.notes))

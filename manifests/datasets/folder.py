@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from reelbank.manifests.datasets.official import some
 from reelbank.manifests.manifest import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Manifest, ManifestError
-from reelbank.manifests.validation import MAX_LISTED, Table, derive_ids, from_table, is_unicode
+from reelbank.manifests.table import Table
+from reelbank.manifests.validation import MAX_LISTED, derive_ids, from_table, is_unicode
 
 SPLIT_FOLDERS = {
     "train": "train",
@@ -50,7 +52,7 @@ def read_folder(root: str | os.PathLike[str], *, seed: int = 0) -> Manifest:
     top, loose = _listing(root, skipped)
     for name in loose:
         skipped.add("files outside a class folder", name)
-    splits = [name for name in top if name in SPLIT_FOLDERS and _holds_classes(root / name)]
+    splits = [name for name in top if name.strip() in SPLIT_FOLDERS and _holds_classes(root / name)]
     found = []  # (video, split, label)
     if splits:
         for name in sorted(set(top) - set(splits)):
@@ -61,7 +63,7 @@ def read_folder(root: str | os.PathLike[str], *, seed: int = 0) -> Manifest:
                 skipped.add("files outside a class folder", f"{name}/{file}")
             for label in classes:
                 videos = _videos(root, f"{name}/{label}", skipped)
-                found += [(video, SPLIT_FOLDERS[name], label) for video in videos]
+                found += [(video, SPLIT_FOLDERS[name.strip()], label) for video in videos]
     else:
         for label in top:
             found += [(video, "", label) for video in _videos(root, label, skipped)]
@@ -70,6 +72,9 @@ def read_folder(root: str | os.PathLike[str], *, seed: int = 0) -> Manifest:
             f"{root} holds no <class>/<video> below it: " + ("; ".join(skipped.notes()) or "it is empty")
         )
     notes = skipped.notes()
+    if spaced := sorted({ascii(label) for _, _, label in found if label != label.strip()}):
+        notes.append(f"outer spaces of class folders are no part of the class: {some(spaced)}")
+        found = [(video, split, label.strip()) for video, split, label in found]
     if not splits:
         found = _with_split(found, seed)
         notes.append(

@@ -6,10 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from reelbank.manifests.datasets.official import find_lists, manifest_from, media_by_stem, some
+from reelbank.manifests.datasets.official import find_lists, manifest_from, media_by_stem, read_list, some
 from reelbank.manifests.files import regular
 from reelbank.manifests.manifest import Manifest, ManifestError
-from reelbank.manifests.reading import read_table
 
 COLUMNS = ("youtube_id", "time_start", "time_end")
 SPLITS = {"train": "train", "val": "val", "validate": "val", "validation": "val", "test": "test"}
@@ -134,7 +133,7 @@ def _header(path: Path) -> list[str]:
 
 
 def _parse(path: Path) -> list[tuple[str, Segment]]:
-    table = read_table(path)
+    table = read_list(path)
     missing = [name for name in COLUMNS if name not in table.columns]
     if missing:
         raise ManifestError(

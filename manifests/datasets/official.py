@@ -10,7 +10,9 @@ from pathlib import Path
 
 from reelbank.manifests.files import regular
 from reelbank.manifests.manifest import VIDEO_SUFFIXES, Manifest, ManifestError
-from reelbank.manifests.validation import MAX_LISTED, Table, from_table
+from reelbank.manifests.reading import read_table
+from reelbank.manifests.table import Table
+from reelbank.manifests.validation import MAX_LISTED, from_table, refuse_one_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,19 @@ def list_lines(path: Path) -> list[tuple[int, str]]:
         raise ManifestError(f"the split list {path} cannot be read: {error}") from error
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1)]
     return [(number, line) for number, line in lines if line]
+
+
+def read_list(path: Path) -> Table:
+    """The cells of an official list, which is taken as it was published or not at all.
+
+    Raises:
+        ManifestError: as `read_table`, it had to be mended, or two columns differ only in case.
+    """
+    table = read_table(path)
+    refuse_one_name(table)
+    if table.notes:
+        raise ManifestError(f"{table.notes[0]}: an official list is needed as it was published")
+    return table
 
 
 def find_lists(root: Path, splits: str | os.PathLike[str] | None, *, ends_with: str, what: str) -> Path:

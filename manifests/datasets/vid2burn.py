@@ -13,10 +13,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from reelbank.manifests.datasets.cutting import cut_by_group
-from reelbank.manifests.datasets.official import manifest_from, media_by_stem, some
+from reelbank.manifests.datasets.official import manifest_from, media_by_stem, read_list, some
 from reelbank.manifests.files import regular
 from reelbank.manifests.manifest import Manifest, ManifestError
-from reelbank.manifests.reading import read_table
 
 LAST_KNOWN_ACTIVITY = 27
 KEY_COLUMNS = ("key", "file_name", "file", "video")
@@ -167,7 +166,7 @@ def _entries_of(path: Path) -> Iterable[tuple[str, str, float]]:
     if path.suffix.lower() != ".csv":
         yield from ((f"{path}, entry {number}", *pair) for number, pair in enumerate(_unpickled(path), start=1))
         return
-    table = read_table(path)
+    table = read_list(path)
     lowered = {name.strip().lower(): name for name in table.columns}
     key = next((lowered[name] for name in KEY_COLUMNS if name in lowered), None)
     kcal = next((lowered[name] for name in KCAL_COLUMNS if name in lowered), None)
