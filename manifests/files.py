@@ -362,15 +362,14 @@ FILLING = "filling"
 
 @contextmanager
 def scratch(folder: Path, purpose: str, *, elsewhere: bool = False) -> Iterator[Path]:
-    """An empty folder `.<purpose>-*` in `folder` that is removed at the end, or by the next call after a kill.
-
-    With `elsewhere` it lies in the system's temporary folder where `folder` cannot be written.
-    """
+    """An empty folder `.<purpose>-*` in `folder` (or, `elsewhere`, the system's temporary one where that is read-only)
+    that is removed at the end, or by the next call after a kill."""
     if elsewhere and not os.access(folder, os.W_OK):
         folder, purpose = Path(tempfile.gettempdir()), f"reelbank-{purpose}-{os.getuid()}"
     for left in folder.glob(f".{purpose}-*"):
-        with suppress(OSError), _locked(left):
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(OSError), _locked(left) as is_free:
+            if is_free:
+                shutil.rmtree(left, ignore_errors=True)
     with writing(folder / f".{purpose}"):
         path = Path(tempfile.mkdtemp(prefix=f".{purpose}-", dir=folder))
     try:
@@ -381,11 +380,21 @@ def scratch(folder: Path, purpose: str, *, elsewhere: bool = False) -> Iterator[
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Holds a lock on a folder that the kernel drops with the process. Raises OSError if another has it."""
+def _locked(folder: Path) -> Iterator[bool]:
+    """Holds `lock` on a folder; what it says and raises."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        yield lock(descriptor)
     finally:
         os.close(descriptor)
+
+
+def lock(descriptor: int) -> bool:
+    """Locks a folder until it is closed (BlockingIOError: another has it); False where a file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:  # NFS without its lock service, Lustre without -o flock
+        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+            return False
+        raise
+    return True

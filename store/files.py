@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import struct
@@ -17,6 +16,7 @@ from reelbank.manifests.files import filling as filling
 from reelbank.manifests.files import free_bytes as free_bytes
 from reelbank.manifests.files import give_back as give_back
 from reelbank.manifests.files import leftovers as leftovers
+from reelbank.manifests.files import lock as lock
 from reelbank.manifests.files import not_written as not_written
 from reelbank.manifests.files import regular as regular
 from reelbank.manifests.files import remove as remove
@@ -132,21 +132,21 @@ def refuse_links(folder: Path, kind: type[ValueError] = StoreError) -> None:
 
 
 @contextmanager
-def only_writer(store: Path) -> Iterator[None]:
-    """Holds the store's writer lock; a second writer on this machine gets an error.
+def only_writer(folder: Path, kind: type[ValueError] = StoreError) -> Iterator[str | None]:
+    """Holds the writer lock of a store or a run; a second writer on this machine gets an error, of `kind`.
 
     The lock is on the folder itself and the kernel drops it when its process dies, so nothing needs
-    clearing after a kill -9.
+    clearing after a kill -9. Given is a sentence where the file system has no locks.
     """
-    make_folder(store)
-    sync(store.parent)  # a killed process may have made the store's folder without
-    descriptor = os.open(store, os.O_RDONLY)
+    make_folder(folder)
+    sync(folder.parent)  # a killed process may have made the folder without
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StoreError(f"{store} is being written by another process; wait for it or stop it") from error
-        yield
+            has_lock = lock(descriptor)
+        except BlockingIOError as error:
+            raise kind(f"{folder} is being written by another process; wait for it or stop it") from error
+        yield None if has_lock else f"{folder}: its file system has no locks, so nothing keeps a second writer out"
     finally:
         os.close(descriptor)
 

@@ -63,9 +63,10 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
         decode_device = _decode_device(config, jobs)
         committers = []
         todos: list[Todo] = []
+        unlocked: list[str] = []
         for job in jobs:
             _check_writable(job.store)
-            stack.enter_context(only_writer(job.store))
+            unlocked += [said] if (said := stack.enter_context(only_writer(job.store))) else []
             writer = planning.open_writer(job, manifest, _full_weights(job, config))
             remove_unfinished(job.store)
             rows = writer.sync_manifest(manifest)
@@ -91,6 +92,8 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
             run.note(unseen)
         if decode_device is not None:
             run.note(f"videos are decoded on {decode_device}, which does not tell of damaged frames")
+        for sentence in unlocked:
+            run.note(sentence)
         for job, todo in zip(jobs, todos, strict=True):
             for sentence in todo.damaged:
                 run.note(f"{job.store.name}: {sentence}")

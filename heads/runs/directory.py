@@ -33,6 +33,7 @@ from reelbank.store.files import (
     leftovers,
     make_folder,
     not_written,
+    only_writer,
     refuse_links,
     remove_leftovers,
     sync,
@@ -63,6 +64,9 @@ def open_directory(run: RunConfig, name: str, asked: Resumable) -> Path:
         return _free_directory(name)
     directory = run.directory
     is_run = (directory / "config.json").is_file()
+    if is_run and (run.resume or run.overwrite):
+        with only_writer(directory, TrainingError):
+            pass  # before anything of it is touched
     if run.resume:
         if not is_run:
             raise TrainingError(f"--resume: {directory} holds no run (no config.json); leave --resume out to start one")
@@ -289,10 +293,14 @@ def _rows(prepared: Prepared, part: Predictions) -> Iterable[dict[str, Any]]:
 
 @contextmanager
 def resumable(directory: Path) -> Iterator[None]:
-    """A KeyboardInterrupt from inside carries, as a note, the options that go on in `directory`; a full disk too."""
+    """A KeyboardInterrupt from inside carries, as a note, the options that go on in `directory`; a full disk too.
+
+    Raises TrainingError if another process trains there.
+    """
     options = f"--run {shlex.quote(str(directory))} --resume"
     try:
-        yield
+        with only_writer(directory, TrainingError):
+            yield
     except KeyboardInterrupt as stop:
         stop.add_note(options)
         raise
