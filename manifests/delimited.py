@@ -49,12 +49,12 @@ def read_delimited(path: Path) -> Table:
     rows: list[tuple[int, list[str]]] = []
     empty: list[int] = []
     for line, cells in _rows(path, body, separator, first_line=2 if said else 1):
-        if not header:
+        if not any(cell.strip() for cell in cells):
+            empty.append(line)
+        elif not header:
             header = [name.strip() for name in cells]
             if header != cells:
                 notes.append(f"outer spaces of column names of {path} were removed")
-        elif not any(cell.strip() for cell in cells):
-            empty.append(line)
         elif len(cells) != len(header):
             raise ManifestError(
                 f"{path}, line {line}: {len(cells)} cells, but the header names {len(header)} columns; "
@@ -116,7 +116,7 @@ def _likeliest(text: str, usual: str) -> str:
 
     def rank(separator: str) -> tuple[bool, int, float, bool, int]:
         rows = list(islice(_sample(text, separator), _SAMPLE_ROWS))
-        header, lengths = (rows[0] if rows else []), [len(row) for row in rows[1:] if any(row)]
+        header, lengths = (rows[0] if rows else []), [len(row) for row in rows[1:]]
         known = sum(name.strip().lower() in FIELDS for name in header)
         agreeing = sum(length == len(header) for length in lengths) / max(1, len(lengths))
         return len(header) > 1, known, agreeing, separator == usual, len(header)
@@ -127,7 +127,7 @@ def _likeliest(text: str, usual: str) -> str:
 
 def _sample(text: str, separator: str) -> Iterator[list[str]]:
     try:
-        yield from filter(None, _reader(text, separator))
+        yield from (cells for cells in _reader(text, separator) if any(map(str.strip, cells)))
     except csv.Error:
         yield []  # a line that agrees with no header
 
