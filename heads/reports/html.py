@@ -57,7 +57,7 @@ summary { cursor: pointer; color: var(--accent); }
 DASH = "\u2013"
 """What stands where a value is undefined."""
 
-MOST_ROOMY_COLUMNS = 9
+MOST_ROOMY_COLUMNS = 6
 """A table with more is set in smaller print, so that it fits the page."""
 
 
