@@ -119,7 +119,7 @@ class Started:
 
 @dataclass(frozen=True, kw_only=True)
 class Alive:
-    """Frames of the current clip still arrive."""
+    """The current clip is still being read, counted or decoded."""
 
     tally: Tally = field(default_factory=Tally)
 

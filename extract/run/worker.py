@@ -7,7 +7,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -135,10 +135,10 @@ class Worker:
     # -- inside -----------------------------------------------------------------------------------------
 
     def _decode(self, clip: _ClipRun, *, count: bool = False) -> None:
-        limits, keep = Limits(frame_px=self._setup.max_pixels), self._setup.keep_damaged
+        limits, keep = Limits(frame_px=self._setup.max_pixels, news=self._news), self._setup.keep_damaged
         with _border():
             refuse_outside(clip.paths, clip.job.root)
-            clip.read_content()
+            clip.read_content(self._news)
             source = open_source(
                 clip.source, clip.paths, clip.job.clip, limits,
                 count=count, keep_damaged=keep, device=self._setup.decode_device,
@@ -192,6 +192,11 @@ class Worker:
         self._waiting = [clip for clip in self._waiting if clip.is_pending]
         self._tally.write_seconds += time.perf_counter() - started
 
+    def _news(self) -> None:
+        """Tells the parent, once in a while, that reading goes on: its deadline is for what is stuck."""
+        if time.monotonic() - self._last_news > ALIVE_SECONDS:
+            self._send_tally()
+
     def _send_tally(self) -> None:
         self._connection.send(Alive(tally=self._take_tally()))
         self._last_news = time.monotonic()
@@ -228,8 +233,8 @@ class _ClipRun:
     def is_pending(self) -> bool:
         return len(self._reported) < len(self.job.rows)
 
-    def read_content(self) -> None:
-        self._content = content_hash(self.paths)
+    def read_content(self, news: Callable[[], None]) -> None:
+        self._content = content_hash(self.paths, news)
 
     def note_errors(self, num_errors: int) -> None:
         """What FFmpeg reported; nothing is known of what it did not read."""

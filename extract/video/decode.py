@@ -95,7 +95,7 @@ class Video:
             count: count frames by decoding whatever the container says.
             frame_pattern: names of the frames of a folder (`scan_pictures`).
             rate_fps: rate of a folder.
-            limits: of frame size, number of frames and duration.
+            limits: of frame size, number of frames and duration; who is told that work goes on.
             kept_bytes: packets and, separately, frames to keep in memory.
             keep_damaged: give damaged frames with their `damage`; else they are errors.
         """
@@ -229,7 +229,7 @@ class Video:
             source = Kept(self._packets)
         else:
             self._reopen()
-            source = FromFile(self._container, self._stream, plan, may_seek)
+            source = FromFile(self._container, self._stream, plan, may_seek, self._limits.news)
         context = self._stream.codec_context
         length_bytes = nal_length_bytes(context.name, context.extradata)
         reports = Reports(context, length_bytes=length_bytes)
@@ -251,6 +251,7 @@ class Video:
                         skipping = not skipping
                         context.skip_frame = "NONREF" if skipping else "DEFAULT"
                     self.cost.packets_decoded += 1
+                    self._limits.news()
                     # Leading pictures of the first access point lack their references here, and no wanted frame needs
                     # them: what is said of them counts for none.
                     if position == first:
@@ -292,6 +293,7 @@ class Video:
         try:
             for number, native in _decoded(self._container, self._stream, reports):
                 self.cost.frames_decoded += 1
+                self._limits.news()
                 own = reports.number_of(native, number)
                 start = reports.shown(native, own)
                 if nth < len(keys) and (emitted if plan is None else native.pts) == keys[nth]:
