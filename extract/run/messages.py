@@ -126,9 +126,14 @@ class Alive:
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """All frames of this clip are decoded; some may still wait for a full batch."""
+    """All frames of this clip are decoded; some may still wait for a full batch.
+
+    Attributes:
+        is_sequential: another worker would have to decode its file from the start to go on in it.
+    """
 
     index: int
+    is_sequential: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
