@@ -3,20 +3,24 @@
 Short clips (320x240 MPEG-4 avi, 16 frames each), random weights, fp32. The limit is the network alone: frames
 already decoded, batches of 16, two threads. The naive way is cv2 for every frame, a PIL transform per frame, one
 batch per video in contiguous fp32. The wall time of `featurize` has its start-up in it (workers that import torch).
+Many intervals of one long file are laid beside one plain pass over it.
 """
 
 from __future__ import annotations
 
 import shutil
+import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import numpy.typing as npt
 
 from reelbank.benchmarks.measuring import Stage, Timing, interleaved, main
-from reelbank.benchmarks.rendering import properties, render
+from reelbank.benchmarks.rendering import properties, render, repeated
 from reelbank.extract import FeaturizeConfig
 from reelbank.extract import featurize as run_featurize
 
@@ -24,21 +28,40 @@ NUM_STEPS = 16
 NUM_FILES = 12
 FILE_FRAMES = 90
 THREADS = 2
+INTERVAL_SHARE = 2 / 15
+"""Of the time from the start of one interval to that of the next: 2 of 15 s in ten minutes with 40."""
+LONG = {"mpeg4-avi": (1800, 10), "h264-60s": (1800, 10)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """Clips per model, clips that the naive way does (multiplied), and repeats."""
+    """How much is done.
+
+    Attributes:
+        clips: per model.
+        naive_clips: that the naive way does (multiplied).
+        repeats: of each action.
+        num_intervals: of each long file.
+        long_files: {kind of clip: (its frames, how often they are repeated)}.
+    """
 
     clips: dict[str, int]
     naive_clips: int
     repeats: int
+    num_intervals: int
+    long_files: dict[str, tuple[int, int]]
 
 
 SIZES = {
-    "tiny": Size(clips={"googlenet": 2}, naive_clips=1, repeats=1),
-    "normal": Size(clips={"googlenet": 64, "dinov2": 20}, naive_clips=8, repeats=2),
-    "full": Size(clips={"googlenet": 240, "dinov2": 96}, naive_clips=240, repeats=3),
+    "tiny": Size(
+        clips={"googlenet": 2},
+        naive_clips=1,
+        repeats=1,
+        num_intervals=4,
+        long_files={"mpeg4-avi": (24, 3), "h264-60s": (24, 3)},
+    ),
+    "normal": Size(clips={"googlenet": 64, "dinov2": 20}, naive_clips=8, repeats=2, num_intervals=40, long_files=LONG),
+    "full": Size(clips={"googlenet": 240, "dinov2": 96}, naive_clips=240, repeats=3, num_intervals=40, long_files=LONG),
 }
 
 
@@ -50,7 +73,59 @@ def measure(scale: str, work: Path) -> Stage:
     stage.inputs["mpeg4-avi"] = properties(files[0]) | {"files": num_files}
     for model, clips in size.clips.items():
         _one_model(stage, work / "featurize", model, [files[i % num_files] for i in range(clips)], size)
+    for name, (frames, times) in size.long_files.items():
+        path = repeated(render(work, name, num_frames=frames), times)
+        stage.inputs[f"{name} x {times}"] = properties(path)
+        _intervals(stage, work / "featurize", path, size)
     return stage
+
+
+def _intervals(stage: Stage, folder: Path, path: Path, size: Size) -> None:
+    """`frames:112` has no network: what is measured is hashing, scanning, decoding and writing 4 frames of each."""
+    with av.open(str(path)) as container:
+        assert container.duration is not None
+        step = container.duration / av.time_base / size.num_intervals
+    intervals = [(i * step, (i + INTERVAL_SHARE) * step) for i in range(size.num_intervals)]
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = folder / "intervals.csv"
+    lines = [f"c{i:04d},{path.resolve()},train,x,{a:.6f},{b:.6f}" for i, (a, b) in enumerate(intervals)]
+    manifest.write_text("\n".join(["clip_id,video,split,label,start_seconds,end_seconds", *lines]) + "\n")
+    reports: list[Any] = []
+
+    def ours() -> None:
+        reports.append(_featurize(folder, "frames:112", manifest, sampling=("uniform:4",), workers=1))
+
+    actions: dict[str, Callable[[], Any]] = {"ours": ours, "pass": lambda: _one_pass(path)}
+    ffmpeg = shutil.which("ffmpeg")
+    if ffmpeg is not None:
+        actions["ffmpeg"] = lambda: [_seek(ffmpeg, path, start, end) for start, end in intervals]
+    times = interleaved(actions, size.repeats, warm=False)
+    spent = Timing(seconds=tuple(report.extract_seconds for report in reports))
+    suffix, count = path.suffix[1:], size.num_intervals
+    measure = f"{count} intervals of one {suffix}, featurize frames:112, 4 frames each, 1 worker, after its start-up"
+    note = f"{reports[-1].tally.frames_decoded} frames decoded"
+    stage.compare(
+        f"featurize.intervals.{suffix}", measure, spent, "one pass of plain PyAV over all frames, 1 thread",
+        times["pass"], "<= 3.0" if suffix == "avi" else "<= 1.0", note,
+    )  # fmt: skip
+    id, against = f"featurize.intervals.{suffix}.ffmpeg", "ffmpeg -ss for each interval, all its frames, 1 thread"
+    if ffmpeg is None:
+        stage.skip(id, measure, against, "there is no ffmpeg command")
+    else:
+        stage.compare(id, measure, spent, against, times["ffmpeg"])
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _one_pass(path: Path) -> int:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"
+        return sum(1 for _ in container.decode(stream))
+
+
+def _seek(ffmpeg: str, path: Path, start: float, end: float) -> None:
+    command = [ffmpeg, "-v", "error", "-nostdin", "-threads", "1", "-ss", f"{start:.6f}", "-i", str(path)]
+    subprocess.run([*command, "-t", f"{end - start:.6f}", "-f", "null", "-"], check=True)
 
 
 def _one_model(stage: Stage, folder: Path, model: str, clips: list[Path], size: Size) -> None:
@@ -105,10 +180,12 @@ def _one_model(stage: Stage, folder: Path, model: str, clips: list[Path], size: 
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _featurize(folder: Path, model: str, manifest: Path) -> Any:
-    out = folder / f"{model}.zarr"
+def _featurize(folder: Path, model: str, manifest: Path, **options: Any) -> Any:
+    out = folder / f"{model.replace(':', '-')}.zarr"
     shutil.rmtree(out, ignore_errors=True)
-    config = FeaturizeConfig(model=(model,), manifest=manifest, root=Path("/"), weights="random", out=str(out))
+    config = FeaturizeConfig(
+        model=(model,), manifest=manifest, root=Path("/"), weights="random", out=str(out), **options
+    )
     report = run_featurize(config)
     if report.stores[0].failures:
         raise AssertionError(report.stores[0].failures)

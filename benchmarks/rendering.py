@@ -72,6 +72,29 @@ def render(work: Path, name: str, *, num_frames: int | None = None, seed: int = 
     return path
 
 
+def repeated(path: Path, times: int) -> Path:
+    """The packets of a clip without B-frames in an AVI, or of any in an MP4, `times` one after another."""
+    target = path.with_name(f"{path.stem}-x{times}{path.suffix}")
+    if target.exists():
+        return target
+    partial = path.with_name(f"partial-{os.getpid()}-{target.name}")
+    with av.open(str(partial), "w") as out:
+        stream, offset, end = None, 0, 0
+        for _ in range(times):
+            with av.open(str(path)) as container:
+                source = container.streams.video[0]
+                stream = stream or out.add_stream_from_template(source)
+                for packet in container.demux(source):
+                    if packet.dts is None or packet.pts is None:
+                        continue
+                    end = max(end, offset + packet.pts + (packet.duration or 1))
+                    packet.pts, packet.dts, packet.stream = packet.pts + offset, packet.dts + offset, stream
+                    out.mux(packet)
+            offset = end
+    partial.replace(target)
+    return target
+
+
 def pictures(width_px: int, height_px: int, num_frames: int, seed: int) -> Iterator[npt.NDArray[np.uint8]]:
     """Frames (H, W, 3): every `SCENE_FRAMES` frames another scene, as cuts in real clips are."""
     grain = [

@@ -97,7 +97,7 @@ class FeaturizeConfig:
         None, "--batch", "steps of one forward pass; default: 16 on a CPU, on a GPU what its memory holds"
     )
     deadline_seconds: float = option(
-        120.0, "--deadline", "seconds without a new frame after which a clip is given up as hung"
+        120.0, "--deadline", "seconds without a new packet or frame after which a clip is given up as hung"
     )
     max_pixels: int = option(2**26, "--max-pixels", "pixels of one frame above which a clip is refused")
     damaged: str = option(

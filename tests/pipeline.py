@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,30 @@ def run(folder: Path, **options: Any) -> FeaturizeReport:
     settings: dict[str, Any] = {"model": (MODEL,), "manifest": folder / "manifest.csv", "workers": 2}
     settings |= {"out": str(folder / "{model}.zarr"), "sampling": ("uniform:4",)} | options
     return featurize(FeaturizeConfig(**settings))
+
+
+def run_patched(folder: Path, patch: str, **options: object) -> dict[str, Any]:
+    """`run` in a process whose workers execute `patch` when they, or the server they are forked from, start."""
+    site = folder / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(
+        "import sys\nif any(start in ' '.join(sys.orig_argv) for start in ('forkserver', 'spawn_main')):\n"
+        + "".join(f"    {line}\n" for line in patch.strip().splitlines())
+    )
+    script = folder / "script.py"
+    script.write_text(
+        "import json, sys\nfrom pathlib import Path\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "if __name__ == '__main__':\n"
+        "    from pipeline import run\n"
+        f"    print(json.dumps(run(Path({str(folder)!r}), **{options!r}).to_json()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=240,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])},
+    )  # fmt: skip
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def store_of(folder: Path, model: str = MODEL) -> Path:

@@ -21,7 +21,7 @@ from pipeline import run, store_of
 
 import reelbank.store
 from reelbank.extract import FeaturizeConfig
-from reelbank.extract.run import content, todo, worker
+from reelbank.extract.run import content, opened, todo, worker
 from reelbank.extract.run.payloads import ClipViews
 from reelbank.extract.video.decode import Video
 from reelbank.store import merge, verify
@@ -109,8 +109,8 @@ KINDS: tuple[Any, ...] = (
     *(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), OSError(5, "input/output error"), Warning("w"), KeyError("k")),
 )
 STAGES = {
-    "hash": (worker, "content_hash"),
-    "open": (worker, "open_source"),
+    "hash": (opened, "content_hash"),
+    "open": (opened, "open_source"),
     "scan": (Video, "scan"),
     "decode": (Video, "frames"),
     "thumbnail": (worker, "thumbnail"),

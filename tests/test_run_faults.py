@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from clips import cut, write_sound
-from pipeline import copy_set, read_lines, run, store_of, write_lines
+from pipeline import copy_set, read_lines, run, run_patched, store_of, write_lines
 
 import reelbank.store
 from reelbank.extract.errors import DiskFullError
@@ -270,30 +266,6 @@ def test_flipped_byte_is_found_and_named(synth_set: Path, tmp_path: Path) -> Non
     data[-2] ^= 1
     shard.write_bytes(bytes(data))
     assert "shard index" in str(verify(store_of(folder)).problems[0])
-
-
-def run_patched(folder: Path, patch: str, **options: object) -> dict[str, Any]:
-    """`run` in a process whose workers execute `patch` when they, or the server they are forked from, start."""
-    site = folder / "site"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text(
-        "import sys\nif any(start in ' '.join(sys.orig_argv) for start in ('forkserver', 'spawn_main')):\n"
-        + "".join(f"    {line}\n" for line in patch.strip().splitlines())
-    )
-    script = folder / "script.py"
-    script.write_text(
-        "import json, sys\nfrom pathlib import Path\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "if __name__ == '__main__':\n"
-        "    from pipeline import run\n"
-        f"    print(json.dumps(run(Path({str(folder)!r}), **{options!r}).to_json()))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=240,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])},
-    )  # fmt: skip
-    result: dict[str, Any] = json.loads(done.stdout)
-    return result
 
 
 def assert_matches(text: str, pattern: str) -> None:

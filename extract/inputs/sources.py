@@ -40,6 +40,8 @@ class Source(Protocol):
 
     @property
     def cost(self) -> Cost: ...
+    @property
+    def is_sequential(self) -> bool: ...
     def scan(self) -> VideoScan: ...
     def frames(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Any]]: ...
     def close(self) -> None: ...
@@ -174,6 +176,10 @@ class _Flow:
         x, y = self._x.cost, self._y.cost
         return Cost(**{name: value + getattr(y, name) for name, value in vars(x).items()})
 
+    @property
+    def is_sequential(self) -> bool:
+        return self._x.is_sequential or self._y.is_sequential
+
     def scan(self) -> VideoScan:
         """The scan of the x images, cut to what both have."""
         x, y = self._x.scan(), self._y.scan()
@@ -201,12 +207,13 @@ class _Keypoints:
     """The keypoints of an annotation file, one payload per annotated frame."""
 
     def __init__(self, path: Path, clip: Clip, rate_fps: float | None) -> None:
-        self.cost = Cost(opens=1)
+        self.cost, self.is_sequential = Cost(), False
         self._path = path
         self._read = read_annotations(path, clip_id=clip.clip_id, rate_fps=rate_fps)
 
     def scan(self) -> VideoScan:
         """Times and number of the annotated frames."""
+        self.cost.opens = 1
         times = self._read.times_seconds
         rate = Fraction(self._read.rate_fps)
         return VideoScan(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from reelbank.manifests.files import regular
@@ -23,10 +23,10 @@ def stat_of(paths: Sequence[Path]) -> tuple[int, int] | None:
     return (sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)) if paths else None
 
 
-def content_hash(paths: Sequence[Path]) -> str:
+def content_hash(paths: Sequence[Path], news: Callable[[], None] = lambda: None) -> str:
     """sha256 (hex) of a file, or of the names and bytes of a folder's files; empty if there is nothing to read.
 
-    A FIFO or a device is nothing to read: it would be read for ever.
+    A FIFO or a device is nothing to read: it would be read for ever. `news` is called for every block that was read.
     """
     if not paths or not all(path.is_file() or path.is_dir() for path in paths):
         return ""
@@ -38,6 +38,7 @@ def content_hash(paths: Sequence[Path]) -> str:
             with regular(file).open("rb") as stream:
                 while block := stream.read(CHUNK_BYTES):
                     digest.update(block)
+                    news()
     return digest.hexdigest()
 
 

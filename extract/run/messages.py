@@ -119,16 +119,21 @@ class Started:
 
 @dataclass(frozen=True, kw_only=True)
 class Alive:
-    """Frames of the current clip still arrive."""
+    """The current clip is still being read, counted or decoded."""
 
     tally: Tally = field(default_factory=Tally)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """All frames of this clip are decoded; some may still wait for a full batch."""
+    """All frames of this clip are decoded; some may still wait for a full batch.
+
+    Attributes:
+        is_sequential: another worker would have to decode its file from the start to go on in it.
+    """
 
     index: int
+    is_sequential: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from reelbank.extract.errors import DiskFullError, ExtractionError
+from reelbank.extract.run.dispatch import Dispatch
 from reelbank.extract.run.forwarding import Forwarder
 from reelbank.extract.run.messages import (
     DRAIN,
@@ -78,7 +79,7 @@ class Pool:
         self._deadline_seconds, self._on_note = deadline_seconds, on_note
         self._context = worker_context()
         self._workers: list[_Process] = []
-        self._todo: deque[ClipJob] = deque()
+        self._todo = Dispatch(())
         self._alone: deque[ClipJob] = deque()
         self.tally = Tally()
         self.worker_seconds = 0.0
@@ -92,7 +93,7 @@ class Pool:
         Raises:
             ExtractionError, DiskFullError: the run cannot go on. Workers are stopped.
         """
-        self._todo.extend(jobs)
+        self._todo = Dispatch(jobs)
         try:
             for _ in range(min(self._num_workers, len(self._todo))):
                 self._start()
@@ -132,8 +133,8 @@ class Pool:
         while len(self._workers) < self._num_workers and self._todo:
             self._start()
         for worker in self._workers:
-            while self._todo and worker.num_undecoded < CLIPS_AHEAD:
-                worker.send(self._todo.popleft())
+            while worker.num_undecoded < CLIPS_AHEAD and (job := self._todo.next_for(worker)) is not None:
+                worker.send(job)
             if not self._todo and worker.num_undecoded == 0 and worker.waits_for(self._is_local):
                 worker.drain()
         if self._forwarder is not None and not self._todo and not any(w.num_undecoded for w in self._workers):
@@ -168,8 +169,9 @@ class Pool:
                 worker.is_ready = True
             case Started(index=index):
                 worker.current = index
-            case Decoded(index=index):
+            case Decoded(index=index, is_sequential=is_sequential):
                 worker.current = None
+                self._todo.learn(index, is_sequential)
                 if index in worker.in_flight:
                     worker.decoded.add(index)
             case Alive(tally=tally):
@@ -212,7 +214,8 @@ class Pool:
             raise ExtractionError(f"a worker process died while starting, exit code {told}; see its output above")
         # A death outside decoding (in a forward pass) may be the fault of any clip in the batch.
         blamed = {worker.current} if worker.current is not None else set(worker.in_flight)
-        for index, job in reversed(worker.in_flight.items()):
+        again = []
+        for index, job in worker.in_flight.items():
             if self._forwarder is not None:
                 self._forwarder.forget(index)
             crashes = job.crashes + (index in blamed)
@@ -224,7 +227,8 @@ class Pool:
             elif index in blamed and (hung or crashes >= MAX_CRASHES):
                 yield job, hung or f"crashed: its worker process died {crashes} times, last with exit code {code}"
             else:
-                self._todo.appendleft(replace(job, crashes=crashes))
+                again.append(replace(job, crashes=crashes))
+        self._todo.take_back(worker, again)
         if not hung:
             self._on_note(Note(text=f"a worker process died with exit code {told}; its clips are done again"))
 

@@ -7,9 +7,10 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -212,7 +213,8 @@ def plan_store(
     source = backbones.describe(writer.spec.backbone).source
     status, reasons = writer.ledger("status"), writer.ledger("reason")
     hashes, stats = writer.ledger("content_hash"), writer.file_stats()
-    recovered, damaged = writer.recover(_Recovery(writer.spec.digest, manifest, rows, source).accepts)
+    content_of = cache(_content)  # many clips may be of one file
+    recovered, damaged = writer.recover(_Recovery(writer.spec.digest, manifest, rows, source, content_of).accepts)
     todo: dict[int, int] = {}
     failed: dict[int, str] = {}
     touched: dict[int, tuple[int, int]] = {}
@@ -225,7 +227,7 @@ def plan_store(
         stat = stat_of(paths)
         same = stat == stats.get(row) and not (config.rehash and stat)
         if not same and status[row] != MISSING and stat is not None:
-            content = _content(paths)
+            content = content_of(paths)
             same = content is None or content == str(hashes[row])  # what cannot be read now takes nothing away
             if same and content is not None:
                 touched[row] = stat
@@ -261,7 +263,15 @@ def clip_jobs(manifest: Manifest, jobs: list[ModelJob], todos: list[Todo]) -> li
 class _Recovery:
     """Decides which staged clips of an interrupted run are still what the manifest asks for."""
 
-    def __init__(self, spec_digest: str, manifest: Manifest, rows: NDArray[np.int64], source: str) -> None:
+    def __init__(
+        self,
+        spec_digest: str,
+        manifest: Manifest,
+        rows: NDArray[np.int64],
+        source: str,
+        content_of: Callable[[tuple[Path, ...]], str | None],
+    ) -> None:
+        self._content_of = content_of
         self._spec_digest, self._manifest, self._source = spec_digest, manifest, source
         self._positions = {int(row): position for position, row in enumerate(rows.tolist())}
 
@@ -276,10 +286,10 @@ class _Recovery:
             return False
         paths = paths_of(self._source, self._manifest, clip)
         stat = stat_of(paths)
-        return stat == outcome.file_stat or (stat is not None and _content(paths) == content)
+        return stat == outcome.file_stat or (stat is not None and self._content_of(paths) == content)
 
 
-def _content(paths: Sequence[Path]) -> str | None:
+def _content(paths: tuple[Path, ...]) -> str | None:
     """The hash of what a clip is read from; None where it cannot be read, which its worker will say."""
     try:
         return content_hash(paths)

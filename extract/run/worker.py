@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -18,10 +16,10 @@ from numpy.typing import NDArray
 from reelbank.extract.errors import DecodeError, ExtractionError, PlanMismatch
 from reelbank.extract.inputs import sampling
 from reelbank.extract.inputs.preprocess import thumbnail
-from reelbank.extract.inputs.sources import Source, open_source, refuse_outside
+from reelbank.extract.inputs.sources import Source, refuse_outside
 from reelbank.extract.run.allocator import keep_freed_memory
 from reelbank.extract.run.assembly import ClipFrames, Feed, LocalModel, plan_steps
-from reelbank.extract.run.content import content_hash, stat_of
+from reelbank.extract.run.content import stat_of
 from reelbank.extract.run.messages import (
     DRAIN,
     Alive,
@@ -37,7 +35,9 @@ from reelbank.extract.run.messages import (
     Tally,
     WorkerSetup,
 )
+from reelbank.extract.run.opened import OpenFiles
 from reelbank.extract.run.payloads import ClipViews
+from reelbank.extract.run.process import die_with_parent, limit_threads
 from reelbank.extract.run.ring import RemoteModel, Ring, RingWriter
 from reelbank.extract.video.opening import Limits
 from reelbank.extract.video.plan import VideoScan
@@ -52,8 +52,8 @@ ALIVE_SECONDS = 1.0
 def work(connection: Any, setup: WorkerSetup) -> None:
     """The process's main function: answers ClipJobs and DRAIN on `connection` until it gets None."""
     try:
-        threading.Thread(target=_die_with_parent, daemon=True).start()
-        _limit_threads()
+        threading.Thread(target=die_with_parent, daemon=True).start()
+        limit_threads()
         keep_freed_memory()
         worker = Worker(connection, setup)
         connection.send(Ready())
@@ -88,17 +88,21 @@ class Worker:
             else:
                 self._engines.append(LocalModel(job, self._tally, self._note))
         self._waiting: list[_ClipRun] = []
+        limits = Limits(frame_px=setup.max_pixels, news=self._news)
+        self._files = OpenFiles(limits, keep_damaged=setup.keep_damaged, device=setup.decode_device)
         self._last_news = time.monotonic()
 
     def take(self, job: ClipJob) -> None:
         """Opens each source of one clip once and puts its steps into the batches."""
         self._connection.send(Started(index=job.index))
+        is_sequential = False
         for source in job.paths:
             rows = tuple(row for row in job.rows if self._engines[row[0]].info.source == source)
-            self._take_source(source, replace(job, rows=rows))
-        self._connection.send(Decoded(index=job.index))
+            is_sequential |= self._take_source(source, replace(job, rows=rows))
+        self._connection.send(Decoded(index=job.index, is_sequential=is_sequential))
 
-    def _take_source(self, source: str, job: ClipJob) -> None:
+    def _take_source(self, source: str, job: ClipJob) -> bool:
+        """Decodes and forwards; whether its next frames cost all before them, but for who stands at them already."""
         self._last_news = time.monotonic()
         clip = _ClipRun(source, job, self._engines)
         started = time.perf_counter()
@@ -123,9 +127,11 @@ class Worker:
         self._waiting.append(clip)
         self._send_tally()  # before the parent may count the run as finished
         self._report_finished()
+        return clip.is_sequential
 
     def drain(self) -> None:
-        """Empties the batches."""
+        """Empties the batches and closes the files."""
+        self._files.close()
         for engine in self._engines:
             engine.flush()
         self._report_finished()
@@ -135,23 +141,25 @@ class Worker:
     # -- inside -----------------------------------------------------------------------------------------
 
     def _decode(self, clip: _ClipRun, *, count: bool = False) -> None:
-        limits, keep = Limits(frame_px=self._setup.max_pixels), self._setup.keep_damaged
         with _border():
             refuse_outside(clip.paths, clip.job.root)
-            clip.read_content()
-            source = open_source(
-                clip.source, clip.paths, clip.job.clip, limits,
-                count=count, keep_damaged=keep, device=self._setup.decode_device,
-            )  # fmt: skip
-        with closing(source) as opened:
-            try:
-                with _border():
-                    clip.choose(opened.scan(), keep_damaged=keep)
-                self._feed(clip, opened)
-            finally:
-                clip.note_errors(opened.cost.errors)
-                self._tally.opens += opened.cost.opens
-                self._tally.frames_decoded += opened.cost.frames_decoded
+            opened = clip.open(self._files, self._news, count=count)
+        before = replace(opened.cost)
+        try:
+            with _border():
+                clip.choose(opened.scan(), keep_damaged=self._setup.keep_damaged)
+            self._feed(clip, opened)
+        except DecodeError:
+            raise  # of the file, which can be gone on with
+        except BaseException:
+            opened.close()
+            raise
+        finally:
+            cost, clip.is_sequential = opened.cost, opened.is_sequential
+            # The errors of the scan are those of every clip of the file, whichever of them made it.
+            clip.note_errors(cost.errors - before.errors + before.scan_errors)
+            self._tally.opens += cost.opens - before.opens
+            self._tally.frames_decoded += cost.frames_decoded - before.frames_decoded
 
     def _feed(self, clip: _ClipRun, opened: Source) -> None:
         features = clip.features
@@ -192,6 +200,11 @@ class Worker:
         self._waiting = [clip for clip in self._waiting if clip.is_pending]
         self._tally.write_seconds += time.perf_counter() - started
 
+    def _news(self) -> None:
+        """Tells the parent, once in a while, that reading goes on: its deadline is for what is stuck."""
+        if time.monotonic() - self._last_news > ALIVE_SECONDS:
+            self._send_tally()
+
     def _send_tally(self) -> None:
         self._connection.send(Alive(tally=self._take_tally()))
         self._last_news = time.monotonic()
@@ -215,6 +228,7 @@ class _ClipRun:
         self.features: dict[int, ClipFrames] = {}
         self.thumbnails: dict[int, Any] = {}
         self.decode_seconds = 0.0
+        self.is_sequential = False
         self._engines = engines
         self._failed: dict[int, Outcome | None] = {}
         self._reported: set[int] = set()
@@ -228,8 +242,10 @@ class _ClipRun:
     def is_pending(self) -> bool:
         return len(self._reported) < len(self.job.rows)
 
-    def read_content(self) -> None:
-        self._content = content_hash(self.paths)
+    def open(self, files: OpenFiles, news: Callable[[], None], *, count: bool) -> Source:
+        """Hashes what it is read from and opens it, unless the last clip had that done."""
+        self._content = files.content(self.source, self.paths, self._stat, news)
+        return files.open(self.source, self.paths, self._stat, self.job.clip, count=count)
 
     def note_errors(self, num_errors: int) -> None:
         """What FFmpeg reported; nothing is known of what it did not read."""
@@ -369,21 +385,3 @@ def _reason(error: ValueError) -> str:
     if not isinstance(error, DecodeError):
         return str(error)
     return error.reason if error.frame_index is None else f"frame {error.frame_index}: {error.reason}"
-
-
-def _die_with_parent() -> None:
-    """A parent that was killed cannot stop its workers, and a new run must not meet them."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _limit_threads() -> None:
-    """One thread per worker: workers share the cores, and one thread gives the same bits on any machine."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    import cv2
-    import torch
-
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)

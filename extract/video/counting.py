@@ -68,6 +68,7 @@ class _Count:
         self.pts.append(frame.pts)
         self.numbers.append(number)
         self.limits.check_frames(self.path, len(self.pts))
+        self.limits.news()
         if self.frames is not None:
             self.kept_bytes -= sum(plane.buffer_size for plane in frame.planes)
             self.frames.append(frame)
@@ -125,7 +126,7 @@ def counted(path: str, container: Any, stream: Any, limits: Limits, kept_bytes: 
         broken = f"packet {count.num_packets} cannot be read ({error.strerror})"
     if held:
         broken = broken or f"packet {count.num_packets} is cut off"
-    elif last_pictures is not None and last_pictures.lack_data(stream):
+    elif last_pictures is not None and last_pictures.lack_data(stream, limits.news):
         broken = broken or f"packet {count.num_packets - 1} is cut off"
     elif is_mov:
         broken = broken or announced_more(container, stream, count.num_packets, end)

@@ -33,6 +33,7 @@ from reelbank.extract.video.opening import Limits, open_video
 from reelbank.extract.video.packets import FromFile, Kept, SeekMissed
 from reelbank.extract.video.plan import KEPT_BYTES, examine
 from reelbank.extract.video.scan import GopPlan, VideoScan
+from reelbank.extract.video.sequential import Pass
 from reelbank.extract.video.stills import is_pictures, read_picture, scan_pictures
 
 Indices = npt.NDArray[np.int64]
@@ -51,6 +52,7 @@ class Cost:
         packets_decoded: packets given to decoders for frames that were asked for.
         fallbacks: plans that the decoder did not follow.
         errors: what FFmpeg reported of what was read and decoded.
+        scan_errors: those among them that the scan met.
     """
 
     opens: int = 0
@@ -58,6 +60,7 @@ class Cost:
     packets_decoded: int = 0
     fallbacks: int = 0
     errors: int = 0
+    scan_errors: int = 0
 
 
 class Video:
@@ -66,7 +69,8 @@ class Video:
     `with Video(path) as video: scan = video.scan(); for index, frame in video.frames(wanted): ...`
 
     A short video is read from disk once and, where it must be counted by decoding, decoded once: up to 64 MiB
-    of packets or frames stay in memory until `close`.
+    of packets or frames stay in memory until `close`. A longer one that must be counted is decoded once more for any
+    number of calls whose frames come one after another.
 
     Attributes:
         path: as given.
@@ -95,7 +99,7 @@ class Video:
             count: count frames by decoding whatever the container says.
             frame_pattern: names of the frames of a folder (`scan_pictures`).
             rate_fps: rate of a folder.
-            limits: of frame size, number of frames and duration.
+            limits: of frame size, number of frames and duration; who is told that work goes on.
             kept_bytes: packets and, separately, frames to keep in memory.
             keep_damaged: give damaged frames with their `damage`; else they are errors.
         """
@@ -113,6 +117,7 @@ class Video:
         self._stream: Any = None
         self._packets: list[Any] | None = None
         self._frames: list[Any] | None = None
+        self._pass: Pass | None = None
         self._to_rgb = VideoReformatter()
 
     def __enter__(self) -> Video:
@@ -125,10 +130,16 @@ class Video:
 
     def close(self) -> None:
         """Closes the file and forgets what was kept; the scan stays."""
-        self._packets = self._frames = self._stream = None
+        self._packets = self._frames = self._stream = self._pass = None
         if self._container is not None:
             self._container.close()
             self._container = None
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether a frame costs all before it, as far as that is known: it was scanned, and has no plan."""
+        scan = self._scan
+        return scan is not None and scan.stream_index >= 0 and scan.plan is None and self._frames is None
 
     def scan(self) -> VideoScan:
         """The scan, made at the first call.
@@ -166,6 +177,7 @@ class Video:
         self._packets, self._frames = examination.packets, examination.frames
         self.cost.frames_decoded += examination.frames_decoded
         self.cost.errors += examination.scan.num_errors
+        self.cost.scan_errors += examination.scan.num_errors
         return examination.scan
 
     def frames(self, wanted: Sequence[int] | Indices) -> Iterator[tuple[int, Frame]]:
@@ -229,7 +241,7 @@ class Video:
             source = Kept(self._packets)
         else:
             self._reopen()
-            source = FromFile(self._container, self._stream, plan, may_seek)
+            source = FromFile(self._container, self._stream, plan, may_seek, self._limits.news)
         context = self._stream.codec_context
         length_bytes = nal_length_bytes(context.name, context.extradata)
         reports = Reports(context, length_bytes=length_bytes)
@@ -251,6 +263,7 @@ class Video:
                         skipping = not skipping
                         context.skip_frame = "NONREF" if skipping else "DEFAULT"
                     self.cost.packets_decoded += 1
+                    self._limits.news()
                     # Leading pictures of the first access point lack their references here, and no wanted frame needs
                     # them: what is said of them counts for none.
                     if position == first:
@@ -273,6 +286,8 @@ class Video:
             return  # the sequential path says what is wrong
         finally:
             context.skip_frame = "DEFAULT"
+            if reports.found:
+                self._packets = None  # the decoder may keep something of the damage: the next call opens another
 
     def _matching(self, natives: Sequence[Any], remaining: list[tuple[int, int]]) -> Iterator[tuple[int, Any]]:
         """Those of the emitted frames that are wanted next; `remaining` is (pts, index), last first."""
@@ -282,41 +297,35 @@ class Video:
                 yield remaining.pop()[1], native
 
     def _sequential(self, wanted: Indices, plan: GopPlan | None) -> Iterator[tuple[int, Frame]]:
-        """Decodes from the start to the last wanted frame; with a plan, recognises frames by timestamp."""
-        self._reopen()
-        keys = wanted.tolist() if plan is None else plan.pts[plan.position_of[wanted]].tolist()
-        context = self._stream.codec_context
-        reports = Reports(context, length_bytes=nal_length_bytes(context.name, context.extradata))
-        emitted, nth = 0, 0
-        held: list[tuple[int, Any, int, int]] = []
+        """Decodes from the start, or from where the last call ended; with a plan, recognises frames by timestamp."""
+        going, known, nth = self._pass, self.scan().damaged, -1
+        if plan is not None or going is None or not going.reaches(int(wanted[0])):
+            self._reopen()
+            going = Pass(self._container, self._stream)
+        if plan is None:
+            self._pass = going
+            found = going.frames(wanted.tolist(), lambda index, _: index, self._news)
+        else:
+            keys = plan.pts[plan.position_of[wanted]].tolist()
+            found = going.frames(keys, lambda _, native: native.pts, self._news)
         try:
-            for number, native in _decoded(self._container, self._stream, reports):
-                self.cost.frames_decoded += 1
-                own = reports.number_of(native, number)
-                start = reports.shown(native, own)
-                if nth < len(keys) and (emitted if plan is None else native.pts) == keys[nth]:
-                    held.append((int(wanted[nth]), native, start, own))
-                    nth += 1
-                emitted += 1
-                while held and own - held[0][3] >= MAX_REORDER_FRAMES:
-                    yield self._judged(reports, *held.pop(0))
-                if nth == len(keys) and not held:
-                    return
-            while held:
-                yield self._judged(reports, *held.pop(0))
-            if nth == len(keys):
-                return
-        except av.FFmpegError as error:
-            reason = f"the file cannot be read behind {emitted} frames ({error.strerror})"
-            raise DecodeError(self.path, reason, int(wanted[min(nth, len(wanted) - 1)])) from error
+            for nth, native, damage in found:
+                index = int(wanted[nth])
+                yield index, self._checked(index, native, known.get(index) or damage)
         finally:
-            self.cost.errors += 0 if plan is None else reports.num_errors  # else the scan has counted them
-        reason = f"the decoder emits {emitted} frames, and not the one that was counted here"
-        raise PlanMismatch(self.path, reason, int(wanted[nth]))
+            self.cost.errors += 0 if plan is None else going.reports.num_errors  # else the scan has counted them
+        if nth + 1 == len(wanted):
+            return
+        self._pass, missing = None, int(wanted[nth + 1])
+        if going.error is not None:
+            reason = f"the file cannot be read behind {going.num_emitted} frames ({going.error.strerror})"
+            raise DecodeError(self.path, reason, missing) from going.error
+        reason = f"the decoder emits {going.num_emitted} frames, and not the one that was counted here"
+        raise PlanMismatch(self.path, reason, missing)
 
-    def _judged(self, reports: Reports, index: int, native: Any, start: int, number: int) -> tuple[int, Frame]:
-        known = "" if self._scan is None else self._scan.damaged.get(index, "")
-        return index, self._checked(index, native, known or reports.between(start, number))
+    def _news(self) -> None:
+        self.cost.frames_decoded += 1
+        self._limits.news()
 
     def _checked(self, index: int, native: Any, damage: str = "") -> Frame:
         self._limits.check_size(self.path, native.width, native.height)
@@ -349,17 +358,6 @@ def _sound(plan: GopPlan, reports: Reports, held: list[tuple[int, Any]], last: i
         if reports.found and (start in reports.doubtful or reports.between(start, int(plan.position_of[index]))):
             raise _Doubtful
         yield index, native
-
-
-def _decoded(container: Any, stream: Any, reports: Reports) -> Iterator[tuple[int, Any]]:
-    """Every frame from the start of the file on, and the number of the packet that brought it out."""
-    for number, packet in enumerate(container.demux(stream)):
-        reports.read(number, packet)
-        is_end = packet.size == 0 and packet.dts is None and packet.pts is None
-        for native in reports.decode(stream, None if is_end else packet, number):
-            yield number, native
-        if is_end:
-            return
 
 
 class _Doubtful(Exception):

@@ -6,6 +6,7 @@ file says to other files and hosts. None of them is in the table below.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,19 +52,26 @@ FORMATS = (
 )
 
 
+def _nobody_listens() -> None:
+    """For who has no deadline."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a video may ask of the machine.
+    """What a video may ask of the machine, and whom it tells that its work goes on.
 
     Attributes:
         frame_px: width x height of one frame; 2^26 is more than 8K x 8K.
         num_frames: frames of the whole file; the default is five days at 30 fps.
         duration_seconds: of the whole file; None is any.
+        news: called for every packet and frame that long work gets through: a decoder or a disk that is stuck in one
+            call does not call it.
     """
 
     frame_px: int = 2**26
     num_frames: int = 2**24
     duration_seconds: float | None = None
+    news: Callable[[], None] = _nobody_listens
 
     def check_size(self, path: str | Path, width_px: int, height_px: int) -> None:
         """Raises DecodeError for a frame above the limit."""

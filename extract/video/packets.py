@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,8 +36,11 @@ class Kept:
 class FromFile:
     """Packets read once more; each must have the timestamp that the plan knows."""
 
-    def __init__(self, container: Any, stream: Any, plan: GopPlan, may_seek: bool) -> None:
-        """`container` was just opened; without `may_seek` it is read through."""
+    def __init__(
+        self, container: Any, stream: Any, plan: GopPlan, may_seek: bool, news: Callable[[], None] = lambda: None
+    ) -> None:
+        """`container` was just opened; without `may_seek` it is read through, with `news` of every packet."""
+        self._news = news
         self._container, self._stream, self._plan, self._may_seek = container, stream, plan, may_seek
         self._packets: Iterator[Any] = container.demux(stream)
         self._next = 0
@@ -62,6 +65,7 @@ class FromFile:
             if packet.pts != self._plan.pts[self._next]:
                 return None
             self._next += 1
+            self._news()
             if self._next > position:
                 return packet
         return None

@@ -119,6 +119,7 @@ def _walk(path: str, container: Any, stream: Any, limits: Limits, kept_bytes: in
             walk.durations.append(packet.duration or 0)
             walk.starts.append(_is_start(walk, packet, codec, length_bytes))
             limits.check_frames(path, len(walk.pts))
+            limits.news()
             bytes_read += packet.size
             if walk.packets is not None:
                 walk.packets.append(packet)

@@ -21,6 +21,7 @@ Source: ITU-T H.222.0 (ISO/IEC 13818-1), 2.4.3.2 to 2.4.3.7.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,15 +146,18 @@ class LastPictures:
             self._packets.append(packet)
             self._num_bytes += packet.size
 
-    def lack_data(self, stream: Any) -> bool:
-        """Whether bytes behind the last picture change it, or it is none. False where that cannot be found out."""
+    def lack_data(self, stream: Any, news: Callable[[], None] = lambda: None) -> bool:
+        """Whether bytes behind the last picture change it, or it is none. False where that cannot be found out.
+
+        `news` is called for every frame that is decoded on the way.
+        """
         last = self._packets[-1] if self._packets else None
         if last is None or stream.codec_context.name not in _SELF_ENDING_CODECS:
             return False
-        first, *others = (self._last_picture(stream, tail) for tail in _TAILS)
+        first, *others = (self._last_picture(stream, tail, news) for tail in _TAILS)
         return first is None or any(other is None or not np.array_equal(first, other) for other in others)
 
-    def _last_picture(self, stream: Any, tail: bytes) -> Any:
+    def _last_picture(self, stream: Any, tail: bytes, news: Callable[[], None]) -> Any:
         """The last picture with `tail` behind its data; None where there is none."""
         context = av.CodecContext.create(stream.codec_context.name, "r")
         context.extradata = stream.codec_context.extradata
@@ -167,6 +171,7 @@ class LastPictures:
         try:
             for packet in (*self._packets[:-1], last, None):
                 for frame in context.decode(packet):
+                    news()
                     if frame.pts == last.pts:
                         picture = frame.to_ndarray(format="rgb24")
         except av.FFmpegError:
