@@ -86,12 +86,17 @@ LEDGER: Mapping[str, ClipArray] = {
     "duration_seconds": ClipArray(dtype="float64", fill=math.nan, about="of the clip's interval"),
     "width_px": ClipArray(dtype="int64", fill=0, about="of the video"),
     "height_px": ClipArray(dtype="int64", fill=0, about="of the video"),
-    "rate_fps": ClipArray(dtype="float64", fill=math.nan, about="of the video, native"),
+    "rate_fps": ClipArray(
+        dtype="float64", fill=math.nan, about="of the video: the mean between its first and last frame"
+    ),
     "content_hash": ClipArray(dtype="str", fill="", about="sha256 of the video file"),
     "decode_seconds": ClipArray(dtype="float64", fill=math.nan, about="what decoding cost"),
     "decode_errors": ClipArray(dtype="int64", fill=-1, about="errors that FFmpeg reported on the way, -1 not known"),
     "end_known": ClipArray(
         dtype="uint8", fill=0, about="1 if the file itself shows that its end is there, 0 not known"
+    ),
+    "time_source": ClipArray(
+        dtype="str", fill="", about="of its times: container, repaired, counted (by a constant rate)"
     ),
     "frame_box": ClipArray(dtype="int64", fill=0, axis="box", about=", ".join(FRAME_BOX)),
     "step_seconds": ClipArray(dtype="float64", fill=math.nan, axis="step", about="from the video's first frame"),

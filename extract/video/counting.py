@@ -7,6 +7,7 @@ order; behind a missing frame the numbers of the packets tell the place, from th
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,11 @@ RAW_FORMATS = ("h264", "hevc")
 # What is missing is noticed when it should come, and the flag is on the picture that a parser then finds whole: the
 # picture that lacks data is that one, the next, or the one after it where its beginning is what is missing.
 PARSED_FORMATS, FLAGGED_EARLY = ("mpeg", MPEGTS), 2
+# No more of a file's stamps than this share are repaired; with more wrong ones nothing says which are right.
+MOST_REPAIRED = 0.1
+# Time bases of 1/60000 s and the like stand where a rate should, and stamps one tick apart are none: no camera does it.
+MOST_FPS = 2000
+SAME_RATE = 1e-3
 
 
 @dataclass
@@ -150,7 +156,8 @@ def counted(path: str, container: Any, stream: Any, limits: Limits, kept_bytes: 
 def _examination(count: _Count, container: Any, stream: Any, broken: str | None, end_known: bool) -> Examination:
     path, reports = count.path, count.reports
     lost = lost_frames(reports.found, count.numbers)
-    times, rate, last_seconds, by_order = _times(path, container, stream, count.pts, count.last)
+    times, rate, last_seconds, source = _times(path, container, stream, count.pts, count.last)
+    by_order = source == "counted"
     if not by_order:
         lost |= _gaps(times, count.numbers, reports.found)
     damaged = count.damaged()
@@ -167,7 +174,7 @@ def _examination(count: _Count, container: Any, stream: Any, broken: str | None,
             damaged |= dict.fromkeys(unsure, "its time is not known, a frame near it is missing")
     result = result_of(
         path, stream, count.first, times, last_seconds, rate, broken, None, count.limits,
-        damaged=damaged, lost=lost, num_errors=reports.num_errors, end_known=end_known,
+        damaged=damaged, lost=lost, num_errors=reports.num_errors, end_known=end_known, time_source=source,
     )  # fmt: skip
     return Examination(scan=result, frames=count.frames, frames_decoded=len(count.pts))
 
@@ -225,36 +232,77 @@ def _late(count: _Count, lost: Mapping[int, str]) -> Positions | None:
 
 def _times(
     path: str, container: Any, stream: Any, pts: Sequence[int | None], last: Any
-) -> tuple[Seconds, Fraction, float, bool]:
-    """Times in emission order, mean rate, how long the last frame lasts, and whether the order is all that tells.
+) -> tuple[Seconds, Fraction, float, str]:
+    """Times in emission order, mean rate, how long the last frame lasts, and what tells the times (`time_source`).
 
     AVI has no timestamps; what FFmpeg reports there counts packets.
     """
-    known = [value for value in pts if value is not None]
-    ascending = len(known) == len(pts) and all(a < b for a, b in itertools.pairwise(known))
-    if ascending and container.format.name != AVI:
-        times: Seconds = np.asarray(known, np.float64) - known[0]
-        times *= float(stream.time_base)
+    stamps, source = repaired(pts)
+    if source != "counted" and container.format.name != AVI:
+        times = (stamps - stamps[0]) * float(stream.time_base)
         rate = rate_of(path, stream, times)
-        return times, rate, float((last.duration or 0) * stream.time_base or 1 / rate), False
+        if mean_rate(times, rate) <= MOST_FPS:
+            return times, rate, float((last.duration or 0) * stream.time_base or 1 / rate), source
     rate = rate_of(path, stream, np.zeros(len(pts)))
-    return np.arange(len(pts)) / float(rate), rate, float(1 / rate), True
+    return np.arange(len(pts)) / float(rate), rate, float(1 / rate), "counted"
 
 
-#
+def repaired(pts: Sequence[int | None]) -> tuple[Seconds, str]:
+    """Stamps that ascend, in ticks, and `container`, `repaired` or `counted` (the stamps tell nothing).
+
+    Those that stand in the longest ascending sequence are kept; the others, and those that are not there, lie evenly
+    between their neighbours, if they are a tenth at most and none of them is the first or last.
+    """
+    known = [(place, value) for place, value in enumerate(pts) if value is not None]
+    if len(known) == len(pts) and all(a < b for (_, a), (_, b) in itertools.pairwise(known)):
+        return np.asarray(pts, np.float64), "container"
+    kept = longest_ascending([value for _, value in known])
+    places = [known[i][0] for i in kept]
+    if len(pts) - len(places) > MOST_REPAIRED * len(pts) or places[0] != 0 or places[-1] != len(pts) - 1:
+        return np.zeros(0), "counted"
+    return np.interp(np.arange(len(pts)), places, [known[i][1] for i in kept]), "repaired"
+
+
+def longest_ascending(values: Sequence[int]) -> list[int]:
+    """Places of a longest strictly ascending part of `values`, in their order (patience sorting)."""
+    ends: list[int] = []  # ends[k]: the least last value of an ascending part of k + 1
+    places: list[int] = []
+    before: list[int] = []
+    for place, value in enumerate(values):
+        k = bisect.bisect_left(ends, value)
+        before.append(places[k - 1] if k else -1)
+        if k == len(ends):
+            ends.append(value)
+            places.append(place)
+        elif value < ends[k]:  # of two that are equal the first stands: who writes repeats what was
+            ends[k], places[k] = value, place
+    found = []
+    place = places[-1] if places else -1
+    while place >= 0:
+        found.append(place)
+        place = before[place]
+    return found[::-1]
 
 
 def rate_of(path: str, stream: Any, times_seconds: Seconds) -> Fraction:
     """The frame rate that the container gives, else the mean. Raises DecodeError where there is neither."""
     for rate in (stream.average_rate, stream.guessed_rate):
-        if rate:
+        if rate and rate <= MOST_FPS:
             return Fraction(rate)
     if times_seconds[-1] > 0:
-        mean = Fraction((len(times_seconds) - 1) / float(times_seconds[-1]))
-        return mean.limit_denominator(1001)
+        return mean_rate(times_seconds, Fraction(1))
     if len(times_seconds) == 1:
         return Fraction(1)
     raise DecodeError(path, "the container gives neither a frame rate nor usable timestamps")
+
+
+def mean_rate(times_seconds: Seconds, nominal: Fraction) -> Fraction:
+    """Frames per second between the first and the last; `nominal` where it is that, or there is no second frame."""
+    span = float(times_seconds[-1] - times_seconds[0])
+    if span <= 0:
+        return nominal
+    mean = (len(times_seconds) - 1) / span
+    return nominal if abs(mean - nominal) <= SAME_RATE * nominal else Fraction(mean).limit_denominator(1001)
 
 
 def result_of(
@@ -281,7 +329,7 @@ def result_of(
         duration_seconds=duration,
         width_px=first.height if turned else first.width,
         height_px=first.width if turned else first.height,
-        rate_fps=rate,
+        rate_fps=mean_rate(times, rate),
         rotation_degrees=first.rotation,
         broken=broken,
         stream_index=stream.index,

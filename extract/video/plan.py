@@ -202,7 +202,7 @@ def _planned(path: str, container: Any, stream: Any, walk: _Walk, limits: Limits
     result = result_of(
         path, stream, walk.first_frame, times, last_seconds, rate, broken, gop_plan, limits,
         lost=lost_frames(reports.found, position_of.tolist()), num_errors=reports.num_errors,
-        end_known=end.is_known,
+        end_known=end.is_known, time_source="container",
     )  # fmt: skip
     return Examination(scan=result, packets=walk.packets, frames_decoded=walk.frames_decoded)
 

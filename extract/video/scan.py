@@ -87,6 +87,8 @@ class VideoScan:
         codec: decoder name, or `image`.
         plan: how to decode frames one by one; None means sequentially.
         pictures: files of a frame folder in order.
+        time_source: where the times come from: `container`; `repaired`, some stamps did not fit among the others and
+            lie between their neighbours; `counted`, frames follow each other at one rate. Empty for pictures.
         end_known: whether the file itself says that nothing of it is missing at its end.
         damaged: {emission index: what damages the frame} as far as the scan decoded.
         lost: {emission index: why frames before it may be missing}; N stands for the end.
@@ -106,6 +108,7 @@ class VideoScan:
     codec: str = "image"
     plan: GopPlan | None = None
     pictures: tuple[str, ...] = ()
+    time_source: str = ""
     end_known: bool = False
     damaged: Mapping[int, str] = field(default_factory=dict)
     lost: Mapping[int, str] = field(default_factory=dict)
