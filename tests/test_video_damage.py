@@ -271,3 +271,83 @@ def test_fragmented_mp4_is_whole_where_an_index_says_so(index: str, tmp_path: Pa
         last = data.rindex(b"moof") - 4
         path.write_bytes(data[:last])
         assert truncation.ending(path) == truncation.Ending(missing_bytes=len(data) - last, is_known=True)
+
+
+def _size(length: int) -> bytes:
+    return length.to_bytes(4, "little")
+
+
+CHUNKS = {
+    "zeroed": lambda data, one, _: data[: one.start] + bytes(len(one)) + data[one.stop :],
+    "bad id": lambda data, one, _: data[: one.start - 8] + b"\xff\x7f\x12\x03" + data[one.start - 4 :],
+    "bad size": lambda data, one, _: data[: one.start - 4] + _size(2**30) + data[one.start :],
+    "no head": lambda data, one, _: data[: one.start - 8] + bytes(8) + data[one.start :],
+    "swallows the next": lambda data, one, after: (
+        data[: one.start - 4] + _size(after.stop - one.start) + data[one.start :]
+    ),
+}
+"""{what is wrong with a chunk of an AVI: the file with it}."""
+
+
+@pytest.mark.parametrize("way", CHUNKS)
+@pytest.mark.parametrize("name", ["h264-avi", "h264-cavlc-avi", "mjpeg-avi", "mpeg4-avi", "mpeg4-avi-b"])
+def test_chunk_that_an_avi_lists_is_missed(name: str, way: str, clip_folder: Path, tmp_path: Path) -> None:
+    """FFmpeg looks for the next chunk without a word: later frames would have the times of those before them."""
+    source = render(clip_folder, name)
+    whole, data, places, start = shown(source)[1], source.read_bytes(), [], 0
+    with av.open(str(source)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    for packet in packets:
+        start = data.index(bytes(packet), start)
+        places.append(range(start, start + packet.size))
+    keys = [nth for nth, packet in enumerate(packets) if packet.is_keyframe]
+    path = tmp_path / source.name
+    for number in (*range(keys[1], keys[1] + 4), len(packets) - 2):
+        path.write_bytes(CHUNKS[way](data, *places[number : number + 2]))
+        scan, found, damaged = shown(path, keep_damaged=True)
+        assert damaged or scan.lost
+        sound = {seconds: rgb for index, (seconds, rgb) in enumerate(found.items()) if index not in damaged}
+        for seconds, rgb in sound.items():
+            np.testing.assert_array_equal(rgb, whole[seconds], err_msg=f"chunk {number}, {seconds} s")
+        scan.check_complete(0, keys[1] - 4 if keys[1] > 4 else 0)
+        if number < len(packets) - 2 and name != "mjpeg-avi":
+            later = min(seconds for seconds in sound if seconds >= keys[-1] / 25 - 1e-6)
+            assert later == pytest.approx(keys[-1] / 25, abs=1e-6)
+            scan.check_complete(list(found).index(later), scan.num_frames - 1)
+        with pytest.raises(DecodeError, match=r"damaged at|frames before it are missing"), Video(path) as video:
+            scan.check_complete(0, scan.num_frames)
+            list(video.frames(range(scan.num_frames)))
+
+
+@pytest.mark.parametrize("lost", [range(188), range(40 * 188)], ids=["packet", "40 packets"])
+def test_lost_packet_costs_only_intervals_near_it(lost: range, tmp_path: Path) -> None:
+    """Ten seconds with a key frame in each: those behind the damage are whole."""
+    path = tmp_path / "a.ts"
+    write(path, Clip(suffix=".ts", num_frames=250, options={"preset": "ultrafast", "g": "25"}))
+    data, damaged = path.read_bytes(), tmp_path / "b.ts"
+    at = next(
+        at
+        for at in range(len(data) * 4 // 10 // 188 * 188, len(data), 188)
+        if data[at + 1] & 0x5F == 1 and data[at + 2] == 0
+    )  # of the picture, and no first packet of one
+    damaged.write_bytes(data[: at + lost.start] + data[at + lost.stop :])
+    assert _usable_seconds(damaged) >= {0, 1, 2, 6, 7, 8, 9}
+    damaged.write_bytes(data[:at] + data)
+    assert _usable_seconds(damaged) >= {0, 1, 2, 7, 8, 9, 10, 11, 12}
+
+
+def _usable_seconds(path: Path) -> set[int]:
+    """Which intervals [n, n + 1) of whole seconds can be had."""
+    usable = set()
+    with Video(path) as video:
+        scan = video.scan()
+        for second in range(round(scan.duration_seconds)):
+            first, stop = np.searchsorted(scan.times_seconds, [second - 1e-6, second + 1 - 1e-6]).tolist()
+            try:
+                scan.check_whole(second + 1)
+                scan.check_complete(first, stop)
+                if len(list(video.frames(range(first, stop)))):
+                    usable.add(second)
+            except DecodeError:
+                continue
+    return usable

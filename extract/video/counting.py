@@ -2,7 +2,8 @@
 
 Damage in the middle ends nothing: what the decoder refuses is missing, what it reports is marked, and frames from the
 next access point on are sound. Where a container has no timestamps, each frame has the time of its place in the
-order; behind a missing frame the numbers of the packets tell the place, from the next access point on.
+order; behind a missing frame the numbers of the packets tell the place, from the next access point on (`listing` knows of
+packets that were not even read).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import av
 import numpy as np
 
 from reelbank.extract.errors import DecodeError
-from reelbank.extract.video import access_points, transport
+from reelbank.extract.video import access_points, listing, transport
 from reelbank.extract.video.damage import MAX_REORDER_FRAMES, Report, Reports
 from reelbank.extract.video.opening import AVI, GIF, MOV, MPEGTS, Limits
 from reelbank.extract.video.scan import Examination, GopPlan, Positions, Seconds, VideoScan
@@ -66,6 +67,13 @@ class _Count:
         for frame in self.reports.decode(self.stream, packet, number):
             self._take(frame, self.reports.number_of(frame, number))
 
+    def pass_over(self, gap: listing.Gap) -> None:
+        """Counts packets that were listed and not read: each could have been a frame."""
+        missing = range(self.num_packets, self.num_packets + gap.num_missing)
+        for number in (*gap.strays, *missing):
+            self.reports.add(number, listing.NOT_FOUND)
+        self.num_packets += gap.num_missing
+
     def _take(self, frame: Any, number: int) -> None:
         self.first, self.last = self.first or frame, frame
         if frame.is_corrupt:
@@ -110,12 +118,15 @@ def counted(path: str, container: Any, stream: Any, limits: Limits, kept_bytes: 
     context = stream.codec_context
     reports = Reports(context, length_bytes=access_points.nal_length_bytes(context.name, context.extradata))
     count = _Count(path, stream, limits, reports, kept_bytes)
+    listed = listing.Listing(container, stream)
     held: list[Any] = []  # flagged as corrupt: at the end of the file it is what a cut leaves
     try:
         for packet in container.demux(stream):
             if packet.size == 0 and packet.dts is None and packet.pts is None:
+                count.pass_over(listed.end())
                 reports.read(count.num_packets + len(held), packet)
                 break
+            count.pass_over(listed.meet(count.num_packets + len(held), packet))
             reports.read(count.num_packets + len(held), packet)
             if packet.is_corrupt:
                 if container.format.name in PARSED_FORMATS:
@@ -155,9 +166,9 @@ def counted(path: str, container: Any, stream: Any, limits: Limits, kept_bytes: 
 
 def _examination(count: _Count, container: Any, stream: Any, broken: str | None, end_known: bool) -> Examination:
     path, reports = count.path, count.reports
-    lost = lost_frames(reports.found, count.numbers)
     times, rate, last_seconds, source = _times(path, container, stream, count.pts, count.last)
     by_order = source == "counted"
+    lost = lost_frames(reports.found, count.numbers, by_order=by_order)
     if not by_order:
         lost |= _gaps(times, count.numbers, reports.found)
     damaged = count.damaged()
@@ -179,8 +190,12 @@ def _examination(count: _Count, container: Any, stream: Any, broken: str | None,
     return Examination(scan=result, frames=count.frames, frames_decoded=len(count.pts))
 
 
-def lost_frames(found: Sequence[Report], numbers: Sequence[int]) -> dict[int, str]:
-    """{emission index: why} where frames may be missing: those of packets that gave none, or before a packet."""
+def lost_frames(found: Sequence[Report], numbers: Sequence[int], *, by_order: bool = False) -> dict[int, str]:
+    """{emission index: why} where frames may be missing: those of packets that gave none, or before a packet.
+
+    Where times follow from the order (`by_order`), what the decoder still held back when it should have had the packet
+    counts too: it may have been shown behind it.
+    """
     order, given = np.asarray(numbers, np.int64), set(numbers)
     lost: dict[int, str] = {}
     for report in found:
@@ -188,7 +203,10 @@ def lost_frames(found: Sequence[Report], numbers: Sequence[int]) -> dict[int, st
             behind, before = np.flatnonzero(order > report.place), np.flatnonzero(order < report.place)
             first = int(behind[0]) if len(behind) else len(order)
             last = int(before[-1]) + 1 if len(before) else 0
-            lost |= dict.fromkeys(range(min(first, last), max(first, last) + 1), report.text)
+            begin = min(first, last)
+            if by_order:
+                begin = min(begin, max(report.num_shown, begin - MAX_REORDER_FRAMES))
+            lost |= dict.fromkeys(range(begin, max(first, last) + 1), report.text)
     return lost
 
 
