@@ -177,7 +177,8 @@ def test_descriptions_load_neither_torch_nor_decoder() -> None:
     [
         (
             "dinov4",
-            f"choose one of {', '.join(sorted(backbones.BACKBONES))}, or give module:function .*; `reelbank backbones`",
+            rf"did you mean 'dinov3'\? choose one of {', '.join(sorted(backbones.BACKBONES))}, "
+            "or give module:function .*; `reelbank backbones`",
         ),
         ("flow:raft", "flow has flow, flow:dis, .*flow:raft-small"),
         ("clip:", "clip has clip, clip:rn50, clip:vitb16, clip:vitb32-256, clip:vitl14"),

@@ -242,10 +242,10 @@ class _ClipRun:
     def is_pending(self) -> bool:
         return len(self._reported) < len(self.job.rows)
 
-    def open(self, files: OpenFiles, news: Callable[[], None], *, count: bool) -> Source:
+    def open(self, sources: OpenFiles, news: Callable[[], None], *, count: bool) -> Source:
         """Hashes what it is read from and opens it, unless the last clip had that done."""
-        self._content = files.content(self.source, self.paths, self._stat, news)
-        return files.open(self.source, self.paths, self._stat, self.job.clip, count=count)
+        self._content = sources.content(self.source, self.paths, self._stat, news)
+        return sources.open(self.source, self.paths, self._stat, self.job.clip, count=count)
 
     def note_errors(self, num_errors: int) -> None:
         """What FFmpeg reported; nothing is known of what it did not read."""
