@@ -2,8 +2,8 @@
 
 Damage in the middle ends nothing: what the decoder refuses is missing, what it reports is marked, and frames from the
 next access point on are sound. Where a container has no timestamps, each frame has the time of its place in the
-order; behind a missing frame the numbers of the packets tell the place, from the next access point on (`listing` knows of
-packets that were not even read).
+order; behind a missing frame the numbers of the packets tell the place, from the next access point on (`listing` knows
+of packets that were not even read).
 """
 
 from __future__ import annotations
