@@ -81,6 +81,8 @@ GUARDS: dict[str, str] = {
     "extract/video/decode.py": _VIDEO + " test_video_damage",
     "extract/video/counting.py": "test_video_damage " + _VIDEO,
     "extract/video/damage.py": "test_video_damage " + _VIDEO,
+    "extract/video/listing.py": "test_video_damage",
+    "extract/video/sequential.py": _VIDEO + " test_video_damage",
 }
 
 _COMPARISONS = (

@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from clips import Clip, render, write
+from clips import render
 from pipeline import assert_same_store, run, run_patched, store_of
 
 import reelbank.store
-from reelbank.extract.errors import DecodeError
 from reelbank.extract.run import dispatch, todo
 from reelbank.extract.run.content import content_hash
 from reelbank.extract.run.dispatch import Dispatch, one_after_another
@@ -109,48 +107,6 @@ def test_any_order_and_number_of_workers_gives_the_same_bits(name: str, tmp_path
         assert set(reelbank.store.open(found[-1]).clips.status.tolist()) == {1}
     assert_same_store(found[0], found[1])
     assert_same_store(found[0], found[2])
-
-
-def test_frames_of_many_calls_come_from_one_pass(tmp_path: Path) -> None:
-    path = render(tmp_path, "mpeg4-avi-b")
-    with Video(path) as video:
-        expected = {index: frame.rgb for index, frame in video.frames(range(60))}
-    with Video(path, kept_bytes=0) as video:
-        video.scan()
-        assert video.is_sequential
-        for wanted in ([0, 5], [6, 7, 20], [21], [40, 59], [30, 31]):
-            for index, frame in video.frames(wanted):
-                np.testing.assert_array_equal(frame.rgb, expected[index])
-        assert video.cost.opens == 3  # the count, one pass, and one for what lies before its end
-        assert next(video.frames([33, 50]))[0] == 33  # given up in between
-        assert [index for index, _ in video.frames([51, 52])] == [51, 52]
-        assert video.cost.opens == 3
-
-
-def shown(video: Video, index: int) -> tuple[str, bytes]:
-    """What damages a frame and its pixels, or why it is not given."""
-    try:
-        ((_, frame),) = video.frames([index])
-    except DecodeError as error:
-        return error.reason, b""
-    return frame.damage, frame.rgb.tobytes()
-
-
-def test_decoder_that_met_damage_is_not_gone_on_with(tmp_path: Path) -> None:
-    """A frame is the same whether a damaged one was decoded before it or not."""
-    path = tmp_path / "a.mp4"
-    write(path, Clip(options={"x264-params": "keyint=2:min-keyint=2:bframes=0:cabac=0:no-deblock=1:threads=1"}))
-    whole = path.read_bytes()
-    for seed in range(30):
-        data, draw = bytearray(whole), random.Random(seed)
-        at = draw.randrange(len(data) // 4, len(data) * 3 // 4)
-        data[at : at + 60] = draw.randbytes(60)
-        path.write_bytes(data)
-        with Video(path, keep_damaged=True) as video:
-            scan = video.scan()
-            for index in range(0, scan.num_frames, 3):
-                with Video(path, keep_damaged=True, scan=scan) as alone:
-                    assert shown(video, index) == shown(alone, index), f"seed {seed}, frame {index}"
 
 
 def test_clips_go_to_the_worker_that_has_their_file() -> None:

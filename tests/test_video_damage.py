@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import av.logging
@@ -17,6 +18,7 @@ from reelbank.extract.video import access_points, truncation
 from reelbank.extract.video.damage import listening
 from reelbank.extract.video.decode import Video
 from reelbank.extract.video.frame import Pixels
+from reelbank.extract.video.listing import Listing
 from reelbank.extract.video.opening import Limits
 from reelbank.extract.video.scan import VideoScan
 from reelbank.extract.video.stills import read_picture, scan_pictures
@@ -170,6 +172,42 @@ def test_picture_after_a_damaged_one_is_decoded_as_if_it_were_the_first(clip_fol
     assert reported > 10
 
 
+def test_what_another_video_reports_in_between_is_none_of_a_pass(clip_folder: Path, tmp_path: Path) -> None:
+    source = render(clip_folder, "mpeg4-avi")
+    damaged = with_packet(source, tmp_path / "damaged.avi", 20, random.Random(0).randbytes(60))
+    with Video(source, kept_bytes=0) as video:
+        assert len(list(video.frames([0, 1]))) == 2
+        assert shown(damaged, keep_damaged=True)[0].num_errors
+        assert [index for index, _ in video.frames(range(2, 60))] == list(range(2, 60))
+        assert video.cost.opens == 2
+
+
+def _given(video: Video, index: int) -> tuple[str, bytes]:
+    """What damages a frame and its pixels, or why it is not given."""
+    try:
+        ((_, frame),) = video.frames([index])
+    except DecodeError as error:
+        return error.reason, b""
+    return frame.damage, frame.rgb.tobytes()
+
+
+def test_decoder_that_met_damage_is_not_gone_on_with(tmp_path: Path) -> None:
+    """A frame is the same whether a damaged one was decoded before it or not."""
+    path = tmp_path / "a.mp4"
+    write(path, Clip(options={"x264-params": "keyint=2:min-keyint=2:bframes=0:cabac=0:no-deblock=1:threads=1"}))
+    whole = path.read_bytes()
+    for seed in range(8):
+        data, draw = bytearray(whole), random.Random(seed)
+        at = draw.randrange(len(data) // 4, len(data) * 3 // 4)
+        data[at : at + 60] = draw.randbytes(60)
+        path.write_bytes(data)
+        with Video(path, keep_damaged=True) as video:
+            scan = video.scan()
+            for index in range(0, scan.num_frames, 3):
+                with Video(path, keep_damaged=True, scan=scan) as alone:
+                    assert _given(video, index) == _given(alone, index), f"seed {seed}, frame {index}"
+
+
 def test_access_points_are_found_behind_start_codes() -> None:
     idr, sei, slice_ = b"\0\0\0\1\x65\x88", b"\0\0\1\x06\x06\x01\xc4\x80", b"\0\0\1\x41\x9a"
     assert access_points.starts_h264(b"\0\0\0\1\x09\xf0" + idr, None)
@@ -317,6 +355,28 @@ def test_chunk_that_an_avi_lists_is_missed(name: str, way: str, clip_folder: Pat
         with pytest.raises(DecodeError, match=r"damaged at|frames before it are missing"), Video(path) as video:
             scan.check_complete(0, scan.num_frames)
             list(video.frames(range(scan.num_frames)))
+
+
+def test_gap_between_listed_chunks_is_what_is_neither_read_nor_replaced() -> None:
+    def gaps(*places: int, num_listed: int = 6, name: str = "avi") -> list[tuple[tuple[int, ...], int]]:
+        entries = [SimpleNamespace(pos=10 * nth) for nth in range(num_listed)]
+        listed = Listing(SimpleNamespace(format=SimpleNamespace(name=name)), SimpleNamespace(index_entries=entries))
+        found = [listed.meet(nth, SimpleNamespace(pos=place + 8)) for nth, place in enumerate(places)]
+        return [(gap.strays, gap.num_missing) for gap in (*found, listed.end())]
+
+    none: tuple[tuple[int, ...], int] = ((), 0)
+    assert gaps(0, 10, 20, 30, 40, 50) == [none] * 7
+    assert gaps(0, 10, 40, 50) == [none, none, ((), 2), none, none]
+    assert gaps(20, 30) == [((), 2), none, ((), 2)]
+    assert gaps(0, 14, 20, 30, 40, 50) == [none, none, ((1,), 0), none, none, none, none]  # in the place of one
+    assert gaps(0, 14, 40, 50) == [none, none, ((1,), 2), none, none]
+    assert gaps(0, 4, 5, 10, 20, 30, 40, 50) == [none] * 9  # more than the index lists, and nothing is missing
+    assert gaps(0, 10, 10, 14, 20, 30, 40, 50)[4] == none  # one that was there before
+    assert gaps(0, 10, 14, 15) == [none] * 4 + [((2, 3), 2)]
+    assert gaps(0, 14, 15, 16, 30, 40, 50)[4] == ((1, 2, 3), 0)
+    assert gaps(3, 4, 5) == [none] * 4  # an index that fits nothing is none
+    assert gaps(0, 50, name="mpegts") == [none] * 3
+    assert gaps(0, 50, num_listed=0) == [none] * 3
 
 
 @pytest.mark.parametrize("lost", [range(188), range(40 * 188)], ids=["packet", "40 packets"])

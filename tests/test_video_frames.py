@@ -125,6 +125,22 @@ def test_frames_counted_clip_is_decoded_once(clip_folder: Path) -> None:
         assert (video.cost.frames_decoded, video.cost.opens) == (60, 1)
 
 
+def test_frames_of_many_calls_come_from_one_pass(clip_folder: Path) -> None:
+    path = render(clip_folder, "mpeg4-avi-b")
+    with Video(path) as video:
+        expected = {index: frame.rgb for index, frame in video.frames(range(60))}
+    with Video(path, kept_bytes=0) as video:
+        video.scan()
+        assert video.is_sequential
+        for wanted in ([0, 5], [6, 7, 20], [21], [40, 59], [30, 31]):
+            for index, frame in video.frames(wanted):
+                np.testing.assert_array_equal(frame.rgb, expected[index])
+        assert video.cost.opens == 3  # the count, one pass, and one for what lies before its end
+        assert next(video.frames([33, 50]))[0] == 33  # given up in between
+        assert [index for index, _ in video.frames([51, 52])] == [51, 52]
+        assert video.cost.opens == 3
+
+
 def test_frames_of_cached_scan_equal_full_decode(clip_folder: Path) -> None:
     for name in ("h264-mkv-vfr", "mpeg4-avi-b", "h264-rotated-90"):
         path = render(clip_folder, name)
