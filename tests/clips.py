@@ -204,6 +204,11 @@ def picture(index: int, width_px: int, height_px: int) -> npt.NDArray[np.uint8]:
     return pixels
 
 
+def code(rgb: npt.NDArray[np.uint8]) -> int:
+    """The number that a frame shows."""
+    return sum(1 << bit for bit in range(BITS) if rgb[2:6, bit * 8 + 2 : bit * 8 + 6].mean() > 140)
+
+
 def render(directory: Path, name: str) -> Path:
     """Writes one clip of the table and returns its path; an existing file is used again."""
     clip = CLIPS.get(name) or MORE_CLIPS[name]

@@ -14,7 +14,7 @@ import pytest
 from clips import CLIPS, Clip, picture, write
 
 from reelbank.extract.errors import DecodeError
-from reelbank.extract.video import counting, packets, plan
+from reelbank.extract.video import counting, packets, plan, timeline
 from reelbank.extract.video.damage import Reports
 from reelbank.extract.video.decode import Video
 from reelbank.extract.video.opening import Limits
@@ -125,49 +125,41 @@ def test_frames_before_a_break_are_those_that_nothing_missing_precedes() -> None
 
 
 def _stream(**more: Any) -> Any:
-    context = SimpleNamespace(name="h264", extradata=None)
+    context = SimpleNamespace(name="h264", extradata=None, has_b_frames=True)
     options = {"average_rate": Fraction(25), "guessed_rate": None, "time_base": Fraction(1, 1000), "index": 0}
     return SimpleNamespace(**{**options, "codec_context": context, **more})
 
 
 def test_rate_is_that_of_the_container_or_the_mean_of_the_times() -> None:
     times = np.array([0.0, 0.1, 0.2, 0.3])
-    assert counting.rate_of("a", _stream(), times) == 25
-    assert counting.rate_of("a", _stream(average_rate=None, guessed_rate=Fraction(30000, 1001)), times) == Fraction(
+    assert timeline.rate_of("a", _stream(), times) == 25
+    assert timeline.rate_of("a", _stream(average_rate=None, guessed_rate=Fraction(30000, 1001)), times) == Fraction(
         30000, 1001
     )
     bare = _stream(average_rate=None)
-    assert counting.rate_of("a", bare, times) == 10
-    assert counting.rate_of("a", bare, np.arange(90) * 1001 / 30000) == Fraction(30000, 1001)
-    assert counting.rate_of("a", bare, np.array([0.0])) == 1
+    assert timeline.rate_of("a", bare, times) == 10
+    assert timeline.rate_of("a", bare, np.arange(90) * 1001 / 30000) == Fraction(30000, 1001)
+    assert timeline.rate_of("a", bare, np.array([0.0])) == 1
     with pytest.raises(DecodeError, match="neither a frame rate nor usable timestamps"):
-        counting.rate_of("a", bare, np.zeros(2))
+        timeline.rate_of("a", bare, np.zeros(2))
 
 
-def test_counted_times_are_the_timestamps_where_they_ascend() -> None:
-    container = SimpleNamespace(format=SimpleNamespace(name="mpegts"))
-    last = SimpleNamespace(duration=70)
-    times, rate, length, _ = counting._times("a", container, _stream(), [500, 540, 600], last)
-    assert times.tolist() == pytest.approx([0.0, 0.04, 0.1])
-    assert (rate, length) == (25, pytest.approx(0.07))
-    untold = counting._times("a", container, _stream(), [500, 540, 600], SimpleNamespace(duration=None))
-    assert untold[2] == pytest.approx(0.04)
-    avi = SimpleNamespace(format=SimpleNamespace(name="avi"))
-    for box, pts in (
-        (container, [500, 600, 540]),
-        (container, [500, 500, 540]),
-        (container, [500, None, 540]),
-        (avi, [500, 540, 600]),
-    ):
-        times, rate, length, _ = counting._times("a", box, _stream(), pts, last)
-        assert times.tolist() == pytest.approx([0.0, 0.04, 0.08])
-        assert (rate, length) == (25, pytest.approx(0.04))
+def test_times_are_the_timestamps_where_they_ascend_and_else_the_order() -> None:
+    line = timeline.time_line("a", _stream(), [500, 540, 600])
+    assert line.seconds.tolist() == pytest.approx([0.0, 0.04, 0.1])
+    assert (line.rate_fps, line.source) == (25, "container")
+    for pts in ([500, 600, 540], [500, 500, 540], [500, None, 540], [None] * 3):
+        line = timeline.time_line("a", _stream(), pts)
+        assert line.seconds.tolist() == pytest.approx([0.0, 0.04, 0.08])
+        assert (line.rate_fps, line.source) == (25, "counted")
+    assert timeline.by_order_line("a", _stream(), np.arange(3), is_told=True).source == "container"
 
 
 def test_frames_that_cannot_be_timed_are_an_error() -> None:
-    container, last = SimpleNamespace(format=SimpleNamespace(name="avi")), SimpleNamespace(duration=70)
-    with pytest.raises(DecodeError, match="neither a frame rate nor usable timestamps"):
-        counting._times("a", container, _stream(average_rate=None), [500, 540, 600], last)
+    for pts in ([500, 500, 500], [500, 501, 502]):  # no camera takes 3000 frames per second
+        bare = _stream(average_rate=None, time_base=Fraction(1, 3000))
+        with pytest.raises(DecodeError, match="neither a frame rate nor usable timestamps"):
+            timeline.time_line("a", bare, pts)
 
 
 @pytest.mark.parametrize(("kept_bytes", "kept"), [(0, False), (2**26, True)])
@@ -215,14 +207,15 @@ def test_plan_gives_frames_in_order_of_their_timestamps(tmp_path: Path, monkeypa
     assert (found.num_frames, found.width_px, found.height_px, found.broken, found.rate_fps) == (4, 96, 64, None, 25)
     dts = [3, NO_TIMESTAMP, 5, 6]
     for codec, sublayers, skip in (("h264", False, True), ("hevc", True, False), ("vp9", False, False)):
-        walk = _walk([100, 220, 140, 180], dts=[3, None, 5, 6], starts=[True, False, False, True], packets=["p"])
+        pts = [100, 140, 180, 220] if codec == "vp9" else [100, 220, 140, 180]  # VP9 shows frames as it stores them
+        walk = _walk([*pts], dts=[3, None, 5, 6], starts=[True, False, False, True], packets=["p"])
         walk.has_sublayers, walk.frames_decoded = sublayers, 2
-        made = _examined(walk, tmp_path, codec_context=SimpleNamespace(name=codec))
+        made = _examined(walk, tmp_path, codec_context=SimpleNamespace(name=codec, has_b_frames=True))
         assert made is not None
         assert (made.packets, made.frames, made.frames_decoded) == (["p"], None, 2)
         one = made.scan.plan
         assert one is not None
-        assert (one.pts.tolist(), one.dts.tolist()) == ([100, 220, 140, 180], dts)
+        assert (one.pts.tolist(), one.dts.tolist()) == (pts, dts)
         assert (one.starts.tolist(), one.skip_nonref) == ([True, False, False, True], skip)
         assert (made.scan.codec, made.scan.stream_index) == (codec, 0)
     untold = _planned(_walk([100, 140], durations=[40, 0]), tmp_path)
@@ -240,6 +233,7 @@ def test_plan_gives_frames_in_order_of_their_timestamps(tmp_path: Path, monkeypa
         {"pts": [100, None, 180]},
         {"pts": [100, 140, 140]},  # one timestamp twice
         {"pts": [100, 60, 180]},  # shown before the first keyframe
+        {"pts": [100, 9000, *range(140, 1000, 40)], "dts": [0] * 24, "starts": [True] * 24},  # no frame is so late
         {"first_frame": None},
         {"starts": [False, True, False]},
     ],
@@ -410,6 +404,14 @@ def test_packets_are_kept_while_they_are_small_and_few() -> None:
         _walked(packets, limits=Limits(num_frames=3))
 
 
+def test_packets_of_a_codec_without_reordering_must_ascend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "ending", lambda path: Ending(missing_bytes=0, is_known=True))
+    for codec, has_b_frames, is_planned in (("h264", True, True), ("h264", False, False), ("vp9", True, False)):
+        context = SimpleNamespace(name=codec, has_b_frames=has_b_frames)
+        found = _examined(_walk([100, 180, 140, 220]), tmp_path, codec_context=context)
+        assert (found is not None) == is_planned
+
+
 # --- counting by decoding, from a container made by hand
 
 
@@ -448,7 +450,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Any:
             format=SimpleNamespace(name=name), demux=lambda stream: (packet for packet, _ in given)
         )
         stream = _stream(decode=decode, id=1, index_entries=[])
-        stream.codec_context.name = "mpeg4"
+        stream.codec_context.name = "msmpeg4v3"
         return counting.counted("a.avi", container, stream, limits or Limits(), kept_bytes)
 
     return count

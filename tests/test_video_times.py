@@ -9,14 +9,15 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from clips import code, picture
 from hypothesis import given
 from hypothesis import strategies as st
 from pipeline import run, store_of, write_lines
 
 import reelbank.store
 from reelbank.extract.errors import DecodeError
-from reelbank.extract.video.counting import longest_ascending, mean_rate, repaired
 from reelbank.extract.video.decode import Video
+from reelbank.extract.video.timeline import longest_ascending, mean_rate, repaired
 
 MS = Fraction(1, 1000)
 # A phone in the dark: 30 frames in a second, then 5.
@@ -77,7 +78,7 @@ def test_repaired_times_are_said_and_kept(tmp_path: Path) -> None:
     store = reelbank.store.open(store_of(tmp_path, "frames:112"))
     assert store.clips.time_source.tolist() == ["container", "repaired"]
     np.testing.assert_array_equal(store.read("rgb", 0), store.read("rgb", 1))
-    assert "1 of files with times that do not fit among the others, repaired (clips/time_source)" in report.text()
+    assert "1 of files whose times are repaired, or counted at a constant rate (clips/time_source)" in report.text()
 
 
 def test_rate_is_the_mean_between_the_first_frame_and_the_last(tmp_path: Path) -> None:
@@ -113,6 +114,22 @@ def test_stamps_that_do_not_fit_lie_between_their_neighbours(
     assert (found.tolist(), said) == (stamps, source)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ([*range(0, 1000, 33), 1056, 1023, *range(1089, 2000, 33)], None),  # two are exchanged
+        ([*range(0, 1000, 33), 990, *range(1056, 2000, 33)], 1023),  # the second repeats the first
+        ([*range(0, 1000, 33), 1056, *range(1056, 2000, 33)], 1023),  # the first has the stamp of the second
+        ([*range(0, 1000, 33), 5, *range(1056, 2000, 33)], 1023),
+    ],
+)  # fmt: skip
+def test_of_two_neighbours_the_one_is_wrong_that_makes_the_steps_uneven(wrong: list[int], right: int | None) -> None:
+    stamps, source = repaired(wrong)
+    assert source == "repaired"
+    expected = sorted(wrong) if right is None else [*range(0, 1000, 33), right, *range(1056, 2000, 33)]
+    np.testing.assert_allclose(stamps, expected, atol=1)
+
+
 @given(st.lists(st.integers(-20, 20), max_size=14))
 def test_longest_ascending_part(values: list[int]) -> None:
     places = longest_ascending(values)
@@ -123,6 +140,138 @@ def test_longest_ascending_part(values: list[int]) -> None:
     for i, value in enumerate(values):
         best[i] = 1 + max((best[j] for j in range(i) if values[j] < value), default=0)
     assert len(places) == max(best, default=0)
+
+
+def _stamped(path: Path, ticks: list[int], tick: Fraction = MS, codec: str = "libx264") -> None:
+    """Frame i shows i as a bar code and has the stamp ticks[i]; in Matroska written over, as its muxer refuses some."""
+    is_matroska, options = path.suffix == ".mkv", {"g": "400"}
+    if codec == "libx264":
+        options |= {"bf": "0", "tune": "zerolatency", "sc_threshold": "0"}
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.time_base = tick
+        packets: list[av.Packet] = []
+        for i in range(len(ticks)):
+            frame = av.VideoFrame.from_ndarray(picture(i, 96, 64), format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            packets += stream.encode(frame)
+        packets += stream.encode()
+        for i, packet in enumerate(packets):
+            packet.time_base = tick
+            packet.pts = packet.dts = 40 * i if is_matroska else ticks[i]
+            packet.duration = 1
+            container.mux(packet)
+    if is_matroska:
+        with av.open(str(path)) as container:
+            blocks = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+        data, start = bytearray(path.read_bytes()), 0
+        for block, stamp in zip(blocks, ticks, strict=True):
+            start = data.index(block, start)
+            data[start - 3 : start - 1] = stamp.to_bytes(2, "big")
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "ticks", "tick"),
+    [
+        ("zero.mkv", [0] * 64, MS),
+        ("zero.flv", [0] * 64, MS),
+        ("tick.mp4", list(range(64)), Fraction(1, 3791)),  # 64 frames in 0.017 s
+        ("falling.mkv", [*range(0, 1280, 40), *range(0, 1280, 40)], MS),
+    ],
+)
+def test_stamps_that_tell_nothing_are_counted_or_refused(
+    name: str, ticks: list[int], tick: Fraction, tmp_path: Path
+) -> None:
+    """Frames are never spread over nothing: the container's rate counts, if a camera can have it."""
+    _stamped(tmp_path / name, ticks, tick)
+    try:
+        with Video(tmp_path / name) as video:
+            scan = video.scan()
+            shown = [code(frame.rgb) for _, frame in video.frames([0, 30, 63])]
+    except DecodeError as error:
+        assert name == "tick.mp4"
+        assert "neither a frame rate nor usable timestamps" in str(error)
+        return
+    assert (scan.time_source, scan.num_frames, shown) == ("counted", 64, [0, 30, 63])
+    np.testing.assert_allclose(scan.times_seconds, np.arange(64) / 25, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [{30: 9000}, {30: 1240, 31: 1200}], ids=["ahead", "exchanged"])
+@pytest.mark.parametrize("codec", ["libx264", "libvpx-vp9"])
+def test_a_wrong_stamp_of_a_planned_video_moves_no_frame(codec: str, wrong: dict[int, int], tmp_path: Path) -> None:
+    """A frame whose stamp runs ahead was shown as the last, and all others one too early."""
+    path = tmp_path / "a.mkv"
+    _stamped(path, [wrong.get(i, 40 * i) for i in range(64)], codec=codec)
+    with Video(path) as video:
+        scan = video.scan()
+        shown = [code(frame.rgb) for _, frame in video.frames(range(64))]
+    assert shown == list(range(64))
+    np.testing.assert_allclose(scan.times_seconds, np.arange(64) / 25, atol=2e-3)
+    assert scan.time_source == "repaired"
+
+
+DROPPED = {10, 11, 12, 25}
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "options"),
+    [
+        ("mjpeg", "yuvj420p", {}),
+        ("mpeg4", "yuv420p", {"g": "12"}),
+        ("mpeg4", "yuv420p", {"g": "12", "bf": "2"}),
+        ("ffv1", "yuv420p", {}),
+        ("libx264", "yuv420p", {"x264-params": "keyint=12:bframes=0:threads=1"}),
+        ("libx264", "yuv420p", {"x264-params": "keyint=12:b-adapt=0:bframes=3:threads=1"}),
+    ],
+    ids=["mjpeg", "mpeg4", "mpeg4-b", "ffv1", "h264", "h264-b"],
+)
+def test_frames_that_a_recorder_dropped_shift_no_later_one(
+    codec: str, pix_fmt: str, options: dict[str, str], tmp_path: Path
+) -> None:
+    """An AVI then has empty chunks, or MPEG-4 its pictures that are not coded: they take their time, too."""
+    path, kept = tmp_path / "a.avi", [i for i in range(40) if i not in DROPPED]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, pix_fmt
+        stream.codec_context.thread_count = 1
+        for i in kept:
+            frame = av.VideoFrame.from_ndarray(picture(i, 96, 64), format="rgb24").reformat(format=pix_fmt)
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with Video(path) as video:
+        scan = video.scan()
+        shown = [code(frame.rgb) for _, frame in video.frames(range(len(kept)))]
+    assert shown == kept
+    np.testing.assert_allclose(scan.times_seconds, np.array(kept) / 25)
+    assert (scan.time_source, scan.broken) == ("container", None)
+    assert float(scan.rate_fps) == pytest.approx(35 / (39 / 25))
+
+
+def test_pictures_of_mpeg4_that_are_not_coded_take_their_time(tmp_path: Path) -> None:
+    path, kept = tmp_path / "a.avi", [i for i in range(40) if i not in DROPPED]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25, options={"g": "400", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        packets = []
+        for i in kept:
+            frame = av.VideoFrame.from_ndarray(picture(i, 96, 64), format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            packets += stream.encode(frame)
+        coded = {packet.pts: packet for packet in packets + stream.encode()}
+        for i in range(40):
+            # A start code; P, no second has passed, a mark, 5 bits of time, a mark, not coded, stuffing.
+            packet = coded.get(i) or av.Packet(b"\0\0\1\xb6" + (0b01_0_1_00000_1_0_01111 << 0).to_bytes(2, "big"))
+            packet.stream, packet.time_base = stream, Fraction(1, 25)
+            packet.pts = packet.dts = i
+            container.mux(packet)
+    with Video(path) as video:
+        scan = video.scan()
+        shown = [code(frame.rgb) for _, frame in video.frames(range(scan.num_frames))]
+    assert shown == kept
+    np.testing.assert_allclose(scan.times_seconds, np.array(kept) / 25)
 
 
 def test_stamps_one_tick_apart_are_no_times(tmp_path: Path) -> None:

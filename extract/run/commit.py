@@ -93,7 +93,7 @@ def _remarks(outcome: Outcome) -> list[str]:
         "decode_errors": ledger.get("decode_errors", 0) > 0,
         "end_known": not ledger.get("end_known", 1),
         "step_damaged": any(damaged),
-        "time_source": ledger.get("time_source") == "repaired",
+        "time_source": ledger.get("time_source") in ("repaired", "counted"),
     }
     return [name for name, is_said in found.items() if is_said]
 

@@ -17,7 +17,7 @@ MAX_LISTED = 20
 REMARKS = {
     "step_damaged": "{n} with damaged steps, which are marked (clips/step_damaged)",
     "decode_errors": "{n} where the decoder reports errors (clips/decode_errors)",
-    "time_source": "{n} of files with times that do not fit among the others, repaired (clips/time_source)",
+    "time_source": "{n} of files whose times are repaired, or counted at a constant rate (clips/time_source)",
     "end_known": "{n} of files that do not say where they end: were one cut between two pictures, nothing would tell",
 }
 """What is said of done clips, by the array of the ledger that holds it."""

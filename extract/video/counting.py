@@ -8,11 +8,8 @@ of packets that were not even read).
 
 from __future__ import annotations
 
-import bisect
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from reelbank.extract.video import access_points, listing, transport
 from reelbank.extract.video.damage import MAX_REORDER_FRAMES, Report, Reports
 from reelbank.extract.video.opening import AVI, GIF, MOV, MPEGTS, Limits
 from reelbank.extract.video.scan import Examination, GopPlan, Positions, Seconds, VideoScan
+from reelbank.extract.video.timeline import COUNTED, TimeLine, by_order_line, chunk_places, mean_rate, time_line
 from reelbank.extract.video.truncation import Ending, ending
 
 # Demuxers that give a part of a packet at the end of a file as if it were whole; the others flag it.
@@ -33,11 +31,9 @@ RAW_FORMATS = ("h264", "hevc")
 # What is missing is noticed when it should come, and the flag is on the picture that a parser then finds whole: the
 # picture that lacks data is that one, the next, or the one after it where its beginning is what is missing.
 PARSED_FORMATS, FLAGGED_EARLY = ("mpeg", MPEGTS), 2
-# No more of a file's stamps than this share are repaired; with more wrong ones nothing says which are right.
-MOST_REPAIRED = 0.1
-# Time bases of 1/60000 s and the like stand where a rate should, and stamps one tick apart are none: no camera does it.
-MOST_FPS = 2000
-SAME_RATE = 1e-3
+# A picture of MPEG-4 part 2 that is not coded has this size at most. What XviD writes for a frame that it holds back is
+# smaller, and no picture.
+NOT_CODED_CODEC, NOT_CODED_BYTES, PICTURE_START = "mpeg4", 12, b"\0\0\1\xb6"
 
 
 @dataclass
@@ -58,12 +54,17 @@ class _Count:
     last: Any = None
     num_packets: int = 0
     num_before_last: int = 0
+    chunks: list[tuple[int, int | None]] = field(default_factory=list)
+    not_coded: set[int] = field(default_factory=set)
 
     def decode(self, packet: Any) -> None:
         """Takes the next packet, or None at the end."""
         number = self.num_packets
         if packet is not None:
             self.num_packets, self.num_before_last = number + 1, len(self.pts)
+            self.chunks.append((number, packet.dts))
+            if self.stream.codec_context.name == NOT_CODED_CODEC and packet.size <= NOT_CODED_BYTES:
+                self.not_coded |= {number} if bytes(packet).startswith(PICTURE_START) else set()
         for frame in self.reports.decode(self.stream, packet, number):
             self._take(frame, self.reports.number_of(frame, number))
 
@@ -166,26 +167,34 @@ def counted(path: str, container: Any, stream: Any, limits: Limits, kept_bytes: 
 
 def _examination(count: _Count, container: Any, stream: Any, broken: str | None, end_known: bool) -> Examination:
     path, reports = count.path, count.reports
-    times, rate, last_seconds, source = _times(path, container, stream, count.pts, count.last)
-    by_order = source == "counted"
+    is_avi = container.format.name == AVI
+    line = None if is_avi else time_line(path, stream, count.pts)
+    by_order = line is None or line.source == COUNTED
     lost = lost_frames(reports.found, count.numbers, by_order=by_order)
-    if not by_order:
-        lost |= _gaps(times, count.numbers, reports.found)
     damaged = count.damaged()
-    if lost and by_order:
-        late = _late(count, lost)
-        if late is None:
-            broken = broken or f"frame {min(lost)} is missing, and the container has no timestamps"
-            keep = max(min(lost), 1)
-            count.drop(keep)
-            times = times[:keep]
-        else:
-            times = times + np.maximum.accumulate(late) / float(rate)
-            unsure = np.flatnonzero(late < 0).tolist()
-            damaged |= dict.fromkeys(unsure, "its time is not known, a frame near it is missing")
+    if line is not None and not by_order:
+        lost |= _gaps(line.seconds, count.numbers, reports.found)
+    else:
+        places = _places(count, broken)
+        if lost:
+            late = _late(count, lost)
+            places = np.arange(len(count.pts))
+            if late is None:
+                broken = broken or f"frame {min(lost)} is missing, and the container has no timestamps"
+                count.drop(max(min(lost), 1))
+                places = places[: len(count.pts)]
+            else:
+                places = places + np.maximum.accumulate(late)
+                unsure = np.flatnonzero(late < 0).tolist()
+                damaged |= dict.fromkeys(unsure, "its time is not known, a frame near it is missing")
+        if is_avi:  # it has no timestamps: what FFmpeg reports as such counts chunks
+            places = chunk_places(places, count.chunks, count.numbers)
+        line = by_order_line(path, stream, places, is_told=is_avi)
+    rate, tick = line.rate_fps, stream.time_base
+    last_seconds = float(1 / rate) if by_order else float((count.last.duration or 0) * tick or 1 / rate)
     result = result_of(
-        path, stream, count.first, times, last_seconds, rate, broken, None, count.limits,
-        damaged=damaged, lost=lost, num_errors=reports.num_errors, end_known=end_known, time_source=source,
+        path, stream, count.first, line, last_seconds, broken, None, count.limits,
+        damaged=damaged, lost=lost, num_errors=reports.num_errors, end_known=end_known,
     )  # fmt: skip
     return Examination(scan=result, frames=count.frames, frames_decoded=len(count.pts))
 
@@ -248,88 +257,27 @@ def _late(count: _Count, lost: Mapping[int, str]) -> Positions | None:
     return late
 
 
-def _times(
-    path: str, container: Any, stream: Any, pts: Sequence[int | None], last: Any
-) -> tuple[Seconds, Fraction, float, str]:
-    """Times in emission order, mean rate, how long the last frame lasts, and what tells the times (`time_source`).
+def _places(count: _Count, broken: str | None) -> Positions:
+    """(N,) place of each frame in the order, where nothing is lost: packets that say "as before" take one, too.
 
-    AVI has no timestamps; what FFmpeg reports there counts packets.
+    Programs that record write such a packet of MPEG-4 part 2 for a frame that was dropped.
     """
-    stamps, source = repaired(pts)
-    if source != "counted" and container.format.name != AVI:
-        times = (stamps - stamps[0]) * float(stream.time_base)
-        rate = rate_of(path, stream, times)
-        if mean_rate(times, rate) <= MOST_FPS:
-            return times, rate, float((last.duration or 0) * stream.time_base or 1 / rate), source
-    rate = rate_of(path, stream, np.zeros(len(pts)))
-    return np.arange(len(pts)) / float(rate), rate, float(1 / rate), "counted"
-
-
-def repaired(pts: Sequence[int | None]) -> tuple[Seconds, str]:
-    """Stamps that ascend, in ticks, and `container`, `repaired` or `counted` (the stamps tell nothing).
-
-    Those that stand in the longest ascending sequence are kept; the others, and those that are not there, lie evenly
-    between their neighbours, if they are a tenth at most and none of them is the first or last.
-    """
-    known = [(place, value) for place, value in enumerate(pts) if value is not None]
-    if len(known) == len(pts) and all(a < b for (_, a), (_, b) in itertools.pairwise(known)):
-        return np.asarray(pts, np.float64), "container"
-    kept = longest_ascending([value for _, value in known])
-    places = [known[i][0] for i in kept]
-    if len(pts) - len(places) > MOST_REPAIRED * len(pts) or places[0] != 0 or places[-1] != len(pts) - 1:
-        return np.zeros(0), "counted"
-    return np.interp(np.arange(len(pts)), places, [known[i][1] for i in kept]), "repaired"
-
-
-def longest_ascending(values: Sequence[int]) -> list[int]:
-    """Places of a longest strictly ascending part of `values`, in their order (patience sorting)."""
-    ends: list[int] = []  # ends[k]: the least last value of an ascending part of k + 1
-    places: list[int] = []
-    before: list[int] = []
-    for place, value in enumerate(values):
-        k = bisect.bisect_left(ends, value)
-        before.append(places[k - 1] if k else -1)
-        if k == len(ends):
-            ends.append(value)
-            places.append(place)
-        elif value < ends[k]:  # of two that are equal the first stands: who writes repeats what was
-            ends[k], places[k] = value, place
-    found = []
-    place = places[-1] if places else -1
-    while place >= 0:
-        found.append(place)
-        place = before[place]
-    return found[::-1]
-
-
-def rate_of(path: str, stream: Any, times_seconds: Seconds) -> Fraction:
-    """The frame rate that the container gives, else the mean. Raises DecodeError where there is neither."""
-    for rate in (stream.average_rate, stream.guessed_rate):
-        if rate and rate <= MOST_FPS:
-            return Fraction(rate)
-    if times_seconds[-1] > 0:
-        return mean_rate(times_seconds, Fraction(1))
-    if len(times_seconds) == 1:
-        return Fraction(1)
-    raise DecodeError(path, "the container gives neither a frame rate nor usable timestamps")
-
-
-def mean_rate(times_seconds: Seconds, nominal: Fraction) -> Fraction:
-    """Frames per second between the first and the last; `nominal` where it is that, or there is no second frame."""
-    span = float(times_seconds[-1] - times_seconds[0])
-    if span <= 0:
-        return nominal
-    mean = (len(times_seconds) - 1) / span
-    return nominal if abs(mean - nominal) <= SAME_RATE * nominal else Fraction(mean).limit_denominator(1001)
+    shown = sorted(set(count.numbers))
+    if (
+        broken is None
+        and len(shown) == len(count.numbers)
+        and count.not_coded.issuperset(set(range(shown[-1])) - set(shown))
+    ):
+        return np.asarray(shown, np.int64)
+    return np.arange(len(count.numbers))
 
 
 def result_of(
     path: str,
     stream: Any,
     first: Any,
-    times: Seconds,
+    line: TimeLine,
     last_seconds: float,
-    rate: Fraction,
     broken: str | None,
     gop_plan: GopPlan | None,
     limits: Limits,
@@ -337,6 +285,7 @@ def result_of(
 ) -> VideoScan:
     """The scan of a video whose first frame is `first`; `more` are further attributes of it."""
     limits.check_size(path, first.width, first.height)
+    times = line.seconds
     duration = float(times[-1]) + last_seconds
     limits.check_duration(path, duration)
     turned = first.rotation % 180 != 0
@@ -347,12 +296,13 @@ def result_of(
         duration_seconds=duration,
         width_px=first.height if turned else first.width,
         height_px=first.width if turned else first.height,
-        rate_fps=mean_rate(times, rate),
+        rate_fps=mean_rate(times, line.rate_fps),
         rotation_degrees=first.rotation,
         broken=broken,
         stream_index=stream.index,
         codec=stream.codec_context.name,
         plan=gop_plan,
+        time_source=line.source,
         **more,
     )
 

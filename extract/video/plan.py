@@ -23,7 +23,6 @@ from reelbank.extract.video.counting import (
     because,
     counted,
     lost_frames,
-    rate_of,
     result_of,
 )
 from reelbank.extract.video.damage import MAX_REORDER_FRAMES, Reports, listening
@@ -31,6 +30,7 @@ from reelbank.extract.video.opening import MATROSKA, MOV, Limits, open_video
 from reelbank.extract.video.scan import NO_TIMESTAMP, Examination, Positions
 from reelbank.extract.video.scan import GopPlan as GopPlan
 from reelbank.extract.video.scan import VideoScan as VideoScan
+from reelbank.extract.video.timeline import COUNTED, time_line
 from reelbank.extract.video.truncation import ending
 
 PLAN_FORMATS = (MATROSKA, MOV)
@@ -180,6 +180,10 @@ def _planned(path: str, container: Any, stream: Any, walk: _Walk, limits: Limits
     # Leading pictures of the very first keyframe cannot be decoded: how many are emitted is the decoder's secret.
     if len(np.unique(pts)) < len(pts) or bool((pts < pts[0]).any()):
         return None
+    # A stamp that is wrong would take its frame to another place than the decoder does.
+    moved = np.abs(np.argsort(np.argsort(pts[shown], kind="stable"), kind="stable") - np.arange(shown.sum()))
+    if int(moved.max()) > (MAX_REORDER_FRAMES if _reorders(stream.codec_context) else 0):
+        return None
     end = ending(Path(path))
     broken = walk.broken or announced_more(container, stream, len(pts), end)
     if broken is not None:
@@ -187,10 +191,10 @@ def _planned(path: str, container: Any, stream: Any, walk: _Walk, limits: Limits
         if keep == 0:
             raise DecodeError(path, f"no whole frame: {broken}")
         position_of, emitted = position_of[:keep], emitted[:keep]
-    base = stream.time_base
-    times = (emitted - emitted[0]) * float(base)
-    rate = rate_of(path, stream, times)
-    last_seconds = walk.durations[int(position_of[-1])] * float(base) or float(1 / rate)
+    line = time_line(path, stream, emitted)
+    last_seconds = walk.durations[int(position_of[-1])] * float(stream.time_base) or float(1 / line.rate_fps)
+    if line.source == COUNTED:
+        last_seconds = float(1 / line.rate_fps)
     gop_plan = GopPlan(
         pts=pts,
         dts=dts,
@@ -200,11 +204,16 @@ def _planned(path: str, container: Any, stream: Any, walk: _Walk, limits: Limits
         reports=tuple(reports.found),
     )
     result = result_of(
-        path, stream, walk.first_frame, times, last_seconds, rate, broken, gop_plan, limits,
+        path, stream, walk.first_frame, line, last_seconds, broken, gop_plan, limits,
         lost=lost_frames(reports.found, position_of.tolist()), num_errors=reports.num_errors,
-        end_known=end.is_known, time_source="container",
+        end_known=end.is_known,
     )  # fmt: skip
     return Examination(scan=result, packets=walk.packets, frames_decoded=walk.frames_decoded)
+
+
+def _reorders(context: Any) -> bool:
+    """Whether frames may be shown in another order than that of their packets."""
+    return context.name in SKIP_CODECS and bool(context.has_b_frames)
 
 
 def _before_break(emitted: Positions, dts: Positions) -> int:

@@ -1,0 +1,169 @@
+"""When frames are shown: what the file says, mended where single stamps are wrong, counted where they tell nothing."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from reelbank.extract.errors import DecodeError
+from reelbank.extract.video.scan import Positions, Seconds
+
+CONTAINER, REPAIRED, COUNTED = "container", "repaired", "counted"
+
+# No more of a file's stamps than this share are repaired; with more wrong ones nothing says which are right.
+MOST_REPAIRED = 0.1
+# Time bases of 1/60000 s and the like stand where a rate should, and stamps one tick apart are none: no camera does it.
+MOST_FPS = 2000
+SAME_RATE = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TimeLine:
+    """When each frame is shown.
+
+    Attributes:
+        seconds: (N,) ascending, in emission order.
+        rate_fps: what the container calls its rate, else the mean.
+        source: `container`, `repaired` or `counted`.
+    """
+
+    seconds: Seconds
+    rate_fps: Fraction
+    source: str
+
+
+def time_line(path: str, stream: Any, pts: Sequence[int | None] | Positions) -> TimeLine:
+    """The line of frames with these stamps, in emission order.
+
+    Raises:
+        DecodeError: neither stamps nor a rate that a camera has.
+    """
+    stamps, source = repaired(pts)
+    if source != COUNTED:
+        seconds = (stamps - stamps[0]) * float(stream.time_base)
+        if mean_rate(seconds, Fraction(1)) <= MOST_FPS:
+            rate = rate_of(path, stream, seconds)
+            return TimeLine(seconds=seconds, rate_fps=rate, source=source)
+    return by_order_line(path, stream, np.arange(len(pts)))
+
+
+def by_order_line(path: str, stream: Any, places: Positions, *, is_told: bool = False) -> TimeLine:
+    """The line of frames that follow each other at the container's rate.
+
+    Args:
+        path: for the message.
+        stream: of the container.
+        places: (N,) of each frame in the order.
+        is_told: whether the container itself says the places, as an AVI does.
+
+    Raises:
+        DecodeError: the container has no rate that a camera has.
+    """
+    rate = rate_of(path, stream, np.zeros(len(places)))
+    source = CONTAINER if is_told else COUNTED
+    return TimeLine(seconds=places / float(rate), rate_fps=rate, source=source)
+
+
+def chunk_places(places: Positions, chunks: Sequence[tuple[int, int | None]], numbers: Sequence[int]) -> Positions:
+    """Places in the index of an AVI, which counts empty chunks too: of a frame that was dropped when it was recorded.
+
+    Args:
+        places: (N,) of each frame among those that are not empty.
+        chunks: (number of the packet, place of its chunk in the index), in decode order.
+        numbers: (N,) of the packet that each frame was made of.
+    """
+    number, place = np.asarray([one for one in chunks if one[1] is not None], np.int64).reshape(-1, 2).T
+    skipped = np.maximum(np.diff(place, prepend=0) - np.diff(number, prepend=0), 0).cumsum()
+    if not skipped.any():
+        return places
+    # Behind an encoder that reorders, chunks are as late as it holds frames back.
+    order = np.argsort(np.argsort(np.asarray(numbers, np.int64), kind="stable"), kind="stable")
+    held = int((order - np.arange(len(order))).max(initial=0))
+    found: Positions = places + skipped[np.maximum(np.searchsorted(number, places + held, side="right") - 1, 0)]
+    return found
+
+
+def repaired(pts: Sequence[int | None] | Positions) -> tuple[Seconds, str]:
+    """Stamps that ascend, in ticks, and `container`, `repaired` or `counted` (the stamps tell nothing).
+
+    Those that stand in the longest ascending sequence are kept; the others, and those that are not there, lie evenly
+    between their neighbours, if they are a tenth at most and none of them is the first or last. Where one of two
+    neighbours is wrong, it is that one, or they are exchanged, whatever makes the steps around more even.
+    """
+    stamps = np.asarray(pts, np.float64)
+    if not np.isnan(stamps).any() and (np.diff(stamps) > 0).all():
+        return stamps, CONTAINER
+    known = [(place, int(value)) for place, value in enumerate(pts) if value is not None]
+    kept = longest_ascending([value for _, value in known])
+    places = [known[i][0] for i in kept]
+    if len(pts) - len(places) > MOST_REPAIRED * len(pts) or places[0] != 0 or places[-1] != len(pts) - 1:
+        return np.zeros(0), COUNTED
+    stamps = np.interp(np.arange(len(pts)), places, [known[i][1] for i in kept])
+    for wrong in np.setdiff1d(np.arange(1, len(pts) - 1), places).tolist():
+        for left in (wrong - 1, wrong):
+            _exchange(stamps, pts, left)
+    return stamps, REPAIRED
+
+
+def _exchange(stamps: Seconds, pts: Sequence[int | None] | Positions, left: int) -> None:
+    """Takes what makes steps around the frames `left` and `left` + 1 even: as it is, one wrong, both exchanged."""
+    first, last = max(left - 2, 0), min(left + 4, len(stamps))
+    ours, theirs = pts[left], pts[left + 1]
+    if ours is None or theirs is None or left == 0 or left + 2 == len(stamps):
+        return
+    before, behind = stamps[left - 1], stamps[left + 2]
+    tried = [(ours, (ours + behind) / 2), ((before + theirs) / 2, theirs), (theirs, ours)]
+
+    def unevenness(pair: tuple[float, float]) -> float:
+        steps = np.diff(np.concatenate([stamps[first:left], pair, stamps[left + 2 : last]]))
+        return float((np.diff(steps) ** 2).sum()) if (steps > 0).all() else np.inf
+
+    best = min([(stamps[left], stamps[left + 1]), *tried], key=unevenness)
+    stamps[left : left + 2] = best
+
+
+def longest_ascending(values: Sequence[int]) -> list[int]:
+    """Places of a longest strictly ascending part of `values`, in their order (patience sorting)."""
+    ends: list[int] = []  # ends[k]: the least last value of an ascending part of k + 1
+    places: list[int] = []
+    before: list[int] = []
+    for place, value in enumerate(values):
+        k = bisect.bisect_left(ends, value)
+        before.append(places[k - 1] if k else -1)
+        if k == len(ends):
+            ends.append(value)
+            places.append(place)
+        elif value < ends[k]:  # of two that are equal the first stands: who writes repeats what was
+            ends[k], places[k] = value, place
+    found = []
+    place = places[-1] if places else -1
+    while place >= 0:
+        found.append(place)
+        place = before[place]
+    return found[::-1]
+
+
+def rate_of(path: str, stream: Any, times_seconds: Seconds) -> Fraction:
+    """The frame rate that the container gives, else the mean. Raises DecodeError where there is neither."""
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate and rate <= MOST_FPS:
+            return Fraction(rate)
+    if times_seconds[-1] > 0:
+        return mean_rate(times_seconds, Fraction(1))
+    if len(times_seconds) == 1:
+        return Fraction(1)
+    raise DecodeError(path, "the container gives neither a frame rate nor usable timestamps")
+
+
+def mean_rate(times_seconds: Seconds, nominal: Fraction) -> Fraction:
+    """Frames per second between the first and the last; `nominal` where it is that, or there is no second frame."""
+    span = float(times_seconds[-1] - times_seconds[0])
+    if span <= 0:
+        return nominal
+    mean = (len(times_seconds) - 1) / span
+    return nominal if abs(mean - nominal) <= SAME_RATE * nominal else Fraction(mean).limit_denominator(1_000_000)
