@@ -51,7 +51,7 @@ class Clip:
             where only annotations are read.
         split: `train`, `val`, `test`, `unknown`, or another word that takes part in nothing.
         label: class name, empty where unlabelled.
-        start_seconds, end_seconds: half-open interval of the video; None is the video's own start or end.
+        start_seconds, end_seconds: half-open interval of the video, from the file's start; None is its start or end.
         group: subject or source recording, empty where not known.
         targets: numbers to regress, by column; NaN where the cell is empty.
         text: every other column, as text.

@@ -98,8 +98,13 @@ LEDGER: Mapping[str, ClipArray] = {
     "time_source": ClipArray(
         dtype="str", fill="", about="of its times: container, repaired, counted (by a constant rate)"
     ),
+    "first_frame_seconds": ClipArray(
+        dtype="float64", fill=math.nan, about="when the video's first frame is shown, from the file's start"
+    ),
     "frame_box": ClipArray(dtype="int64", fill=0, axis="box", about=", ".join(FRAME_BOX)),
-    "step_seconds": ClipArray(dtype="float64", fill=math.nan, axis="step", about="from the video's first frame"),
+    "step_seconds": ClipArray(
+        dtype="float64", fill=math.nan, axis="step", about="from the file's start (spec's time_origin), as intervals"
+    ),
     "frame_index": ClipArray(dtype="int64", fill=-1, axis="step", about="frame of the video, in emission order"),
     "step_damaged": ClipArray(
         dtype="uint8", fill=0, axis="step", about="1 if it reads a damaged frame (--damaged keep)"

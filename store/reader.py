@@ -146,7 +146,7 @@ class Store:
         return self.clips.num_steps
 
     def step_seconds(self, row: int) -> NDArray[np.float64]:
-        """(step,) time of each step of one clip, in seconds from the video's first frame."""
+        """(step,) time of each step of one clip, in seconds from where the spec's `time_origin` says."""
         return self._of_clip("step_seconds", row).astype(np.float64)
 
     def frame_index(self, row: int) -> NDArray[np.int64]:

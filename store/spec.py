@@ -17,6 +17,7 @@ from reelbank.store.kinds import check_kinds
 
 DTYPES = ("bool", "float16", "float32", "uint8")
 CODECS = ("none", "zstd-1")
+FILE_START = "file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,8 @@ class FeatureSpec:
         plugin_sha256: of the source of a backbone that is not one of reelbank's: other code, other numbers. The
             provenance says whose it is.
         decoder: what decoded the videos where it was not FFmpeg on the CPU: `torchcodec-cuda`.
+        time_origin: where intervals and `step_seconds` count from: `file`, its start as players show it, also where the
+            picture begins later; null: the first frame, as in earlier stores and where no video is read.
     """
 
     backbone: str
@@ -88,8 +91,12 @@ class FeatureSpec:
     seed: int = 0
     plugin_sha256: str | None = None
     decoder: str | None = None
+    time_origin: str | None = None
 
     def __post_init__(self) -> None:
+        if self.time_origin not in (None, FILE_START):
+            found = f"time_origin {self.time_origin!r}"
+            raise StoreError(f"the spec's {found} is not one that this version knows; a later reelbank made it")
         names = [tap.name for tap in self.taps]
         if not names or len(set(names)) != len(names):
             raise StoreError(f"a spec needs at least one tap and each once, found {names}")
@@ -165,6 +172,7 @@ SPEC_KINDS: Mapping[str, Any] = {
     "seed?": int,
     "plugin_sha256?": _TEXT,
     "decoder?": _TEXT,
+    "time_origin?": _TEXT,
 }
 
 

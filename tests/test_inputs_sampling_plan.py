@@ -124,6 +124,10 @@ def test_frames_before_a_break_are_those_that_nothing_missing_precedes() -> None
 # --- times, rates, lengths
 
 
+SILENT = SimpleNamespace(start_time=None)
+"""A container that does not say when it starts."""
+
+
 def _stream(**more: Any) -> Any:
     context = SimpleNamespace(name="h264", extradata=None, has_b_frames=True)
     options = {"average_rate": Fraction(25), "guessed_rate": None, "time_base": Fraction(1, 1000), "index": 0}
@@ -145,21 +149,21 @@ def test_rate_is_that_of_the_container_or_the_mean_of_the_times() -> None:
 
 
 def test_times_are_the_timestamps_where_they_ascend_and_else_the_order() -> None:
-    line = timeline.time_line("a", _stream(), [500, 540, 600])
+    line = timeline.time_line("a", SILENT, _stream(), [500, 540, 600])
     assert line.seconds.tolist() == pytest.approx([0.0, 0.04, 0.1])
     assert (line.rate_fps, line.source) == (25, "container")
     for pts in ([500, 600, 540], [500, 500, 540], [500, None, 540], [None] * 3):
-        line = timeline.time_line("a", _stream(), pts)
+        line = timeline.time_line("a", SILENT, _stream(), pts)
         assert line.seconds.tolist() == pytest.approx([0.0, 0.04, 0.08])
         assert (line.rate_fps, line.source) == (25, "counted")
-    assert timeline.by_order_line("a", _stream(), np.arange(3), is_told=True).source == "container"
+    assert timeline.by_order_line("a", SILENT, _stream(), np.arange(3), 0, is_told=True).source == "container"
 
 
 def test_frames_that_cannot_be_timed_are_an_error() -> None:
     for pts in ([500, 500, 500], [500, 501, 502]):  # no camera takes 3000 frames per second
         bare = _stream(average_rate=None, time_base=Fraction(1, 3000))
         with pytest.raises(DecodeError, match="neither a frame rate nor usable timestamps"):
-            timeline.time_line("a", bare, pts)
+            timeline.time_line("a", SILENT, bare, pts)
 
 
 @pytest.mark.parametrize(("kept_bytes", "kept"), [(0, False), (2**26, True)])
@@ -187,7 +191,7 @@ def _walk(pts: list[int | None], **more: Any) -> Any:
 def _examined(walk: Any, tmp_path: Path, name: str = "other", **stream: Any) -> Examination | None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"")
-    container = SimpleNamespace(format=SimpleNamespace(name=name))
+    container = SimpleNamespace(format=SimpleNamespace(name=name), start_time=None)
     return plan._planned(str(path), container, _stream(**stream), walk, Limits())
 
 
@@ -447,7 +451,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Any:
             return found
 
         container = SimpleNamespace(
-            format=SimpleNamespace(name=name), demux=lambda stream: (packet for packet, _ in given)
+            format=SimpleNamespace(name=name), start_time=None, demux=lambda stream: (packet for packet, _ in given)
         )
         stream = _stream(decode=decode, id=1, index_entries=[])
         stream.codec_context.name = "msmpeg4v3"

@@ -224,7 +224,7 @@ def clip_frames(
     """The frames with start <= t < end: (first, stop), so that the clip is `times_seconds[first:stop]`.
 
     Args:
-        times_seconds: (N,) ascending times of the video's frames.
+        times_seconds: (N,) ascending times of the video's frames; the first may be later than 0.
         duration_seconds: time at which the last frame ends.
         clip_id: for the messages.
         start_seconds: start of the clip; None is the start of the video.
@@ -242,17 +242,20 @@ def clip_frames(
         raise ValueError(
             f"clip {clip_id!r}: the interval [{start:g}, {end:g}) s is empty; end_seconds must lie after start_seconds"
         )
-    frame_seconds = duration_seconds / max(len(times_seconds), 1)
+    begin = float(times_seconds[0]) if len(times_seconds) else 0.0
+    frame_seconds = (duration_seconds - begin) / max(len(times_seconds), 1)
     if past_end == "error" and end_seconds is not None and end > duration_seconds + frame_seconds:
         raise ValueError(
             f"clip {clip_id!r}: end_seconds={end:g} is past the video's {duration_seconds:.6g} s; "
             "shorten the clip or pass --past-end repeat"
         )
-    first, stop = (int(index) for index in np.searchsorted(times_seconds, (start, end), side="left"))
+    low = -math.inf if start_seconds is None else start
+    first, stop = (int(index) for index in np.searchsorted(times_seconds, (low, end), side="left"))
     if first == stop:
+        later = f", of which the first is shown at {begin:.6g} s" if begin > 0 else ""
         raise ValueError(
             f"clip {clip_id!r}: no frame starts in [{start:g}, {end:g}) s of the video's "
-            f"{duration_seconds:.6g} s and {len(times_seconds)} frames; correct start_seconds and end_seconds"
+            f"{duration_seconds:.6g} s and {len(times_seconds)} frames{later}; correct start_seconds and end_seconds"
         )
     return first, stop
 

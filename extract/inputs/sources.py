@@ -191,7 +191,7 @@ class _Flow:
         count = min(x.num_frames, y.num_frames)
         times = x.times_seconds[:count]
         duration = x.duration_seconds if count == x.num_frames else float(count / x.rate_fps)
-        return replace(x, num_frames=count, times_seconds=times, duration_seconds=duration)
+        return replace(x, num_frames=count, times_seconds=times, duration_seconds=duration, file_seconds=None)
 
     def frames(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, Any]]:
         """(index, (x frame, y frame))."""

@@ -33,8 +33,9 @@ from reelbank.manifests.finding import find_manifest
 from reelbank.store.cores import available_cores, memory_bytes
 from reelbank.store.description import readable
 from reelbank.store.layout import DONE, FAILED, MISSING
-from reelbank.store.spec import FeatureSpec
+from reelbank.store.spec import FILE_START, FeatureSpec
 from reelbank.store.staging import Outcome
+from reelbank.store.sums import read_summed
 from reelbank.store.writer import StoreWriter, clip_identity
 
 LIBRARIES = ("av", "numpy", "opencv-python-headless", "timm", "torch", "torchvision", "zarr")
@@ -119,6 +120,7 @@ def make_job(config: FeaturizeConfig, model: str, folder: Path) -> ModelJob:
         seed=config.seed,
         plugin_sha256=None if plugin is None else plugin.sha256,
         decoder=DECODER if config.decode == "cuda" and info.source == "video" else None,
+        time_origin=_time_origin(config.store_path(model)) if info.source == "video" else None,
     )
     batch = config.batch or _default_batch(backbone, taps)
     _check_batch(info, batch, config.workers or available_cores())
@@ -130,6 +132,13 @@ def make_job(config: FeaturizeConfig, model: str, folder: Path) -> ModelJob:
         device=backbone.device,
         state_file=state_file,
     )
+
+
+def _time_origin(store: Path) -> str | None:
+    """A store that is there goes on as it began: without the field, times count from the first frame."""
+    mark = store / "zarr.json"
+    attributes = read_summed(mark).get("attributes", {}) if mark.is_file() else {}
+    return attributes["spec"].get("time_origin") if "spec" in attributes else FILE_START
 
 
 def _default_batch(backbone: Backbone, taps: Sequence[str]) -> int:

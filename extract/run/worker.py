@@ -96,9 +96,10 @@ class Worker:
         """Opens each source of one clip once and puts its steps into the batches."""
         self._connection.send(Started(index=job.index))
         is_sequential = False
-        for source in job.paths:
-            rows = tuple(row for row in job.rows if self._engines[row[0]].info.source == source)
-            is_sequential |= self._take_source(source, replace(job, rows=rows))
+        reads = [(self._engines[model].info.source, self._engines[model].job.spec.time_origin) for model, _ in job.rows]
+        for one in dict.fromkeys(reads):  # stores that count from different starts choose different frames
+            rows = tuple(row for row, read in zip(job.rows, reads, strict=True) if read == one)
+            is_sequential |= self._take_source(one[0], replace(job, rows=rows))
         self._connection.send(Decoded(index=job.index, is_sequential=is_sequential))
 
     def _take_source(self, source: str, job: ClipJob) -> bool:
@@ -260,13 +261,14 @@ class _ClipRun:
 
     def choose(self, scan: VideoScan, *, keep_damaged: bool) -> None:
         """Picks the frames of every model. A model that cannot use the clip fails alone."""
-        clip = self.job.clip
-        self._scan = scan
+        clip, spec = self.job.clip, self._engines[self.job.rows[0][0]].job.spec
+        first_frame_seconds = scan.first_frame_seconds
+        self._scan = scan = scan if spec.time_origin is None else scan.from_file_start()
         self._ledger = {"width_px": scan.width_px, "height_px": scan.height_px, "rate_fps": float(scan.rate_fps)}
         if scan.stream_index >= 0 or scan.pictures:
             self._ledger |= {"end_known": int(scan.end_known), "time_source": scan.time_source}
+            self._ledger["first_frame_seconds"] = first_frame_seconds
         scan.check_whole(clip.end_seconds)
-        spec = self._engines[self.job.rows[0][0]].job.spec
         first, stop = sampling.clip_frames(
             scan.times_seconds,
             scan.duration_seconds,
@@ -276,7 +278,7 @@ class _ClipRun:
             past_end=spec.past_end,
         )
         scan.check_complete(first, stop, keep_damaged=keep_damaged)
-        start = scan.times_seconds[first] if clip.start_seconds is None else clip.start_seconds
+        start = max(scan.times_seconds[0], -np.inf if clip.start_seconds is None else clip.start_seconds)
         end = min(scan.duration_seconds, np.inf if clip.end_seconds is None else clip.end_seconds)
         duration = float(end - start)
         self._ledger |= {"num_frames": stop - first, "duration_seconds": duration}

@@ -168,14 +168,14 @@ def counted(path: str, container: Any, stream: Any, limits: Limits, kept_bytes: 
 def _examination(count: _Count, container: Any, stream: Any, broken: str | None, end_known: bool) -> Examination:
     path, reports = count.path, count.reports
     is_avi = container.format.name == AVI
-    line = None if is_avi else time_line(path, stream, count.pts)
+    line = None if is_avi else time_line(path, container, stream, count.pts)
     by_order = line is None or line.source == COUNTED
     lost = lost_frames(reports.found, count.numbers, by_order=by_order)
     damaged = count.damaged()
     if line is not None and not by_order:
         lost |= _gaps(line.seconds, count.numbers, reports.found)
     else:
-        places = _places(count, broken)
+        places, first = _places(count, broken), count.pts[0]
         if lost:
             late = _late(count, lost)
             places = np.arange(len(count.pts))
@@ -188,8 +188,8 @@ def _examination(count: _Count, container: Any, stream: Any, broken: str | None,
                 unsure = np.flatnonzero(late < 0).tolist()
                 damaged |= dict.fromkeys(unsure, "its time is not known, a frame near it is missing")
         if is_avi:  # it has no timestamps: what FFmpeg reports as such counts chunks
-            places = chunk_places(places, count.chunks, count.numbers)
-        line = by_order_line(path, stream, places, is_told=is_avi)
+            places, first = chunk_places(places, count.chunks, count.numbers), 0
+        line = by_order_line(path, container, stream, places, first, is_told=is_avi)
     rate, tick = line.rate_fps, stream.time_base
     last_seconds = float(1 / rate) if by_order else float((count.last.duration or 0) * tick or 1 / rate)
     result = result_of(
@@ -293,6 +293,7 @@ def result_of(
         path=path,
         num_frames=len(times),
         times_seconds=times,
+        file_seconds=line.file_seconds,
         duration_seconds=duration,
         width_px=first.height if turned else first.width,
         height_px=first.width if turned else first.height,

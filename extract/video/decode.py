@@ -333,7 +333,7 @@ class Video:
 
     def _kept(self, index: int, frame: Frame) -> Frame:
         if frame.damage and not self._keep_damaged:
-            seconds = self.scan().times_seconds[index]
+            seconds = self.scan().from_file_start().times_seconds[index]
             reason = f"damaged at {seconds:.6g} s: {frame.damage}; --damaged keep stores it marked"
             raise DecodeError(self.path, reason, index)
         return frame

@@ -191,7 +191,7 @@ def _planned(path: str, container: Any, stream: Any, walk: _Walk, limits: Limits
         if keep == 0:
             raise DecodeError(path, f"no whole frame: {broken}")
         position_of, emitted = position_of[:keep], emitted[:keep]
-    line = time_line(path, stream, emitted)
+    line = time_line(path, container, stream, emitted)
     last_seconds = walk.durations[int(position_of[-1])] * float(stream.time_base) or float(1 / line.rate_fps)
     if line.source == COUNTED:
         last_seconds = float(1 / line.rate_fps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -76,7 +76,8 @@ class VideoScan:
     Attributes:
         path: as it was opened.
         num_frames: N, frames that the decoder emits (before the break, in a broken file).
-        times_seconds: (N,) in emission order, relative to the first emitted frame.
+        times_seconds: (N,) in emission order, from the first emitted frame.
+        file_seconds: the same from the file's start, where that is another; else None.
         duration_seconds: end of the last frame, by its own duration or one mean frame time.
         width_px: of the frames as shown, after display rotation.
         height_px: likewise.
@@ -109,10 +110,23 @@ class VideoScan:
     plan: GopPlan | None = None
     pictures: tuple[str, ...] = ()
     time_source: str = ""
+    file_seconds: Seconds | None = None
     end_known: bool = False
     damaged: Mapping[int, str] = field(default_factory=dict)
     lost: Mapping[int, str] = field(default_factory=dict)
     num_errors: int = 0
+
+    @property
+    def first_frame_seconds(self) -> float:
+        """When the first frame is shown, from the file's start: later than 0 where sound or another stream begins."""
+        return 0.0 if self.file_seconds is None else float(self.file_seconds[0])
+
+    def from_file_start(self) -> VideoScan:
+        """The scan whose `times_seconds` and `duration_seconds` count from the file's start, as players do."""
+        if self.file_seconds is None:
+            return self
+        duration = self.duration_seconds + self.first_frame_seconds
+        return replace(self, times_seconds=self.file_seconds, duration_seconds=duration, file_seconds=None)
 
     def check_complete(self, first: int, stop: int, *, keep_damaged: bool = False) -> None:
         """Refuses the frames first..stop-1 if some among them may be missing: the others would be taken for them.

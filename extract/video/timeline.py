@@ -1,4 +1,7 @@
-"""When frames are shown: what the file says, mended where single stamps are wrong, counted where they tell nothing."""
+"""When frames are shown: what the file says, mended where single stamps are wrong, counted where they tell nothing.
+
+The file's start is where players and `ffmpeg -ss` count from, the least start of its streams; a picture may be later.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ MOST_REPAIRED = 0.1
 # Time bases of 1/60000 s and the like stand where a rate should, and stamps one tick apart are none: no camera does it.
 MOST_FPS = 2000
 SAME_RATE = 1e-3
+MICROSECOND = Fraction(1, 1_000_000)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,17 +31,19 @@ class TimeLine:
     """When each frame is shown.
 
     Attributes:
-        seconds: (N,) ascending, in emission order.
+        seconds: (N,) ascending, in emission order, from the first frame.
+        file_seconds: (N,) from the file's start; None where the first frame is there.
         rate_fps: what the container calls its rate, else the mean.
         source: `container`, `repaired` or `counted`.
     """
 
     seconds: Seconds
+    file_seconds: Seconds | None
     rate_fps: Fraction
     source: str
 
 
-def time_line(path: str, stream: Any, pts: Sequence[int | None] | Positions) -> TimeLine:
+def time_line(path: str, container: Any, stream: Any, pts: Sequence[int | None] | Positions) -> TimeLine:
     """The line of frames with these stamps, in emission order.
 
     Raises:
@@ -47,26 +53,48 @@ def time_line(path: str, stream: Any, pts: Sequence[int | None] | Positions) -> 
     if source != COUNTED:
         seconds = (stamps - stamps[0]) * float(stream.time_base)
         if mean_rate(seconds, Fraction(1)) <= MOST_FPS:
-            rate = rate_of(path, stream, seconds)
-            return TimeLine(seconds=seconds, rate_fps=rate, source=source)
-    return by_order_line(path, stream, np.arange(len(pts)))
+            rate, late = rate_of(path, stream, seconds), _late_ticks(container, stream, stamps[0])
+            # Divided, not multiplied: the nearest float, which is what a decimal number in a manifest is read as.
+            tick = stream.time_base
+            of_file = None if late == 0 else (stamps - stamps[0] + late) * tick.numerator / tick.denominator
+            return TimeLine(seconds=seconds, file_seconds=of_file, rate_fps=rate, source=source)
+    return by_order_line(path, container, stream, np.arange(len(pts)), pts[0])
 
 
-def by_order_line(path: str, stream: Any, places: Positions, *, is_told: bool = False) -> TimeLine:
+def by_order_line(
+    path: str, container: Any, stream: Any, places: Positions, first: int | None, *, is_told: bool = False
+) -> TimeLine:
     """The line of frames that follow each other at the container's rate.
 
     Args:
         path: for the message.
+        container: open.
         stream: of the container.
         places: (N,) of each frame in the order.
+        first: stamp of place 0, if it has one.
         is_told: whether the container itself says the places, as an AVI does.
 
     Raises:
         DecodeError: the container has no rate that a camera has.
     """
     rate = rate_of(path, stream, np.zeros(len(places)))
-    source = CONTAINER if is_told else COUNTED
-    return TimeLine(seconds=places / float(rate), rate_fps=rate, source=source)
+    skipped = max(int(places[0]), 0)
+    start = 0.0 if first is None else max(_late_ticks(container, stream, first) * float(stream.time_base), 0.0)
+    return TimeLine(
+        seconds=(places - skipped) / float(rate),
+        file_seconds=places / float(rate) + start if skipped or start else None,
+        rate_fps=rate,
+        source=CONTAINER if is_told else COUNTED,
+    )
+
+
+def _late_ticks(container: Any, stream: Any, stamp: float) -> float:
+    """Ticks from the file's start to a stamp; 0 where the file does not say when it starts."""
+    if container.start_time is None:
+        return 0.0
+    ticks = Fraction(stamp) - container.start_time * MICROSECOND / stream.time_base
+    # The start is rounded to microseconds: a whole number of ticks that is as near is meant.
+    return float(round(ticks) if abs(round(ticks) - ticks) * stream.time_base <= MICROSECOND else ticks)
 
 
 def chunk_places(places: Positions, chunks: Sequence[tuple[int, int | None]], numbers: Sequence[int]) -> Positions:
