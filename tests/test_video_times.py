@@ -17,7 +17,7 @@ from pipeline import run, store_of, write_lines
 import reelbank.store
 from reelbank.extract.errors import DecodeError
 from reelbank.extract.video.decode import Video
-from reelbank.extract.video.timeline import longest_ascending, mean_rate, repaired
+from reelbank.extract.video.timeline import chunk_places, longest_ascending, mean_rate, repaired
 
 MS = Fraction(1, 1000)
 # A phone in the dark: 30 frames in a second, then 5.
@@ -248,6 +248,22 @@ def test_frames_that_a_recorder_dropped_shift_no_later_one(
     np.testing.assert_allclose(scan.times_seconds, np.array(kept) / 25)
     assert (scan.time_source, scan.broken) == ("container", None)
     assert float(scan.rate_fps) == pytest.approx(35 / (39 / 25))
+
+
+@pytest.mark.parametrize(
+    ("chunks", "numbers", "given", "places"),
+    [
+        ([(0, 0), (1, 1), (2, 2)], [0, 1, 2], [0, 1, 2], [0, 1, 2]),
+        ([(0, 2), (1, 3), (2, 6), (3, 7)], [0, 1, 2, 3], [0, 1, 2, 3], [2, 3, 6, 7]),  # the first were dropped, too
+        ([(0, 0), (2, 1), (3, 2), (4, 5)], [0, 2, 3, 4], [0, 2, 3, 4], [0, 2, 3, 6]),  # packet 1 was passed over
+        ([(0, 0), (1, 1), (2, 2), (3, 5), (4, 6)], [0, 2, 1, 4, 3], [0, 1, 2, 3, 4], [0, 1, 4, 5, 6]),  # one is held
+        ([(0, None), (1, None)], [0, 1], [0, 1], [0, 1]),
+    ],
+)
+def test_places_in_an_index_with_empty_chunks(
+    chunks: list[tuple[int, int | None]], numbers: list[int], given: list[int], places: list[int]
+) -> None:
+    assert chunk_places(np.array(given), chunks, numbers).tolist() == places
 
 
 def test_pictures_of_mpeg4_that_are_not_coded_take_their_time(tmp_path: Path) -> None:
