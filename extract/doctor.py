@@ -5,16 +5,24 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reelbank import manifests
 from reelbank.extract import backbones
+from reelbank.extract.errors import DecodeError
 from reelbank.extract.run.todo import versions
+from reelbank.extract.video.plan import scan
+from reelbank.extract.video.stills import is_pictures
+from reelbank.extract.video.timeline import COUNTED, LATE_SECONDS, REPAIRED
 from reelbank.extract.weights.files import cached_file
 from reelbank.store.cores import available_cores
 from reelbank.store.devices import unseen_gpu
+
+# A scan reads whole files, and decodes those whose container does not tell: the smallest, as long as they are this much.
+MOST_SCANNED_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +90,43 @@ def _manifest(path: Path) -> list[tuple[str, str]]:
     files = {v for c in table.clips if (v := table.video_path(c)) is not None and _is_there(v) and v.is_file()}
     if files:
         found.append(("manifest", f"{len(files)} video files, {sum(f.stat().st_size for f in files) / 1e6:.1f} MB"))
+        videos = [path for path in files if not is_pictures(path)]
+        found += [("videos", sentence) for sentence in _scanned(videos) if videos]
     for column in ("annotations", "flow_x", "flow_y", "motion_maps"):
         named = [p for clip in table.clips if (p := table.path_of(clip, column)) is not None]
         if named:
             found.append(("manifest", f"{column} of {len(named)} clips, {sum(map(_is_there, named))} of them there"))
     return found + [("manifest", note) for note in table.notes]
+
+
+def _scanned(files: Collection[Path]) -> list[str]:
+    """What stands in the way of features of these videos, or of their times: a sentence per kind, with an example."""
+    left, num_scanned = MOST_SCANNED_BYTES, 0
+    examples: dict[str, list[str]] = {}
+    for path in sorted(files, key=lambda path: (path.stat().st_size, path)):
+        left -= path.stat().st_size
+        if left < 0:
+            break
+        num_scanned += 1
+        for kind, example in _kinds(path).items():
+            examples.setdefault(kind, []).append(example)
+    said = f"{num_scanned} of {len(files)} were scanned" + (", the smallest" if num_scanned < len(files) else "")
+    return [said, *(f"{len(found)} {kind}, e.g. {found[0]}" for kind, found in sorted(examples.items()))]
+
+
+def _kinds(path: Path) -> dict[str, str]:
+    """{what is the matter: the file, and what is known of it}."""
+    try:
+        found = scan(path)
+    except DecodeError as error:
+        return {"cannot be read": f"{path.name}: {error.reason}"}
+    late, rate, damage = found.first_frame_seconds, float(found.rate_fps), {**found.lost, **found.damaged}
+    kinds = {
+        "end early": found.broken and f"{path.name}: {found.broken}",
+        "have some wrong timestamps, repaired from their neighbours": found.time_source == REPAIRED and path.name,
+        "have no usable timestamps and count at one rate": found.time_source == COUNTED
+        and f"{path.name}: {rate:g} frames/s",
+        "begin later than their file, where intervals count from": late >= LATE_SECONDS and f"{path.name}: {late:g} s",
+        "have damage inside": not found.broken and damage and f"{path.name}: {next(iter(damage.values()))}",
+    }
+    return {kind: example for kind, example in kinds.items() if example}

@@ -124,7 +124,7 @@ def test_frames_before_a_break_are_those_that_nothing_missing_precedes() -> None
 # --- times, rates, lengths
 
 
-SILENT = SimpleNamespace(start_time=None)
+SILENT = SimpleNamespace(start_time=None, format=SimpleNamespace(name="mpegts"))
 """A container that does not say when it starts."""
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from pipeline import run, store_of, write_lines
 
 import reelbank.store
+from reelbank.extract import doctor
 from reelbank.extract.run import todo
 from reelbank.extract.video import plan
 from reelbank.extract.video.decode import Video
@@ -28,34 +29,34 @@ MODEL = "frames:112"
 NUM_FRAMES = 50
 
 
-def _sounded(path: Path, late: int) -> Path:
-    """A video whose picture starts `late` frames behind its sound; frame i shows i."""
+def _sounded(path: Path, late: int, *, is_silent: bool = False) -> Path:
+    """A video whose picture starts `late` frames behind its sound, or behind 0 of a file without; frame i shows i."""
     with av.open(str(path), "w") as container:
-        sound = container.add_stream("aac", rate=16000)
-        sound.layout = "mono"
+        sound = None if is_silent else container.add_stream("aac", rate=16000)
         options = {"x264-params": "keyint=12:min-keyint=12:scenecut=0:threads=1"}
         stream = container.add_stream("libx264", rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         packets = []
-        for start in range(0, 16000 * (late + NUM_FRAMES) // 25, 1024):
+        for start in range(0, 0 if is_silent else 16000 * (late + NUM_FRAMES) // 25, 1024):
             frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
             frame.sample_rate, frame.pts = 16000, start
-            packets += sound.encode(frame)
+            packets += sound.encode(frame)  # type: ignore[union-attr]
         for i in range(NUM_FRAMES):
             frame = av.VideoFrame.from_ndarray(picture(i, 96, 64), format="rgb24")
             frame.pts, frame.time_base = i + late, Fraction(1, 25)
             packets += stream.encode(frame)
-        packets += sound.encode() + stream.encode()
+        packets += stream.encode() + (sound.encode() if sound else [])
         for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             container.mux(packet)
     return path
 
 
 def shown_at(path: Path) -> list[float]:
-    """When each frame is shown, as FFmpeg says it: by PyAV's own decoder, from the container's start."""
+    """When each frame is shown, by PyAV's own decoder: from 0 of a time line that the format has, else from its start."""
     with av.open(str(path)) as container:
         stream = container.streams.best("video")
-        start = Fraction(container.start_time or 0, 1_000_000)
+        has_line = container.format.name.startswith(("mov,", "matroska,"))
+        start = Fraction(0 if has_line else container.start_time or 0, 1_000_000)
         return [float(frame.pts * stream.time_base - start) for frame in container.decode(stream)]
 
 
@@ -118,9 +119,28 @@ def test_times_from_the_files_start_are_ffmpegs(name: str, clip_folder: Path) ->
             expected = [expected[0] + i / 25 for i in range(len(expected))]
         np.testing.assert_allclose(scan.from_file_start().times_seconds, expected, atol=2e-6)
     else:
-        assert scan.from_file_start() is scan
+        np.testing.assert_allclose(scan.from_file_start().times_seconds, scan.times_seconds, atol=1e-12)
         assert scan.first_frame_seconds == 0
     assert scan.times_seconds[0] == 0
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_picture_alone_is_late_on_the_formats_own_line(suffix: str, tmp_path: Path) -> None:
+    """Browsers, and the annotation tools in them, show its first frame at 8.32 s; before it there is none."""
+    path = _sounded(tmp_path / f"a{suffix}", 208, is_silent=True)
+    np.testing.assert_allclose(plan.scan(path).from_file_start().times_seconds, 8.32 + np.arange(50) / 25, atol=5e-4)
+    manifest(tmp_path, [(path.name, "8.4", "8.6"), (path.name, "0.08", "0.28")])
+    report = run(tmp_path, model=(MODEL,), sampling=("all",))
+    assert steps(store_of(tmp_path, MODEL))[0][1] == [2, 3, 4, 5, 6]
+    (reason,) = report.stores[0].failures.values()
+    assert "of which the first is shown at 8.32 s" in reason
+
+
+def test_picture_alone_begins_at_0_where_the_format_has_no_line(tmp_path: Path) -> None:
+    scan = plan.scan(_sounded(tmp_path / "a.ts", 208, is_silent=True))
+    assert scan.from_file_start().times_seconds.tolist() == [
+        round(i / 25, 2) for i in range(NUM_FRAMES)
+    ]  # nearest floats
 
 
 def test_frame_at_the_start_of_an_interval_is_in_it(tmp_path: Path) -> None:
@@ -230,3 +250,35 @@ def test_spec_without_an_origin_has_the_digest_of_before(tmp_path: Path) -> None
     assert (spec.time_origin, spec.digest) == (None, root["spec_digest"])
     with pytest.raises(StoreError, match="time_origin 'dawn' is not one that this version knows"):
         FeatureSpec.from_json(root["spec"] | {"time_origin": "dawn"})
+
+
+# --- said
+
+
+def test_late_picture_is_said_once_and_by_the_doctor(tmp_path: Path) -> None:
+    for name, late in (("a.mp4", 75), ("b.mkv", 75), ("c.mp4", 0), ("d.ts", 3)):
+        _sounded(tmp_path / name, late)
+    manifest(tmp_path, [(name, "", "") for name in ("a.mp4", "b.mkv", "c.mp4", "d.ts")])
+    report = run(tmp_path, model=(MODEL,))
+    assert report.stores[0].remarks["first_frame_seconds"] == 2
+    assert "2 of files whose picture begins later than the file" in report.text()
+    found = doctor.examine(tmp_path / "manifest.csv").to_json()["videos"]
+    assert found[0] == "4 of 4 were scanned"
+    assert any(line.startswith("2 begin later than their file") and "3 s" in line for line in found)
+
+
+def test_doctor_scans_the_smallest_and_says_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("whole.mp4", "whole.mkv"):
+        _sounded(tmp_path / name, 0, is_silent=True)
+    data = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
+    (tmp_path / "none.mp4").write_bytes(b"no video")
+    shutil.copy(render(tmp_path, "mjpeg-avi"), tmp_path / "large.avi")
+    names = ("whole.mp4", "whole.mkv", "cut.mkv", "none.mp4", "large.avi")
+    manifest(tmp_path, [(name, "", "") for name in names])
+    found = doctor.examine(tmp_path / "manifest.csv").to_json()["videos"]
+    assert found[0] == "5 of 5 were scanned"
+    assert len(found) == 3 and found[1].startswith("1 cannot be read, e.g. none.mp4: not a video file")
+    assert found[2].startswith("1 end early, e.g. cut.mkv: the file ends at least")
+    monkeypatch.setattr(doctor, "MOST_SCANNED_BYTES", len(data))
+    assert doctor.examine(tmp_path / "manifest.csv").to_json()["videos"][0] == "2 of 5 were scanned, the smallest"

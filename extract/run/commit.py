@@ -12,6 +12,7 @@ from reelbank.extract.run import todo as planning
 from reelbank.extract.run.content import stat_of
 from reelbank.extract.run.messages import ClipJob, ModelJob
 from reelbank.extract.run.todo import Todo
+from reelbank.extract.video.timeline import LATE_SECONDS
 from reelbank.manifests.files import not_written
 from reelbank.store.devices import device_facts
 from reelbank.store.layout import DONE
@@ -93,6 +94,7 @@ def _remarks(outcome: Outcome) -> list[str]:
         "decode_errors": ledger.get("decode_errors", 0) > 0,
         "end_known": not ledger.get("end_known", 1),
         "step_damaged": any(damaged),
+        "first_frame_seconds": ledger.get("first_frame_seconds", 0.0) >= LATE_SECONDS,
         "time_source": ledger.get("time_source") in ("repaired", "counted"),
     }
     return [name for name, is_said in found.items() if is_said]

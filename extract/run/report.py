@@ -18,6 +18,8 @@ REMARKS = {
     "step_damaged": "{n} with damaged steps, which are marked (clips/step_damaged)",
     "decode_errors": "{n} where the decoder reports errors (clips/decode_errors)",
     "time_source": "{n} of files whose times are repaired, or counted at a constant rate (clips/time_source)",
+    "first_frame_seconds": "{n} of files whose picture begins later than the file, from whose start intervals count"
+    " (clips/first_frame_seconds)",
     "end_known": "{n} of files that do not say where they end: were one cut between two pictures, nothing would tell",
 }
 """What is said of done clips, by the array of the ledger that holds it."""

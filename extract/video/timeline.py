@@ -1,6 +1,8 @@
 """When frames are shown: what the file says, mended where single stamps are wrong, counted where they tell nothing.
 
-The file's start is where players and `ffmpeg -ss` count from, the least start of its streams; a picture may be later.
+The file's start is where players and annotation tools count from. MP4 and Matroska have a time line of their own, and 0
+of it is the start, whatever begins later (HTML standard, "Offsets into the media resource"; Chromium and Firefox show
+it). In the others, such as transport streams that begin at hours, it is the least start of their streams.
 """
 
 from __future__ import annotations
@@ -23,7 +25,11 @@ MOST_REPAIRED = 0.1
 # Time bases of 1/60000 s and the like stand where a rate should, and stamps one tick apart are none: no camera does it.
 MOST_FPS = 2000
 SAME_RATE = 1e-3
+# By less, picture and sound of most recordings begin apart: nobody is told.
+LATE_SECONDS = 0.25
 MICROSECOND = Fraction(1, 1_000_000)
+# FFmpeg's names of the formats whose time line begins at 0.
+FROM_ZERO = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,7 +38,7 @@ class TimeLine:
 
     Attributes:
         seconds: (N,) ascending, in emission order, from the first frame.
-        file_seconds: (N,) from the file's start; None where the first frame is there.
+        file_seconds: (N,) from the file's start, the nearest floats; None where `seconds` are the same.
         rate_fps: what the container calls its rate, else the mean.
         source: `container`, `repaired` or `counted`.
     """
@@ -56,7 +62,8 @@ def time_line(path: str, container: Any, stream: Any, pts: Sequence[int | None] 
             rate, late = rate_of(path, stream, seconds), _late_ticks(container, stream, stamps[0])
             # Divided, not multiplied: the nearest float, which is what a decimal number in a manifest is read as.
             tick = stream.time_base
-            of_file = None if late == 0 else (stamps - stamps[0] + late) * tick.numerator / tick.denominator
+            of_file = (stamps - stamps[0] + late) * tick.numerator / tick.denominator
+            of_file = None if np.array_equal(of_file, seconds) else of_file
             return TimeLine(seconds=seconds, file_seconds=of_file, rate_fps=rate, source=source)
     return by_order_line(path, container, stream, np.arange(len(pts)), pts[0])
 
@@ -79,7 +86,7 @@ def by_order_line(
     """
     rate = rate_of(path, stream, np.zeros(len(places)))
     skipped = max(int(places[0]), 0)
-    start = 0.0 if first is None else max(_late_ticks(container, stream, first) * float(stream.time_base), 0.0)
+    start = 0.0 if first is None else _late_ticks(container, stream, first) * float(stream.time_base)
     return TimeLine(
         seconds=(places - skipped) / float(rate),
         file_seconds=places / float(rate) + start if skipped or start else None,
@@ -89,12 +96,14 @@ def by_order_line(
 
 
 def _late_ticks(container: Any, stream: Any, stamp: float) -> float:
-    """Ticks from the file's start to a stamp; 0 where the file does not say when it starts."""
+    """Ticks from the file's start to a stamp; 0 where the file does not say when it starts, or the stamp is earlier."""
+    if container.format.name in FROM_ZERO:
+        return max(float(stamp), 0.0)
     if container.start_time is None:
         return 0.0
     ticks = Fraction(stamp) - container.start_time * MICROSECOND / stream.time_base
     # The start is rounded to microseconds: a whole number of ticks that is as near is meant.
-    return float(round(ticks) if abs(round(ticks) - ticks) * stream.time_base <= MICROSECOND else ticks)
+    return max(float(round(ticks) if abs(round(ticks) - ticks) * stream.time_base <= MICROSECOND else ticks), 0.0)
 
 
 def chunk_places(places: Positions, chunks: Sequence[tuple[int, int | None]], numbers: Sequence[int]) -> Positions:
