@@ -21,7 +21,7 @@ from reelbank.extract.weights.files import cached_file
 from reelbank.store.cores import available_cores
 from reelbank.store.devices import unseen_gpu
 
-# A scan reads whole files, and decodes those whose container does not tell: the smallest, as long as they are this much.
+# A scan reads whole files and decodes those whose container does not tell: the smallest, as long as they are this much.
 MOST_SCANNED_BYTES = 2 * 2**30
 
 

@@ -83,7 +83,7 @@ GUARDS: dict[str, str] = {
     "extract/video/damage.py": "test_video_damage " + _VIDEO,
     "extract/video/listing.py": "test_video_damage",
     "extract/video/sequential.py": _VIDEO + " test_video_damage",
-    "extract/video/timeline.py": "test_video_times " + _VIDEO,
+    "extract/video/timeline.py": "test_video_times test_video_origin " + _VIDEO,
 }
 
 _COMPARISONS = (

@@ -52,7 +52,7 @@ def _sounded(path: Path, late: int, *, is_silent: bool = False) -> Path:
 
 
 def shown_at(path: Path) -> list[float]:
-    """When each frame is shown, by PyAV's own decoder: from 0 of a time line that the format has, else from its start."""
+    """When each frame is shown, by PyAV's own decoder: from 0 of the format's time line, else from its start."""
     with av.open(str(path)) as container:
         stream = container.streams.best("video")
         has_line = container.format.name.startswith(("mov,", "matroska,"))

@@ -104,7 +104,10 @@ def test_mean_rate(seconds: list[float], nominal: Fraction, rate: Fraction) -> N
         ([*range(0, 100, 10), None, 110], [*range(0, 120, 10)], "repaired"),
         ([0, 10, 5000, *range(30, 300, 10)], [*range(0, 300, 10)], "repaired"),  # one that runs ahead
         ([0, 0, 0, 0], [], "counted"), ([None] * 4, [], "counted"), ([0, 20, 10, 40, 30], [], "counted"),
-        ([5, *range(0, 200, 10)], [], "counted"),  # the first is wrong: nothing says where the video begins
+        ([5, *range(0, 200, 10)], [*range(-10, 200, 10)], "repaired"),
+        ([*range(0, 400, 20), 380], [*range(0, 420, 20)], "repaired"),
+        ([*range(0, 400, 20), None, None], [*range(0, 440, 20)], "repaired"),
+        ([None, *range(0, 400, 20)], [*range(-20, 400, 20)], "repaired"),
     ],
 )  # fmt: skip
 def test_stamps_that_do_not_fit_lie_between_their_neighbours(

@@ -129,8 +129,9 @@ def repaired(pts: Sequence[int | None] | Positions) -> tuple[Seconds, str]:
     """Stamps that ascend, in ticks, and `container`, `repaired` or `counted` (the stamps tell nothing).
 
     Those that stand in the longest ascending sequence are kept; the others, and those that are not there, lie evenly
-    between their neighbours, if they are a tenth at most and none of them is the first or last. Where one of two
-    neighbours is wrong, it is that one, or they are exchanged, whatever makes the steps around more even.
+    between their neighbours, if they are a tenth at most; before the first and behind the last they lie at the median
+    step. Where one of two neighbours is wrong, it is that one, or they are exchanged, whatever makes the steps around
+    more even.
     """
     stamps = np.asarray(pts, np.float64)
     if not np.isnan(stamps).any() and (np.diff(stamps) > 0).all():
@@ -138,9 +139,12 @@ def repaired(pts: Sequence[int | None] | Positions) -> tuple[Seconds, str]:
     known = [(place, int(value)) for place, value in enumerate(pts) if value is not None]
     kept = longest_ascending([value for _, value in known])
     places = [known[i][0] for i in kept]
-    if len(pts) - len(places) > MOST_REPAIRED * len(pts) or places[0] != 0 or places[-1] != len(pts) - 1:
+    if len(pts) - len(places) > MOST_REPAIRED * len(pts):
         return np.zeros(0), COUNTED
-    stamps = np.interp(np.arange(len(pts)), places, [known[i][1] for i in kept])
+    order, values = np.arange(len(pts)), np.asarray([known[i][1] for i in kept], np.float64)
+    step = float(np.median(np.diff(values) / np.diff(places)))
+    beyond = np.minimum(order - places[0], 0) + np.maximum(order - places[-1], 0)
+    stamps = np.interp(order, places, values) + beyond * step
     for wrong in np.setdiff1d(np.arange(1, len(pts) - 1), places).tolist():
         for left in (wrong - 1, wrong):
             _exchange(stamps, pts, left)
