@@ -357,10 +357,38 @@ def test_chunk_that_an_avi_lists_is_missed(name: str, way: str, clip_folder: Pat
             list(video.frames(range(scan.num_frames)))
 
 
+@pytest.mark.parametrize("name", ["h264-avi", "h264-cavlc-avi", "mjpeg-avi", "mpeg4-avi"])
+def test_bytes_cut_out_of_an_avi_shift_no_later_frame(name: str, clip_folder: Path, tmp_path: Path) -> None:
+    """FFmpeg finds the next chunk, and its index no more: the frames behind it had the times of those before them."""
+    source = render(clip_folder, name)
+    whole, data = shown(source)[1], source.read_bytes()
+    draw, path, num_behind = random.Random(3), tmp_path / source.name, 0
+    for num_bytes in (1, 2, 7, 100, 1500, len(data) // 8):
+        at = draw.randrange(int(len(data) * 0.55), int(len(data) * 0.7))
+        path.write_bytes(data[:at] + data[at + num_bytes :])
+        scan, found, damaged = shown(path, keep_damaged=True)
+        assert damaged or scan.lost
+        for index, (seconds, rgb) in enumerate(found.items()):
+            if index not in damaged:
+                np.testing.assert_array_equal(rgb, whole[seconds], err_msg=f"{num_bytes} bytes at {at}, {seconds} s")
+                num_behind += seconds > max(whole) * 0.8
+    assert num_behind > 6
+
+
+def test_avi_that_loses_its_way_before_the_frames_is_refused(clip_folder: Path, tmp_path: Path) -> None:
+    data = render(clip_folder, "mjpeg-avi").read_bytes()
+    begin = data.index(b"movi")
+    path = tmp_path / "a.avi"
+    path.write_bytes(data[: begin - 12] + data[begin + 400 :])
+    with pytest.raises(DecodeError, match="the chunks before its frames do not follow each other"):
+        shown(path)
+    path.write_bytes(data[:4] + bytes(4) + data[8:])  # a recording that was never closed does not say its size
+    assert len(shown(path)[1]) == 30
+
+
 def test_gap_between_listed_chunks_is_what_is_neither_read_nor_replaced() -> None:
-    def gaps(*places: int, num_listed: int = 6, name: str = "avi") -> list[tuple[tuple[int, ...], int]]:
-        entries = [SimpleNamespace(pos=10 * nth) for nth in range(num_listed)]
-        listed = Listing(SimpleNamespace(format=SimpleNamespace(name=name)), SimpleNamespace(index_entries=entries))
+    def gaps(*places: int, num_listed: int = 6, cut: int = -1) -> list[tuple[tuple[int, ...], int]]:
+        listed = Listing([10 * nth + 8 for nth in range(num_listed)], cut)
         found = [listed.meet(nth, SimpleNamespace(pos=place + 8)) for nth, place in enumerate(places)]
         return [(gap.strays, gap.num_missing) for gap in (*found, listed.end())]
 
@@ -375,7 +403,7 @@ def test_gap_between_listed_chunks_is_what_is_neither_read_nor_replaced() -> Non
     assert gaps(0, 10, 14, 15) == [none] * 4 + [((2, 3), 2)]
     assert gaps(0, 14, 15, 16, 30, 40, 50)[4] == ((1, 2, 3), 0)
     assert gaps(3, 4, 5) == [none] * 4  # an index that fits nothing is none
-    assert gaps(0, 50, name="mpegts") == [none] * 3
+    assert gaps(0, 10, 40, 50, cut=1) == [none, ((1,), 0), ((), 2), none, none]  # the second lost bytes, others follow
     assert gaps(0, 50, num_listed=0) == [none] * 3
 
 

@@ -119,7 +119,7 @@ def counted(path: str, container: Any, stream: Any, limits: Limits, kept_bytes: 
     context = stream.codec_context
     reports = Reports(context, length_bytes=access_points.nal_length_bytes(context.name, context.extradata))
     count = _Count(path, stream, limits, reports, kept_bytes)
-    listed = listing.Listing(container, stream)
+    listed = listing.listing(path, container, stream)
     held: list[Any] = []  # flagged as corrupt: at the end of the file it is what a cut leaves
     try:
         for packet in container.demux(stream):

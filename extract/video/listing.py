@@ -1,19 +1,28 @@
 """Which chunks of an AVI were passed over: behind a damaged one, FFmpeg's demuxer looks for the next without a word.
 
 An AVI has no timestamps, so every later frame would have the time of the one before it. Its index, at the other end of
-the file, says where each chunk is.
+the file, says where each chunk is, or was before bytes were lost.
 
 Source: Microsoft's AVI RIFF File Reference (`idx1`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
 
+from reelbank.extract.errors import DecodeError
 from reelbank.extract.video.opening import AVI
+from reelbank.manifests.files import regular
 
 _CHUNK_HEAD_BYTES = 8
+_ENTRY_BYTES = 16
+# As far before its place an index is looked for.
+_MOST_MISSING_BYTES = 64 * 2**20
+SHIFTED = "the chunks before its frames do not follow each other: bytes are missing there, or too many"
 NOT_FOUND = "the container lists a chunk that is not where it should be"
 
 
@@ -33,10 +42,9 @@ class Gap:
 class Listing:
     """The index of an AVI beside what its demuxer gives. Nothing is missed in an AVI without one, nor elsewhere."""
 
-    def __init__(self, container: Any, stream: Any) -> None:
-        """`container` was just opened: while it reads, the demuxer adds to the index what it finds."""
-        entries = stream.index_entries if container.format.name == AVI else ()
-        places = [entry.pos + _CHUNK_HEAD_BYTES for entry in entries]
+    def __init__(self, places: Sequence[int], cut: int = -1) -> None:
+        """The data of each listed chunk begin at one of `places`; in or behind number `cut`, bytes are missing."""
+        self._cut = cut
         self._nth_of = {place: nth for nth, place in enumerate(places)}
         self._num_listed, self._next = len(places), 0
         self._strays: list[int] = []
@@ -51,7 +59,8 @@ class Listing:
             self._strays.append(number)
             return Gap()
         self._is_used = True
-        return self._gap(nth)
+        gap = self._gap(nth)
+        return replace(gap, strays=(*gap.strays, number)) if nth == self._cut else gap
 
     def end(self) -> Gap:
         """What is wrong behind the last packet that is listed."""
@@ -62,3 +71,99 @@ class Listing:
         self._strays.clear()
         self._next = nth + 1
         return Gap(strays=strays, num_missing=max(num_listed - len(strays), 0)) if num_listed else Gap()
+
+
+def listing(path: str, container: Any, stream: Any) -> Listing:
+    """Of a container that was just opened: while it reads, the demuxer adds to the index what it finds.
+
+    Raises:
+        DecodeError: nothing says where the frames begin.
+    """
+    if container.format.name != AVI:
+        return Listing(())
+    if is_shifted(Path(path)):
+        raise DecodeError(path, SHIFTED)
+    if (moved := moved_chunks(Path(path), stream.index)) is not None:
+        return Listing(*moved)
+    return Listing([entry.pos + _CHUNK_HEAD_BYTES for entry in stream.index_entries])
+
+
+def moved_chunks(path: Path, stream_index: int) -> tuple[list[int], int] | None:
+    """Where the data of each listed chunk of a stream begins in an AVI in which bytes are missing.
+
+    Its index lies before its place, and FFmpeg does not find it. Chunks are where it says as
+    far as they have the size that it says, and behind them as much earlier as the index itself.
+
+    Returns:
+        The places, and the number of the chunk in which bytes are missing, or behind it (-1: before all of them). None
+        for an AVI that is as it says, that has no index, or has parts behind its first gigabyte.
+    """
+    with regular(path).open("rb") as file:
+        frames = frames_list(file, path.stat().st_size)
+        if frames is None or (place := moved_index(file, frames[1])) is None:
+            return None
+        file.seek(place + 4)
+        table = file.read(int.from_bytes(file.read(4), "little"))
+        start, missing = frames[0], frames[1] - place
+        listed = [struct.unpack_from("<4s4xII", table, at) for at in range(0, len(table) - 15, _ENTRY_BYTES)]
+        # Offsets count from the name of the list, or from the start of the file.
+        base = start if listed and listed[0][1] < start else 0
+        heads = [(name, base + offset, size) for name, offset, size in listed]
+        first_moved = _first_moved(file, heads)
+    ours = [(nth, at) for nth, (name, at, _) in enumerate(heads) if name[:2] == b"%02d" % stream_index]
+    places = [at + _CHUNK_HEAD_BYTES - (0 if nth < first_moved else missing) for nth, at in ours]
+    return places, sum(nth < first_moved for nth, _ in ours) - 1
+
+
+def _first_moved(file: BinaryIO, heads: Sequence[tuple[bytes, int, int]]) -> int:
+    """Number of the first listed chunk that is not where the index says."""
+    for nth, (name, at, size) in enumerate(heads):
+        file.seek(at)
+        if file.read(_CHUNK_HEAD_BYTES) != name + size.to_bytes(4, "little"):
+            return nth
+    return len(heads)
+
+
+def frames_list(file: BinaryIO, size: int) -> tuple[int, int] | None:
+    """Where the last `movi` list of an AVI begins (its name) and ends, as it says itself; None without one."""
+    offset, found = 0, None
+    while offset + 12 <= size:  # one RIFF chunk per gigabyte (OpenDML)
+        file.seek(offset)
+        head = file.read(12)
+        if head[:4] != b"RIFF":
+            break
+        riff_end = offset + 8 + int.from_bytes(head[4:8], "little")
+        inner = offset + 12
+        while inner + 12 <= min(riff_end, size):
+            file.seek(inner)
+            chunk = file.read(12)
+            length = int.from_bytes(chunk[4:8], "little")
+            if chunk[:4] == b"LIST" and chunk[8:12] == b"movi":
+                found = inner + 8, inner + 8 + length
+            inner += 8 + length + length % 2
+        if riff_end <= offset + 12:
+            break
+        offset = riff_end + riff_end % 2
+    return found
+
+
+def is_shifted(path: Path) -> bool:
+    """Whether an AVI says how large it is, and a walk over its chunks loses its way before the frames."""
+    size = path.stat().st_size
+    with regular(path).open("rb") as file:
+        file.seek(4)
+        return int.from_bytes(file.read(4), "little") > 0 and frames_list(file, size) is None
+
+
+def moved_index(file: BinaryIO, frames_end: int) -> int | None:
+    """Where the index lies that should lie at `frames_end`, if that is earlier and the file ends behind it."""
+    begin = max(frames_end - _MOST_MISSING_BYTES, 0)
+    file.seek(begin)
+    tail = file.read(frames_end + _CHUNK_HEAD_BYTES - begin)
+    place = tail.rfind(b"idx1")
+    if place < 0 or begin + place >= frames_end:
+        return None
+    length = int.from_bytes(tail[place + 4 : place + 8], "little")
+    file.seek(0, 2)
+    fits = begin + place + _CHUNK_HEAD_BYTES + length <= file.tell()
+    return begin + place if fits and length and length % _ENTRY_BYTES == 0 else None

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from reelbank.extract.video import endings
+from reelbank.extract.video import endings, listing
 from reelbank.manifests.files import regular
 
 _EBML_HEADER = b"\x1a\x45\xdf\xa3"
@@ -83,26 +83,12 @@ def missing_bytes(path: Path) -> int:
 
 
 def _avi_frames_end(file: BinaryIO, size: int) -> int:
-    """End of the last `movi` list: an index that is cut off behind it costs no frame."""
-    offset, frames_end = 0, 0
-    while offset + 12 <= size:  # one RIFF chunk per gigabyte (OpenDML)
-        file.seek(offset)
-        head = file.read(12)
-        if head[:4] != b"RIFF":
-            break
-        riff_end = offset + 8 + int.from_bytes(head[4:8], "little")
-        inner = offset + 12
-        while inner + 12 <= min(riff_end, size):
-            file.seek(inner)
-            chunk = file.read(12)
-            length = int.from_bytes(chunk[4:8], "little")
-            if chunk[:4] == b"LIST" and chunk[8:12] == b"movi":
-                frames_end = inner + 8 + length
-            inner += 8 + length + length % 2
-        if riff_end <= offset + 12:
-            break
-        offset = riff_end + riff_end % 2
-    return frames_end or ~0
+    """End of the last `movi` list. An index cut off behind it costs no frame; one before it is where they end."""
+    frames = listing.frames_list(file, size)
+    if frames is None:
+        return ~0
+    place = listing.moved_index(file, frames[1])
+    return frames[1] if place is None else place
 
 
 def _segment_end(file: BinaryIO) -> int:
