@@ -69,10 +69,10 @@ class _Count:
             self._take(frame, self.reports.number_of(frame, number))
 
     def pass_over(self, gap: listing.Gap) -> None:
-        """Counts packets that were listed and not read: each could have been a frame."""
+        """Counts packets that were listed and not read: each could have been a frame. Notes the strays."""
         missing = range(self.num_packets, self.num_packets + gap.num_missing)
         for number in (*gap.strays, *missing):
-            self.reports.add(number, listing.NOT_FOUND)
+            self.reports.add(number, gap.why)
         self.num_packets += gap.num_missing
 
     def _take(self, frame: Any, number: int) -> None:
@@ -119,27 +119,29 @@ def counted(path: str, container: Any, stream: Any, limits: Limits, kept_bytes: 
     context = stream.codec_context
     reports = Reports(context, length_bytes=access_points.nal_length_bytes(context.name, context.extradata))
     count = _Count(path, stream, limits, reports, kept_bytes)
-    listed = listing.listing(path, container, stream)
     held: list[Any] = []  # flagged as corrupt: at the end of the file it is what a cut leaves
     try:
-        for packet in container.demux(stream):
-            if packet.size == 0 and packet.dts is None and packet.pts is None:
-                count.pass_over(listed.end())
+        with listing.listing(path, container, stream) as listed:
+            for packet in container.demux(stream):
+                if packet.size == 0 and packet.dts is None and packet.pts is None:
+                    count.pass_over(listed.end())
+                    reports.read(count.num_packets + len(held), packet)
+                    break
+                count.pass_over(listed.meet(count.num_packets + len(held), packet))
                 reports.read(count.num_packets + len(held), packet)
-                break
-            count.pass_over(listed.meet(count.num_packets + len(held), packet))
-            reports.read(count.num_packets + len(held), packet)
-            if packet.is_corrupt:
-                if container.format.name in PARSED_FORMATS:
-                    for behind in range(1, FLAGGED_EARLY + 1):
-                        reports.add(count.num_packets + len(held) + behind, "a packet before it is flagged as corrupt")
-                held.append(packet)
-                continue
-            for one in (*held, packet):
-                count.decode(one)
-                if last_pictures is not None:
-                    last_pictures.add(one)
-            held.clear()
+                if packet.is_corrupt:
+                    if container.format.name in PARSED_FORMATS:
+                        for behind in range(1, FLAGGED_EARLY + 1):
+                            reports.add(
+                                count.num_packets + len(held) + behind, "a packet before it is flagged as corrupt"
+                            )
+                    held.append(packet)
+                    continue
+                for one in (*held, packet):
+                    count.decode(one)
+                    if last_pictures is not None:
+                        last_pictures.add(one)
+                held.clear()
     except av.FFmpegError as error:
         broken = f"packet {count.num_packets} cannot be read ({error.strerror})"
     if held:

@@ -1,28 +1,33 @@
-"""Which chunks of an AVI were passed over: behind a damaged one, FFmpeg's demuxer looks for the next without a word.
+"""What was passed over in an AVI or FLV: behind a damaged chunk or tag, FFmpeg looks for the next without a word.
 
 An AVI has no timestamps, so every later frame would have the time of the one before it. Its index, at the other end of
-the file, says where each chunk is, or was before bytes were lost.
+the file, says where each chunk is, or was before bytes were lost. An FLV has times, but a decoder goes on with a frame
+that lacks its end, or without the one that was before.
 
-Source: Microsoft's AVI RIFF File Reference (`idx1`).
+Sources: Microsoft's AVI RIFF File Reference (`idx1`); Adobe Flash Video File Format Specification 10.1, annex E.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from reelbank.extract.errors import DecodeError
-from reelbank.extract.video.opening import AVI
+from reelbank.extract.video.opening import AVI, FLV
 from reelbank.manifests.files import regular
 
 _CHUNK_HEAD_BYTES = 8
 _ENTRY_BYTES = 16
+_TAG_HEAD_BYTES = 11
+FLV_TAGS = (8, 9, 18)  # sound, picture, script data
 # As far before its place an index is looked for.
 _MOST_MISSING_BYTES = 64 * 2**20
 SHIFTED = "the chunks before its frames do not follow each other: bytes are missing there, or too many"
+TAG_DIFFERS = "a tag before it, or its own, is not as long as it says"
 NOT_FOUND = "the container lists a chunk that is not where it should be"
 
 
@@ -33,10 +38,12 @@ class Gap:
     Attributes:
         strays: numbers of the packets between them.
         num_missing: chunks that the index lists between them, less the packets.
+        why: what is wrong with the strays.
     """
 
     strays: tuple[int, ...] = ()
     num_missing: int = 0
+    why: str = NOT_FOUND
 
 
 class Listing:
@@ -73,19 +80,59 @@ class Listing:
         return Gap(strays=strays, num_missing=max(num_listed - len(strays), 0)) if num_listed else Gap()
 
 
-def listing(path: str, container: Any, stream: Any) -> Listing:
+class Tags:
+    """The tags of an FLV, each of which says its size before and behind it: where the two differ, bytes are missing."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Writers that leave out the size behind a tag do so from the first on: nothing is missed in their files."""
+        self._file = file
+        file.seek(5)
+        self._next = int.from_bytes(file.read(4), "big") + 4
+        self._is_used = self._behind(self._next) is not None
+
+    def meet(self, number: int, packet: Any) -> Gap:
+        """Takes the next packet; it is a stray if tags do not follow each other up to its end."""
+        if not self._is_used or packet.pos is None:
+            return Gap()
+        place: int | None = self._next
+        while place is not None and place < packet.pos:
+            place = self._behind(place)
+        behind = self._behind(packet.pos)
+        self._next = behind or packet.pos
+        return Gap() if place == packet.pos and behind else Gap(strays=(number,), why=TAG_DIFFERS)
+
+    def end(self) -> Gap:
+        """Whether something is missing at the end is told elsewhere (`truncation`)."""
+        return Gap()
+
+    def _behind(self, place: int) -> int | None:
+        """Where the tag behind the one at `place` begins; None if that is no tag, or not of one size."""
+        self._file.seek(place)
+        head = self._file.read(_TAG_HEAD_BYTES)
+        size = _TAG_HEAD_BYTES + int.from_bytes(head[1:4], "big")
+        self._file.seek(place + size)
+        is_tag = head[:1] != b"" and head[0] & 0x1F in FLV_TAGS and int.from_bytes(self._file.read(4), "big") == size
+        return place + size + 4 if is_tag else None
+
+
+@contextmanager
+def listing(path: str, container: Any, stream: Any) -> Iterator[Listing | Tags]:
     """Of a container that was just opened: while it reads, the demuxer adds to the index what it finds.
 
     Raises:
         DecodeError: nothing says where the frames begin.
     """
-    if container.format.name != AVI:
-        return Listing(())
-    if is_shifted(Path(path)):
+    if container.format.name == FLV:
+        with regular(Path(path)).open("rb") as file:
+            yield Tags(file)
+    elif container.format.name != AVI:
+        yield Listing(())
+    elif is_shifted(Path(path)):
         raise DecodeError(path, SHIFTED)
-    if (moved := moved_chunks(Path(path), stream.index)) is not None:
-        return Listing(*moved)
-    return Listing([entry.pos + _CHUNK_HEAD_BYTES for entry in stream.index_entries])
+    elif (moved := moved_chunks(Path(path), stream.index)) is not None:
+        yield Listing(*moved)
+    else:
+        yield Listing([entry.pos + _CHUNK_HEAD_BYTES for entry in stream.index_entries])
 
 
 def moved_chunks(path: Path, stream_index: int) -> tuple[list[int], int] | None:

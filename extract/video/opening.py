@@ -19,6 +19,7 @@ from reelbank.extract.errors import DecodeError
 from reelbank.manifests.files import kind_of
 
 AVI = "avi"
+FLV = "flv"
 GIF = "gif"
 MATROSKA = "matroska,webm"
 MOV = "mov,mp4,m4a,3gp,3g2,mj2"

@@ -38,7 +38,6 @@ from reelbank.manifests.files import regular
 
 _EBML_HEADER = b"\x1a\x45\xdf\xa3"
 _EBML_SEGMENT = b"\x18\x53\x80\x67"
-_FLV_TAGS = (8, 9, 18)  # sound, picture, script data
 _FLV_HEAD_BYTES = 1 << 16
 _MOV_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"moof", b"styp", b"sidx")
 
@@ -196,7 +195,7 @@ def _tags_end(file: BinaryIO, size: int) -> int:
     while offset < size:
         file.seek(offset)
         head = file.read(4)
-        if head[0] & 0x1F not in _FLV_TAGS:
+        if head[0] & 0x1F not in listing.FLV_TAGS:
             return ~0
         offset += 11 + 4 + int.from_bytes(head[1:], "big")
     return ~offset
