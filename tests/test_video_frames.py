@@ -125,6 +125,27 @@ def test_frames_counted_clip_is_decoded_once(clip_folder: Path) -> None:
         assert (video.cost.frames_decoded, video.cost.opens) == (60, 1)
 
 
+def test_scan_that_failed_is_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip_folder: Path) -> None:
+    """Of a thousand clips of one file without a frame each would decode it to its end."""
+    path, made = tmp_path / "a.ts", []
+    path.write_bytes(render(clip_folder, "h264-ts").read_bytes()[: 188 * 4])
+    examine = decode.examine
+
+    def counting(*args: object, **more: object) -> object:
+        made.append(1)
+        return examine(*args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(decode, "examine", counting)
+    with Video(path) as video:
+        reasons = []
+        for _ in range(3):
+            with pytest.raises(DecodeError) as failed:
+                video.scan()
+            reasons.append(str(failed.value))
+    assert len(set(reasons)) == 1
+    assert len(made) == 1
+
+
 def test_frames_of_many_calls_come_from_one_pass(clip_folder: Path) -> None:
     path = render(clip_folder, "mpeg4-avi-b")
     with Video(path) as video:

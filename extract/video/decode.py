@@ -106,6 +106,7 @@ class Video:
         self.path = str(path)
         self.cost = Cost()
         self._scan = scan
+        self._failed: DecodeError | None = None
         self._stream_index = stream_index if scan is None else scan.stream_index
         self._count = count
         self._frame_pattern = frame_pattern
@@ -147,17 +148,20 @@ class Video:
         Raises:
             DecodeError: not a readable video, no frame, or past a limit.
         """
+        if self._failed is not None:  # each clip of the file asks
+            raise DecodeError(*self._failed.args) from self._failed
         if self._scan is None:
-            if is_pictures(Path(self.path)):
-                self._scan = scan_pictures(
-                    Path(self.path),
-                    frame_pattern=self._frame_pattern,
-                    rate_fps=self._rate_fps,
-                    limits=self._limits,
-                )
-            else:
-                self._scan = self._scan_video()
+            try:
+                self._scan = self._scan_pictures() if is_pictures(Path(self.path)) else self._scan_video()
+            except DecodeError as error:
+                self._failed = error
+                raise
         return self._scan
+
+    def _scan_pictures(self) -> VideoScan:
+        return scan_pictures(
+            Path(self.path), frame_pattern=self._frame_pattern, rate_fps=self._rate_fps, limits=self._limits
+        )
 
     def _scan_video(self) -> VideoScan:
         for count in dict.fromkeys((self._count, True)):
