@@ -92,7 +92,8 @@ class Manifest:
 
     def summary(self) -> str:
         """Clips per split, classes, and the range of each target in one line."""
-        splits = ", ".join(f"{name} {count}" for name, count in Counter(clip.split for clip in self.clips).items())
+        counts = Counter(clip.split or "no split" for clip in self.clips)
+        splits = ", ".join(f"{name} {count}" for name, count in counts.items())
         labels = len({clip.label for clip in self.clips if clip.label})
         targets = f", targets {', '.join(map(self._extent, self.target_names))}" if self.target_names else ""
         return f"{len(self)} clips ({splits}), {labels} classes{targets}"

@@ -326,12 +326,18 @@ def _group_overlaps(table: Table, clips: Sequence[Clip], numbers: Sequence[int])
     return overlaps
 
 
+def meant_split(word: str) -> str:
+    """`train`, `val` or `test` where that is what a word for a split must mean; else the word, in small letters."""
+    return _ALMOST_SPLITS.get(word.strip().lower(), word.strip().lower())
+
+
 def _split_notes(clips: Sequence[Clip]) -> list[str]:
     notes = []
     for split in sorted({clip.split for clip in clips} - set(GUARDED_SPLITS)):
-        meant = _ALMOST_SPLITS.get(split.lower(), split.lower())
-        if meant in GUARDED_SPLITS:
+        if (meant := meant_split(split)) in GUARDED_SPLITS:
             notes.append(f"split {split!r} is not {meant!r}, and takes part in no training and no test")
+    if num_without := sum(not clip.split for clip in clips):
+        notes.append(f"{num_without} clips have an empty split, and take part in no training and no test")
     shared: dict[str, set[str]] = defaultdict(set)
     for clip in clips:
         if clip.video and not clip.group and clip.split in GUARDED_SPLITS:

@@ -7,7 +7,7 @@ import io
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -394,6 +394,26 @@ def test_a_column_of_nobody_is_not_proposed_for_the_group(tmp_path: Path) -> Non
     assert "group=Subject" not in _said(read_csv(_set(tmp_path, BORIS), mapping={"video": "Media file"}))
 
 
+def test_seconds_of_elan_have_a_decimal_point(tmp_path: Path) -> None:
+    text = "Begin Time - ss.msec\tEnd Time - ss.msec\tAnnotation\tFile\n1.000\t2.500\twalk\ta.mp4\n"
+    (clip,) = read_intervals(_set(tmp_path, text)).clips
+    assert (clip.start_seconds, clip.end_seconds, clip.label) == (1, 2.5, "walk")
+
+
+@pytest.mark.parametrize("make", [read_csv, read_intervals])
+def test_words_for_splits_are_read_and_said(make: Callable[..., Manifest], tmp_path: Path) -> None:
+    """`training` took part in no training: HACS calls it so."""
+    rows = [("training", 1), ("Validation", 2), ("TEST", 3), ("train", 4), ("training", 5), ("extra", 6)]
+    text = "video,start,end,split\n" + "".join(f"a.mp4,{n},{n + 1},{split}\n" for split, n in rows)
+    if make is read_csv:
+        text = text.replace("start,end", "start_seconds,end_seconds")
+    manifest = make(_set(tmp_path, text), allow_group_overlap=True)
+    assert [clip.split for clip in manifest.clips] == ["train", "val", "test", "train", "train", "extra"]
+    said = _said(manifest)
+    assert "split 'training' is read as 'train' (2 clips)" in said
+    assert "split 'TEST' is read as 'test' (1 clips)" in said and "'extra' is read" not in said
+
+
 def test_a_missing_video_column_is_proposed(tmp_path: Path) -> None:
     path = _set(tmp_path, "Media file,label\na.mp4,x\n")
     result = CliRunner().invoke(cli.main, ["manifest", "csv", str(path), "--out", str(tmp_path / "m.csv")])
@@ -419,6 +439,14 @@ PATHS = {
     "case and backslashes": ("Vids\\A.mp4", "vids/a.mp4", "differ in case"),
     "composed": (unicodedata.normalize("NFC", "vids/é.mp4"), unicodedata.normalize("NFD", "vids/é.mp4"), "Unicode"),
     "decomposed": (unicodedata.normalize("NFD", "vids/é.mp4"), unicodedata.normalize("NFC", "vids/é.mp4"), "Unicode"),
+    "file URL": ("file:///x%20y/vids/a.mp4", "vids/a.mp4", "file:// URLs are read as paths (1)"),
+    "file URL of Windows": (
+        "file:///C:/me/vids/a.mp4",
+        "vids/a.mp4",
+        "from their last folders that are, below the root",
+    ),
+    "drive": ("C:\\me\\vids\\a.mp4", "vids/a.mp4", "are taken from their last folders"),
+    "of another machine": ("/home/me/vids/a.mp4", "vids/a.mp4", "'/home/me/vids/a.mp4' is 'vids/a.mp4'"),
     "no suffix": ("a", "vids/a.mp4", "names without a suffix are those of videos below the root (1): 'a' is"),
 }
 
@@ -534,3 +562,9 @@ def test_any_table_is_read_or_refused_by_name(
             assert "t.csv" in str(error)
         else:
             assert len(manifest) >= 1
+
+
+def test_empty_split_is_said(tmp_path: Path) -> None:
+    manifest = read_csv(_set(tmp_path, "video,label,split\na.mp4,x,train\nb.mp4,y,\n"))
+    assert "1 clips have an empty split, and take part in no training and no test" in _said(manifest)
+    assert "(train 1, no split 1)" in manifest.summary()

@@ -11,11 +11,11 @@ from pathlib import Path
 from reelbank.manifests.datasets.columns import first_common, hints, mapped, option, told, units
 from reelbank.manifests.datasets.cutting import cut_unknown
 from reelbank.manifests.datasets.paths import missing, videos_folder, with_found_paths
-from reelbank.manifests.manifest import Manifest, ManifestError
+from reelbank.manifests.manifest import GUARDED_SPLITS, Manifest, ManifestError
 from reelbank.manifests.numbers import with_plain_numbers
 from reelbank.manifests.reading import read_table
 from reelbank.manifests.table import Table
-from reelbank.manifests.validation import NUMBER_COLUMNS, from_table, target_names
+from reelbank.manifests.validation import NUMBER_COLUMNS, from_table, meant_split, target_names
 
 MOST_GROUPS = 10  # named in a note
 TRIMMED = ("clip_id", "split", "label", "group")
@@ -68,6 +68,10 @@ def read_csv(
     )
 
 
+# ELAN's name of seconds with a decimal point, whatever the language of the system.
+_IN_SECONDS_AND_MS = "ss.msec"
+
+
 def mended(
     table: Table, mapping: Mapping[str, str], *, target_columns: Sequence[str] | None, decimal: str | None
 ) -> Table:
@@ -79,6 +83,8 @@ def mended(
         ManifestError: a number may mean two things; see `with_plain_numbers`.
     """
     names = {*target_names(table, target_columns), *NUMBER_COLUMNS}
+    if decimal is None and any(_IN_SECONDS_AND_MS in theirs for theirs in mapping.values()):
+        decimal = "point"
     table = with_plain_numbers(table, names=names, seconds=units(mapping), decimal=decimal)
     count: Counter[str] = Counter()
     rows = []
@@ -86,7 +92,11 @@ def mended(
         trimmed = {name: cells[name].strip() for name in TRIMMED if name in cells}
         count.update(name for name, cell in trimmed.items() if cell != cells[name])
         rows.append((number, cells | trimmed))
-    notes = (f"outer spaces of {name} are removed ({number} cells)" for name, number in count.items())
+    notes = [f"outer spaces of {name} are removed ({number} cells)" for name, number in count.items()]
+    splits = Counter(cells["split"] for _, cells in rows if cells.get("split"))
+    meant = {word: ours for word in splits if (ours := meant_split(word)) != word and ours in GUARDED_SPLITS}
+    rows = [(n, cells | {"split": meant.get(cells["split"], cells["split"])} if meant else cells) for n, cells in rows]
+    notes += [f"split {word!r} is read as {ours!r} ({splits[word]} clips)" for word, ours in meant.items()]
     return replace(table, rows=tuple(rows), notes=(*table.notes, *notes))
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 from reelbank.manifests.datasets.official import folder_entries, media_by_stem
 from reelbank.manifests.files import as_one_file
@@ -15,8 +17,13 @@ from reelbank.manifests.table import Table
 
 SPACES = "outer spaces of paths are removed"
 SLASHES = "backslashes of paths are read as slashes"
+FILE_URLS = "file:// URLs are read as paths"
+ELSEWHERE = "absolute paths whose files are not there are taken from their last folders that are, below the root"
 SPELLING = "paths are written as their files, which differ in case or in Unicode's form"
 SUFFIX = "names without a suffix are those of videos below the root"
+
+# Of Unix or of Windows.
+_ABSOLUTE = re.compile(r"([A-Za-z]:)?/")
 
 
 def videos_folder(table: Path, root: str | os.PathLike[str] | None) -> Path:
@@ -69,14 +76,21 @@ class _Disk:
 
     def found(self, at: str, cell: str, *, is_video: bool) -> tuple[list[str], str]:
         """The ways in which a path is mended, and the path."""
-        if exists(self.root / cell) or "://" in cell:
+        is_local = cell.startswith("file://")
+        if exists(self.root / cell) or ("://" in cell and not is_local):
             return [], cell
         kinds, path = list[str](), cell
-        for kind, tried in ((SPACES, cell.strip()), (SLASHES, cell.strip().replace("\\", "/"))):
+        of_url = _of_file_url(cell.strip()) if is_local else cell.strip()
+        for kind, tried in ((SPACES, cell.strip()), (FILE_URLS, of_url), (SLASHES, of_url.replace("\\", "/"))):
             if tried != path:
                 kinds, path = [*kinds, kind], tried
                 if exists(self.root / path):
                     return kinds, path
+        if _ABSOLUTE.match(path):
+            parts = [part for part in path.split("/") if part not in ("", ".", "..")]
+            tails = ("/".join(parts[first:]) for first in range(1, len(parts)))
+            if (tail := next((one for one in tails if exists(self.root / one)), None)) is not None:
+                return [*kinds, ELSEWHERE], tail
         if (spelled := self._spelled(path)) is not None:
             return [*kinds, SPELLING], spelled
         if is_video and path and not is_video_name(path) and (whole := self._with_suffix(at, path)):
@@ -119,6 +133,12 @@ class _Disk:
                 f"{at}: video {path!r} may be {' or '.join(paths)} in {self.root}; write its folder and suffix"
             )
         return paths[0] if paths else None
+
+
+def _of_file_url(url: str) -> str:
+    """The path of file://HOST/PATH, percent signs decoded, C:/ without a slash before it."""
+    path = unquote(urlsplit(url).path)
+    return path[1:] if _ABSOLUTE.match(path[1:]) and path[1:2] != "/" else path
 
 
 def is_video_name(name: str) -> bool:
