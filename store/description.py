@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 
 from reelbank.store.layout import FAILED
 from reelbank.store.reader import Store
+from reelbank.store.staging import num_staged
 
 
 def random_weights_warning(backbones: Iterable[str]) -> str:
@@ -23,6 +26,7 @@ def random_weights_warning(backbones: Iterable[str]) -> str:
 
 
 MAX_LISTED = 20
+MAX_EXAMPLES = 3
 MAX_VIEWS_LISTED = 9
 
 
@@ -34,6 +38,7 @@ class Description:
         taps: {name: (shape of one step, dtype, codec)}.
         splits: {split: (clips done, clips)} of clips in the manifest.
         failures: {clip id: reason} of clips in the manifest.
+        num_staged: clips that a run finished and did not write into the arrays yet.
         num_bytes: of features/ on disk.
         absent: {array: its fill value} of what this version would have stored; it reads as fill.
         unknown: arrays and root attributes of a later version, which stay as they are.
@@ -46,6 +51,7 @@ class Description:
     num_steps: tuple[int, int]
     splits: dict[str, tuple[int, int]]
     failures: dict[str, str]
+    num_staged: int
     spec: dict[str, Any]
     spec_digest: str
     provenance: dict[str, Any]
@@ -89,9 +95,11 @@ class Description:
             f"  spec      {self.spec_digest[:16]}, resize {self.spec['resize']}, {self.spec['precision']}",
             f"  made by   {self.provenance.get('command', '')} at {self.provenance.get('created', '')}",
         ]
-        lines += [f"  failed    clip {clip!r}: {reason}" for clip, reason in list(self.failures.items())[:MAX_LISTED]]
-        if len(self.failures) > MAX_LISTED:
-            lines.append(f"            ... and {len(self.failures) - MAX_LISTED} more, see --json")
+        if self.num_staged:
+            lines.append(
+                f"  staged    {self.num_staged} clips, of a run that goes on or was interrupted; featurize takes them"
+            )
+        lines += [f"  failed    {line}" for line in failure_lines(self.failures, f"{self.path} --json")]
         if self.absent:
             lines.append("  absent    " + ", ".join(f"{name} (read as {fill})" for name, fill in self.absent.items()))
         if self.unknown:
@@ -99,6 +107,30 @@ class Description:
         if self.weights_are_random:
             lines.append(random_weights_warning([self.spec["backbone"]]))
         return "\n".join(lines)
+
+
+def failure_lines(failures: Mapping[str, str], more: str) -> list[str]:
+    """A line per kind of reason, the most frequent first.
+
+    Args:
+        failures: {clip id: reason}. Reasons that differ in numbers, paths and quoted names are of one kind, which the
+            first of them stands for.
+        more: what `reelbank store info` is to be called with for all of them.
+    """
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for clip, reason in failures.items():
+        kinds[_VARYING.sub("#", reason)].append(clip)
+    lines = []
+    for clips in sorted(kinds.values(), key=len, reverse=True)[:MAX_LISTED]:
+        named = ", ".join(map(repr, clips[:MAX_EXAMPLES])) + (", ..." if len(clips) > MAX_EXAMPLES else "")
+        who = f"clip {named}" if len(clips) == 1 else f"{len(clips)} clips, {named}"
+        lines.append(f"{who}: {failures[clips[0]]}")
+    if len(kinds) > MAX_LISTED:
+        lines.append(f"... and for {len(kinds) - MAX_LISTED} other reasons: reelbank store info {more}")
+    return lines
+
+
+_VARYING = re.compile(r"'[^']*'|\"[^\"]*\"|\S*/\S*|\d[\d.]*")
 
 
 def _plugin_text(plugin: dict[str, Any]) -> str:
@@ -147,6 +179,7 @@ def describe(path: Path | str) -> Description:
             str(names[row]): str(store.clips.reason[row]) or "why is not stored"
             for row in np.flatnonzero(failed).tolist()
         },
+        num_staged=num_staged(store.path),
         spec=store.spec.to_json(),
         spec_digest=store.spec_digest,
         provenance=store.provenance,

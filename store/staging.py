@@ -194,6 +194,11 @@ def _remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
+def num_staged(store: Path) -> int:
+    """How many finished outcomes lie in staging/; whether they are whole is asked when a run takes them."""
+    return sum(1 for _ in (store / "staging").glob(f"*/{RECORD}"))
+
+
 def staged_rows(store: Path, taps: Sequence[TapSpec]) -> tuple[dict[int, Outcome], list[str]]:
     """Every finished outcome in staging/ whose files are what its record says; everything else is removed.
 

@@ -15,6 +15,7 @@ import reelbank.store
 from reelbank.extract.errors import DiskFullError
 from reelbank.extract.run.repeating import retry_config
 from reelbank.store import verify
+from reelbank.store.description import describe, failure_lines
 
 BAD = {
     "truncated": r"missing|ends|cut|broken|truncated",
@@ -73,7 +74,30 @@ def test_each_bad_clip_is_a_ledger_row_with_a_reason(faulty: Path) -> None:
     assert flow.clips.counts() == {"done": 3, "failed": 8, "missing": 0, "left_manifest": 0}
     assert frames.clips.counts() == {"done": 4, "failed": 7, "missing": 0, "left_manifest": 0}
     assert all(verify(s.store).problems == () for s in report.stores)
-    assert str(report.text()).count("failed: clip") == 15
+    assert report.text().count("  failed: ") == 15  # each reason is of another kind
+
+
+def test_a_reason_of_many_clips_is_one_line(synth_set: Path, tmp_path: Path) -> None:
+    folder = copy_set(synth_set, tmp_path / "set", slice(0, 1))
+    video = next((folder / "videos").iterdir()).name
+    gone = [f"gone {n},gone/{n}.mp4,," for n in range(30)]
+    late = [f"late {n},videos/{video},{100 + n},200" for n in range(2)]
+    write_lines(folder, "clip_id,video,start_seconds,end_seconds", [*late, *gone, f"good,videos/{video},,"])
+    report = run(folder, model=("frames",))
+    lines = [line for line in report.text().splitlines() if "failed: " in line]
+    assert len(lines) == 2
+    assert lines[0].startswith("  failed: 30 clips, 'gone 0', 'gone 1', 'gone 2', ...: no file at")
+    assert lines[1].startswith("  failed: 2 clips, 'late 0', 'late 1': no frame starts in [100, 200) s")
+    info = describe(report.stores[0].store)
+    assert info.failures["late 1"].startswith("no frame starts in [101, 200)")  # the id is not there twice
+    assert info.text().count("  failed    ") == 2
+
+
+def test_reasons_of_many_kinds_are_counted() -> None:
+    lines = failure_lines({f"c{n}": "why" + "x" * n for n in range(25)} | {"d": "why 1", "e": "why 2"}, "S --json")
+    assert len(lines) == 21
+    assert lines[0] == "2 clips, 'd', 'e': why 1"
+    assert lines[-1] == "... and for 6 other reasons: reelbank store info S --json"
 
 
 def test_failed_clips_stay_failed_until_their_file_changes_or_retry(faulty: Path) -> None:
@@ -223,7 +247,9 @@ def test_disk_full_while_committing_keeps_what_is_staged(
         patch.setattr(writer, "write_shard", full)
         with pytest.raises(DiskFullError, match="run the same command again"):
             run(folder)
+    assert "  staged    4 clips, of a run" in describe(store_of(folder)).text()
     report = run(folder)
+    assert "  staged" not in describe(store_of(folder)).text()
     assert (report.stores[0].num_extracted, report.stores[0].num_recovered) == (0, 4)
     assert verify(store_of(folder)).problems == ()
 

@@ -10,10 +10,9 @@ from typing import Any
 from reelbank.extract.run.commit import Committer
 from reelbank.extract.run.messages import ModelJob, Tally
 from reelbank.extract.run.todo import Todo
-from reelbank.store.description import random_weights_warning, readable
+from reelbank.store.description import failure_lines, random_weights_warning, readable
 from reelbank.store.layout import DONE
 
-MAX_LISTED = 20
 REMARKS = {
     "step_damaged": "{n} with damaged steps, which are marked (clips/step_damaged)",
     "decode_errors": "{n} where the decoder reports errors (clips/decode_errors)",
@@ -85,7 +84,7 @@ class StoreReport:
             num_extracted=sum(reason is None for reason in fresh),
             num_recovered=sum(o.status == DONE for o in todo.recovered.values()),
             num_done_before=todo.num_done,
-            failures={ids[row]: reason for row, reason in committer.reasons.items() if reason is not None},
+            failures={ids[row]: reason for row, reason in sorted(committer.reasons.items()) if reason is not None},
             failed_before={ids[row]: reason for row, reason in todo.failed_before.items()},
             remarks=dict(committer.remarks),
             num_bytes=sum(p.stat().st_size for p in (job.store / "features").rglob("*") if p.is_file()),
@@ -162,9 +161,7 @@ class FeaturizeReport:
             lines.append(store.line)
             lines += [f"  {text.format(n=n)}" for name, text in REMARKS.items() if (n := store.remarks.get(name))]
             shown = {**store.failed_before, **store.failures}
-            lines += [f"  failed: clip {clip!r}: {reason}" for clip, reason in list(shown.items())[:MAX_LISTED]]
-            if len(shown) > MAX_LISTED:
-                lines.append(f"  ... and {len(shown) - MAX_LISTED} more: reelbank store info {store.store}")
+            lines += [f"  failed: {line}" for line in failure_lines(shown, f"{store.store} --json")]
             if store.failed_before:
                 lines.append(
                     f"  {len(store.failed_before)} failed in an earlier run: reelbank store retry {store.store}"

@@ -346,6 +346,7 @@ class _ClipRun:
         engine = self._engines[model]
         if model in self.features:
             self.features.pop(model).sink.abandon()
+        reason = reason.removeprefix(f"clip {self.job.clip.clip_id!r}: ")  # the row names the clip
         ledger = {**self._ledger, "reason": reason, "content_hash": self._content}
         outcome = engine.refuse(
             Refused(
