@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from probe_stores import clustered_store
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.examples.prepared import prepare
 from reelbank.heads.probes import PROBES
+from reelbank.heads.probes import probe as probe_module
 from reelbank.heads.probes.cluster_reading import read_labels, read_target
 from reelbank.heads.probes.config import FLAGS, ProbeConfig
 from reelbank.heads.probes.kmeans import kmeans
@@ -64,6 +66,64 @@ def test_nothing_asked_runs_tsne_and_five_neighbours(tmp_path: Path, monkeypatch
     assert result.results["analyses"]["knn"]["k"] == 5
     assert result.warning == ""
     assert "random" not in (tmp_path / "toy-probe" / "index.html").read_text().split("<main>")[0]
+
+
+def _unlabelled(folder: Path, num_labels: int) -> Path:
+    """24 clips whose manifest has this many labels."""
+    draw = np.random.default_rng(0)
+    features = [draw.normal(size=(3, 4)).astype(np.float16) for _ in range(24)]
+    clips = [{"clip_id": f"c{i}", "label": f"l{i % num_labels}" if num_labels else ""} for i in range(24)]
+    return write_store(folder / "plain.zarr", {"pool": features}, clips).path
+
+
+@pytest.mark.parametrize(
+    ("asked", "lacks"),
+    [
+        ({"tsne": True, "kmeans": 2, "knn": 3}, "give the manifest labels, or leave --knn and --linear out"),
+        ({"tsne": True, "linear": True}, "give the manifest labels"),
+        ({"kmeans": 2, "perplexity": 1e-9, "tsne": True, "knn": 3}, "labels"),
+    ],
+)
+def test_what_the_rows_lack_is_said_before_anything_runs(
+    asked: dict[str, Any], lacks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--tsne --kmeans 2 --knn 3` without labels computed for minutes, failed, and saved nothing."""
+    ran: list[str] = []
+    monkeypatch.setattr(probe_module, "_answer", lambda found, question: ran.append(found.name))
+    with pytest.raises(ValueError, match=lacks):
+        probe(ProbeConfig(store=_unlabelled(tmp_path, 0), out=tmp_path / "out", **asked))
+    assert ran == []
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("num_labels", [0, 1])
+def test_an_analysis_that_nobody_asked_for_is_left_out_with_a_note(num_labels: int, tmp_path: Path) -> None:
+    result = probe(ProbeConfig(store=_unlabelled(tmp_path, num_labels), out=tmp_path / "out"))
+    assert set(result.results["analyses"]) == {"tsne"}
+    assert any(note.startswith("Nearest neighbours was left out: ") for note in result.results["notes"])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("out of luck")])
+def test_what_was_finished_is_saved(error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clustered_store(tmp_path / "toy.zarr", num_clips=24)
+    answer = probe_module._answer
+
+    def failing(found: Any, question: Any) -> Any:
+        if found.name == "knn":
+            raise error
+        return answer(found, question)
+
+    monkeypatch.setattr(probe_module, "_answer", failing)
+    config = ProbeConfig(store=tmp_path / "toy.zarr", out=tmp_path / "out", kmeans=3, knn=3, linear=True)
+    with pytest.raises((KeyboardInterrupt, RuntimeError)) as failed:
+        probe(config)
+    assert "what was finished before (kmeans) is in" in failed.value.__notes__[0]
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert set(results["analyses"]) == {"kmeans"}
+    assert "knn did not finish, and what was asked after it was not begun." in results["notes"]
+    assert (tmp_path / "out/index.html").is_file()
+    monkeypatch.setattr(probe_module, "_answer", answer)
+    assert set(probe(config).results["analyses"]) == {"kmeans", "knn", "linear"}
 
 
 def test_same_probe_twice_gives_the_same_files(tmp_path: Path) -> None:

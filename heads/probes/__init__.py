@@ -33,6 +33,8 @@ class Probe:
         is_map: whether it gives coordinates: they are drawn by class and by target, and shown on the page.
         pictures: {file name: caption} of the other pictures that it may draw.
         options: its own options with their defaults, given as --analysis-option NAME.OPTION=VALUE.
+        check: `module:function`, Question -> None: raises ValueError for what the rows lack. Every analysis is asked
+            before the first one runs. Empty: nothing can lack.
     """
 
     target: str
@@ -41,6 +43,7 @@ class Probe:
     is_map: bool = False
     pictures: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    check: str = ""
 
     def captions(self, name: str) -> dict[str, str]:
         """{file name: caption} of every picture it may leave, under the name that it was asked by."""
@@ -100,6 +103,7 @@ _ROWS = {
         title="t-SNE",
         is_map=True,
         options={"perplexity": 30.0},
+        check="reelbank.heads.probes.analyses.maps:check_tsne",
     ),
     "kmeans": Probe(
         target="reelbank.heads.probes.analyses.clusters:clusters",
@@ -114,12 +118,14 @@ _ROWS = {
         title="Nearest neighbours",
         pictures={"knn-confusion.png": "Confusion matrix of the nearest neighbours"},
         options={"knn": 5},
+        check="reelbank.heads.probes.analyses.classification:check_neighbours",
     ),
     "linear": Probe(
         target="reelbank.heads.probes.analyses.classification:linear_probe",
         summary="logistic regression, C chosen on validation rows (--linear)",
         title="Linear probe",
         pictures={"linear-confusion.png": "Confusion matrix of the linear probe"},
+        check="reelbank.heads.probes.analyses.classification:check_linear",
     ),
 }
 

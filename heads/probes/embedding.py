@@ -79,7 +79,9 @@ def tsne(
     Raises:
         ValueError: too few rows, NaN or Inf, rows that are all equal, or a method that is not here.
     """
-    _validate(rows, perplexity, num_iterations)
+    check_rows(rows, perplexity)
+    if num_iterations <= 250:
+        raise ValueError(f"t-SNE: {num_iterations = }; the first 250 are early exaggeration, ask for more")
     reduced, variance = _principal_components(rows, seed)
     start = _start(reduced, seed)
     effective = min(float(perplexity), (len(rows) - 1) / 3)
@@ -108,7 +110,8 @@ def has_fft() -> bool:
     return importlib.util.find_spec("openTSNE") is not None
 
 
-def _validate(rows: NDArray[np.floating], perplexity: float, num_iterations: int) -> None:
+def check_rows(rows: NDArray[np.floating], perplexity: float) -> None:
+    """Whether (n, D) rows can be mapped. Raises ValueError as `tsne` does."""
     if rows.ndim != 2 or rows.shape[1] == 0:
         raise ValueError(f"t-SNE: {rows.shape = }, expected (n, D)")
     if len(rows) < MIN_ROWS:
@@ -123,8 +126,6 @@ def _validate(rows: NDArray[np.floating], perplexity: float, num_iterations: int
         raise ValueError(f"t-SNE: all {len(rows)} rows are equal; there is nothing to map")
     if perplexity <= 0:
         raise ValueError(f"t-SNE: {perplexity = }; it must be above 0")
-    if num_iterations <= 250:
-        raise ValueError(f"t-SNE: {num_iterations = }; the first 250 are early exaggeration, ask for more")
 
 
 def _principal_components(rows: NDArray[np.floating], seed: int) -> tuple[NDArray[np.float64], float]:

@@ -152,11 +152,7 @@ def linear(rows: ProbeRows, protocol: Protocol, *, seed: int = 0) -> dict[str, A
     """
     classes, numbers = _classes(rows, protocol)
     fits = _fits(rows, protocol, seed)
-    used = np.concatenate([fitted for fitted, _ in fits])
-    if len(np.unique(numbers[used])) < 2:
-        raise ValueError(
-            f"--linear needs at least 2 labels among the fitted rows, found {len(np.unique(numbers[used]))}"
-        )
+    require_labels(rows, protocol, seed=seed)
     chosen, converged = [], True
     scores = np.zeros((len(protocol.judged), len(classes)))
     for fitted, judged_places in fits:
@@ -168,6 +164,21 @@ def linear(rows: ProbeRows, protocol: Protocol, *, seed: int = 0) -> dict[str, A
         converged &= ok
     result = judgement(rows, protocol, classes, numbers, scores, seed=seed)
     return {"strengths_tried": list(LINEAR_STRENGTHS), "strength": chosen, "converged": converged} | result
+
+
+def require_labels(rows: ProbeRows, protocol: Protocol, *, seed: int | None = None) -> None:
+    """Whether there is something to fit and to judge.
+
+    Args:
+        seed: of the linear probe's folds; None: neighbours vote, and nothing is fitted.
+
+    Raises:
+        ValueError: rows of fewer than two groups, or with fewer than two labels.
+    """
+    _, numbers = _classes(rows, protocol)
+    fits = [(protocol.fitted, protocol.judged)] if seed is None else _fits(rows, protocol, seed)
+    if (found := len(np.unique(numbers[np.concatenate([fitted for fitted, _ in fits])]))) < 2:
+        raise ValueError(f"kNN and linear probes need at least 2 labels among the fitted rows, found {found}")
 
 
 def judgement(

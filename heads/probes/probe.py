@@ -17,6 +17,7 @@ import csv
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 OUTPUTS = (*PICTURES, "coordinates.csv", "index.html", "results.json")
 """What a probe may leave, beside the pictures of plug-ins."""
+
+DEFAULT_PLAN = ("tsne", "knn")
+"""Analyses where none is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +88,7 @@ def probe(config: ProbeConfig, progress: Progress | None = None) -> ProbeResult:
     store = reelbank.store.open(config.store or default_store(Path.cwd()))
     tap = config.tap or store.default_tap
     out = config.out or Path(f"{store.path.name.removesuffix('.zarr')}-probe")
-    plan = config.asked() or ([] if config.explore or config.views else ["tsne", "knn"])
+    plan = config.asked() or ([] if config.explore or config.views else [*DEFAULT_PLAN])
     former = {*OUTPUTS, *(file for name in plan for file in PROBES.row(name).captions(name)), *_files_before(out)}
     _require_free(out, former)
     options = {name: config.options_of(name) for name in plan}
@@ -117,15 +121,24 @@ def probe(config: ProbeConfig, progress: Progress | None = None) -> ProbeResult:
         page.notes += rows.notes
         count = f"n = {len(rows)} {'clips' if config.level == 'clip' else f'steps of {rows.num_clips} clips'}"
         page.heading = Heading(source=f"{source} · tap {tap}", count=count, warning=warning)
-        if not config.asked() and len(set(rows.labels[rows.labels != ""].tolist())) < 2:
-            plan.remove("knn")
-            page.notes.append("Nearest neighbours were left out: the store has fewer than two labels.")
-        for name in plan:
-            tell(name, f"{len(rows)} rows of {rows.vectors.shape[1]} numbers")
-            question = Question(
+        questions = {
+            name: Question(
                 rows=rows, options=options[name], seed=config.seed, device=config.device, heading=page.heading
             )
-            page.findings[name] = _answer(PROBES.find(name), question)
+            for name in plan
+        }
+        for name in page.without(_impossible(questions), is_asked=bool(config.asked())):
+            plan.remove(name)
+        for name in plan:
+            tell(name, f"{len(rows)} rows of {rows.vectors.shape[1]} numbers")
+            try:
+                page.findings[name] = _answer(PROBES.find(name), questions[name])
+            except BaseException as error:  # an interrupt as well: what took minutes is not thrown away
+                if page.findings:
+                    page.notes.append(f"{name} did not finish, and what was asked after it was not begun.")
+                    page.write(out, former, began)
+                    error.add_note(f"what was finished before ({', '.join(page.findings)}) is in {out}")
+                raise
     tell("report", str(out))
     return page.write(out, former, began)
 
@@ -173,6 +186,21 @@ def _require_rows(config: ProbeConfig, rows: ProbeRows, *, num_steps: int) -> No
     )
 
 
+def _impossible(questions: Mapping[str, Question]) -> dict[str, str]:
+    """{analysis: what the rows lack for it}, of those that cannot be done."""
+    lacks = {}
+    for name, question in questions.items():
+        found = PROBES.find(name)
+        if not found.row.check:
+            continue
+        try:
+            with nullcontext() if found.plugin is None else found.plugin.running(found.row.check):
+                found.load(found.row.check)(question)
+        except ValueError as error:
+            lacks[name] = str(error)
+    return lacks
+
+
 def _answer(found: Found[Probe], question: Question) -> Finding:
     """What an analysis finds. Raises PluginError naming the field of a plug-in's finding that is wrong."""
     analyse = found.load(found.row.target)
@@ -216,6 +244,17 @@ class _Page:
         self.views: StoredViews | None = None
         self.findings: dict[str, Finding] = {}
         self.notes: list[str] = []
+
+    def without(self, lacks: Mapping[str, str], *, is_asked: bool) -> list[str]:
+        """Analyses that are left out, with a note each: those that nobody asked for, where others are left.
+
+        Raises:
+            ValueError: what the rows lack for one that was asked for, before any is run.
+        """
+        if lacks and (is_asked or len(lacks) == len(DEFAULT_PLAN)):
+            raise ValueError("\n".join(lacks.values()))
+        self.notes += [f"{PROBES.row(name).title} was left out: {why}." for name, why in lacks.items()]
+        return list(lacks)
 
     def pictures(self) -> dict[str, tuple[bytes, str]]:
         """{file name: (PNG, caption)}, those of the analyses in their order first."""

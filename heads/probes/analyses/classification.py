@@ -8,9 +8,19 @@ from typing import Any
 import numpy as np
 
 from reelbank.heads.probes import Finding, Question
-from reelbank.heads.probes.neighbours import knn, linear, make_protocol
+from reelbank.heads.probes.neighbours import knn, linear, make_protocol, require_labels
 from reelbank.heads.reports import figures
 from reelbank.heads.reports.html import paragraphs, section, table, with_interval
+
+
+def check_neighbours(question: Question) -> None:
+    """Raises ValueError: no labelled rows of two groups to fit and to judge."""
+    require_labels(question.rows, make_protocol(question.rows))
+
+
+def check_linear(question: Question) -> None:
+    """Raises ValueError as `check_neighbours`, or where the fitted rows have one label."""
+    require_labels(question.rows, make_protocol(question.rows), seed=question.seed)
 
 
 def nearest_neighbours(question: Question) -> Finding:

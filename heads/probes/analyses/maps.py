@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from reelbank.heads.probes import Finding, Question
-from reelbank.heads.probes.embedding import FFT_FROM_ROWS, has_fft, tsne
+from reelbank.heads.probes.embedding import FFT_FROM_ROWS, check_rows, has_fft, tsne
+
+
+def check_tsne(question: Question) -> None:
+    """Raises ValueError: too few rows, rows that are all equal, a perplexity that is none."""
+    check_rows(question.rows.vectors, question.options["perplexity"])
 
 
 def tsne_map(question: Question) -> Finding:
