@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from reelbank.heads.reports import figures as pictures
+from reelbank.heads.reports.drawing import name_texts, outside_text, takes_part
 from reelbank.heads.reports.figures import Heading
 
 if TYPE_CHECKING:
@@ -107,3 +108,72 @@ def test_same_figure_gives_the_same_bytes() -> None:
 def test_empty_learning_curve_and_single_epoch_are_drawn() -> None:
     rows = [{"fold": None, "epoch": 1, "train_loss": 1.0, "val_loss": None, "val_accuracy": None, "best": True}]
     assert pictures.png(pictures.learning_curves(rows, heading=Heading(source="s", count="n")))
+
+
+@pytest.mark.parametrize(
+    ("names", "texts"),
+    [
+        (["a", "b"], ["a", "b"]),
+        (["a" * 40], ["a" * 25 + "…"]),  # alone it keeps its beginning
+        (
+            ["playing the long, long thing 1", "playing the long, long thing 2"],
+            ["playing …ong, long thing 1", "playing …ong, long thing 2"],
+        ),
+        (["x" * 20 + "middle " + str(i) + "y" * 20 for i in range(3)], None),
+        (["same" * 10, "same" * 10], None),
+    ],
+)
+def test_names_that_are_shortened_stay_apart(names: list[str], texts: list[str] | None) -> None:
+    found = name_texts(names)
+    assert len(set(found)) == len(names)
+    assert all(len(text) <= 26 for text in found)
+    if texts is not None:
+        assert found == texts
+
+
+@pytest.mark.parametrize("num_classes", [30, 31, 101])
+def test_confusion_of_many_classes_shows_those_with_mistakes(num_classes: int) -> None:
+    draw = np.random.default_rng(0)
+    counts = np.diag(draw.integers(1, 9, num_classes))
+    confused = [num_classes - 1, 4, num_classes // 2]
+    for true, predicted in zip(confused, [*confused[1:], confused[0]], strict=True):
+        counts[true, predicted] = 3
+    names = [f"class number {i:03d}" for i in range(num_classes)]
+    figure = pictures.confusion_matrix(counts, names, title="t", heading=Heading(source="s", count="n"))
+    axes = figure.axes[0]
+    shown = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert shown == [tick.get_text() for tick in axes.get_xticklabels()]
+    cells = {tuple(map(round, text.get_position())): int(text.get_text()) for text in axes.texts}
+    assert sum(cells.values()) == counts.sum()
+    for true, predicted in zip(confused, [*confused[1:], confused[0]], strict=True):
+        assert cells[shown.index(names[predicted]), shown.index(names[true])] == 3
+    if num_classes == 30:
+        assert shown == names
+    else:
+        assert shown[-1] == f"({num_classes - 30} others)" and len(shown) == 31
+        assert f"the 30 of {num_classes} classes" in figure.get_suptitle()
+        others = [i for i in range(num_classes) if names[i] not in shown]
+        assert cells[30, 30] == counts[np.ix_(others, others)].sum()
+
+
+@pytest.mark.parametrize(
+    ("splits", "part", "said"),
+    [
+        (["train", "val", "test"], [1, 1, 1], ""),
+        (["train", "unknown", "unused", ""], [1, 0, 0, 0], "split (none), unknown, unused"),
+        (["all", "all", "unknown"], [1, 1, 0], "split unknown"),
+        (["train", "a", "b", "c", "d"], [1, 0, 0, 0, 0], "split a, b, c, ..."),
+    ],
+)
+def test_clips_that_take_no_part_are_hollow_and_named(splits: list[str], part: list[int], said: str) -> None:
+    assert takes_part(splits).tolist() == [bool(one) for one in part]
+    assert outside_text(splits) == said
+    points = np.random.default_rng(0).normal(size=(len(splits), 2))
+    figure = pictures.scatter_by_class(
+        points, [f"c{i}" for i in range(len(splits))], splits, title="t", heading=Heading(source="s", count="n"),
+        numbered=True,
+    )  # fmt: skip
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend[len(splits) :] == ([f"hollow: {said}"] if said else [])
+    known = [text for text, one in zip(sorted(legend[: len(splits)]), part, strict=True) if one]
+    assert [text.split()[0] for text in known] == [str(i) for i in range(sum(part))]

@@ -16,6 +16,7 @@ from reelbank.heads.reports.drawing import (
     clean_axes,
     cycle,
     name_text,
+    name_texts,
     new_figure,
     png,
     split_order,
@@ -190,7 +191,7 @@ def _boxes(axes: Axes, parts: Sequence[NDArray[np.float64]], colors: Sequence[st
 
 
 def _class_axis(axes: Axes, labels: Sequence[str]) -> None:
-    axes.set_yticks(range(len(labels)), [name_text(label) for label in labels], fontsize=8)
+    axes.set_yticks(range(len(labels)), name_texts(labels), fontsize=8)
     axes.set(ylim=(-0.7, len(labels) - 0.3))
     clean_axes(axes)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.6)

@@ -8,6 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from reelbank.heads.probes import Finding, exploration, scatter, stored_views
+from reelbank.heads.reports.drawing import outside_text
 from reelbank.heads.reports.html import (
     data_block,
     details,
@@ -115,7 +116,9 @@ def _map(store: Store, rows: ProbeRows, coordinates: NDArray[np.floating], seed:
         f'<span><b style="color:{color}">{mark}</b> {escape(name or "(no label)")}</span>'
         for name, color, mark in scatter.legend(rows.labels)
     )
-    hint = "Point at a mark to see its clip. Hollow marks: split 'unknown'."
+    hint = "Point at a mark to see its clip."
+    if outside := outside_text(rows.splits.tolist()):
+        hint += f" Hollow marks take no part in training and test: {outside}."
     if num_points < len(rows):
         hint += f" A random {num_points} of {len(rows)} rows are shown."
     return section(

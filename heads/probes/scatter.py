@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reelbank.heads.reports.drawing import GREY, MAX_CLASSES, PALETTE
+from reelbank.heads.reports.drawing import GREY, MAX_CLASSES, PALETTE, takes_part
 from reelbank.heads.reports.html import Script
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _columns(
 ) -> dict[str, list[Any]]:
     styles = _styles(rows.labels)
     labels = rows.labels[chosen].tolist()
-    unknown = rows.splits[chosen] == "unknown"
+    unknown = ~takes_part(rows.splits.tolist())[chosen]
     thumbnails = _thumbnails(store, rows.clip_rows[chosen])
     more = ["" if step < 0 else f" · step {step}" for step in rows.steps[chosen].tolist()]
     if rows.target is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import textwrap
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -82,9 +83,38 @@ def plain(text: str) -> str:
 
 def name_text(text: str) -> str:
     """A name from data, short enough for a legend; a leading '_' would hide it there."""
-    text = " ".join(str(text).split())
-    text = text if len(text) <= _NAME_LENGTH else text[: _NAME_LENGTH - 1] + "…"
-    return plain(f" {text}" if text.startswith("_") else text)
+    return name_texts([text])[0]
+
+
+def name_texts(names: Sequence[str]) -> list[str]:
+    """Each of `names` as `name_text`: those that would look alike keep their end instead, or get a number."""
+    texts = [" ".join(str(name).split()) for name in names]
+    short = [text if len(text) <= _NAME_LENGTH else text[: _NAME_LENGTH - 1] + "…" for text in texts]
+    for shorten in (_with_end, None):
+        seen = Counter(short)
+        alike = [i for i, text in enumerate(short) if seen[text] > 1 and len(texts[i]) > _NAME_LENGTH]
+        for number, i in enumerate(alike, start=1):
+            short[i] = shorten(texts[i]) if shorten else f"{texts[i][: _NAME_LENGTH - 6]}… #{number}"
+    return [plain(f" {text}" if text.startswith("_") else text) for text in short]
+
+
+def _with_end(text: str) -> str:
+    head = _NAME_LENGTH // 3
+    return f"{text[:head]}…{text[head + 1 - _NAME_LENGTH :]}"
+
+
+def takes_part(splits: Sequence[str]) -> NDArray[np.bool_]:
+    """(n,) whether each is trained on or tested: train, val or test; where there is none of them, all but unknown."""
+    of_split = np.asarray(splits, dtype=str)
+    is_part = np.isin(of_split, ("train", "val", "test"))
+    return is_part if is_part.any() else of_split != "unknown"
+
+
+def outside_text(splits: Sequence[str]) -> str:
+    """The splits that take no part, in words: `split unknown, unused`; '' where all do."""
+    names = np.unique(np.asarray(splits, dtype=str)[~takes_part(splits)]).tolist()
+    said = [name_text(name) or "(none)" for name in names[:3]] + ["..."] * (len(names) > 3)
+    return "split " + ", ".join(said) if said else ""
 
 
 def split_order(splits: Sequence[str]) -> list[str]:

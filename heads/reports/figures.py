@@ -23,9 +23,12 @@ from reelbank.heads.reports.drawing import (
     integer_ticks,
     map_axes,
     name_text,
+    name_texts,
     new_figure,
+    outside_text,
     point_size,
     split_order,
+    takes_part,
 )
 from reelbank.heads.reports.drawing import Heading as Heading
 from reelbank.heads.reports.drawing import png as png
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LEGEND_ROWS = 32
+MAX_MATRIX_CLASSES = 30
 
 
 def scatter_by_class(
@@ -47,26 +51,28 @@ def scatter_by_class(
     heading: Heading,
     numbered: bool = False,
 ) -> Figure:
-    """Points (n, 2) coloured by class; clips of split 'unknown' hollow. Past 64 classes the rarest are grey.
+    """Points (n, 2) coloured by class; clips that take no part in training and test hollow. Past 64 classes the rarest
+    are grey.
 
     With `numbered` the number of each class stands at the median of its points and before its name: known classes from
-    0 in alphabetical order, which is the order of a head's outputs where all are shown, then those of split 'unknown'.
+    0 in alphabetical order, which is the order of a head's outputs where all are shown, then those that take no part.
     """
     from matplotlib.lines import Line2D
 
     names, counts = np.unique(np.asarray(labels, dtype=str), return_counts=True)
-    known = set(np.asarray(labels, dtype=str)[np.asarray(splits, dtype=str) != "unknown"].tolist())
+    unknown = ~takes_part(splits)
+    known = set(np.asarray(labels, dtype=str)[~unknown].tolist())
     shown = sorted(names[np.argsort(-counts, kind="stable")[:MAX_CLASSES]])
     numbers = {name: i for i, name in enumerate(sorted(shown, key=lambda name: (name not in known, name)))}
     figure = new_figure(7.6 + 1.7 * -(-len(shown) // _LEGEND_ROWS), 6.6, title, heading)
     axes = figure.subplots()
-    unknown = np.asarray(splits, dtype=str) == "unknown"
     of_class = np.asarray(labels, dtype=str)
     size = point_size(len(coordinates))
     handles: list[Line2D] = []
+    texts = dict(zip(shown, name_texts(shown), strict=True))
     parts = [
         (
-            f"{numbers[name]} {name_text(name)}" if numbered else name_text(name),
+            f"{numbers[name]} {texts[name]}" if numbered else texts[name],
             of_class == name,
             PALETTE[i % 8],
             MARKERS[i // 8],
@@ -86,7 +92,7 @@ def scatter_by_class(
                 marker=marker,
                 facecolors=face,
                 edgecolors=color if hollow else "white",
-                linewidths=0.9 if hollow else 0.25,
+                linewidths=0.9 if hollow else 0.25 * (size > 8),  # a white edge would eat a small mark
                 alpha=0.9,
             )
         if numbered and color != GREY:
@@ -97,7 +103,13 @@ def scatter_by_class(
     if unknown.any():
         handles.append(
             Line2D(
-                [], [], marker="o", color="#555555", markerfacecolor="none", linestyle="", label="hollow: unknown split"
+                [],
+                [],
+                marker="o",
+                color="#555555",
+                markerfacecolor="none",
+                linestyle="",
+                label=f"hollow: {outside_text(splits)}",
             )
         )
     figure.legend(
@@ -137,7 +149,7 @@ def scatter_by_value(
     figure = new_figure(8.2, 6.6, title, heading)
     axes = figure.subplots()
     known = np.isfinite(values)
-    unknown = np.asarray(splits, dtype=str) == "unknown"
+    unknown = ~takes_part(splits)
     size = point_size(len(coordinates))
     axes.scatter(coordinates[~known, 0], coordinates[~known, 1], s=size / 2, color=GREY, alpha=0.5, linewidths=0)
     limits = {"vmin": values[known].min(), "vmax": values[known].max()} if known.any() else {}
@@ -146,7 +158,7 @@ def scatter_by_value(
         if not mask.any():
             continue
         marker = "D" if hollow else "o"
-        label = "split unknown" if hollow else "known splits"
+        label = outside_text(splits) if hollow else "known splits"
         drawn = axes.scatter(
             coordinates[mask, 0],
             coordinates[mask, 1],
@@ -207,27 +219,43 @@ def cluster_sizes(
 
 
 def confusion_matrix(counts: NDArray[np.integer], labels: Sequence[str], *, title: str, heading: Heading) -> Figure:
-    """True classes as rows, predicted as columns (K, K); colour is the share of the row, text the count."""
+    """True classes as rows, predicted as columns (K, K); colour is the share of the row, text the count.
+
+    Of more than 30 classes those that take part in the most mistakes are shown, and the others together.
+    """
+    if len(labels) > MAX_MATRIX_CLASSES:
+        title += f": the {MAX_MATRIX_CLASSES} of {len(labels)} classes with most mistakes"
+        counts, labels = _with_others(np.asarray(counts), labels)
     num = len(labels)
-    side = min(3.4 + 0.34 * num, 15.0)
+    side = 3.4 + 0.34 * num
     figure = new_figure(side + 1.3, side + 0.6, title, heading)
     axes = figure.subplots()
     table = np.asarray(counts, dtype=np.float64)
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(drawn, ax=axes, label="share of the true class", shrink=0.7)
-    small = 8 if num <= 30 else 6
-    axes.set_xticks(range(num), [name_text(name) for name in labels], rotation=90 if num > 6 else 30, fontsize=small)
+    names = name_texts(labels)
+    axes.set_xticks(range(num), names, rotation=90 if num > 6 else 30, fontsize=8)
     if num <= 6:
         for tick in axes.get_xticklabels():
             tick.set_horizontalalignment("right")
-    axes.set_yticks(range(num), [name_text(name) for name in labels], fontsize=small)
+    axes.set_yticks(range(num), names, fontsize=8)
     axes.set(xlabel="predicted", ylabel="true")
-    if num <= 30:
-        for row, column in zip(*np.nonzero(table), strict=True):
-            color = "white" if shares[row, column] > 0.55 else "black"
-            axes.text(column, row, f"{table[row, column]:.0f}", ha="center", va="center", fontsize=small, color=color)
+    for row, column in zip(*np.nonzero(table), strict=True):
+        color = "white" if shares[row, column] > 0.55 else "black"
+        axes.text(column, row, f"{table[row, column]:.0f}", ha="center", va="center", fontsize=8, color=color)
     return figure
+
+
+def _with_others(counts: NDArray[np.integer], labels: Sequence[str]) -> tuple[NDArray[np.integer], list[str]]:
+    """The table of the classes with most mistakes, in their order, and of all others in a last row and column."""
+    mistakes = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
+    shown = np.sort(np.argsort(-mistakes, kind="stable")[:MAX_MATRIX_CLASSES])
+    place = np.full(len(labels), len(shown))
+    place[shown] = np.arange(len(shown))
+    table = np.zeros((len(shown) + 1, len(shown) + 1), dtype=counts.dtype)
+    np.add.at(table, (place[:, None], place[None, :]), counts)
+    return table, [*(labels[i] for i in shown), f"({len(labels) - len(shown)} others)"]
 
 
 def learning_curves(epochs: Sequence[Mapping[str, Any]], *, heading: Heading) -> Figure:
@@ -327,7 +355,7 @@ def class_counts(labels: Sequence[str], splits: Sequence[str], *, heading: Headi
         width = np.array([np.sum((of_class == names[i]) & (of_split == split)) for i in order])
         axes.barh(range(len(order)), width, left=left, color=color, label=name_text(split) or "(none)", height=0.8)
         left += width
-    axes.set_yticks(range(len(order)), [name_text(names[i]) for i in order], fontsize=8)
+    axes.set_yticks(range(len(order)), name_texts([names[i] for i in order]), fontsize=8)
     axes.set(xlabel="clips", ylim=(-0.6, len(order) - 0.4))
     integer_ticks(axes.xaxis)
     axes.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(split_names))
