@@ -92,7 +92,8 @@ def assert_markdown(text: str, least: int) -> None:
 def assert_latex(text: str, lost: str = "the constant") -> None:
     """Balanced, every row as wide as the columns declared, no character left that LaTeX would take as a command."""
     code = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
-    assert code.count(r"\begin{") == code.count(r"\end{") == 1
+    assert code.count(r"\begin{") == code.count(r"\end{") == 2
+    assert re.search(r"\\caption{[^\n]+\.}\n\\label{tab:[a-z0-9-]+}", code)
     depth = 0
     for brace in re.findall(r"(?<!\\)[{}]", code):
         depth += 1 if brace == "{" else -1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reelbank.heads.judging.metrics import METRICS
 from reelbank.heads.recipes.sentences import few_groups, guesser_text, interval_text, judged_columns
 from reelbank.heads.reports.html import DASH
 
@@ -180,18 +182,31 @@ _LATEX = {
 }  # fmt: skip
 
 
+def units(data: Data) -> list[str]:
+    """A sentence with the columns that are in the unit of the target, if the manifest says which that is."""
+    unit = data["target"]["unit"]
+    own = {name for name, metric in METRICS.items() if metric.unit == "target"}
+    heads = [column["head"] for column in _shown(data) if column["metric"] in own]
+    return [f"{', '.join(heads)} in {unit}."] if unit and heads else []
+
+
 def latex_text(text: str) -> str:
     """`text` with no character that LaTeX reads as a command; two hyphens stay two."""
     return "".join(_LATEX.get(c, c) for c in text.replace("--", "-\0-")).replace("\0", "{}")
 
 
 def latex_table(data: Data) -> str:
-    """The table in LaTeX: package `booktabs`, and what must travel with it in small print below."""
+    """The table in LaTeX (package `booktabs`): caption, label, units, and what must travel with it in small print."""
     head, rows = table_of(data)
     count = num_leading(data)
     kinds = "l" * (count + 1) + "r" * (len(head) - count - 2) + "l"
+    caption = latex_text(" ".join([f"{data['title'].rstrip('.')}.", *units(data)]))
     lines = [
-        rf"% \usepackage{{booktabs}}; {data['recipe']}: {data['title']}",
+        rf"% \usepackage{{booktabs}}; {data['recipe']}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{caption}}}",
+        rf"\label{{tab:{re.sub('[^a-z0-9]+', '-', data['recipe'].lower())}}}",
         rf"\begin{{tabular}}{{{kinds}}}",
         r"\toprule",
         " & ".join(map(latex_text, head)) + r" \\",
@@ -205,7 +220,8 @@ def latex_table(data: Data) -> str:
         if before == BASELINE and count > 1:
             cells[:count] = [rf"\multicolumn{{{count}}}{{l}}{{{cells[0]}}}"]
         lines.append(" & ".join(cells) + r" \\")
-    lines += [r"\bottomrule", r"\end{tabular}", "", rf"{{\footnotesize {latex_text(' '.join(remarks(data)))}\par}}"]
+    small = rf"\par\smallskip{{\footnotesize {latex_text(' '.join(remarks(data)))}\par}}"
+    lines += [r"\bottomrule", r"\end{tabular}", small, r"\end{table}"]
     return "\n".join(lines) + "\n"
 
 
