@@ -278,6 +278,10 @@ class ObjectiveConfig:
         return {name: plugin for name in self.losses if (plugin := LOSSES.plugin(name)) is not None}
 
 
+FIGURES = ("pdf", "png", "svg")
+"""What pictures can be written as; a PNG is always there, for the page."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Where and with what a run is made; nothing here changes a number."""
@@ -295,6 +299,7 @@ class RunConfig:
         10.0, "--checkpoint-seconds", "least time between two checkpoints for --resume", least=0
     )
     report: bool = option(True, "--report", "write report.html and figures at the end")
+    figures: str = option("png", "--figures", "png | svg | pdf: write the figures in that format too", FIGURES)
 
     def __post_init__(self) -> None:
         check_options(self, TrainingError)

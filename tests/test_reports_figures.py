@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from probe_stores import clustered_store
 
+from reelbank.heads.probes.config import ProbeConfig
+from reelbank.heads.probes.probe import probe
 from reelbank.heads.reports import figures as pictures
-from reelbank.heads.reports.drawing import name_texts, outside_text, takes_part
+from reelbank.heads.reports.drawing import figures_as, files_of, name_texts, outside_text, png, takes_part
 from reelbank.heads.reports.figures import Heading
 
 if TYPE_CHECKING:
@@ -177,3 +181,21 @@ def test_clips_that_take_no_part_are_hollow_and_named(splits: list[str], part: l
     assert legend[len(splits) :] == ([f"hollow: {said}"] if said else [])
     known = [text for text, one in zip(sorted(legend[: len(splits)]), part, strict=True) if one]
     assert [text.split()[0] for text in known] == [str(i) for i in range(sum(part))]
+
+
+@pytest.mark.parametrize(("kind", "magic"), [("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_figures_are_written_in_another_format_too(kind: str, magic: bytes, tmp_path: Path) -> None:
+    figures = _all(Heading(source="toy.zarr · $x", count="n = 150 clips", warning=WARNING))
+    plain = png(figures["confusion_matrix"]())
+    assert files_of("a.png", plain) == {"a.png": plain}
+    with figures_as(kind):
+        first, second = (files_of("a.png", png(figures["confusion_matrix"]())) for _ in range(2))
+    assert first == second  # no date, no names that are drawn
+    assert set(first) == {"a.png", f"a.{kind}"}
+    assert first["a.png"] == plain
+    assert first[f"a.{kind}"].startswith(magic)
+    clustered_store(tmp_path / "toy.zarr", num_clips=24)
+    result = probe(ProbeConfig(store=tmp_path / "toy.zarr", knn=3, figures=kind, out=tmp_path / "out"))
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == set(result.results["files"]) and f"knn-confusion.{kind}" in names
+    assert f"knn-confusion.{kind}" in result.text()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from reelbank.heads.config import FIGURES
 from reelbank.heads.probes import PROBES
 from reelbank.store.devices import check_has_float64
 from reelbank.store.options import named_values, option
@@ -59,6 +60,7 @@ class ProbeConfig:
     view: int = option(0, "--view", "stored view to read; 0 is the evaluation view")
     seed: int = option(0, "--seed", "of t-SNE, k-means, folds and intervals")
     device: str = option("auto", "--device", "of k-means: auto | cpu | cuda[:N]")
+    figures: str = option("png", "--figures", "png | svg | pdf: write the pictures in that format too", FIGURES)
     out: Path | None = option(None, "--out", "folder of the results; default: <store>-probe")
 
     def __post_init__(self) -> None:

@@ -51,7 +51,7 @@ class ProbeResult:
     Attributes:
         out: the folder.
         page: its index.html.
-        pictures: its PNG files.
+        pictures: its PNG files, and the same in the format that was asked for.
         results: the content of results.json.
         verdict: the sentences a person wants to read first.
         warning: the sentence every report must show; '' for none.
@@ -79,6 +79,13 @@ def probe(config: ProbeConfig, progress: Progress | None = None) -> ProbeResult:
         StoreError: a path that is not a store.
         PluginError: an analysis from outside that fails or gives what it must not.
     """
+    from reelbank.heads.reports.drawing import figures_as
+
+    with figures_as(config.figures):
+        return _probe(config, progress)
+
+
+def _probe(config: ProbeConfig, progress: Progress | None) -> ProbeResult:
     import reelbank.store
     from reelbank.heads.probes.rows import default_store, load_rows
     from reelbank.heads.reports.drawing import Heading
@@ -288,8 +295,12 @@ class _Page:
 
     def write(self, out: Path, former: set[str], began: float) -> ProbeResult:
         from reelbank.heads.probes.report import probe_page, verdict
+        from reelbank.heads.reports.drawing import files_of
 
         store, rows, pictures = self.store, self.rows, self.pictures()
+        drawn = {
+            file: data for name, (content, _) in pictures.items() for file, data in files_of(name, content).items()
+        }
         analyses = {"explore": self.exploration.to_json()} if self.exploration is not None else {}
         analyses |= {"views": self.views.to_json()} if self.views is not None else {}
         analyses |= {name: dict(finding.numbers) for name, finding in self.findings.items()}
@@ -315,12 +326,12 @@ class _Page:
         }
         results["verdict"] = list(verdict(results, self.findings))
         results["files"] = [
-            *pictures, *(["coordinates.csv"] if rows is not None else []), "index.html", "results.json",
+            *drawn, *(["coordinates.csv"] if rows is not None else []), "index.html", "results.json",
         ]  # fmt: skip
         page = probe_page(store, rows, self.findings, results, pictures)
         text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
         with filling(out, stale=former, last="results.json") as made:
-            for name, (content, _) in pictures.items():
+            for name, content in drawn.items():
                 (made / name).write_bytes(content)
             if rows is not None:
                 _write_coordinates(made / "coordinates.csv", rows, self.findings)
@@ -329,7 +340,7 @@ class _Page:
         return ProbeResult(
             out=out,
             page=out / "index.html",
-            pictures=tuple(out / name for name in pictures),
+            pictures=tuple(out / name for name in drawn),
             results=results,
             verdict=tuple(results["verdict"]),
             warning=self.warning,

@@ -13,22 +13,25 @@ from reelbank.heads.recipes.rows import read_recipe
 from reelbank.heads.recipes.sentences import few_groups, judged_columns
 from reelbank.heads.recipes.tables import BASELINE, legend, num_leading, quick_warning, table_of
 from reelbank.heads.reports import html
+from reelbank.heads.reports.drawing import figures_as, files_of
 from reelbank.store.files import write_whole
 
 Data = Mapping[str, Any]
 
 
-def write_recipe_page(directory: Path) -> Path:
-    """Writes `report.html` and `figures/*.png` of a finished recipe; returns the page.
+def write_recipe_page(directory: Path, *, figures_kind: str = "png") -> Path:
+    """Writes `report.html` and `figures/*.png` of a finished recipe, also as `figures_kind`; returns the page.
 
     Raises TrainingError where `recipe.json` is missing or of another version.
     """
     data = read_recipe(directory)
-    drawn = gallery.draw_all(directory, data)
+    with figures_as(figures_kind):
+        drawn = gallery.draw_all(directory, data)
     folder = directory / "figures"
     folder.mkdir(exist_ok=True)
     for name, content in drawn.items():
-        write_whole(folder / name, content)
+        for file, data_of in files_of(name, content).items():
+            write_whole(folder / file, data_of)
     path = directory / "report.html"
     write_whole(path, _page(data, drawn))
     return path

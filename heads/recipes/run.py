@@ -27,7 +27,7 @@ from reelbank.heads.recipes import recipe
 from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.recipes.inputs import require
 from reelbank.heads.recipes.judging import preference, read_rows, summarize
-from reelbank.heads.recipes.options import asked_of, members, refuse_asked, row_config, settings_of, step_rows
+from reelbank.heads.recipes.options import Asked, asked_of, members, refuse_asked, row_config, settings_of, step_rows
 from reelbank.heads.recipes.recipe import Recipe, RecipeRow
 from reelbank.heads.recipes.report import write_recipe_page
 from reelbank.heads.recipes.rows import FORMAT_VERSION, TrainedRow
@@ -111,17 +111,17 @@ def run_recipe(config: RecipeConfig, progress: Progress | None = None) -> Recipe
         "run": directory.name,
     }
     write_json(directory / "recipe.json", results)
-    _write_report(directory, results, markdown=asked.markdown, latex=asked.latex)
+    _write_report(directory, results, asked, config.train.run.figures)
     return RecipeResult(directory=directory, results=results)
 
 
-def _write_report(directory: Path, data: Mapping[str, Any], *, markdown: bool, latex: bool) -> Path:
+def _write_report(directory: Path, data: Mapping[str, Any], asked: Asked, figures_kind: str) -> Path:
     """Writes the page and the pictures of a finished recipe, and the tables asked for; returns the page."""
-    if markdown:
+    if asked.markdown:
         write_whole(directory / "table.md", markdown_table(data))
-    if latex:
+    if asked.latex:
         write_whole(directory / "table.tex", latex_table(data))
-    return write_recipe_page(directory)
+    return write_recipe_page(directory, figures_kind=figures_kind)
 
 
 @dataclass(kw_only=True)

@@ -9,8 +9,11 @@ import io
 import textwrap
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +32,7 @@ GREY = "#9a9a9a"
 WARNING_COLOR = "#b00020"
 DPI = 130
 _NAME_LENGTH = 26
+_also: ContextVar[str] = ContextVar("figures", default="png")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +50,52 @@ class Heading:
     warning: str = ""
 
 
+class Drawn(bytes):
+    """A figure as PNG.
+
+    Attributes:
+        also: {suffix: the same figure}, in the format of `figures_as`.
+    """
+
+    also: Mapping[str, bytes] = MappingProxyType({})
+
+
+@contextmanager
+def figures_as(kind: str) -> Iterator[None]:
+    """Within it, `png` draws each figure as `kind` as well: `svg`, `pdf`, or `png` for no more."""
+    token = _also.set(kind)
+    try:
+        yield
+    finally:
+        _also.reset(token)
+
+
+def files_of(name: str, content: bytes) -> dict[str, bytes]:
+    """{file name: content} of a picture `name`.png: the PNG, and what else it was drawn as."""
+    also = content.also if isinstance(content, Drawn) else {}
+    return {name: content, **{f"{name.removesuffix('.png')}.{suffix}": data for suffix, data in also.items()}}
+
+
 def png(figure: Figure) -> bytes:
     """The figure as PNG bytes, without a date: the same figure gives the same bytes."""
+    drawn = Drawn(_png(figure))
+    if (kind := _also.get()) != "png":
+        drawn.also = {kind: _vector(figure, kind)}
+    return drawn
+
+
+def _vector(figure: Figure, kind: str) -> bytes:
+    import matplotlib as mpl
+
+    buffer = io.BytesIO()
+    # Without a salt of one's own the names in an SVG are drawn at random.
+    with mpl.rc_context({"svg.hashsalt": "reelbank"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(buffer, format=kind, metadata={{"svg": "Date", "pdf": "CreationDate"}[kind]: None})
+    return buffer.getvalue()
+
+
+def _png(figure: Figure) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     buffer = io.BytesIO()

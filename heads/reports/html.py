@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.reports.drawing import figures_as, files_of
 from reelbank.heads.stored import read_config, read_confusion, read_epochs, read_results, read_table
 from reelbank.store.files import reading, refuse_links, write_whole
 
@@ -183,8 +184,12 @@ def _is_number_like(value: Any) -> bool:
 # --- the report of a training run ----------------------------------------------------------------
 
 
-def write_run_report(run_dir: Path | str) -> Path:
+def write_run_report(run_dir: Path | str, *, figures_kind: str = "png") -> Path:
     """Writes `report.html` and `figures/*.png` of a finished run; returns the page.
+
+    Args:
+        run_dir: of the run.
+        figures_kind: what figures are also written as, `svg` or `pdf`.
 
     Raises:
         ValueError: a folder without `results.json` or `config.json`: the run is not finished or is none.
@@ -202,11 +207,13 @@ def write_run_report(run_dir: Path | str) -> Path:
         count=f"n = {results['counts'].get('clips')} clips",
         warning=_warning_lines(results)[0],
     )
-    drawn = _run_pictures(run_dir, results, heading)
+    with figures_as(figures_kind):
+        drawn = _run_pictures(run_dir, results, heading)
     folder = run_dir / "figures"
     folder.mkdir(exist_ok=True)
     for name, (content, _) in drawn.items():
-        write_whole(folder / name, content)
+        for file, data in files_of(name, content).items():
+            write_whole(folder / file, data)
     page = run_dir / "report.html"
     write_whole(page, _run_page(run_dir, config, results, drawn))
     return page

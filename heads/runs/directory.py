@@ -247,7 +247,7 @@ def write_finished(directory: Path, prepared: Prepared, found: Finished, progres
     if prepared.config.run.report:
         from reelbank.heads.reports.html import write_run_report
 
-        write_run_report(directory)
+        write_run_report(directory, figures_kind=prepared.config.run.figures)
         tell(Event(stage="report", done=1, total=1, message=f"report in {directory}"))
 
 

@@ -31,6 +31,7 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.features import Features
 from reelbank.heads.examples.prepared import Prepared, prepare
+from reelbank.heads.reports.drawing import figures_as, files_of
 from reelbank.heads.runs.directory import (
     name_of_run,
     not_finished,
@@ -137,13 +138,16 @@ def sweep(config: SweepConfig, progress: Progress | None = None) -> SweepResult:
         config, prepared, axes, list(state.trials.values()), steps, run=directory.name, executor=name, notes=state.notes
     ) | {"seconds": round(time.perf_counter() - state.started, 3)}
     write_csv(directory / "sweep.csv", results)
-    write_whole(directory / "sweep.png", draw(results, prepared))
+    with figures_as(config.train.run.figures):
+        picture = draw(results, prepared)
+    for name, content in files_of("sweep.png", picture).items():
+        write_whole(directory / name, content)
     write_json(directory / "sweep.json", results)
     if config.train.run.report:
         from reelbank.heads.reports.html import write_run_report
 
         for member in results["winner"]["members"]:
-            write_run_report(directory / "members" / member)
+            write_run_report(directory / "members" / member, figures_kind=config.train.run.figures)
     return SweepResult(directory=directory, results=results)
 
 
