@@ -167,7 +167,7 @@ def _run_dir(folder: Path, *, label: str = "b", warning: str = "") -> Path:
 
 def test_run_report_shows_every_part_of_the_run(tmp_path: Path) -> None:
     run = _run_dir(tmp_path / "run", warning="random weights: not a pretrained network")
-    page = write_run_report(run)
+    page = write_run_report(run, figures_kind="svg")
     text = page.read_text()
     assert page == run / "report.html"
     assert text.index("random weights: not a pretrained network") < text.index("<main>")
@@ -185,7 +185,8 @@ def test_run_report_shows_every_part_of_the_run(tmp_path: Path) -> None:
     ):
         assert part in text, part
     names = {path.name for path in (run / "figures").iterdir()}
-    assert names == {"learning-curves.png", "confusion-test.png", "predicted-vs-true.png"}
+    stems = ("learning-curves", "confusion-test", "predicted-vs-true")
+    assert names == {f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg")}
     assert text.count("data:image/png;base64,") == 3
 
 
