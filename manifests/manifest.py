@@ -97,6 +97,16 @@ class Manifest:
         targets = f", targets {', '.join(map(self._extent, self.target_names))}" if self.target_names else ""
         return f"{len(self)} clips ({splits}), {labels} classes{targets}"
 
+    def to_json(self) -> dict[str, object]:
+        """The same for machines: clips in all and per split, classes, target columns, notes."""
+        return {
+            "num_clips": len(self),
+            "splits": dict(Counter(clip.split for clip in self.clips)),
+            "classes": sorted({clip.label for clip in self.clips if clip.label}),
+            "targets": list(self.target_names),
+            "notes": list(self.notes),
+        }
+
     def _extent(self, name: str) -> str:
         """`kcal (1.2 to 998; 3 clips without)`."""
         values = [clip.targets[name] for clip in self.clips if not math.isnan(clip.targets[name])]

@@ -23,6 +23,7 @@ from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.recipes import RECIPES, announcement
 from reelbank.manifests import events
 from reelbank.manifests.datasets import READERS
+from reelbank.store import console
 from reelbank.store.options import options as options_of_config
 
 RUN = "runs/flow-dis-mlp-jsd-1"
@@ -349,7 +350,7 @@ def test_stop_by_keyboard_is_one_sentence(here: Path, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(featurize, "featurize", interrupt)
     result = call(f"featurize --model flow:dis --out {tmp_path / 'x.zarr'}")
-    assert result.exit_code == cli.WRONG_USE
+    assert result.exit_code == console.STOPPED
     assert "the same command goes on" in result.stderr
 
 
