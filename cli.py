@@ -57,7 +57,7 @@ from reelbank.store.console import (
     say,
 )  # fmt: skip
 from reelbank.store.exchange.options import ExportConfig, ImportConfig
-from reelbank.store.options import options_of
+from reelbank.store.options import MAX_CPUS, MAX_SEED, options_of
 
 GOES_ON = "stopped; what was finished is kept, the same command goes on"
 
@@ -268,8 +268,8 @@ def _write_manifest(name: str, out: Path, overwrite: bool, as_json: bool, *args:
 
 @manifest.command(short_help="Render a small labelled video set.")
 @click.argument("directory", type=PATH)
-@click.option("--clips", type=click.IntRange(min=1), default=120, show_default=True, help="Number of clips.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same videos.")
+@click.option("--clips", type=click.IntRange(1, 100_000), default=120, show_default=True, help="Number of clips.")
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Same seed, same videos.")
 @overwrite_option
 @json_option
 def synth(directory: Path, clips: int, seed: int, overwrite: bool, as_json: bool) -> None:
@@ -310,7 +310,9 @@ READER_OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "rate_fps": click.option("--rate-fps", type=float, help="Frames per second of the frame folders."),
     "root": click.option("--root", type=PATH, help="Folder of the videos.  [default: FILE's folder]"),
-    "seed": click.option("--seed", type=int, default=0, show_default=True, help="Of the cut where there is none."),
+    "seed": click.option(
+        "--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Of the cut where there is none."
+    ),
     "splits": click.option(
         "--splits", type=PATH, help="Folder of the official split files.  [default: found under ROOT]"
     ),
@@ -474,7 +476,7 @@ def merge_(out: Path, stores: tuple[Path, ...], overwrite: bool, as_json: bool) 
 @store_argument
 @click.option("--manifest", type=PATH, help="Its manifest.  [default: as featurize finds it]")
 @click.option("--weights", help="Weights file, if the store was made from one that has moved.")
-@click.option("--workers", type=click.IntRange(min=1), help="Worker processes.  [default: one per core]")
+@click.option("--workers", type=click.IntRange(1, MAX_CPUS), help="Worker processes.  [default: one per core]")
 @json_option
 @click.pass_context
 def retry(

@@ -56,7 +56,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train-head --store flow.zarr --bins 100000000", "--bins 100000000 must be 100000 or less"),
         ("train-head --store flow.zarr --target none --estimate median", "--estimate median reads the target's bins"),
         ("featurize --model flow --sampling uniform:999999999", "uniform takes 1,000,000 at most, found 999,999,999"),
-        ("featurize --model flow --workers 100000", "--workers 100000: at most 1,024"),
+        ("featurize --model flow --workers 100000", "--workers 100000 must be 1024 or less"),
     ],
 )
 def test_line_that_goes_wrong_says_how_to_go_on(line: str, said: str, store: Path, synth_set: Path) -> None:
