@@ -80,8 +80,11 @@ def plain_errors(stopped: str = "stopped") -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        options: str = getattr(stop, "__notes__", ["--run DIR --resume"])[-1]
-        raise Stopped(stopped.replace("{run}", options)) from None
+        notes: list[str] = getattr(stop, "__notes__", [])
+        is_begun = notes or "{run}" not in stopped
+        raise Stopped(
+            stopped.replace("{run}", "".join(notes[-1:])) if is_begun else "stopped; nothing was written"
+        ) from None
     except Exception as error:
         if (sentence := _sentence(error)) is None:
             raise
