@@ -264,7 +264,7 @@ def _write_manifest(name: str, out: Path, overwrite: bool, as_json: bool, *args:
 
         made = reader(name)(*args, **{k: v for k, v in options.items() if v not in (None, ())})
         manifests.write(made, out, overwrite=overwrite)
-        for note in made.notes:
+        for note in (*made.notes, *filter(None, [made.warning])):
             say(note, err=True)
         emit(made.to_json() | {"manifest": str(out)}, as_json, lambda: f"{out}: {made.summary()}")
 

@@ -96,7 +96,7 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
             run.note(unseen)
         if decode_device is not None:
             run.note(f"videos are decoded on {decode_device}, which does not tell of damaged frames")
-        for sentence in unlocked:
+        for sentence in (*unlocked, *filter(None, [manifest.warning])):
             run.note(sentence)
         for job, todo in zip(jobs, todos, strict=True):
             for sentence in todo.damaged:
