@@ -38,6 +38,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "--head": ("--arch", "--classifier"),
     "--kmeans": ("--clusters", "--k", "--n-clusters"),
     "--knn": ("--k", "--neighbors", "--neighbours"),
+    "--label": ("--labels",),
     "--loss": ("--criterion",),
     "--lr": ("--eta", "--learning-rate", "--learningrate"),
     "--manifest": ("--annotations", "--csv", "--input", "--videos", "-i", "-m"),
@@ -52,7 +53,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "--seed": ("--random-seed", "--random-state"),
     "--store": ("--data", "--features", "--input", "-i", "-s"),
     "--tap": ("--layer", "--layers", "--taps"),
-    "--target": ("--label", "--labels", "--y"),
+    "--target": ("--y",),
     "--weight-decay": ("--l2", "--wd"),
     "--weights": ("--pretrained",),
     "--workers": ("--jobs", "--n-jobs", "--num-workers", "--processes", "-j"),
@@ -105,7 +106,7 @@ class Command(click.Command):
         except (click.ClickException, click.Abort) as error:
             known = error if isinstance(error, click.ClickException) else Stopped("stopped")
             if isinstance(known, click.NoSuchOption):
-                known = click.NoSuchOption(known.option_name, possibilities=_likely(known), ctx=known.ctx)
+                known = click.UsageError(_no_such_option(known), known.ctx)
             known.show()
             _tell(known.format_message(), given)
             sys.exit(known.exit_code)
@@ -135,13 +136,14 @@ def _tell(sentence: str, given: Sequence[str]) -> None:
         emit({"error": sentence}, True, str)
 
 
-def _likely(error: click.NoSuchOption) -> list[str]:
-    """The options that may have been meant by one that is not there."""
+def _no_such_option(error: click.NoSuchOption) -> str:
+    """The sentence, with the options that may have been meant."""
     command = error.ctx.command if error.ctx else None
     flags = [flag for param in command.params for flag in param.opts] if command else []
     asked = error.option_name
     named = [flag for flag in flags if asked in SYNONYMS.get(flag, ())]
-    return named or difflib.get_close_matches(asked, [flag for flag in flags if flag.startswith("--")], 2, 0.7)
+    close = named or difflib.get_close_matches(asked, [flag for flag in flags if flag.startswith("--")], 2, 0.7)
+    return f"No such option {asked!r}." + (f" Did you mean {' or '.join(map(repr, close))}?" if close else "")
 
 
 @contextmanager

@@ -80,6 +80,12 @@ class ImportConfig:
         "announce any amount",
         above=0,
     )
+    target_columns: tuple[str, ...] = option(
+        (), "--target-columns", "numeric target columns of --manifest; default: kcal, else target*", multiple=True
+    )
+    allow_group_overlap: bool = option(
+        False, "--allow-group-overlap", "accept a group on both sides of a split; printed in every report"
+    )
     overwrite: bool = option(False, "--overwrite", "replace the store that is there")
 
     def __post_init__(self) -> None:
