@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 VIDEOS ?=
+export VIDEOS  # to the shell as it is: a folder's name may hold an apostrophe
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test lint types docs versions bench bench-full clean chromium
@@ -19,7 +20,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
 venv: $(VENV)/.installed  ## make the virtual environment and install reelbank with its tools
 
 demo: venv  ## whole line on a rendered set, or on your own folder of classes: make demo VIDEOS=folder
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python docs/demo.py $(if $(VIDEOS),--videos '$(VIDEOS)')
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python docs/demo.py $(if $(VIDEOS),--videos "$$VIDEOS")
 
 lint: venv  ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import sys
-import time
+
+if sys.excepthook is sys.__excepthook__:
+
+    def _uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        """Ctrl-C outside of a command, as among the imports below, is one line too."""
+        if issubclass(kind, KeyboardInterrupt):
+            sys.stderr.write("Error: stopped\n")
+            sys.exit(130)
+        sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = _uncaught
+
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +23,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from threading import current_thread, main_thread
-from typing import IO, Any
+from typing import Any
 
 if sys.platform == "win32":  # the package refuses with a sentence; a command says it without a traceback
     try:
@@ -34,22 +43,29 @@ from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.request import CONFIGS, request
 from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.manifests.datasets import READERS, ReaderRow
-from reelbank.manifests.events import Event, Pace
 from reelbank.manifests.files import not_written
-from reelbank.manifests.terminal import printable
+from reelbank.store.console import (
+    OK,
+    SOME_FAILED,
+    WRONG_USE,
+    Command,
+    Group,
+    Stopped,
+    emit,
+    json_option,
+    progress_bar,
+    say,
+)  # fmt: skip
 from reelbank.store.exchange.options import ExportConfig, ImportConfig
-from reelbank.store.options import options_of
-
-OK, SOME_FAILED, WRONG_USE = 0, 1, 2
+from reelbank.store.options import MAX_CPUS, MAX_SEED, options_of
 
 GOES_ON = "stopped; what was finished is kept, the same command goes on"
-PLAIN_LINE_SECONDS = 2.0
-"""Least time between two progress lines where stderr is no terminal: a short job leaves none in a log."""
-PLAIN_SILENCE_SECONDS = 60.0
-"""Longest time without one, so that a log shows that a long job lives."""
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 PATH = click.Path(path_type=Path)
+
+
+click.ClickException.exit_code = WRONG_USE
 
 
 @contextmanager
@@ -64,8 +80,11 @@ def plain_errors(stopped: str = "stopped") -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        options: str = getattr(stop, "__notes__", ["--run DIR --resume"])[-1]
-        raise click.ClickException(stopped.replace("{run}", options)) from None
+        notes: list[str] = getattr(stop, "__notes__", [])
+        is_begun = notes or "{run}" not in stopped
+        raise Stopped(
+            stopped.replace("{run}", "".join(notes[-1:])) if is_begun else "stopped; nothing was written"
+        ) from None
     except Exception as error:
         if (sentence := _sentence(error)) is None:
             raise
@@ -89,68 +108,7 @@ def _sentence(error: Exception) -> str | None:
 _NAMELESS: Mapping[type, str] = {MemoryError: "not enough memory"}
 
 
-def say(text: Any, file: IO[Any] | None = None, nl: bool = True, err: bool = False, color: bool | None = None) -> None:
-    """Prints text, the only way to: much of it came from files, whose hand shall not steer the terminal."""
-    stream: Any = file or (sys.stderr if err else sys.stdout)
-    click.echo(printable(str(text), stream.encoding), file, nl, err, color)
-
-
-click.ClickException.exit_code = WRONG_USE
-click.exceptions.echo = say  # type: ignore[attr-defined, assignment]  # what click itself says of what it was given
-
-
-@contextmanager
-def progress_bar(description: str) -> Iterator[Callable[[Event], None]]:
-    """A rich progress line on stderr; plain lines where stderr has no bar. Gives what is called with each Event."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    info = TextColumn("{task.fields[info]}", markup=False)
-    has_bar = console.is_terminal and not console.is_dumb_terminal
-    with Progress(*columns, info, console=console, disable=not has_bar, transient=True) as bar:
-        task = bar.add_task(description, info="")
-        state: dict[str, float] = {"tenth": 0, "told": time.monotonic()}
-        pace = Pace()
-
-        def show(event: Event) -> None:
-            done, total, info = event.done, event.total, _info(event)
-            if note := printable(event.note, console.encoding):
-                console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
-            bar.update(task, completed=done, total=total or None, info=info)
-            tenth, now = int(10 * done / total) if total else 0, time.monotonic()
-            waited, left = now - state["told"], pace.left(done, total, now)
-            due = waited >= PLAIN_LINE_SECONDS and tenth != state["tenth"]
-            if not has_bar and (due or waited >= PLAIN_SILENCE_SECONDS):
-                state.update(tenth=tenth, told=now)
-                say(f"{description}: {done:g} of {total:g}  {info}".rstrip() + (left and f"  {left}"), err=True)
-
-        yield show
-
-
-def _info(event: Event) -> str:
-    """What stands behind the bar."""
-    if event.stage == "evaluate":  # the verdict stands at the end, on stdout
-        return ""
-    return printable(event.message) or "  ".join(f"{name} {value:.3g}" for name, value in event.values.items())
-
-
-def emit(data: Mapping[str, Any], as_json: bool, text: Callable[[], str]) -> None:
-    """Prints a result: JSON for machines, else what `text` gives.
-
-    A reader that hung up (`| head -1`) has what it wanted: the work is done and its exit status stands.
-    """
-    try:
-        say(json.dumps(data, indent=1, default=str) if as_json else text())
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-
-
-@click.group(context_settings=CONTEXT)
+@click.group(cls=Group, context_settings=CONTEXT)
 @click.version_option(package_name="reelbank")
 def main() -> None:
     """Decode once, train forever: features of video clips in Zarr stores, light heads and probes on them."""
@@ -265,7 +223,7 @@ def predict(
 # -- manifests -------------------------------------------------------------------------------------------
 
 
-class ReaderGroup(click.Group):
+class ReaderGroup(Group):
     """`reelbank manifest`: besides its own commands one per reader that an installed package adds."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -283,7 +241,7 @@ class ReaderGroup(click.Group):
             raise click.ClickException(problem)
 
         settings = {"ignore_unknown_options": True, "allow_extra_args": True}
-        return click.Command(cmd_name, callback=refuse, short_help="cannot be used", context_settings=settings)
+        return Command(cmd_name, callback=refuse, short_help="cannot be used", context_settings=settings)
 
 
 @main.group(cls=ReaderGroup, context_settings=CONTEXT, short_help="Make a manifest of a data set.")
@@ -299,31 +257,33 @@ out_option = click.option("--out", **OUT)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there.")
 
 
-def _write_manifest(name: str, out: Path, overwrite: bool, *args: Any, **options: Any) -> None:
+def _write_manifest(name: str, out: Path, overwrite: bool, as_json: bool, *args: Any, **options: Any) -> None:
     with plain_errors():
         from reelbank import manifests
         from reelbank.manifests.datasets import reader
 
         made = reader(name)(*args, **{k: v for k, v in options.items() if v not in (None, ())})
         manifests.write(made, out, overwrite=overwrite)
-        for note in made.notes:
+        for note in (*made.notes, *filter(None, [made.warning])):
             say(note, err=True)
-        say(f"{out}: {made.summary()}")
+        emit(made.to_json() | {"manifest": str(out)}, as_json, lambda: f"{out}: {made.summary()}")
 
 
 @manifest.command(short_help="Render a small labelled video set.")
 @click.argument("directory", type=PATH)
-@click.option("--clips", type=click.IntRange(min=1), default=120, show_default=True, help="Number of clips.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same videos.")
+@click.option("--clips", type=click.IntRange(1, 100_000), default=120, show_default=True, help="Number of clips.")
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Same seed, same videos.")
 @overwrite_option
-def synth(directory: Path, clips: int, seed: int, overwrite: bool) -> None:
+@json_option
+def synth(directory: Path, clips: int, seed: int, overwrite: bool, as_json: bool) -> None:
     """Render a small labelled video set: the class is the motion, kcal grows with speed."""
     with plain_errors():
         from reelbank.manifests.rendered import synth as synthetic
 
         with progress_bar("render") as show:
             made = synthetic.render(directory, clips=clips, seed=seed, overwrite=overwrite, progress=show)
-        say(f"{directory / 'manifest.csv'}: {made.summary()}")
+        out = directory / "manifest.csv"
+        emit(made.to_json() | {"manifest": str(out)}, as_json, lambda: f"{out}: {made.summary()}")
 
 
 def _pairs(ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
@@ -353,7 +313,9 @@ READER_OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "rate_fps": click.option("--rate-fps", type=float, help="Frames per second of the frame folders."),
     "root": click.option("--root", type=PATH, help="Folder of the videos.  [default: FILE's folder]"),
-    "seed": click.option("--seed", type=int, default=0, show_default=True, help="Of the cut where there is none."),
+    "seed": click.option(
+        "--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Of the cut where there is none."
+    ),
     "splits": click.option(
         "--splits", type=PATH, help="Folder of the official split files.  [default: found under ROOT]"
     ),
@@ -373,14 +335,14 @@ def _reader_command(name: str, row: ReaderRow) -> click.Command:
         known = ", ".join(sorted(READER_OPTIONS))
         raise ValueError(f"reader {name!r} ({row.target}): ReaderRow.options has {unknown[0]!r}; choose from {known}")
 
-    def command(source: Path, out: Path, overwrite: bool, **options: Any) -> None:
-        _write_manifest(name, out, overwrite, source, **options)
+    def command(source: Path, out: Path, overwrite: bool, as_json: bool, **options: Any) -> None:
+        _write_manifest(name, out, overwrite, as_json, source, **options)
 
-    decorated: Any = out_option(overwrite_option(command))
+    decorated: Any = out_option(overwrite_option(json_option(command)))
     for option in reversed(row.options):
         decorated = READER_OPTIONS[option](decorated)
     decorated = click.argument("source", metavar=row.argument, type=PATH)(decorated)
-    return click.command(name, help=row.layout or row.summary, short_help=row.summary)(decorated)
+    return click.command(name, cls=Command, help=row.layout or row.summary, short_help=row.summary)(decorated)
 
 
 for _name, _row in READERS.items():
@@ -517,7 +479,7 @@ def merge_(out: Path, stores: tuple[Path, ...], overwrite: bool, as_json: bool) 
 @store_argument
 @click.option("--manifest", type=PATH, help="Its manifest.  [default: as featurize finds it]")
 @click.option("--weights", help="Weights file, if the store was made from one that has moved.")
-@click.option("--workers", type=click.IntRange(min=1), help="Worker processes.  [default: one per core]")
+@click.option("--workers", type=click.IntRange(1, MAX_CPUS), help="Worker processes.  [default: one per core]")
 @json_option
 @click.pass_context
 def retry(
@@ -548,7 +510,7 @@ def backbones(as_json: bool) -> None:
 
 
 def _listing(kind: str, module: str, table: str) -> click.Command:
-    @click.command(kind, help=f"List the {kind}, with what installed packages add.")
+    @click.command(kind, cls=Command, help=f"List the {kind}, with what installed packages add.")
     @json_option
     def command(as_json: bool) -> None:
         rows = getattr(import_module(module), table)

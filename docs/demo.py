@@ -36,7 +36,11 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if options.videos:
         source = str(options.videos.resolve())
-        run("reelbank", "manifest", "folder", source, "--out", "manifest.csv", "--overwrite", into=folder)
+        line = ("reelbank", "manifest", "folder", source, "--out", "manifest.csv", "--overwrite", "--json")
+        made = json.loads(run(*line, into=folder))
+        print(f"{made['num_clips']} clips, {len(made['classes'])} classes")
+        if made["warning"]:  # told already, and training would fail after minutes of extraction
+            sys.exit("the demo trains a head, so it ends here")
     else:
         clips = ("--clips", str(options.clips))
         run("reelbank", "manifest", "synth", ".", *clips, "--overwrite", into=folder)

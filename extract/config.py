@@ -12,11 +12,10 @@ from reelbank.extract.inputs.sampling import PAST_END, Sampling, parse
 from reelbank.extract.weights.files import WEIGHTS_VARIABLE
 from reelbank.manifests.registry import file_name
 from reelbank.store.devices import check_device_name
-from reelbank.store.options import option
+from reelbank.store.options import MAX_CPUS, MAX_SEED, check_options, option
 
 RESIZES = ("exact", "fast")
 PRECISIONS = ("bf16", "fp16", "fp32")
-MAX_WORKERS = 1024
 DECODES = ("cpu", "cuda")
 DAMAGED = ("fail", "keep")
 FORWARDS = ("auto", "parent", "worker")
@@ -84,7 +83,7 @@ class FeaturizeConfig:
         "cpu", "--decode", "where videos are decoded; cuda: by torchcodec on the GPU, which gives other pixels",
         choices=DECODES,
     )  # fmt: skip
-    seed: int = option(0, "--seed", "of random frame starts and of random weights")
+    seed: int = option(0, "--seed", "of random frame starts and of random weights", least=0, most=MAX_SEED)
     device: str = option("auto", "--device", "auto (a GPU of CUDA if there is one), cpu, cuda, cuda:N, or mps (Apple)")
     forward: str = option(
         "auto",
@@ -92,14 +91,25 @@ class FeaturizeConfig:
         "where models run: in each worker, or in one process that workers feed; auto: worker on a CPU, parent on a GPU",
         choices=FORWARDS,
     )
-    workers: int | None = option(None, "--workers", "worker processes; default: one per core that may be used")
+    workers: int | None = option(
+        None, "--workers", "worker processes; default: one per core that may be used", least=1, most=MAX_CPUS
+    )
     batch: int | None = option(
-        None, "--batch", "steps of one forward pass; default: 16 on a CPU, on a GPU what its memory holds"
+        None,
+        "--batch",
+        "steps of one forward pass; default: 16 on a CPU, on a GPU what its memory holds",
+        least=1,
+        most=1_000_000,
     )
     deadline_seconds: float = option(
-        120.0, "--deadline", "seconds without a new packet or frame after which a clip is given up as hung"
+        120.0,
+        "--deadline",
+        "seconds without a new packet or frame after which a clip is given up as hung",
+        above=0,
     )
-    max_pixels: int = option(2**26, "--max-pixels", "pixels of one frame above which a clip is refused")
+    max_pixels: int = option(
+        2**26, "--max-pixels", "pixels of one frame above which a clip is refused", least=1, most=2**29
+    )
     damaged: str = option(
         "fail",
         "--damaged",
@@ -120,28 +130,10 @@ class FeaturizeConfig:
             raise ValueError("--model names no backbone; see `reelbank backbones`")
         if len(set(self.model)) != len(self.model):
             raise ValueError(f"--model names a backbone twice: {', '.join(self.model)}")
-        for name, value in (("--workers", self.workers), ("--batch", self.batch)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} {value}: at least 1 is needed")
-        for flag, given, choices in (
-            ("--past-end", self.past_end, PAST_END),
-            ("--resize", self.resize, RESIZES),
-            ("--precision", self.precision, PRECISIONS),
-            ("--forward", self.forward, FORWARDS),
-            ("--damaged", self.damaged, DAMAGED),
-            ("--decode", self.decode, DECODES),
-        ):
-            if given not in choices:
-                raise ValueError(f"{flag} {given!r} is not one of {', '.join(choices)}")
+        check_options(self, ValueError)
         check_device_name(self.device)
-        if not self.deadline_seconds > 0:
-            raise ValueError(f"--deadline {self.deadline_seconds}: seconds above 0 are needed")
-        if self.max_pixels < 1:
-            raise ValueError(f"--max-pixels {self.max_pixels}: at least 1 is needed")
         if self.out is not None and "://" in self.out:
             raise ValueError(f"--out {self.out!r} is a URL; stores are written to folders")
-        if self.workers is not None and self.workers > MAX_WORKERS:
-            raise ValueError(f"--workers {self.workers}: at most {MAX_WORKERS:,}")
         if len(self.model) > 1 and self.out is not None and "{model}" not in self.out:
             raise ValueError(f"--out {self.out!r} names one store for {len(self.model)} models; put {{model}} in it")
         _ = self.view_names

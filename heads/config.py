@@ -23,7 +23,7 @@ from reelbank.manifests.plugins import Plugin
 from reelbank.store.devices import check_has_float64, resolve_device
 from reelbank.store.errors import StoreError
 from reelbank.store.indexing import SegmentRule, parse_segments
-from reelbank.store.options import Flat, check_options, option, options
+from reelbank.store.options import MAX_CPUS, MAX_SEED, Flat, check_options, option, options
 
 PLUGIN = "PLUG-IN"
 """What stands in the help for the name of an installed package's row, or `module:attribute`."""
@@ -61,7 +61,11 @@ class DataConfig:
         "numeric column to predict; default: the store's first target column if it has one; 'none': classes only",
     )
     folds: int = option(
-        0, "--folds", "K: cross-validation over groups with K test parts; 0: the store's own splits", least=0
+        0,
+        "--folds",
+        "K: cross-validation over groups with K test parts; 0: the store's own splits",
+        least=0,
+        most=10_000,
     )
     select_on: str = option(
         "validation",
@@ -91,7 +95,7 @@ class FeaturesConfig:
     """How the features of a clip are read, and which training rows an epoch draws."""
 
     tap: tuple[str, ...] = option((), "--tap", "tap(s) to read; default: the first tap of each store", multiple=True)
-    view: int = option(0, "--view", "stored view to read; 0 is the evaluation view", least=0)
+    view: int = option(0, "--view", "stored view to read; 0 is the evaluation view", least=0, most=10_000)
     pool: str = option("mean", "--pool", "what heads without steps get of a clip's steps", choices=("mean", "mean+std"))
     segments: str | None = option(
         None,
@@ -119,7 +123,11 @@ class FeaturesConfig:
         multiple=True,
     )
     train_clips: int = option(
-        0, "--train-clips", "train on at most this many clips, drawn class by class; 0: all", least=0
+        0,
+        "--train-clips",
+        "train on at most this many clips, drawn class by class; 0: all",
+        least=0,
+        most=100_000_000,
     )
     balance: str = option(
         "none",
@@ -293,7 +301,11 @@ class RunConfig:
     resume: bool = option(False, "--resume", "continue the run in --run from its last checkpoint")
     device: str = option("auto", "--device", "auto | cpu | cuda[:N]")
     threads: int = option(
-        1, "--threads", "CPU threads of a step; 1 is fastest for small batches and bit-reproducible", least=1
+        1,
+        "--threads",
+        "CPU threads of a step; 1 is fastest for small batches and bit-reproducible",
+        least=1,
+        most=MAX_CPUS,
     )
     checkpoint_seconds: float = option(
         10.0, "--checkpoint-seconds", "least time between two checkpoints for --resume", least=0
@@ -335,7 +347,9 @@ class TrainConfig(Flat):
     head: HeadConfig = HeadConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
-    seed: int = option(0, "--seed", "of the initial weights, the order of clips, splits and intervals", least=0)
+    seed: int = option(
+        0, "--seed", "of the initial weights, the order of clips, splits and intervals", least=0, most=MAX_SEED
+    )
     run: RunConfig = RunConfig()
 
     def __post_init__(self) -> None:

@@ -46,12 +46,15 @@ SCHEDULES: Mapping[str, str] = {
 """Schedule -> `module:function` that makes it, (Optimizer, OptimizerConfig) -> LRScheduler; '' for a constant rate."""
 
 
+MAX_EPOCHS = 1_000_000
+
+
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """How it is minimised: batches, the update, the schedule, the epochs, which weights are kept."""
 
     name: str = option("adam", "--optimizer", "optimiser", choices=sorted(OPTIMIZERS), name="optimizer")
-    batch: int = option(32, "--batch", "clips per step", least=1)
+    batch: int = option(32, "--batch", "clips per step", least=1, most=10_000_000)
     lr: float = option(1e-3, "--lr", "learning rate", above=0)
     weight_decay: float = option(1e-5, "--weight-decay", "L2 added to the gradient (adamw: decoupled)", least=0)
     betas: tuple[float, float] = option((0.9, 0.999), "--betas", "B1:B2 of adam, adamw, radam")
@@ -61,17 +64,25 @@ class OptimizerConfig:
     schedule: str = option(
         "none", "--schedule", "learning-rate schedule, one step per epoch", choices=sorted(SCHEDULES)
     )
-    step_epochs: int = option(20, "--step-epochs", "step: epochs between reductions", least=1)
+    step_epochs: int = option(20, "--step-epochs", "step: epochs between reductions", least=1, most=MAX_EPOCHS)
     milestones: tuple[int, ...] = option(
-        (), "--milestone", "multistep: last epoch(s) before a reduction", multiple=True
+        (), "--milestone", "multistep: last epoch(s) before a reduction", multiple=True, most=MAX_EPOCHS
     )
     factor: float = option(0.5, "--factor", "step, multistep, plateau: what the rate is multiplied by", above=0)
     patience_epochs: int = option(
-        10, "--patience", "plateau: epochs without a better validation loss before a reduction", least=0
+        10,
+        "--patience",
+        "plateau: epochs without a better validation loss before a reduction",
+        least=0,
+        most=MAX_EPOCHS,
     )
-    epochs: int = option(100, "--epochs", "most epochs", least=1)
+    epochs: int = option(100, "--epochs", "most epochs", least=1, most=MAX_EPOCHS)
     early_stop_epochs: int = option(
-        20, "--early-stop", "stop after this many epochs without a better validation loss; 0: never", least=0
+        20,
+        "--early-stop",
+        "stop after this many epochs without a better validation loss; 0: never",
+        least=0,
+        most=MAX_EPOCHS,
     )
     keep: str = option(
         "best",

@@ -98,6 +98,28 @@ class Manifest:
         targets = f", targets {', '.join(map(self._extent, self.target_names))}" if self.target_names else ""
         return f"{len(self)} clips ({splits}), {labels} classes{targets}"
 
+    @property
+    def warning(self) -> str:
+        """A sentence where no head can be trained on these clips: one class in all and no target. Else nothing."""
+        labels = {clip.label for clip in self.clips if clip.label}
+        if len(labels) != 1 or self.target_names:
+            return ""
+        return (
+            f"every label is {labels.pop()!r}: a head needs two classes or a target column; "
+            "of a folder per class, give the folder above them"
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """The same for machines: clips in all and per split, classes, target columns, notes and warning."""
+        return {
+            "num_clips": len(self),
+            "splits": dict(Counter(clip.split for clip in self.clips)),
+            "classes": sorted({clip.label for clip in self.clips if clip.label}),
+            "targets": list(self.target_names),
+            "notes": list(self.notes),
+            "warning": self.warning,
+        }
+
     def _extent(self, name: str) -> str:
         """`kcal (1.2 to 998; 3 clips without)`."""
         values = [clip.targets[name] for clip in self.clips if not math.isnan(clip.targets[name])]

@@ -321,7 +321,8 @@ def _group_overlaps(table: Table, clips: Sequence[Clip], numbers: Sequence[int])
         places = ", ".join(f"{split} on {table.place} {splits[split]}" for split in sides)
         overlaps[short] = (
             f"{table.at(max(splits.values()))}: {short} ({places}); a score would be measured on what was "
-            "trained on. Move the group to one split, or pass --allow-group-overlap"
+            "trained on. Move the group to one split, or accept it with --allow-group-overlap (of "
+            "`featurize`, `store import`, and `manifest csv` and its like)"
         )
     return overlaps
 

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from reelbank.store.errors import StoreError
 from reelbank.store.files import give_back, make_folder, only_writer, sync, take_place
-from reelbank.store.layout import FOLDERS, PLAIN_FOLDERS, read_root
+from reelbank.store.layout import DONE, FOLDERS, PLAIN_FOLDERS, read_root
+from reelbank.store.plain import PlainArray
+from reelbank.store.spec import FeatureSpec, differences
+from reelbank.store.staging import RECORD
 from reelbank.store.sums import read_summed
 
 
@@ -62,9 +65,31 @@ def abandoned(path: Path) -> bool:
         leftover.unlink()
     if not mark.is_file():
         return True
-    own = {"zarr.json", *FOLDERS, *PLAIN_FOLDERS}
-    if root.get("node_type") != "group" or not {child.name for child in path.iterdir()} <= own:
+    if root.get("node_type") != "group" or not _is_ours(path):
         raise StoreError(f"{path} is a Zarr group, but not one that reelbank wrote; choose another --out")
-    for child in sorted(path.iterdir(), key=lambda child: child == mark):  # the mark of ours goes last
-        shutil.rmtree(child) if child.is_dir() else child.unlink()
+    _clear(path)
     return True
+
+
+def emptied(path: Path, spec: FeatureSpec) -> str:
+    """A sentence where the store at `path` is of another spec and held no feature: then it is removed, else nothing.
+
+    A line that was wrong and stopped leaves such a store, which must not stand in the way of the right one.
+    """
+    root = read_root(path)
+    differing = differences(FeatureSpec.from_json(root["spec"]), spec)
+    if not differing or any(path.glob(f"staging/*/{RECORD}")) or not _is_ours(path):
+        return ""
+    if (PlainArray(path / "clips/status").read(0, int(root["num_clips"])) == DONE).any():
+        return ""
+    _clear(path)
+    return f"a store of another specification ({', '.join(differing)}) was here without any feature: replaced"
+
+
+def _is_ours(path: Path) -> bool:
+    return {child.name for child in path.iterdir()} <= {"zarr.json", *FOLDERS, *PLAIN_FOLDERS}
+
+
+def _clear(path: Path) -> None:
+    for child in sorted(path.iterdir(), key=lambda child: child.name == "zarr.json"):  # the mark of ours goes last
+        shutil.rmtree(child) if child.is_dir() else child.unlink()

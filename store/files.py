@@ -6,7 +6,7 @@ import json
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -136,8 +136,10 @@ def only_writer(folder: Path, kind: type[ValueError] = StoreError) -> Iterator[s
     """Holds the writer lock of a store or a run; a second writer on this machine gets an error, of `kind`.
 
     The lock is on the folder itself and the kernel drops it when its process dies, so nothing needs
-    clearing after a kill -9. Given is a sentence where the file system has no locks.
+    clearing after a kill -9. A folder that is made for it and stays empty goes again. Given is a sentence where the
+    file system has no locks.
     """
+    is_new = not folder.exists()
     make_folder(folder)
     sync(folder.parent)  # a killed process may have made the folder without
     descriptor = os.open(folder, os.O_RDONLY)
@@ -148,6 +150,9 @@ def only_writer(folder: Path, kind: type[ValueError] = StoreError) -> Iterator[s
             raise kind(f"{folder} is being written by another process; wait for it or stop it") from error
         yield None if has_lock else f"{folder}: its file system has no locks, so nothing keeps a second writer out"
     finally:
+        if is_new:  # an error or Ctrl-C before anything was written leaves no folder
+            with suppress(OSError):
+                folder.rmdir()
         os.close(descriptor)
 
 

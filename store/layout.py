@@ -369,7 +369,16 @@ def read_root(path: Path) -> dict[str, Any]:
     if version is None or "spec" not in attributes:
         raise StoreError(f"{path} is a Zarr group, but not one that reelbank wrote")
     if version is True or version != FORMAT_VERSION:
-        raise StoreError(f"{path} has format version {version}; this reelbank reads version {FORMAT_VERSION}")
+        is_later = type(version) is int and version > FORMAT_VERSION
+        way = (
+            "install a later reelbank"
+            if is_later
+            else "carry it over by its own `store export` and this `store import`"
+        )
+        raise StoreError(
+            f"{path} has format version {version}; this reelbank reads version {FORMAT_VERSION}: {way}, or let "
+            "featurize make another store"
+        )
     if missing := [name for name in ESSENTIAL_ATTRIBUTES if name not in attributes]:
         raise StoreError(f"{path / 'zarr.json'} has no attribute {missing[0]!r}: the store is damaged")
     root = {**OTHER_ATTRIBUTES, **attributes}

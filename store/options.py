@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from functools import cache
+from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args, get_type_hints
 
 if TYPE_CHECKING:
     import click
@@ -61,21 +62,47 @@ def option(
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
 
+MAX_SEED = 2**32 - 1
+"""Largest seed that every library takes."""
+MAX_CPUS = 1024
+"""Most worker processes or threads: a larger number is a slip of the hand."""
+
+_KINDS: Mapping[type, tuple[type, str]] = {
+    bool: (bool, "True or False"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+    str: (str, "text"),
+}
+"""{a field's type: (what a value must be, how that is called)}."""
+
+
 def check_options(config: Any, error: type[Exception]) -> None:
-    """Raises `error`, naming the flag, for a value of the fields of `config` that is no choice or out of bounds."""
+    """Raises `error`, naming the flag, for a value in `config` of another kind, no choice or out of bounds."""
+    hints = get_type_hints(type(config))
     for entry in fields(config):
-        meta, value = entry.metadata, getattr(config, entry.name)
-        if "flag" not in meta or value is None:
+        meta, given = entry.metadata, getattr(config, entry.name)
+        if "flag" not in meta or given is None:
             continue
-        flag, choices, least, most, above = (meta[key] for key in ("flag", "choices", "least", "most", "above"))
-        if choices and value not in choices and not meta["more"]:
-            raise error(f"{flag} {value!r} is not one of {', '.join(sorted(choices))}")
-        if least is not None and not value >= least:
-            raise error(f"{flag} {value} must be {least} or more")
-        if most is not None and value > most:
-            raise error(f"{flag} {value} must be {most} or less")
-        if above is not None and not above < value < float("inf"):
-            raise error(f"{flag} {value} must be above {above}")
+        if meta["multiple"] and not isinstance(given, tuple | list):
+            raise error(f"{meta['flag']} {given!r} may be repeated: a tuple is needed, as ({given!r},)")
+        for value in given if meta["multiple"] else (given,):
+            _check_value(value, hints[entry.name], meta, error)
+
+
+def _check_value(value: Any, hint: Any, meta: Mapping[str, Any], error: type[Exception]) -> None:
+    flag, choices, least, most, above = (meta[key] for key in ("flag", "choices", "least", "most", "above"))
+    # `int`, `int | None` and `tuple[int, ...]` are one kind, tuple[float, float] is none.
+    kinds = [_KINDS[one] for one in (get_args(hint) or (hint,)) if one in _KINDS]
+    if len(kinds) == 1 and not (isinstance(value, kinds[0][0]) and isinstance(value, bool) == (kinds[0][0] is bool)):
+        raise error(f"{flag} {value!r} must be {kinds[0][1]}")
+    if choices and value not in choices and not meta["more"]:
+        raise error(f"{flag} {value!r} is not one of {', '.join(sorted(choices))}")
+    if least is not None and not value >= least:
+        raise error(f"{flag} {value} must be {least} or more")
+    if most is not None and value > most:
+        raise error(f"{flag} {value} must be {most} or less")
+    if above is not None and not above < value < float("inf"):
+        raise error(f"{flag} {value} must be above {above}")
 
 
 @dataclass(frozen=True, kw_only=True)

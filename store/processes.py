@@ -8,9 +8,11 @@ things. This lies in `store` because both stages have workers and neither may im
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 HAS_FORK_SERVER = sys.platform != "darwin" and "forkserver" in multiprocessing.get_all_start_methods()
@@ -40,3 +42,17 @@ def import_ahead(modules: Sequence[str]) -> None:
             forkserver.ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def stop_server() -> None:
+    """Ends the server at once, for a caller that is interrupted; workers that run are left to themselves.
+
+    Else it would start, when its imports are done, a worker whose queues are gone by then, which prints a traceback.
+    """
+    if START_METHOD == "forkserver":
+        from multiprocessing import forkserver
+
+        pid = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None)
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)

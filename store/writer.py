@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelbank.store import growing, layout
-from reelbank.store.building import abandoned
+from reelbank.store.building import abandoned, emptied
 from reelbank.store.errors import DAMAGED, StoreError
 from reelbank.store.files import reading, refuse_links
 from reelbank.store.layout import COLUMNS, DONE, LEDGER, MISSING, Geometry
@@ -54,11 +54,14 @@ class StoreWriter:
         """Opens the store at `path`, or makes it where nothing is there yet."""
         from reelbank.store.durable import settle
 
-        if abandoned(path):
+        replaced = ""
+        if abandoned(path) or (replaced := emptied(path, spec)):
             layout.create(path, spec, layout.plan_geometry(spec, fixed_steps, num_clips), provenance)
         else:
             settle(path)
-        return cls(path, spec)
+        writer = cls(path, spec)
+        writer.healed += [replaced] if replaced else []
+        return writer
 
     @property
     def num_clips(self) -> int:

@@ -35,7 +35,7 @@ ROOMS = {
         *("manifest", "table", "numbers", "validation", "finding", "delimited", "reading", "datasets", "rendered"),
     ),
     "store": (
-        *("errors", "kinds", "agreement", "cores", "devices", "options", "processes"),
+        *("errors", "kinds", "agreement", "cores", "devices", "console", "options", "processes"),
         *("files", "sums", "durable", "indexing", "spec", "sizes", "arrays", "chunks", "plain", "layout", "shards"),
         *("growing", "building", "ledger", "staging", "sharded", "reader", "writer"),
         *("comparing", "description", "exchange", "merging", "testing", "verification", "repairing", "upgrading"),

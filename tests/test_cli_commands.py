@@ -23,6 +23,7 @@ from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.recipes import RECIPES, announcement
 from reelbank.manifests import events
 from reelbank.manifests.datasets import READERS
+from reelbank.store import console
 from reelbank.store.options import options as options_of_config
 
 RUN = "runs/flow-dis-mlp-jsd-1"
@@ -180,7 +181,7 @@ TRAIN = "train-head --store flow-dis.zarr --run {out}/run"
 PROBE = "probe --kmeans 3 --out {out}/probe"
 WRONG: list[tuple[str, str]] = [
     ("featurize", "Missing option '--model'"),
-    (f"{FEATURIZE} --batch 1000000000", "--batch 1000000000: the input alone of flow:dis takes"),
+    (f"{FEATURIZE} --batch 1000000", "--batch 1000000: the input alone of flow:dis takes"),
     ("featurize --model nope", f"backbone 'nope' is not known; choose one of {', '.join(sorted(BACKBONES))}, or give"),
     ("featurize --model flow:nope", "backbone 'flow:nope' is not known; flow has flow, flow:dis"),
     ("featurize --model flow:dis --model flow:dis", "--model names a backbone twice"),
@@ -254,7 +255,7 @@ WRONG: list[tuple[str, str]] = [
     ("store verify videos --repair", "it is not a store"),
     ("store upgrade videos", "it is not a store"),
     ("store retry nope.zarr", "no store at nope.zarr"),
-    ("store retry flow-dis.zarr --workers 0", "0 is not in the range x>=1"),
+    ("store retry flow-dis.zarr --workers 0", "0 is not in the range 1<=x<=1024"),
     ("doctor --manifest nope.csv", "no manifest at nope.csv"),
     ("manifest csv manifest.csv --map video --out {out}/m.csv", "'video' is not of the form OURS=THEIRS"),
     ("manifest csv manifest.csv --map video=nope --out {out}/m.csv", "the mapping asks for column 'nope'"),
@@ -264,7 +265,7 @@ WRONG: list[tuple[str, str]] = [
     ("manifest folder notes --out {out}/m.csv", "holds no <class>/<video>"),
     ("manifest hmdb51 videos --out {out}/m.csv", "name their folder with --splits DIR"),
     ("manifest ucf101 videos --fold 4", "4 is not in the range 1<=x<=3"),
-    ("manifest synth {out} --clips 0", "0 is not in the range x>=1"),
+    ("manifest synth {out} --clips 0", "0 is not in the range 1<=x<=100000"),
     ("manifest synth .", "is there already"),
     ("nope", "No such command 'nope'"),
 ]
@@ -349,7 +350,7 @@ def test_stop_by_keyboard_is_one_sentence(here: Path, tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(featurize, "featurize", interrupt)
     result = call(f"featurize --model flow:dis --out {tmp_path / 'x.zarr'}")
-    assert result.exit_code == cli.WRONG_USE
+    assert result.exit_code == console.STOPPED
     assert "the same command goes on" in result.stderr
 
 

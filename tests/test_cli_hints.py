@@ -6,9 +6,11 @@ import os
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from planted import config, planted_store
+from test_cli_json import COMMANDS
 
 import reelbank.store
 from reelbank import cli
@@ -16,6 +18,7 @@ from reelbank.extract import FeaturizeConfig, featurize
 from reelbank.heads import TrainConfig, TrainingError, train_head
 from reelbank.heads.judging import intervals
 from reelbank.manifests.registry import meant
+from reelbank.store import console
 from reelbank.store.devices import DeviceError
 
 NAMES = ("clip", "dinov2", "dinov3", "flow", "resnet18", "resnet50", "warp-flow")
@@ -56,13 +59,69 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train-head --store flow.zarr --bins 100000000", "--bins 100000000 must be 100000 or less"),
         ("train-head --store flow.zarr --target none --estimate median", "--estimate median reads the target's bins"),
         ("featurize --model flow --sampling uniform:999999999", "uniform takes 1,000,000 at most, found 999,999,999"),
-        ("featurize --model flow --workers 100000", "--workers 100000: at most 1,024"),
+        ("train-head --learning-rate 3", "No such option '--learning-rate'. Did you mean '--lr'?"),
+        ("train-head --epoch 3", "Did you mean '--epochs'?"),
+        ("train-head --bs=3", "Did you mean '--batch'?"),
+        ("train-head --gpu", "Did you mean '--device'?"),
+        ("train-head --output x", "Did you mean '--run'?"),
+        ("featurize -o x", "Did you mean '--out'?"),
+        ("featurize --zzzz", "No such option '--zzzz'."),
+        ("probe --lin", "Did you mean '--linear' or"),
+        ("store info --weights", "No such option '--weights'."),
+        ("store import flow.zarr x.zarr --root y", "No such option '--root'."),
+        ("featurize --model flow --workers 100000", "--workers 100000 must be 1024 or less"),
     ],
 )
 def test_line_that_goes_wrong_says_how_to_go_on(line: str, said: str, store: Path, synth_set: Path) -> None:
     result = CliRunner().invoke(cli.main, line.replace("SET", str(synth_set / "manifest.csv")).split())
     assert result.exit_code == 2
     assert said in " ".join(result.output.split())
+
+
+def test_every_synonym_is_of_an_option_and_is_none_itself() -> None:
+    flags = {name: {flag for param in command.params for flag in param.opts} for name, command in COMMANDS.items()}
+    every = set().union(*flags.values())
+    assert set(console.SYNONYMS) <= every
+    for name in ("featurize", "probe", "train-head"):  # where the hint would else name what is there already
+        own = flags[name]
+        assert [s for flag in own for s in console.SYNONYMS.get(flag, ()) if s in own] == []
+
+
+def test_weights_of_the_environment_are_named_as_such(
+    synth_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REELBANK_WEIGHTS", "typo")
+    line = ["featurize", "--model", "resnet18", "--manifest", str(synth_set / "manifest.csv")]
+    monkeypatch.chdir(tmp_path)
+    for more, said in (([], "$REELBANK_WEIGHTS typo"), (["--weights", "typ2"], "--weights typ2")):
+        assert f"Error: {said}: no such file" in CliRunner().invoke(cli.main, [*line, *more]).stderr
+
+
+def test_overlapping_groups_can_be_accepted_where_the_sentence_says_so(tmp_path: Path) -> None:
+    (tmp_path / "arrays").mkdir()
+    for name in ("a", "b"):
+        np.save(tmp_path / f"arrays/{name}.npy", np.zeros((2, 3), dtype=np.float32))
+    (tmp_path / "m.csv").write_text("clip_id,video,split,group\na,a.mp4,train,g\nb,b.mp4,test,g\n")
+    line = ["store", "import", *(str(tmp_path / name) for name in ("arrays", "s.zarr")), "--manifest"]
+    refused = CliRunner().invoke(cli.main, [*line, str(tmp_path / "m.csv")])
+    assert "accept it with --allow-group-overlap (of `featurize`, `store import`" in " ".join(refused.stderr.split())
+    accepted = CliRunner().invoke(cli.main, [*line, str(tmp_path / "m.csv"), "--allow-group-overlap"])
+    assert accepted.exit_code == cli.OK, accepted.output
+    for name, command in (("featurize", cli.featurize), ("store import", cli.import_)):
+        assert "--allow-group-overlap" in [flag for param in command.params for flag in param.opts], name
+
+
+def test_predict_says_what_the_run_read_and_the_store_holds(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "RESAMPLES", 4)
+    train_head(config(store=(store,), run=Path("run"), epochs=1))
+    Path("arrays").mkdir()
+    np.save("arrays/a.npy", np.zeros((2, 3), dtype=np.float32))
+    made = CliRunner().invoke(cli.main, ["store", "import", "arrays", "other.zarr", "--tap", "mine"])
+    assert made.exit_code == cli.OK
+    result = CliRunner().invoke(cli.main, ["predict", "--run", "run", "--store", "other.zarr"])
+    assert result.exit_code == cli.WRONG_USE
+    assert "--tap" not in result.stderr
+    assert "run cannot be applied to other.zarr" in result.stderr and "the store None" in result.stderr
 
 
 def test_device_that_is_not_here_is_refused_where_no_model_uses_it(synth_set: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from reelbank import cli
 from reelbank.manifests.events import Event
 from reelbank.manifests.terminal import printable
+from reelbank.store import console
 
 MARKUP = "[red]x[/red][link=file:///etc/passwd]"
 
@@ -59,7 +60,7 @@ def test_progress_shows_text_of_files_as_it_is(is_terminal: bool, term: str, mon
     stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
     monkeypatch.setattr(stream, "isatty", lambda: is_terminal, raising=False)
     monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setattr(cli, "PLAIN_LINE_SECONDS", 0.0)
+    monkeypatch.setattr(console, "PLAIN_LINE_SECONDS", 0.0)
     monkeypatch.setenv("TERM", term)
     monkeypatch.setenv("COLUMNS", "200")
     with cli.progress_bar("featurize") as show:

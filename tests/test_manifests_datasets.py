@@ -49,7 +49,7 @@ def test_options_of_a_row_are_arguments_of_its_reader_and_of_the_command(name: s
     row = READERS[name]
     suite.options_are_arguments(name)
     offered = {parameter.name for parameter in cli.manifest.commands[name].params}
-    assert offered == {"source", "out", "overwrite", *row.options}
+    assert offered == {"source", "out", "overwrite", "as_json", *row.options}
 
 
 def test_page_of_published_sets_names_every_reader() -> None:
@@ -112,7 +112,7 @@ def test_folder_reports_what_it_does_not_take(tmp_path: Path) -> None:
     notes = "\n".join(manifest.notes)
     for name in ("loose.mp4", "a/readme.txt", "a/sub", "a/gone.mp4", "empty", "two\\nlines", "latin"):
         assert name in notes
-    assert "hidden" not in notes and "DS_Store" not in notes and ".git" not in notes
+    assert "hidden (the name begins with a dot): '.DS_Store', '.git', 'a/.DS_Store', 'a/.hidden.mp4'" in notes
     assert notes.isascii()
 
 

@@ -431,9 +431,12 @@ def test_export_and_import_name_what_they_leave_out(path: Path, tmp_path: Path, 
         assert verify(tmp_path / f"{form}.zarr").problems == ()
 
 
-def test_a_higher_format_version_is_refused_with_both(path: Path) -> None:
-    edit(path, format_version=layout.FORMAT_VERSION + 1)
-    with pytest.raises(StoreError, match="has format version 2; this reelbank reads version 1"):
+@pytest.mark.parametrize(
+    ("version", "way"), [(2, "install a later reelbank, or let"), (0, "carry it over by its own `store export`")]
+)
+def test_another_format_version_is_refused_with_a_way_out(version: int, way: str, path: Path) -> None:
+    edit(path, format_version=version)
+    with pytest.raises(StoreError, match=f"has format version {version}; this reelbank reads version 1: {way}"):
         Store(path)
 
 

@@ -18,7 +18,7 @@ from reelbank.extract.run.forwarding import Forwarder
 from reelbank.extract.run.messages import ClipJob, Finished, ModelJob, Note, WorkerSetup
 from reelbank.extract.run.pool import Pool
 from reelbank.extract.run.report import FeaturizeReport, StoreReport, pace
-from reelbank.extract.run.sizing import plan_notes
+from reelbank.extract.run.sizing import plan_notes, refuse_what_no_disk_holds
 from reelbank.extract.run.todo import Todo
 from reelbank.extract.video.on_device import WORKERS as DECODING_WORKERS
 from reelbank.extract.video.on_device import check_decoder
@@ -66,11 +66,15 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
         unlocked: list[str] = []
         for job in jobs:
             _check_writable(job.store)
+            if not (job.store / "zarr.json").is_file():  # before anything of the run is made
+                refuse_what_no_disk_holds(job, len(chosen))
+        for job in jobs:
             unlocked += [said] if (said := stack.enter_context(only_writer(job.store))) else []
             writer = planning.open_writer(job, manifest, _full_weights(job, config))
             remove_unfinished(job.store)
             rows = writer.sync_manifest(manifest)
             todos.append(planning.plan_store(writer, manifest, rows, chosen, config))
+            refuse_what_no_disk_holds(job, len(todos[-1].rows))
             committers.append(Committer(writer, job, todos[-1]))
         clips = planning.clip_jobs(manifest, jobs, todos)
         remote = {model: job for model, job in enumerate(jobs) if _runs_in_parent(job, config)}
@@ -92,7 +96,7 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
             run.note(unseen)
         if decode_device is not None:
             run.note(f"videos are decoded on {decode_device}, which does not tell of damaged frames")
-        for sentence in unlocked:
+        for sentence in (*unlocked, *filter(None, [manifest.warning])):
             run.note(sentence)
         for job, todo in zip(jobs, todos, strict=True):
             for sentence in todo.damaged:

@@ -57,7 +57,10 @@ def retry_config(
         own = path.parent / str(named)
         manifest = own if own.is_file() else None
     failed_clips = tuple(store.column("clip_id")[failed].tolist())
-    return _config(spec, manifest, path, weights, workers=workers, clip=failed_clips, retry_failed=True)
+    return _config(
+        spec, manifest, path, weights, workers=workers, clip=failed_clips, retry_failed=True,
+        allow_group_overlap=True,  # a store that was not meant to hold such clips would not be there
+    )  # fmt: skip
 
 
 def extract_as(spec: FeatureSpec, videos: Sequence[Path], store: Path, *, weights: str | None = None) -> None:

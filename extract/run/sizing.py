@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import shutil
 
 import numpy as np
 
+from reelbank.extract.errors import DiskFullError
 from reelbank.extract.inputs.sampling import fixed_steps
 from reelbank.extract.run.messages import ModelJob
 from reelbank.store.description import readable
@@ -38,6 +40,27 @@ def plan_notes(job: ModelJob, num_clips: int, num_viewed: int) -> list[str]:
         free = shutil.disk_usage(job.store.resolve().parent).free
         line += f"; the disk has only {readable(free)} free" if total > free else ""
     return [line, *([advice] if (advice := frames_advice(taps, views)) else [])]
+
+
+LEAST_COMPRESSED = 0.05
+"""Part of its bytes that a compressed tap takes at the very least; no feature compresses so well."""
+
+
+def refuse_what_no_disk_holds(job: ModelJob, num_clips: int) -> None:
+    """Raises DiskFullError where `num_clips` more clips, each of one view, cannot fit, whatever they hold."""
+    steps = fixed_steps(job.sampling)
+    if not steps:
+        return
+    each = sum(num_bytes(tap) * (1.0 if tap.codec == "none" else LEAST_COMPRESSED) for tap in job.spec.taps)
+    needed, free = math.ceil(each * steps * num_clips), shutil.disk_usage(job.store.resolve().parent).free
+    if needed > free:
+        clips = f"{num_clips:,} clip{'s' * (num_clips != 1)}"
+        raise DiskFullError(
+            errno.ENOSPC,
+            f"{job.store}: {steps:,} steps of each of {clips} take {readable(needed)} or more, and its disk has "
+            f"{readable(free)} free; ask for fewer steps (--sampling), a part of the clips (--split, --clip) or a "
+            "place on another disk (--out)",
+        )
 
 
 def frames_advice(taps: tuple[TapSpec, ...], views: int) -> str | None:

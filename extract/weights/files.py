@@ -119,10 +119,11 @@ def sha256_of(path: Path) -> str:
 
 def given_file(path: Path | str) -> WeightsFile:
     """The file named by `--weights FILE`. Raises WeightsError if there is none."""
-    path = _expanded(path)
+    given, path = path, _expanded(path)
     if not path.is_file():
         found = kind_of(path) or "no such file"
-        raise WeightsError(f"--weights {path}: {found}; give pretrained, random or the path of a weights file")
+        asked = f"${WEIGHTS_VARIABLE}" if os.environ.get(WEIGHTS_VARIABLE) == str(given) else "--weights"
+        raise WeightsError(f"{asked} {path}: {found}; give pretrained, random or the path of a weights file")
     return WeightsFile(path=path, sha256=sha256_of(path))
 
 

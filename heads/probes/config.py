@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from reelbank.heads.config import FIGURES
 from reelbank.heads.probes import PROBES
 from reelbank.store.devices import check_has_float64
-from reelbank.store.options import named_values, option
+from reelbank.store.options import MAX_SEED, check_options, named_values, option
 
 FLAGS = ("kmeans", "knn", "linear", "tsne")
 """Analyses that are asked for by a flag of their own; what is an option of theirs is a flag, too."""
@@ -25,8 +25,10 @@ class ProbeConfig:
     store: Path | None = option(None, "--store", "store to look at; default: the only *.zarr of this folder")
     tap: str | None = option(None, "--tap", "tap to read; default: the store's first")
     tsne: bool = option(False, "--tsne", "map the rows to the plane by t-SNE")
-    kmeans: int | None = option(None, "--kmeans", "cluster the rows into K clusters")
-    knn: int | None = option(None, "--knn", "classify by a vote of the K nearest rows (cosine)")
+    kmeans: int | None = option(None, "--kmeans", "cluster the rows into K clusters", least=1, most=10_000_000)
+    knn: int | None = option(
+        None, "--knn", "classify by a vote of the K nearest rows (cosine)", least=1, most=10_000_000
+    )
     linear: bool = option(False, "--linear", "classify by logistic regression, C chosen on validation rows")
     analysis: tuple[str, ...] = option(
         (), "--analysis", "one more analysis: a row of the table without a flag, or a plug-in", multiple=True
@@ -54,27 +56,18 @@ class ProbeConfig:
     target: str | None = option(
         None, "--target", "numeric column; default: the store's first target; 'none': no target"
     )
-    perplexity: float = option(30.0, "--perplexity", "of t-SNE: effective number of neighbours")
-    n_init: int = option(1, "--n-init", "starts of k-means; the best is kept")
-    max_iter: int = option(300, "--max-iter", "most Lloyd steps of one start of k-means")
-    view: int = option(0, "--view", "stored view to read; 0 is the evaluation view")
-    seed: int = option(0, "--seed", "of t-SNE, k-means, folds and intervals")
+    perplexity: float = option(30.0, "--perplexity", "of t-SNE: effective number of neighbours", above=0)
+    n_init: int = option(1, "--n-init", "starts of k-means; the best is kept", least=1, most=10_000)
+    max_iter: int = option(300, "--max-iter", "most Lloyd steps of one start of k-means", least=1, most=1_000_000)
+    view: int = option(0, "--view", "stored view to read; 0 is the evaluation view", least=0, most=10_000)
+    seed: int = option(0, "--seed", "of t-SNE, k-means, folds and intervals", least=0, most=MAX_SEED)
     device: str = option("auto", "--device", "of k-means: auto | cpu | cuda[:N]")
     figures: str = option("png", "--figures", "png | svg | pdf: write the pictures in that format too", FIGURES)
     out: Path | None = option(None, "--out", "folder of the results; default: <store>-probe")
 
     def __post_init__(self) -> None:
         check_has_float64(self.device)
-        for item in fields(self):
-            choices, value = item.metadata["choices"], getattr(self, item.name)
-            if choices and value not in choices:
-                raise ValueError(f"{item.metadata['flag']} {value!r} is not one of {', '.join(sorted(choices))}")
-        for name, least in (("kmeans", 1), ("knn", 1), ("n_init", 1), ("max_iter", 1), ("view", 0), ("seed", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"--{name.replace('_', '-')} {value} must be {least} or more")
-        if not self.perplexity > 0:
-            raise ValueError(f"--perplexity {self.perplexity} must be above 0")
+        check_options(self, ValueError)
         if self.clip and not self.views:
             raise ValueError("--clip names clips whose views are drawn; it belongs to --views")
         for name in self.analysis:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+import reelbank.store
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.clips import ClipTable, load_table, open_sources
 from reelbank.heads.examples.features import load_features
@@ -146,9 +147,9 @@ def predict(
     if len(paths) != len(first.sources):
         raise TrainingError(f"{run} was trained on {len(first.sources)} stores together; {len(paths)} were given")
     taps = tuple(dict.fromkeys(tap for source in first.sources for tap in source["keys"].values()))
+    for path, trained in zip(paths, first.sources, strict=True):
+        refuse_other_features(run, path, reelbank.store.open(path).spec, trained)
     sources = open_sources(paths, taps)
-    for source, trained in zip(sources, first.sources, strict=True):
-        refuse_other_features(run, source.store.path, source.store.spec, trained)
     label_column = config["config"]["label"]
     columns = sources[0].store.column_names
     table = load_table(sources, label_column=label_column if label_column in columns else "none", join="inner")
@@ -215,10 +216,11 @@ def refuse_other_features(run: Path, path: Path, found: FeatureSpec, trained: Ma
         for name, values in differences(expected, found).items()
         if not any(name == free or name.startswith((f"{free}.", f"{free}[")) for free in _FREE_FIELDS)
     }
+    there = {tap.name: f"{tap.shape} {tap.dtype}" for tap in found.taps}
     for tap in sorted(used):
-        ours, theirs = expected.tap(tap), found.tap(tap)
-        if (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype):
-            differing[f"taps[{tap}]"] = (f"{ours.shape} {ours.dtype}", f"{theirs.shape} {theirs.dtype}")
+        ours = expected.tap(tap)
+        if there.get(tap) != (wanted := f"{ours.shape} {ours.dtype}"):
+            differing[f"taps[{tap}]"] = (wanted, there.get(tap))
     if differing:
         lines = [f"  {name}: the run {ours!r}, the store {theirs!r}" for name, (ours, theirs) in differing.items()]
         raise SpecMismatch(

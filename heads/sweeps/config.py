@@ -7,7 +7,7 @@ from typing import Any
 
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
-from reelbank.store.options import Flat, check_options, option
+from reelbank.store.options import MAX_CPUS, Flat, check_options, option
 
 EXECUTOR_NAMES = ("auto", "processes", "stacked")
 SWEEP_METRICS = ("auto", "val_accuracy", "val_loss", "val_mae")
@@ -17,7 +17,9 @@ SWEEP_METRICS = ("auto", "val_accuracy", "val_loss", "val_mae")
 class MembersConfig:
     """How often and with what the members of a sweep, or the rows of a recipe, are trained."""
 
-    repeats: int = option(1, "--repeats", "trainings per combination, with seeds SEED, SEED+1, ...", least=1)
+    repeats: int = option(
+        1, "--repeats", "trainings per combination, with seeds SEED, SEED+1, ...", least=1, most=10_000
+    )
     executor: str = option(
         "auto",
         "--executor",
@@ -25,7 +27,7 @@ class MembersConfig:
         "auto: stacked on a GPU, else processes",
         choices=EXECUTOR_NAMES,
     )
-    workers: int = option(0, "--workers", "processes of a sweep; 0: one per core", least=0)
+    workers: int = option(0, "--workers", "processes of a sweep; 0: one per core", least=0, most=MAX_CPUS)
 
     def __post_init__(self) -> None:
         check_options(self, TrainingError)

@@ -15,7 +15,7 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.runs.run import train_with
 from reelbank.store.cores import available_cores
-from reelbank.store.processes import worker_context
+from reelbank.store.processes import stop_server, worker_context
 
 Done = Callable[[int, str | None], None]  # (position of the member, None or why it could not be trained)
 Note = Callable[[str], None]  # a sentence about the whole that must not be passed over
@@ -67,6 +67,9 @@ def train_in_processes(
             "a process of the sweep died (killed, or out of memory); what was finished is kept: "
             "run again with --resume, with fewer --workers if memory was short"
         ) from error
+    except KeyboardInterrupt:
+        stop_server()
+        raise
     finally:
         ours.close()  # after an error the members under way are given up; their last checkpoints stay
         pool.shutdown(cancel_futures=True)

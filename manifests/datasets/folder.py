@@ -23,6 +23,7 @@ SPLIT_FOLDERS = {
     "unknown": "unknown",
 }
 TEST_SHARE = 0.2
+HIDDEN = "hidden (the name begins with a dot)"
 NESTED = "folders inside a class folder (a folder of frames needs a table with frame_pattern and rate_fps)"
 
 
@@ -39,8 +40,7 @@ def read_folder(root: str | os.PathLike[str], *, seed: int = 0) -> Manifest:
         seed: of the train/test split, where there are no split folders.
 
     Returns:
-        Videos and still images by path; hidden files are skipped, and whatever else was not taken stands in
-        the notes.
+        Videos and still images by path; whatever was not taken, as hidden files, stands in the notes.
 
     Raises:
         ManifestError: the folder is not there, or holds no class folder with a video or an image.
@@ -58,7 +58,7 @@ def read_folder(root: str | os.PathLike[str], *, seed: int = 0) -> Manifest:
         for name in sorted(set(top) - set(splits)):
             skipped.add(f"folders beside {'/'.join(splits)}", name)
         for name in splits:
-            classes, loose = _listing(root / name, skipped)
+            classes, loose = _listing(root / name, skipped, f"{name}/")
             for file in loose:
                 skipped.add("files outside a class folder", f"{name}/{file}")
             for label in classes:
@@ -101,15 +101,19 @@ class _Skipped:
         return notes
 
 
-def _listing(folder: Path, skipped: _Skipped) -> tuple[list[str], list[str]]:
-    """Names of the folders and of all else in one folder, sorted, without hidden ones."""
+def _listing(folder: Path, skipped: _Skipped, below: str = "") -> tuple[list[str], list[str]]:
+    """Names of the folders and of all else in one folder, sorted, without hidden ones; `below` leads to it in notes."""
     try:
         with os.scandir(folder) as entries:
-            visible = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
+            every = sorted(entries, key=lambda e: e.name)
+            visible = [entry for entry in every if not entry.name.startswith(".")]
             folders = [entry.name for entry in visible if entry.is_dir()]
     except OSError as error:
         skipped.add(f"folders that cannot be read ({error.strerror})", folder.name)
         return [], []
+    for entry in every:
+        if entry.name.startswith("."):
+            skipped.add(HIDDEN, f"{below}{entry.name}")
     return folders, [entry.name for entry in visible if entry.name not in set(folders)]
 
 
@@ -121,7 +125,7 @@ def _holds_classes(folder: Path) -> bool:
 
 def _videos(root: Path, label_folder: str, skipped: _Skipped) -> Iterator[str]:
     folder = root / label_folder
-    folders, files = _listing(folder, skipped)
+    folders, files = _listing(folder, skipped, f"{label_folder}/")
     for name in folders:
         skipped.add(NESTED, f"{label_folder}/{name}")
     media = 0

@@ -238,7 +238,11 @@ def _manifest(source: ArraySource, config: ImportConfig) -> Manifest:
     from reelbank.manifests import Clip, Manifest, read
 
     if config.manifest is not None:
-        return read(config.manifest)
+        return read(
+            config.manifest,
+            target_columns=config.target_columns or None,
+            allow_group_overlap=config.allow_group_overlap,
+        )
     if source.header is not None:
         with reading(source.path):
             return manifest_of(source.columns, tuple(source.header["target_names"]))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reelbank.store.errors import StoreError
-from reelbank.store.options import option
+from reelbank.store.options import check_options, option
 
 FORMATS = ("hdf5", "npy", "safetensors")
 NAMINGS = ("clip_id", "howto100m", "video_features")
@@ -30,7 +30,7 @@ class ExportConfig:
         "(<stem>_<feature>.npy, _fps.npy, _timestamps_ms.npy) have them",
         choices=NAMINGS,
     )
-    view: int = option(0, "--view", "stored view to write; 0 is the evaluation view")
+    view: int = option(0, "--view", "stored view to write; 0 is the evaluation view", least=0, most=10_000)
     dtype: str = option(
         "stored",
         "--dtype",
@@ -40,14 +40,7 @@ class ExportConfig:
     overwrite: bool = option(False, "--overwrite", "replace an export of reelbank that is there")
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("format", FORMATS),
-            ("layout", ("array", "groups")),
-            ("naming", NAMINGS),
-            ("dtype", ("int8", "stored")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise StoreError(f"--{name} {getattr(self, name)!r} is not one of {', '.join(allowed)}")
+        check_options(self, StoreError)
         if self.layout != "groups" and self.format != "hdf5":
             raise StoreError(f"--layout {self.layout} is for --format hdf5, not {self.format}")
         if self.naming != "clip_id" and self.format != "npy":
@@ -87,8 +80,13 @@ class ImportConfig:
         "announce any amount",
         above=0,
     )
+    target_columns: tuple[str, ...] = option(
+        (), "--target-columns", "numeric target columns of --manifest; default: kcal, else target*", multiple=True
+    )
+    allow_group_overlap: bool = option(
+        False, "--allow-group-overlap", "accept a group on both sides of a split; printed in every report"
+    )
     overwrite: bool = option(False, "--overwrite", "replace the store that is there")
 
     def __post_init__(self) -> None:
-        if self.dtype not in (None, "float16", "float32"):
-            raise StoreError(f"--dtype {self.dtype!r} is not one of float16, float32")
+        check_options(self, StoreError)

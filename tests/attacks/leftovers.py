@@ -91,7 +91,7 @@ def _attempt(
     # A signal that comes before the command has begun ends Python itself, which leaves nothing either.
     # Where the interrupt came inside exec() of a text (a dataclass being made), CPython remembers it: the command says
     # its sentence and cleans up, and the interpreter still ends by SIGINT.
-    if called.code not in (2, -sent, -signal.SIGINT, 1) and (fault := called.fault()):
+    if called.code not in (2, 130, -sent, -signal.SIGINT, 1) and (fault := called.fault()):
         return fault, True
     if left := _hidden(folder):
         return left, True

@@ -1,0 +1,183 @@
+"""What all commands do alike: print, show progress, hint at wrong options, say errors as JSON, end on Ctrl-C.
+
+Belongs to the command line (`cli.py`), which alone imports it: the root may hold no second module, and this lies where
+options are made.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+import click
+
+from reelbank.manifests.events import Event, Pace
+from reelbank.manifests.terminal import printable
+
+OK, SOME_FAILED, WRONG_USE, STOPPED = 0, 1, 2, 130
+"""Exit statuses; the last is what shells give for Ctrl-C."""
+
+PLAIN_LINE_SECONDS = 2.0
+"""Least time between two progress lines where stderr is no terminal: a short job leaves none in a log."""
+PLAIN_SILENCE_SECONDS = 60.0
+"""Longest time without one, so that a log shows that a long job lives."""
+
+SYNONYMS: Mapping[str, tuple[str, ...]] = {
+    "--batch": ("--batch-size", "--batchsize", "--bs", "-b"),
+    "--clips": ("--count", "--num", "--num-clips", "-n"),
+    "--device": ("--cpu", "--cuda", "--gpu", "--gpus", "--mps"),
+    "--early-stop": ("--early-stopping",),
+    "--epochs": ("--epoch", "--max-epochs", "--num-epochs", "-e"),
+    "--folds": ("--cv", "--fold", "--kfold"),
+    "--head": ("--arch", "--classifier"),
+    "--kmeans": ("--clusters", "--k", "--n-clusters"),
+    "--knn": ("--k", "--neighbors", "--neighbours"),
+    "--label": ("--labels",),
+    "--loss": ("--criterion",),
+    "--lr": ("--eta", "--learning-rate", "--learningrate"),
+    "--manifest": ("--annotations", "--csv", "--input", "--videos", "-i", "-m"),
+    "--model": ("--backbone", "--encoder", "--extractor", "--network"),
+    "--optimizer": ("--opt", "--optim", "--optimiser"),
+    "--out": ("--dest", "--output", "--output-dir", "--outdir", "-o"),
+    "--precision": ("--amp", "--dtype", "--fp16", "--half"),
+    "--resume": ("--continue", "--restart"),
+    "--run": ("--checkpoint", "--ckpt", "--output", "--output-dir", "--outdir", "--run-dir", "-o"),
+    "--sampling": ("--fps", "--frames", "--num-frames"),
+    "--schedule": ("--lr-schedule", "--lr-scheduler", "--scheduler"),
+    "--seed": ("--random-seed", "--random-state"),
+    "--store": ("--data", "--features", "--input", "-i", "-s"),
+    "--tap": ("--layer", "--layers", "--taps"),
+    "--target": ("--y",),
+    "--weight-decay": ("--l2", "--wd"),
+    "--weights": ("--pretrained",),
+    "--workers": ("--jobs", "--n-jobs", "--num-workers", "--processes", "-j"),
+}
+"""{an option: what other programs call it}: spelt too far apart to be guessed."""
+
+
+def say(text: Any, file: IO[Any] | None = None, nl: bool = True, err: bool = False, color: bool | None = None) -> None:
+    """Prints text, the only way to: much of it came from files, whose hand shall not steer the terminal."""
+    stream: Any = file or (sys.stderr if err else sys.stdout)
+    click.echo(printable(str(text), stream.encoding), file, nl, err, color)
+
+
+def emit(data: Mapping[str, Any], as_json: bool, text: Callable[[], str]) -> None:
+    """Prints a result: JSON for machines, else what `text` gives.
+
+    A reader that hung up (`| head -1`) has what it wanted: the work is done and its exit status stands.
+    """
+    try:
+        say(json.dumps(data, indent=1, default=str) if as_json else text())
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+click.exceptions.echo = say  # type: ignore[attr-defined, assignment]  # what click itself says of what it was given
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, an error too.")
+
+
+class Stopped(click.ClickException):
+    """Ctrl-C or SIGTERM: one line says what is kept."""
+
+    exit_code = STOPPED
+
+
+class Command(click.Command):
+    """A command whose errors are JSON after --json, which hints at other programs' names of its options, and which ends
+    with one line on Ctrl-C."""
+
+    def main(
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, complete_var: str | None = None,
+        standalone_mode: bool = True, **extra: Any,
+    ) -> Any:  # fmt: skip
+        """As click's: parses, calls, and leaves with the exit status."""
+        given = list(sys.argv[1:] if args is None else args)
+        if not standalone_mode:
+            return super().main(given, prog_name, complete_var, standalone_mode=False, **extra)
+        try:
+            status = super().main(given, prog_name, complete_var, standalone_mode=False, **extra)
+        except (click.ClickException, click.Abort) as error:
+            known = error if isinstance(error, click.ClickException) else Stopped("stopped")
+            if isinstance(known, click.NoSuchOption):
+                known = click.UsageError(_no_such_option(known), known.ctx)
+            known.show()
+            _tell(known.format_message(), given)
+            sys.exit(known.exit_code)
+        except Exception as error:
+            _tell(f"{type(error).__name__}: {error}", given)
+            raise
+        sys.exit(status if isinstance(status, int) else OK)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click's."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # outside of what the command itself guards
+            raise Stopped("stopped") from None
+
+
+class Group(Command, click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+    group_class = type
+
+
+def _tell(sentence: str, given: Sequence[str]) -> None:
+    """An error as JSON where the line asks for JSON, even where it could not be parsed."""
+    if "--json" in given:
+        emit({"error": sentence}, True, str)
+
+
+def _no_such_option(error: click.NoSuchOption) -> str:
+    """The sentence, with the options that may have been meant."""
+    command = error.ctx.command if error.ctx else None
+    flags = [flag for param in command.params for flag in param.opts] if command else []
+    asked = error.option_name
+    named = [flag for flag in flags if asked in SYNONYMS.get(flag, ())]
+    close = named or difflib.get_close_matches(asked, [flag for flag in flags if flag.startswith("--")], 2, 0.7)
+    return f"No such option {asked!r}." + (f" Did you mean {' or '.join(map(repr, close))}?" if close else "")
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Callable[[Event], None]]:
+    """A rich progress line on stderr; plain lines where stderr has no bar. Gives what is called with each Event."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    info = TextColumn("{task.fields[info]}", markup=False)
+    has_bar = console.is_terminal and not console.is_dumb_terminal
+    with Progress(*columns, info, console=console, disable=not has_bar, transient=True) as bar:
+        task = bar.add_task(description, info="")
+        state: dict[str, float] = {"tenth": 0, "told": time.monotonic()}
+        pace = Pace()
+
+        def show(event: Event) -> None:
+            done, total, info = event.done, event.total, _info(event)
+            if note := printable(event.note, console.encoding):
+                console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+            bar.update(task, completed=done, total=total or None, info=info)
+            tenth, now = int(10 * done / total) if total else 0, time.monotonic()
+            waited, left = now - state["told"], pace.left(done, total, now)
+            due = waited >= PLAIN_LINE_SECONDS and tenth != state["tenth"]
+            if not has_bar and (due or waited >= PLAIN_SILENCE_SECONDS):
+                state.update(tenth=tenth, told=now)
+                say(f"{description}: {done:g} of {total:g}  {info}".rstrip() + (left and f"  {left}"), err=True)
+
+        yield show
+
+
+def _info(event: Event) -> str:
+    """What stands behind the bar."""
+    if event.stage == "evaluate":  # the verdict stands at the end, on stdout
+        return ""
+    return printable(event.message) or "  ".join(f"{name} {value:.3g}" for name, value in event.values.items())
