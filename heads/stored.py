@@ -47,11 +47,12 @@ EPOCH: Mapping[str, Any] = {
 PLACE: Mapping[str, Any] = {"fold": (int, None), "epoch": int, "*": object}
 """What a resumed run must know of a line."""
 CONFUSION: Mapping[str, Any] = {"*": {"labels": [str], "counts": [[int]]}}
+_READING = {"rule": str, "beside": [str]}
 PREDICTOR: Mapping[str, Any] = {
     "head": str, "options": {"*": object}, "labels": (None, [str]), "pool": str, "segments?": _TEXT, "estimate?": str,
     "shape": {"taps": {"*": int}, "outputs": {"*": int}, "num_steps": int}, "unit_steps?": bool, "normalize": str,
     "bins": (None, {"target": str, "num_bins": int, "low": float, "high": float, "sigma_bins": float, "*": str}),
-    "sources": [{"spec": {"*": object}, "keys": {"*": str}}], "plugin?": (None, PLUGIN),
+    "sources": [{"spec": {"*": object}, "keys": {"*": str}, "readings?": {"*": _READING}}], "plugin?": (None, PLUGIN),
 }  # fmt: skip
 PROGRESS: Mapping[str, Any] = {
     "epoch": int, "best_epoch": int, "best_loss": REAL, "last_loss": REAL, "stopped_early": bool,

@@ -24,7 +24,7 @@ from reelbank.heads.runs.checkpoints import Predictor, read_tensors, write_tenso
 from reelbank.heads.runs.directory import name_of_run, open_directory, read_json, refuse_other_config, write_json
 from reelbank.heads.runs.predicting import PredictResult, refuse_other_features
 from reelbank.manifests.events import Event
-from reelbank.store import FeatureSpec, SpecMismatch, StoreError
+from reelbank.store import FeatureSpec, SpecMismatch
 from reelbank.store.testing import write_store
 
 OPTIONS: dict[str, Any] = {"head": "linear", "epochs": 2, "bins": 21, "batch": 16, "lr": 0.05}
@@ -285,7 +285,7 @@ def test_videos_are_predicted_with_the_features_that_the_run_reads(tmp_path: Pat
     part = tmp_path / "part.zarr"  # a video that gave no features in one of the stores
     write_store(part, {"other": [np.ones((3, 3), np.float16)]}, rows[1:], backbone="second")
     assert predict(run, (tmp_path / "kept0.zarr", part)).clip_ids.tolist() == ["v0"]
-    with pytest.raises(StoreError, match="no tap 'cls' in this store"):
+    with pytest.raises(SpecMismatch, match=r"taps\[cls\]: the run '\(6,\) float16', the store None"):
         predict(run, (tmp_path / "kept1.zarr", tmp_path / "kept0.zarr"))
 
 

@@ -130,6 +130,8 @@ class Prepared:
         digest = hashlib.sha256()
         for store in (source.store for source in self.table.sources):
             digest.update(store.spec_digest.encode())
+        for readings in (source.readings for source in self.table.sources if source.readings):
+            digest.update(repr(sorted(readings.items())).encode())
         for column in (self.table.clip_ids, self.table.splits, self.table.labels, self.table.groups):
             digest.update("\x1f".join(column.tolist()).encode())
         if self.target_values is not None:
@@ -176,7 +178,7 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
         partitions=parts.partitions,
         labels=labelling.labels,
         bins=labelling.bins,
-        notes=(*notes, *table.notes()),
+        notes=(*notes, *table.notes(), *features.notes(table)),
         device=device,
         cache=cache,
         copies=copies,

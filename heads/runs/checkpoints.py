@@ -70,7 +70,8 @@ class Predictor:
         segments: rule of the segments that it reads (`FeaturesConfig.segments`).
         estimate: the value that a distribution over the bins stands for (`HeadConfig.estimate`).
         unit_steps: whether it reads means of steps that were divided by their length (`Features.unit_steps`).
-        sources: for each store of the training: {"spec": its FeatureSpec as JSON, "keys": {key: tap}}.
+        sources: for each store of the training: {"spec": its FeatureSpec as JSON, "keys": {key: tap}, "readings": {key:
+            its `Reading` as JSON} of taps that are not read as stored}.
     """
 
     head_name: str

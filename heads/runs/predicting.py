@@ -15,6 +15,7 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.clips import ClipTable, load_table, open_sources
 from reelbank.heads.examples.features import load_features
 from reelbank.heads.examples.resident import Resident, home_of
+from reelbank.heads.examples.vectors import Reading
 from reelbank.heads.judging.metrics import point_estimate
 from reelbank.heads.models import head_row
 from reelbank.heads.runs.checkpoints import Predictor
@@ -146,7 +147,7 @@ def predict(
     if len(paths) != len(first.sources):
         raise TrainingError(f"{run} was trained on {len(first.sources)} stores together; {len(paths)} were given")
     taps = tuple(dict.fromkeys(tap for source in first.sources for tap in source["keys"].values()))
-    sources = open_sources(paths, taps)
+    sources = open_sources(paths, taps, [_readings(source) for source in first.sources])
     for source, trained in zip(sources, first.sources, strict=True):
         refuse_other_features(run, source.store.path, source.store.spec, trained)
     label_column = config["config"]["label"]
@@ -197,7 +198,7 @@ def predict_videos(run: Path | str, videos: Sequence[Path | str], *, extract: Ex
         for i, source in enumerate(sources):
             with reading(trained / "best.safetensors", TrainingError):
                 spec = FeatureSpec.from_json(source["spec"])
-            used = set(source["keys"].values())
+            used = _used(source)
             # Taps that the head does not read and views that only training knows cost time here and change nothing.
             spec = replace(spec, taps=tuple(tap for tap in spec.taps if tap.name in used), views=spec.views[:1])
             stores.append(folder / f"{i}.zarr")
@@ -205,19 +206,30 @@ def predict_videos(run: Path | str, videos: Sequence[Path | str], *, extract: Ex
         return predict(run, tuple(stores), **options)
 
 
+def _readings(source: Mapping[str, Any]) -> dict[str, Reading]:
+    return {key: Reading.from_json(reading) for key, reading in source.get("readings", {}).items()}
+
+
+def _used(source: Mapping[str, Any]) -> set[str]:
+    """The taps that a head reads of a store, for their own sake or beside others."""
+    return {*source["keys"].values(), *(name for one in _readings(source).values() for name in one.beside)}
+
+
 def refuse_other_features(run: Path, path: Path, found: FeatureSpec, trained: Mapping[str, Any]) -> None:
     """Raises SpecMismatch if a head trained on `trained` cannot read the features of the store at `path`."""
     with reading(run, TrainingError):
         expected = FeatureSpec.from_json(trained["spec"])
-    used = set(trained["keys"].values())
+    used = _used(trained)
     differing = {
         name: values
         for name, values in differences(expected, found).items()
         if not any(name == free or name.startswith((f"{free}.", f"{free}[")) for free in _FREE_FIELDS)
     }
     for tap in sorted(used):
-        ours, theirs = expected.tap(tap), found.tap(tap)
-        if (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype):
+        ours, theirs = expected.tap(tap), next((one for one in found.taps if one.name == tap), None)
+        if theirs is None:
+            differing[f"taps[{tap}]"] = (f"{ours.shape} {ours.dtype}", None)
+        elif (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype):
             differing[f"taps[{tap}]"] = (f"{ours.shape} {ours.dtype}", f"{theirs.shape} {theirs.dtype}")
     if differing:
         lines = [f"  {name}: the run {ours!r}, the store {theirs!r}" for name, (ours, theirs) in differing.items()]

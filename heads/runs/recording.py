@@ -163,7 +163,9 @@ def keep_trained(prepared: Prepared, partition: Partition, trainer: Trainer, fol
         estimate=job.config.head.estimate,
         unit_steps=prepared.features.unit_steps,
         normalization=job.resident.normalization,
-        sources=tuple({"spec": entry["spec"], "keys": entry["keys"]} for entry in prepared.table.describe()),
+        sources=tuple(
+            {name: entry[name] for name in ("spec", "keys", "readings")} for entry in prepared.table.describe()
+        ),
         head=trainer.head,
     ).save(folder / "best.safetensors")
     parts = {"val": partition.val, "test": partition.test, "unknown": partition.unknown}

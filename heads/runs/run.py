@@ -4,8 +4,9 @@
 
 `config.json`  (written first)
     format_version 1 · config: every field of its parts · stores: [{path, backbone, weights, weights_are_random,
-    spec, spec_digest, taps: [names used]}] · weights_are_random (any store) · warning ("" or the sentence that every
-    report must show) · labels: [class names, sorted] or null · bins: null or {target, unit, num_bins, low, high,
+    spec, spec_digest, taps: [names used], keys: {name that the head sees: tap}, readings: {such a name: {rule,
+    beside}} where a tap is not read as stored}] · weights_are_random (any store) · warning ("" or the sentence that
+    every report must show) · labels: [class names, sorted] or null · bins: null or {target, unit, num_bins, low, high,
     sigma_bins, labels} · num_parameters · counts (as in results.json) · notes [sentences] ·
     plugins: [{kind, name, target, distribution, version, sha256, files}] of the code from outside
 
