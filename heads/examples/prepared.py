@@ -18,6 +18,7 @@ from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.clips import ClipTable
 from reelbank.heads.examples.copies import Copies, copies_of
 from reelbank.heads.examples.features import Features
+from reelbank.heads.examples.label_sets import matrix
 from reelbank.heads.examples.labelling import label_clips
 from reelbank.heads.examples.resident import Resident
 from reelbank.heads.examples.splits import Partition
@@ -78,6 +79,15 @@ class Prepared:
     def class_numbers(self) -> np.ndarray:
         """The class of every clip as a place in `labels`, int64 (N,); -1 for one that training never saw."""
         return class_numbers(self.table.labels.tolist(), self.labels or ())
+
+    @cached_property
+    def label_sets(self) -> np.ndarray | None:
+        """Which clip has which of `labels`, bool (N, K), of no use where `table.labels` is empty; None where clips have
+        one label.
+        """
+        if self.config.separator is None or self.labels is None:
+            return None
+        return matrix(self.table.labels.tolist(), self.labels, self.config.separator)
 
     @cached_property
     def num_parameters(self) -> int:
@@ -155,7 +165,7 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
     device = torch.device(config.run.device_here)
     cache = cache or FeatureCache()
     table, parts = cache.clips(config)
-    labelling = label_clips(config.data, config.objective, table, parts)
+    labelling = label_clips(config.data, config.objective, table, parts, separator=config.separator)
     features = cache.features(table, config, progress)
     copies = copies_of(config.features, table.clip_ids, features.views, config.seed)
     notes = [*parts.notes, *labelling.notes]

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from reelbank.heads.judging.metrics import ClassScores, TargetScores, mean_where_defined, per_clip_values, whole_value
+from reelbank.heads.judging.metrics import Scores, mean_where_defined, per_clip_values, whole_value
 
 RESAMPLES = 2000
 WHOLE_RESAMPLES = 500
@@ -23,9 +23,7 @@ def group_numbers(groups: Sequence[str]) -> np.ndarray:
     return np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1].astype(np.int64)
 
 
-def interval(
-    name: str, scores: ClassScores | TargetScores, groups: np.ndarray, *, seed: int
-) -> tuple[float, float, float]:
+def interval(name: str, scores: Scores, groups: np.ndarray, *, seed: int) -> tuple[float, float, float]:
     """Metric `name` with its percentile bootstrap interval: (value, low, high).
 
     Groups are drawn with replacement, as many as there are (Efron 1979); 2,000 resamples, 500 for metrics that no

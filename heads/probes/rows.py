@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reelbank.heads.config import LABEL_SEPARATOR
 from reelbank.heads.examples.clips import StoreSource, load_table
+from reelbank.heads.examples.label_sets import combined_note
 from reelbank.heads.examples.labelling import asked_target
 from reelbank.heads.examples.splits import effective_groups
 from reelbank.heads.examples.vectors import VectorTap, empty_note, reading_of
@@ -107,6 +109,7 @@ def load_rows(
         notes += empty_note(tap, np.asarray(~vectors.any(axis=1)), "clip" if level == "clip" else "step")
     elif not spec.is_vector:
         notes.append(f"Tap {tap!r} is a map {spec.axes} {spec.shape}: each was averaged over space first.")
+    notes += combined_note(table.labels.tolist(), LABEL_SEPARATOR, "`train-head --loss bce` takes them apart")
     splits = table.splits[clips]
     note = ""
     if normalize == "zscore":
