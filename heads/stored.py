@@ -22,7 +22,7 @@ PLUGIN: Mapping[str, Any] = {
 _METRIC = {"value": _NUMBER, "low?": _NUMBER, "high?": _NUMBER, "higher_is_better?": (bool, None), "unit?": _TEXT}
 _SPLIT = {
     "num_clips": int, "num_groups": (int, None), "metrics": {"*": _METRIC}, "baselines": {"*": ({"*": _NUMBER}, None)},
-    "per_class?": [{"label": str, "clips": int, "share": float, "average_precision": _NUMBER}],
+    "per_class?": [{"label": str, "clips": int, "share": float, "average_precision": _NUMBER, "random_order": _NUMBER}],
 }  # fmt: skip
 _ENDED = {"best_epoch": int, "epochs_run": int, "stopped_early": bool, "overfit": bool}
 _FOLD = {**_ENDED, "fold": int, "train": int, "val": int, "test": int, "metrics": {"*": _NUMBER}}

@@ -14,8 +14,15 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from reelbank.heads import ProbeConfig, TrainingError, predict, probe, sweep, train_head
 from reelbank.heads.examples.label_sets import combined_note, joined, labels_in, matrix, names_in, strata
+from reelbank.heads.judging import intervals
 from reelbank.heads.judging.baselines import of_label_sets
-from reelbank.heads.judging.label_sets import LabelScores, average_precision, average_precisions, macro_ap
+from reelbank.heads.judging.label_sets import (
+    LabelScores,
+    average_precision,
+    average_precisions,
+    macro_ap,
+    random_precision,
+)
 from reelbank.heads.judging.metrics import evaluate
 from reelbank.store.testing import write_store
 
@@ -87,7 +94,32 @@ def test_guess_of_the_prevalence_has_it_as_average_precision() -> None:
     train, test = random.random((50, 3)) < 0.4, random.random((30, 3)) < (0.2, 0.5, 0.7)
     found = of_label_sets(train, test)["training_prevalence"]
     assert found["macro_ap"] == pytest.approx(test.mean(axis=0).mean())
-    assert of_label_sets(train, test[:0]) == {"training_prevalence": {}}
+    assert of_label_sets(train, test[:0]) == {"training_prevalence": {}, "random_order": {}}
+
+
+@pytest.mark.parametrize(("num_positive", "num_clips"), [(1, 1), (1, 7), (2, 24), (9, 10), (10, 10)])
+def test_random_order_has_the_mean_over_all_orders(num_positive: int, num_clips: int) -> None:
+    random = np.random.default_rng(0)
+    truth = np.arange(num_clips) < num_positive
+    drawn = [average_precision(truth, random.random(num_clips)) for _ in range(4000)]
+    assert random_precision(num_positive, num_clips) == pytest.approx(np.mean(drawn), abs=0.012)
+    found = of_label_sets(truth[:, None], truth[:, None])["random_order"]
+    assert found == {"macro_ap": random_precision(num_positive, num_clips)}
+    assert np.isnan(random_precision(0, num_clips))
+
+
+def test_noise_is_not_said_to_beat_a_random_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "WHOLE_RESAMPLES", 100)
+    beaten = 0
+    for seed in range(30):
+        random = np.random.default_rng(seed)
+        truth, scores = random.random((60, 10)) < 0.1, random.random((60, 10))
+        value, low, high = intervals.interval(
+            "macro_ap", LabelScores(probabilities=scores, truth=truth), np.arange(60), seed=seed
+        )
+        assert low <= value <= high
+        beaten += low > of_label_sets(truth, truth)["random_order"]["macro_ap"]
+    assert beaten <= 1
 
 
 # --- through a run ---------------------------------------------------------------------------------
@@ -138,7 +170,7 @@ def test_run_reports_average_precision_beside_the_prevalence(run: Path) -> None:
     shares = [row["share"] for row in rows.values()]
     assert test["baselines"]["training_prevalence"]["macro_ap"] == pytest.approx(np.mean(shares))
     assert rows["jump"]["share"] == rows["jump"]["clips"] / 29  # one clip says nothing
-    assert "test macro_ap" in results["verdict"] and "beats the training prevalence baseline" in results["verdict"]
+    assert "test macro_ap" in results["verdict"] and "beats the random order baseline" in results["verdict"]
     notes = " ".join(results["notes"])
     assert "training clips have several labels (';' between them). Each label is judged by itself" in notes
     assert "Training never saw 'never seen', which clips of 'test' have: these are not judged." in notes
@@ -203,7 +235,7 @@ def test_other_trainings_learn_several_labels(stores: Path, tmp_path: Path, opti
 def test_shuffled_labels_do_not_beat_the_prevalence(stores: Path, tmp_path: Path) -> None:
     train_head(config(store=(stores / "plain.zarr",), loss="bce", epochs=20, shuffle_labels=True, run=tmp_path / "run"))
     test = json.loads((tmp_path / "run" / "results.json").read_text())["splits"]["test"]
-    assert test["metrics"]["macro_ap"]["low"] < test["baselines"]["training_prevalence"]["macro_ap"] + 0.1
+    assert test["metrics"]["macro_ap"]["low"] < test["baselines"]["random_order"]["macro_ap"]
 
 
 def test_members_are_the_same_in_processes_and_in_a_stack(stores: Path, tmp_path: Path) -> None:
@@ -275,8 +307,15 @@ def test_labels_that_a_split_lacks_are_named(tmp_path: Path) -> None:
     results = train_head(config(store=(tmp_path / "s.zarr",), loss="bce", epochs=1, run=tmp_path / "run")).results
     assert "No clip of 'test' has 'c': average precision is over the other 2 classes." in results["notes"]
     (absent,) = [row for row in results["splits"]["test"]["per_class"] if row["label"] == "c"]
-    assert absent == {"label": "c", "clips": 0, "share": 0.0, "average_precision": None}
+    assert absent == {"label": "c", "clips": 0, "share": 0.0, "average_precision": None, "random_order": None}
     assert any(note.startswith("In 'test' fewer than 5 groups have 'a', 'b': intervals") for note in results["notes"])
+
+
+def test_labels_that_every_clip_has_teach_nothing(tmp_path: Path) -> None:
+    clips = [{"clip_id": f"c{i}", "split": "train" if i < 6 else "val", "label": "a;b"} for i in range(8)]
+    write_store(tmp_path / "s.zarr", {"cls": [np.ones((2, 4), np.float16)] * 8}, clips)
+    with pytest.raises(TrainingError, match=r"every training clip has the same labels \('a', 'b'\): nothing to learn"):
+        train_head(config(store=(tmp_path / "s.zarr",), loss="bce", epochs=1, run=tmp_path / "run"))
 
 
 def test_clip_without_a_label_must_not_be_trained_on(tmp_path: Path) -> None:
@@ -286,3 +325,21 @@ def test_clip_without_a_label_must_not_be_trained_on(tmp_path: Path) -> None:
         TrainingError, match=r"1 of 6 training clips have no label; label them \(';' alone: none of them\)"
     ):
         train_head(config(store=(tmp_path / "s.zarr",), loss="bce", epochs=1, run=tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("cells", "sentence"),
+    [
+        (";", "test is not judged: none of its 2 clips has a label."),
+        ("", "test is not judged: none of its 2 clips has a label."),
+    ],
+)
+def test_split_without_any_label_is_said_not_to_be_judged(tmp_path: Path, cells: str, sentence: str) -> None:
+    given = {"train": ["a;b", "b", "a", ";"], "val": ["a", "b"], "test": [cells] * 2}
+    clips = [
+        {"clip_id": f"{s}{i}", "split": s, "label": cell} for s, own in given.items() for i, cell in enumerate(own)
+    ]
+    write_store(tmp_path / "s.zarr", {"cls": [np.eye(2, 4, k=i % 3, dtype=np.float16) for i in range(8)]}, clips)
+    made = config(store=(tmp_path / "s.zarr",), loss="bce", epochs=1, run=tmp_path / "run", report=True)
+    assert sentence in train_head(made).results["verdict"]
+    assert predict(tmp_path / "run", tmp_path / "s.zarr", split="test").macro_ap_by_split() == {}

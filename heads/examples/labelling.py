@@ -76,6 +76,12 @@ def _label_notes(cells: list[str], labels: tuple[str, ...], usual: str, separato
     """How the cells were read where they hold several labels, or look as if they did."""
     if separator is None:
         return combined_note(labels, usual, "if they are several labels of one clip, train them so with --loss bce")
+    everywhere = set(labels).intersection(*(labels_in(cell, separator) for cell in cells))
+    if len(everywhere) == len(labels):
+        raise TrainingError(
+            f"every training clip has the same labels ({', '.join(map(repr, sorted(labels)[:5]))}): nothing to learn; "
+            f"a clip that has none of them has {separator!r} alone as its label"
+        )
     several = sum(len(labels_in(cell, separator)) > 1 for cell in cells)
     hint = "" if several else "; another separator is given by --label-separator"
     return [

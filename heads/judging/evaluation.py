@@ -14,13 +14,13 @@ from reelbank.heads.examples.label_sets import names_in
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging import baselines
 from reelbank.heads.judging.intervals import FEW_GROUPS, FEW_GROUPS_SAY, group_numbers, interval
-from reelbank.heads.judging.label_sets import LabelScores, average_precisions
+from reelbank.heads.judging.label_sets import LabelScores, average_precisions, random_precision
 from reelbank.heads.judging.metrics import METRICS, ClassScores, Scores, TargetScores, evaluate, names_of
 
 # (metric, the baseline that it must beat): what the verdict speaks of.
 HEADLINES = {
     "label": ("accuracy", "majority_class"),
-    "labels": ("macro_ap", "training_prevalence"),
+    "labels": ("macro_ap", "random_order"),
     "target": ("mae", "constant_median"),
 }
 
@@ -190,10 +190,17 @@ def split_results(prepared: Prepared, predictions: Predictions, train: np.ndarra
 
 
 def _per_class(labels: Sequence[str], scores: LabelScores) -> list[dict[str, Any]]:
-    """[{label, clips that have it, their share, average precision: null where none has it}] of independent labels."""
+    """An entry for each of independent labels; both average precisions are null where no clip has it."""
     counts, found = scores.truth.sum(axis=0), average_precisions(scores.truth, scores.probabilities)
+    size = len(scores.truth)
     return [
-        {"label": label, "clips": int(n), "share": float(n / len(scores.truth)), "average_precision": number(float(ap))}
+        {
+            "label": label,
+            "clips": int(n),
+            "share": float(n / size),
+            "average_precision": number(float(ap)),
+            "random_order": number(random_precision(int(n), size)),
+        }
         for label, n, ap in zip(labels, counts.tolist(), found.tolist(), strict=True)
     ]
 
@@ -311,10 +318,17 @@ def verdict(prepared: Prepared, splits: Mapping[str, Mapping[str, Any]], reporte
     sentences = [prepared.warning]
     if prepared.config.data.shuffle_labels:
         sentences.append("CONTROL: the training labels were shuffled; nothing above a baseline is to be expected.")
+    if reported in splits and not any(
+        splits[reported]["metrics"].get(name, {}).get("value") is not None for name, _ in HEADLINES.values()
+    ):
+        known = " or ".join(
+            name for name, there in (("label", prepared.labels), ("target", prepared.bins)) if there is not None
+        )
+        sentences.append(f"{reported} is not judged: none of its {splits[reported]['num_clips']} clips has a {known}.")
     few = False
     for split in dict.fromkeys([reported, "unknown"]):
         for metric, baseline in HEADLINES.values():
-            if split in splits and metric in splits[split]["metrics"]:
+            if split in splits and splits[split]["metrics"].get(metric, {}).get("value") is not None:
                 sentences.append(_compared(splits[split], split, metric, baseline))
                 few |= splits[split]["metrics"][metric]["low"] is not None and splits[split]["num_groups"] < FEW_GROUPS
     if few:

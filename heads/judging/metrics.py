@@ -197,6 +197,8 @@ class Metric:
         unit: `fraction`, `target` (the target's own unit), `bins`, `nats` or `correlation`; a plug-in may have another.
         per_clip: scores -> (N,), whose mean over the clips where it is defined is the metric.
         whole: (truth, predicted) -> float, where no mean over clips gives it: (N,) both, of `labels` (N, K) both.
+        centred: whether the resamples of an interval are moved so that their mean is the value: clips that are drawn
+            twice make the metric higher.
         summary: one line for `reelbank metrics`.
     """
 
@@ -205,6 +207,7 @@ class Metric:
     unit: str
     per_clip: Callable[..., Array] | None = None
     whole: Callable[[Array, Array], float] | None = None
+    centred: bool = False
     summary: str = ""
 
     def __post_init__(self) -> None:
@@ -240,6 +243,7 @@ _ROWS = {
         higher_is_better=True,
         unit="fraction",
         whole=macro_ap,
+        centred=True,
         summary="several labels per clip: mean of the classes' average precision (mAP)",
     ),
     "micro_f1_at_half": Metric(

@@ -325,9 +325,10 @@ def _class_table(results: Mapping[str, Any], split: str) -> str:
     rows = results["splits"][split].get("per_class")
     if not rows:
         return ""
-    head = ["label", "clips", "average precision", "share of clips (what a constant guess has)"]
+    head = ["label", "clips", "share of clips", "average precision", "of a random order"]
     return paragraphs([f"Split {split}"], kind="soft") + table(
-        head, [[row["label"], row["clips"], row["average_precision"], row["share"]] for row in rows]
+        head,
+        [[row["label"], row["clips"], row["share"], row["average_precision"], row["random_order"]] for row in rows],
     )
 
 

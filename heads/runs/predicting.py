@@ -93,12 +93,13 @@ class PredictResult:
 
     def to_json(self) -> dict[str, Any]:
         """What was predicted, without the rows."""
+        several = {} if self.separator is None else {"macro_ap_by_split": self.macro_ap_by_split()}
         return {
             "num_clips": len(self.clip_ids),
             "classes": None if self.class_names is None else list(self.class_names),
             "target_name": self.target_name,
             "accuracy_by_split": self.accuracy_by_split(),
-            "macro_ap_by_split": self.macro_ap_by_split(),
+            **several,
             "left_out": [{"reason": reason, "count": count} for reason, count in self.left_out],
             "warning": self.warning,
             "notes": list(self.notes),

@@ -41,10 +41,10 @@
                      baselines: {baseline: {metric: value}}}}
         class metrics:  accuracy, top5_accuracy, macro_f1 (fractions); with several labels per clip macro_ap,
                         micro_f1_at_half, macro_f1_at_half, and beside `metrics` per_class: [{label, clips, share,
-                        average_precision}]
+                        average_precision, random_order}]
         target metrics: mae (target unit), mae_bins (bins), spc_values, spc_bins, nll (nats; nll_mean: over bins)
-        baselines: majority_class, uniform_random_class; training_prevalence; constant_median, class_mean_oracle,
-                   uniform_random_bin, random_training_label, label_marginal
+        baselines: majority_class, uniform_random_class; training_prevalence, random_order; constant_median,
+                   class_mean_oracle, uniform_random_bin, random_training_label, label_marginal
     folds: [] or [{fold, best_epoch, epochs_run, stopped_early, overfit, train, val, test, metrics: {name: value}}]
     at_best_epoch: null or, with --keep last, {splits, folds: [{fold, metrics}]} as above, of the best epoch's weights
     training: {seconds, epochs_run, best_epoch, stopped_early, num_parameters, overfit}  (of fold 0 with --folds)
