@@ -15,6 +15,8 @@ from reelbank.heads.examples.splits import Partition, Parts
 from reelbank.heads.examples.targets import DEFAULT_RANGES, Bins, make_bins
 from reelbank.heads.losses import LOSSES
 
+LARGEST_TARGET = 1e30
+
 
 @dataclass(frozen=True, kw_only=True)
 class Labelling:
@@ -127,6 +129,11 @@ def _require_targets(config: ObjectiveConfig, table: ClipTable, target: str, tra
             f"target {target!r} is empty or not finite in {len(absent)} of {len(trained)} training clips "
             f"({_some_ids(table, absent)}); in the manifest fill it in or set the split of these clips to 'unused', "
             "run the same featurize command again (what is done is not done twice), or pass --target none"
+        )
+    if (largest := float(np.abs(values).max(initial=0.0))) > LARGEST_TARGET:
+        raise TrainingError(
+            f"target {target!r} reaches {largest:g} in the training clips; heads compute with float32, and read values "
+            f"up to {LARGEST_TARGET:g}: give it in another unit, or pass --target none"
         )
     low, high = config.range or DEFAULT_RANGES.get(target, (-np.inf, np.inf))
     if outside := trained[(values < low) | (values > high)].tolist():

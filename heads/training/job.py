@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.examples.copies import draw_weights
+from reelbank.heads.examples.labelling import LARGEST_TARGET
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.resident import Resident
 from reelbank.heads.examples.splits import Partition
@@ -109,7 +110,8 @@ def _labels_on_device(prepared: Prepared, partition: Partition) -> Labels:
         known = np.isfinite(values)
         distributions = np.zeros((len(values), prepared.bins.num_bins), dtype=np.float32)
         distributions[known] = prepared.bins.distributions(values[known])
-        entries["values"] = torch.from_numpy(values.astype(np.float32))
+        # A clip that is only judged may have any value.
+        entries["values"] = torch.from_numpy(np.clip(values, -LARGEST_TARGET, LARGEST_TARGET).astype(np.float32))
         entries["distributions"] = torch.from_numpy(distributions)
         entries["bin_values"] = torch.from_numpy(prepared.bins.values().astype(np.float32))
     num_clips = 0 if prepared.copies is None else prepared.copies.num_clips
