@@ -29,6 +29,7 @@ PLUGIN = "PLUG-IN"
 """What stands in the help for the name of an installed package's row, or `module:attribute`."""
 HEAD_FLAGS = ("aggregation", "trunk")
 """Options of heads that are flags of their own; others are given as --head-option NAME=VALUE."""
+LABEL_SEPARATOR = ";"
 ESTIMATES = ("argmax", "expectation", "median")
 
 
@@ -55,6 +56,7 @@ class DataConfig:
         choices=("error", "inner"),
     )
     label: str = option("label", "--label", "text column with the class; 'none' trains on the target alone")
+    label_separator: str = option(LABEL_SEPARATOR, "--label-separator", "with --loss bce: between labels of a clip")
     target: str | None = option(
         None,
         "--target",
@@ -281,6 +283,11 @@ class ObjectiveConfig:
         return tuple(sorted({self.loss, self.class_loss} - {"auto"}))
 
     @property
+    def independent(self) -> bool:
+        """Whether the classes are judged each by itself: clips may have several labels."""
+        return LOSSES.row(self.loss if self.class_loss == "auto" else self.class_loss).independent
+
+    @property
     def plugins(self) -> dict[str, Plugin]:
         """{loss: where it comes from} of those that are not of this package."""
         return {name: plugin for name in self.losses if (plugin := LOSSES.plugin(name)) is not None}
@@ -360,6 +367,7 @@ class TrainConfig(Flat):
         HEADS.row(head.name)
         for loss in self.objective.losses:
             LOSSES.row(loss)
+        _refuse_one_label_options(self)
         if self.data.target == "none" and head.estimate != "argmax":
             raise TrainingError(f"--estimate {head.estimate} reads the target's bins, and --target none has none")
         if pool != "mean" and head.needs_steps:
@@ -368,6 +376,11 @@ class TrainConfig(Flat):
             raise TrainingError(
                 f"--augment with head {head.name!r} makes its copies before the mean over time; it needs --pool mean"
             )
+
+    @property
+    def separator(self) -> str | None:
+        """What stands between several labels of one clip; None where a clip has one."""
+        return self.data.label_separator if self.objective.independent else None
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TrainConfig:
@@ -386,3 +399,20 @@ class TrainConfig(Flat):
         """What a resumed run must share: all but `run`, where the stores lie and how many epochs there are."""
         free = {name for name, one in options(TrainConfig).items() if one.part is RunConfig} | {"epochs", "store"}
         return {name: value for name, value in self.to_json().items() if name not in free}
+
+
+def _refuse_one_label_options(config: TrainConfig) -> None:
+    """Raises TrainingError for an option that clips with several labels cannot have, or that only they have."""
+    data, objective = config.data, config.objective
+    if objective.independent:
+        refused = {
+            "--class-weights balanced": objective.class_weights != "none", "--label none": data.label == "none",
+            "--label-smoothing": objective.label_smoothing != 0, "--label-separator ''": not data.label_separator,
+            "--balance class": config.features.balance == "class",
+        }  # fmt: skip
+        for flag in (flag for flag, is_given in refused.items() if is_given):
+            raise TrainingError(f"{flag} has no meaning where a clip has several labels (--loss or --class-loss bce)")
+    elif data.label_separator != LABEL_SEPARATOR:
+        raise TrainingError("--label-separator is for clips with several labels; it belongs to --loss bce")
+    elif LOSSES.row(objective.loss).independent:
+        raise TrainingError(f"--loss {objective.loss} is a loss of labels, not of a target; give it as --class-loss")

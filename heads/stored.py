@@ -22,6 +22,7 @@ PLUGIN: Mapping[str, Any] = {
 _METRIC = {"value": _NUMBER, "low?": _NUMBER, "high?": _NUMBER, "higher_is_better?": (bool, None), "unit?": _TEXT}
 _SPLIT = {
     "num_clips": int, "num_groups": (int, None), "metrics": {"*": _METRIC}, "baselines": {"*": ({"*": _NUMBER}, None)},
+    "per_class?": [{"label": str, "clips": int, "share": float, "average_precision": _NUMBER, "random_order": _NUMBER}],
 }  # fmt: skip
 _ENDED = {"best_epoch": int, "epochs_run": int, "stopped_early": bool, "overfit": bool}
 _FOLD = {**_ENDED, "fold": int, "train": int, "val": int, "test": int, "metrics": {"*": _NUMBER}}
@@ -47,11 +48,13 @@ EPOCH: Mapping[str, Any] = {
 PLACE: Mapping[str, Any] = {"fold": (int, None), "epoch": int, "*": object}
 """What a resumed run must know of a line."""
 CONFUSION: Mapping[str, Any] = {"*": {"labels": [str], "counts": [[int]]}}
+_READING = {"rule": str, "beside": [str]}
 PREDICTOR: Mapping[str, Any] = {
     "head": str, "options": {"*": object}, "labels": (None, [str]), "pool": str, "segments?": _TEXT, "estimate?": str,
+    "separator?": _TEXT,
     "shape": {"taps": {"*": int}, "outputs": {"*": int}, "num_steps": int}, "unit_steps?": bool, "normalize": str,
     "bins": (None, {"target": str, "num_bins": int, "low": float, "high": float, "sigma_bins": float, "*": str}),
-    "sources": [{"spec": {"*": object}, "keys": {"*": str}}], "plugin?": (None, PLUGIN),
+    "sources": [{"spec": {"*": object}, "keys": {"*": str}, "readings?": {"*": _READING}}], "plugin?": (None, PLUGIN),
 }  # fmt: skip
 PROGRESS: Mapping[str, Any] = {
     "epoch": int, "best_epoch": int, "best_loss": REAL, "last_loss": REAL, "stopped_early": bool,

@@ -82,6 +82,12 @@ def test_make_bins_takes_0_to_1000_for_kcal_and_the_training_range_else() -> Non
         ([1.0, np.nan, np.nan], None, "not finite in 2 of 3 training clips"),
         ([1.0, 2000.0], (0.0, 1000.0), "1 of 2 training clips lie outside 0:1000"),
         ([3.0, 3.0], None, "is 3 for every training clip"),
+        (
+            [1e16, 1e16 + 2],
+            None,
+            "10 bins from 10000000000000000 to 10000000000000002 are closer together than numbers",
+        ),
+        ([1e-310, 2e-310], None, "closer together than numbers can be"),
     ],
 )
 def test_make_bins_refuses_bad_targets(

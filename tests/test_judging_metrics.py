@@ -62,10 +62,10 @@ def test_directions_and_units_are_those_of_the_specification() -> None:
         }.items()
     )
     units = {name: metric.unit for name, metric in METRICS.items()}
-    assert {name for name, unit in units.items() if unit == "fraction"} == set(names_of("label"))
+    assert {name for name, unit in units.items() if unit == "fraction"} == {*names_of("label"), *names_of("labels")}
     assert (units["mae"], units["mae_bins"], units["nll"], units["nll_mean"]) == ("target", "bins", "nats", "nats")
     assert units["spc_values"] == units["spc_bins"] == "correlation"
-    assert set(METRICS) == {*names_of("label"), *names_of("target")}
+    assert set(METRICS) == {*names_of("label"), *names_of("labels"), *names_of("target")}
     assert all((metric.per_clip is None) != (metric.whole is None) for metric in METRICS.values())
 
 
@@ -227,7 +227,7 @@ def test_nll_mean_is_the_nll_over_the_number_of_bins() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"output": "clip", "per_clip": len}, "self.output = 'clip' is not one of label, target"),
+        ({"output": "clip", "per_clip": len}, "self.output = 'clip' is not one of label, labels, target"),
         ({"output": "label"}, "exactly one of per_clip and whole"),
         ({"output": "label", "per_clip": len, "whole": max}, "exactly one of per_clip and whole"),
     ],

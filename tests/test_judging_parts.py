@@ -416,6 +416,8 @@ def test_training_clips_must_have_what_is_trained() -> None:
         TrainingError, match=r"2 of 3 training clips lie outside 2:3 \('c0', 'c2'; all go from 1 to 5\)"
     ):
         _labelling(["b", "a", "b", "a", "a", ""], [1.0, 2.0, 5.0, 4.0, 4.0, nan], range=(2.0, 3.0))
+    with pytest.raises(TrainingError, match=r"'speed' reaches 1e\+39 in the training clips; .* float32"):
+        _labelling(["b", "a", "b", "a", "a", ""], [1.0, 2.0, -1e39, 4.0, 4.0, nan])
     ends = _labelling(["b", "a", "b", "a", "a", ""], [2.0, 2.5, 3.0, 4.0, 4.0, nan], range=(2.0, 3.0)).bins
     assert ends is not None  # a target at an end of the range is within it
     assert (ends.low, ends.high) == (2.0, 3.0)

@@ -31,6 +31,12 @@ def _entry(value: float, low: float | None, high: float | None, guess: float, *,
     return {"num_groups": 12, "metrics": {metric: measured}, "baselines": {baseline: {metric: guess}}}
 
 
+def test_split_that_cannot_be_judged_is_said() -> None:
+    entry = {"num_clips": 3, "num_groups": 2, "metrics": {}, "baselines": {}}
+    one = prepared(clips(["a"]), classes=("a", "b"))
+    assert verdict(one, {"test": entry}, "test") == "test is not judged: none of its 3 clips has a label."
+
+
 def _said(entry: Any, reported: str = "test", **options: Any) -> str:
     return verdict(prepared(clips(["a"]), **options), {reported: entry}, reported)
 

@@ -102,6 +102,24 @@ def test_ranges_cover_every_value_once(name: str, values: list[float], low: floa
     assert len(edges) == len(number) + 1
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("kcal", [1.0, 5e9]),  # joules: a hundred wide there would be fifty million
+        ("kcal", [-1e300, 1e300]),
+        ("speed", [-1.7e308, 1.7e308]),
+        ("speed", [1e16, 1e16 + 2]),
+        ("speed", [1e300, 1e300]),
+        ("speed", [0.0, 5e-324]),
+        ("speed", [1e-310, 2e-310]),
+    ],
+)
+def test_ranges_of_any_numbers_are_few_and_hold_them(name: str, values: list[float]) -> None:
+    edges, number = _found(labels=["a", "a"], splits=["train", "train"], target=values, name=name).ranges()
+    assert len(number) <= 10 and number.sum() == 2
+    assert np.isfinite(edges).all() and (edges[1:] > edges[:-1]).all()
+
+
 def test_explore_takes_every_clip_of_the_manifest_and_sizes_of_done_ones(tmp_path: Path) -> None:
     features = [np.zeros((3, 2), np.float16), np.zeros((5, 2), np.float16), None]
     clips = [{"clip_id": f"c{i}", "label": "ab"[i % 2], "group": "g", "kcal": 100.0 * i} for i in range(3)]

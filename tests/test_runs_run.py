@@ -433,7 +433,7 @@ def test_bad_stores_are_errors(tmp_path: Path) -> None:
     for train_clips in (0, 2):  # the clips that are drawn must not hide what is wrong with the others
         with pytest.raises(TrainingError, match=f"in 1 of .* training clips \\({clips[5]['clip_id']!r}\\)"):
             _train(tmp_path / "few.zarr", tmp_path / "run", train_clips=train_clips, select_on="validation")
-    with pytest.raises(TrainingError, match=r"tap 'map' .* \(3, 2\) uint8 per step; .* vector taps here: cls"):
+    with pytest.raises(TrainingError, match=r"tap 'map' .* \(3, 2\) uint8 per step; .* taps here .*: cls"):
         _train(tmp_path / "nan.zarr", tmp_path / "run", tap=("map",))
     write_store(tmp_path / "one.zarr", {"cls": features["cls"]}, [_clip(i, "train", "k", None) for i in range(8)])
     with pytest.raises(TrainingError, match="at least 2 classes"):

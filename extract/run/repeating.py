@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import reelbank.store
+from reelbank.extract import backbones
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.extract.errors import ExtractionError
 from reelbank.extract.inputs import views
@@ -79,6 +80,10 @@ def extract_as(spec: FeatureSpec, videos: Sequence[Path], store: Path, *, weight
     kind = str(spec.weights.get("kind"))
     if kind == "imported":
         raise ExtractionError(f"the features were imported from {spec.weights.get('source')}: no video gives them")
+    if (source := backbones.describe(spec.backbone).source) != "video":
+        raise ExtractionError(
+            f"{spec.backbone} reads {source}, not videos; featurize them as the run's store was made and pass --store"
+        )
     if kind == "file" and weights is None:
         raise ExtractionError("the features are made by weights from a file; give --weights FILE")
     if missing := [str(video) for video in videos if not video.exists()]:

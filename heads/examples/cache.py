@@ -53,9 +53,12 @@ class FeatureCache:
         key = _table_key(data, features)
         if key not in self._tables:
             self._tables[key] = read_table(data, features)
-        table, key = self._tables[key], (*key, data.folds, data.select_on, features.train_clips, config.seed)
+        table, separator = self._tables[key], config.separator
+        key = (*key, data.folds, data.select_on, features.train_clips, config.seed, separator)
         if key not in self._parts:
-            self._parts[key] = parts_of(table, data, train_clips=features.train_clips, seed=config.seed)
+            self._parts[key] = parts_of(
+                table, data, train_clips=features.train_clips, seed=config.seed, separator=separator
+            )
         return table, self._parts[key]
 
     def features(self, table: ClipTable, config: TrainConfig, progress: Progress | None = None) -> Features:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import reelbank.store
 from reelbank.heads.config import DataConfig, FeaturesConfig
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.examples.vectors import AS_STORED, Reading, VectorTap, readable_taps, reading_of
 from reelbank.store import Store
 
 
@@ -23,10 +24,19 @@ class StoreSource:
 
     Attributes:
         keys: {name the head sees: tap}; the tap itself, or `backbone/tap` with several stores.
+        readings: {name the head sees: how vectors are made of its tap}; of those that are not read as stored.
     """
 
     store: Store
     keys: Mapping[str, str]
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+
+    def vectors(self) -> dict[str, VectorTap]:
+        """{name the head sees: its tap as vectors}."""
+        return {
+            key: VectorTap(store=self.store, tap=tap, reading=self.readings.get(key, AS_STORED))
+            for key, tap in self.keys.items()
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +68,9 @@ class ClipTable:
         return any(source.store.weights_are_random for source in self.sources)
 
     def notes(self) -> list[str]:
-        """Sentences for the report: clips that are left out, clips without a group."""
-        notes = [f"{count} clips are left out: {reason}." for reason, count in self.left_out]
+        """Sentences for the report: how taps become vectors, clips that are left out, clips without a group."""
+        notes = [tap.sentence for source in self.sources for tap in source.vectors().values() if tap.sentence]
+        notes += [f"{count} clips are left out: {reason}." for reason, count in self.left_out]
         ungrouped = int((self.groups == "").sum())
         if ungrouped == len(self):
             notes.append("The manifest has no groups: parts are cut and intervals drawn by clip.")
@@ -79,6 +90,7 @@ class ClipTable:
                 "spec_digest": source.store.spec_digest,
                 "taps": sorted(source.keys.values()),
                 "keys": dict(source.keys),
+                "readings": {key: reading.to_json() for key, reading in source.readings.items()},
             }
             for source in self.sources
         ]
@@ -102,39 +114,52 @@ def read_table(data: DataConfig, features: FeaturesConfig) -> ClipTable:
     return load_table(sources, label_column=data.label, join=data.join, view=features.view)
 
 
-def open_sources(paths: Sequence[Path], taps: Sequence[str]) -> tuple[StoreSource, ...]:
+def open_sources(
+    paths: Sequence[Path], taps: Sequence[str], readings: Sequence[Mapping[str, Reading]] | None = None
+) -> tuple[StoreSource, ...]:
     """Opens the stores and finds the taps; without `taps` each store gives its first.
 
+    Args:
+        readings: `StoreSource.readings` of each store, where a trained head says how it reads; None: by the taps.
+
     Raises:
-        TrainingError: a tap that no store holds or that is no vector, or a store that holds none of the taps.
+        TrainingError: a tap that no store holds or of which no vectors can be made, or a store that holds none of the
+            taps.
         StoreError: a path that is no store.
     """
     stores = [reelbank.store.open(path) for path in paths]
     held = sorted({name for store in stores for name in store.taps})
     if missing := [tap for tap in taps if tap not in held]:
         raise TrainingError(f"--tap {missing[0]}: no store holds it; there are {', '.join(held)}")
-    sources = []
+    sources: list[StoreSource] = []
     for store in stores:
         names = [tap for tap in taps if tap in store.taps] if taps else [store.default_tap]
         if not names:
             raise TrainingError(
                 f"{store.path} holds none of the taps {', '.join(taps)}; it holds {', '.join(sorted(store.taps))}"
             )
-        for name in names:
-            if not store.taps[name].is_vector:
-                vectors = ", ".join(sorted(n for n, tap in store.taps.items() if tap.is_vector)) or "none"
-                raise TrainingError(
-                    f"tap {name!r} of {store.path} is {store.taps[name].shape} {store.taps[name].dtype} per step; "
-                    f"heads read float vectors (D,); vector taps here: {vectors}"
-                )
-        several = len(stores) > 1
-        sources.append(
-            StoreSource(store=store, keys={f"{store.spec.backbone}/{n}" if several else n: n for n in names})
-        )
-    keys = Counter(key for source in sources for key in source.keys)
-    if doubled := [key for key, count in keys.items() if count > 1]:
+        keys = {f"{store.spec.backbone}/{name}" if len(stores) > 1 else name: name for name in names}
+        if readings is not None:
+            sources.append(StoreSource(store=store, keys=keys, readings=readings[len(sources)]))
+            continue
+        found = {key: _reading(store, name) for key, name in keys.items()}
+        own = {key: reading for key, reading in found.items() if reading != AS_STORED}
+        sources.append(StoreSource(store=store, keys=keys, readings=own))
+    counts = Counter(key for source in sources for key in source.keys)
+    if doubled := [key for key, count in counts.items() if count > 1]:
         raise TrainingError(f"{doubled[0]!r} comes from more than one store; give each backbone and tap once")
     return tuple(sources)
+
+
+def _reading(store: Store, tap: str) -> Reading:
+    reading = reading_of(store, tap)
+    if reading is None:
+        raise TrainingError(
+            f"tap {tap!r} of {store.path} is {store.taps[tap].shape} {store.taps[tap].dtype} per step; heads read "
+            "float vectors (D,), keypoints (a tap of that name, points of 2 or 3 numbers) and boxes; "
+            f"taps here that can be read: {readable_taps(store)}"
+        )
+    return reading
 
 
 def load_table(

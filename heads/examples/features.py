@@ -16,8 +16,8 @@ from torch import Tensor
 from reelbank.heads.config import FeaturesConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.clips import ClipTable
+from reelbank.heads.examples.vectors import VectorTap, empty_note
 from reelbank.manifests.events import Event, Progress
-from reelbank.store import Store
 from reelbank.store.indexing import SegmentRule
 
 GATHER_ROWS = 256  # rows read from the store at once: bounds the extra memory while a tap is loaded
@@ -59,6 +59,15 @@ class Features:
     def sizes(self) -> dict[str, int]:
         """{key: D}."""
         return {key: array.shape[2] for key, array in self.arrays.items()}
+
+    def notes(self, table: ClipTable) -> list[str]:
+        """Sentences for the report about clips of `table` without anything that their vectors could be made of."""
+        notes = []
+        for key, vectors in ((key, tap) for source in table.sources for key, tap in source.vectors().items()):
+            if not vectors.is_stored:
+                empty = ~(self.means[key].any(axis=1) | self.variances[key].any(axis=1))
+                notes += empty_note(key, np.asarray(empty), "clip")
+        return notes
 
     def num_bytes(self, *, needs_steps: bool, more_rows: int = 0) -> int:
         """What they take on a device, with `more_rows` of pooled copies; pooled taps lie there side by side, too."""
@@ -171,9 +180,8 @@ def load_features(
     num_steps = table.sources[0].store.num_steps[table.rows[0]].astype(np.int64)
     total = sum(len(source.keys) for source in table.sources)
     for source, rows in zip(table.sources, table.rows, strict=True):
-        for key, tap in source.keys.items():
-            mean = source.store.mean(tap, view)[rows]
-            std = source.store.std(tap, view)[rows]
+        for key, vectors in source.vectors().items():
+            mean, std = _moments(vectors, rows, view)
             _refuse_not_finite(table, key, mean, std)
             if needs_steps:
                 if (source.store.num_steps[rows] != num_steps).any():
@@ -181,13 +189,13 @@ def load_features(
                         "the stores hold different numbers of steps of the same clips; a head that reads steps needs "
                         "one sampling: featurize both with the same --sampling, or use --head mlp"
                     )
-                arrays[key] = _read_steps(source.store, tap, rows, view)
+                arrays[key] = _read_steps(vectors, rows, view)
                 means[key], variances[key] = mean.astype(np.float64), std.astype(np.float64) ** 2
             else:
                 vector = np.concatenate([mean, std], axis=1) if pool == "mean+std" else mean
                 read = vector
                 if segments is not None or unit_steps:
-                    both = _read_moments(source.store, tap, rows, view, segments, unit_steps)
+                    both = _read_moments(vectors, rows, view, segments, unit_steps)
                     read = np.concatenate(both, axis=1) if pool == "mean+std" else both[0]
                 arrays[key] = torch.from_numpy(read).unsqueeze(1)
                 means[key] = vector.astype(np.float64)
@@ -229,30 +237,35 @@ def _refuse_not_finite(table: ClipTable, key: str, *moments: NDArray[np.float32]
         )
 
 
-def _read_steps(store: Store, tap: str, rows: NDArray[np.int64], view: int) -> Tensor:
-    spec = store.taps[tap]
-    longest = int(store.num_steps[rows].max())
-    out = np.zeros((len(rows), longest, *spec.shape), dtype=spec.dtype)
+def _moments(vectors: VectorTap, rows: NDArray[np.int64], view: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and population standard deviation (N, D) over the stored steps; kept in the store of what it stores."""
+    if not vectors.is_stored:
+        return _read_moments(vectors, rows, view, None, unit_steps=False)
+    return vectors.store.mean(vectors.tap, view)[rows], vectors.store.std(vectors.tap, view)[rows]
+
+
+def _read_steps(vectors: VectorTap, rows: NDArray[np.int64], view: int) -> Tensor:
+    longest = int(vectors.store.num_steps[rows].max())
+    out = np.zeros((len(rows), longest, vectors.size), dtype=vectors.dtype)
     for start in range(0, len(rows), GATHER_ROWS):
-        part, _ = store.gather(tap, rows[start : start + GATHER_ROWS], view)
+        part, _ = vectors.gather(rows[start : start + GATHER_ROWS], view)
         out[start : start + len(part), : part.shape[1]] = part
     return torch.from_numpy(out)
 
 
 def _read_moments(
-    store: Store, tap: str, rows: NDArray[np.int64], view: int, segments: SegmentRule | None, unit_steps: bool
+    vectors: VectorTap, rows: NDArray[np.int64], view: int, segments: SegmentRule | None, unit_steps: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean and population standard deviation (N, D) over the steps that the segments read, repeats counted."""
-    dimension = store.taps[tap].shape[0]
-    means = np.empty((len(rows), dimension), dtype=np.float32)
+    means = np.empty((len(rows), vectors.size), dtype=np.float32)
     stds = np.empty_like(means)
-    steps = store.num_steps[rows]
+    steps = vectors.store.num_steps[rows]
     shares = {
         count: np.ones(count) if segments is None else segments.multiplicities(count)
         for count in np.unique(steps).tolist()
     }
     for start in range(0, len(rows), GATHER_ROWS):
-        part, _ = store.gather(tap, rows[start : start + GATHER_ROWS], view)
+        part, _ = vectors.gather(rows[start : start + GATHER_ROWS], view)
         for i, (array, count) in enumerate(zip(part, steps[start : start + GATHER_ROWS].tolist(), strict=True), start):
             weights = shares[count] / max(1, shares[count].sum())
             values = array[:count].astype(np.float64)

@@ -18,6 +18,7 @@ from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.clips import ClipTable
 from reelbank.heads.examples.copies import Copies, copies_of
 from reelbank.heads.examples.features import Features
+from reelbank.heads.examples.label_sets import matrix
 from reelbank.heads.examples.labelling import label_clips
 from reelbank.heads.examples.resident import Resident
 from reelbank.heads.examples.splits import Partition
@@ -80,6 +81,15 @@ class Prepared:
         return class_numbers(self.table.labels.tolist(), self.labels or ())
 
     @cached_property
+    def label_sets(self) -> np.ndarray | None:
+        """Which clip has which of `labels`, bool (N, K), of no use where `table.labels` is empty; None where clips have
+        one label.
+        """
+        if self.config.separator is None or self.labels is None:
+            return None
+        return matrix(self.table.labels.tolist(), self.labels, self.config.separator)
+
+    @cached_property
     def num_parameters(self) -> int:
         """Trained parameters of the head; no memory is taken for them, but a plug-in's head is built and tried."""
         with torch.random.fork_rng(devices=[]), torch.device("meta" if self.config.head.plugin is None else "cpu"):
@@ -130,6 +140,8 @@ class Prepared:
         digest = hashlib.sha256()
         for store in (source.store for source in self.table.sources):
             digest.update(store.spec_digest.encode())
+        for readings in (source.readings for source in self.table.sources if source.readings):
+            digest.update(repr(sorted(readings.items())).encode())
         for column in (self.table.clip_ids, self.table.splits, self.table.labels, self.table.groups):
             digest.update("\x1f".join(column.tolist()).encode())
         if self.target_values is not None:
@@ -153,7 +165,7 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
     device = torch.device(config.run.device_here)
     cache = cache or FeatureCache()
     table, parts = cache.clips(config)
-    labelling = label_clips(config.data, config.objective, table, parts)
+    labelling = label_clips(config.data, config.objective, table, parts, separator=config.separator)
     features = cache.features(table, config, progress)
     copies = copies_of(config.features, table.clip_ids, features.views, config.seed)
     notes = [*parts.notes, *labelling.notes]
@@ -176,7 +188,7 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
         partitions=parts.partitions,
         labels=labelling.labels,
         bins=labelling.bins,
-        notes=(*notes, *table.notes()),
+        notes=(*notes, *table.notes(), *features.notes(table)),
         device=device,
         cache=cache,
         copies=copies,

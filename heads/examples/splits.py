@@ -13,6 +13,7 @@ import numpy as np
 from reelbank.heads.config import DataConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.clips import ClipTable
+from reelbank.heads.examples.label_sets import strata
 
 VALIDATION_SHARE = 0.2
 KNOWN_SPLITS = ("train", "val", "test")
@@ -63,12 +64,17 @@ class Parts:
         return list(dict.fromkeys(note for part in self.partitions for note in part.notes))
 
 
-def parts_of(table: ClipTable, data: DataConfig, *, train_clips: int, seed: int) -> Parts:
-    """Which clips of `table` train, select and are reported. Raises what `make_partitions` raises."""
+def parts_of(table: ClipTable, data: DataConfig, *, train_clips: int, seed: int, separator: str | None = None) -> Parts:
+    """Which clips of `table` train, select and are reported. Raises what `make_partitions` raises.
+
+    Args:
+        separator: of several labels of one clip, see `TrainConfig.separator`.
+    """
+    labels = strata(table.labels, separator)
     groups = effective_groups(table.groups.tolist(), table.clip_ids.tolist())
     partitions = make_partitions(
         splits=table.splits,
-        labels=table.labels,
+        labels=labels,
         groups=groups,
         folds=data.folds,
         select_on=data.select_on,
@@ -76,9 +82,7 @@ def parts_of(table: ClipTable, data: DataConfig, *, train_clips: int, seed: int)
     )
     eligible = _trained(partitions)
     if train_clips:
-        partitions = tuple(
-            replace(part, train=thinned(part.train, table.labels, train_clips, seed)) for part in partitions
-        )
+        partitions = tuple(replace(part, train=thinned(part.train, labels, train_clips, seed)) for part in partitions)
     return Parts(groups=groups, partitions=partitions, eligible=eligible)
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from reelbank.heads.errors import TrainingError
 
 UNITS: Mapping[str, str] = {"kcal": "kcal/h"}
+NARROWEST_RANGE = 1e-30
 DEFAULT_RANGES: Mapping[str, tuple[float, float]] = {"kcal": (0.0, 1000.0)}
 
 
@@ -132,7 +133,13 @@ def make_bins(
         raise TrainingError(
             f"target {target!r} is {low:g} for every training clip: nothing to learn; pass --target none or --range"
         )
-    return Bins(target=target, num_bins=num_bins, low=low, high=high, sigma_bins=sigma_bins, labels=labels)
+    bins = Bins(target=target, num_bins=num_bins, low=low, high=high, sigma_bins=sigma_bins, labels=labels)
+    if high - low < NARROWEST_RANGE or len(np.unique(bins.values())) < num_bins:
+        raise TrainingError(
+            f"target {target!r}: {num_bins} bins from {low:.17g} to {high:.17g} are closer together than numbers can "
+            "be; give the target as a difference from its usual value or in another unit, or pass --target none"
+        )
+    return bins
 
 
 def class_numbers(labels: Sequence[str], names: Sequence[str]) -> np.ndarray:

@@ -11,7 +11,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from reelbank.heads.examples.targets import Bins
-from reelbank.heads.judging.metrics import ClassScores, TargetScores, evaluate
+from reelbank.heads.judging.label_sets import random_precision
+from reelbank.heads.judging.metrics import (
+    ClassScores,
+    LabelScores,
+    TargetScores,
+    evaluate,
+    mean_where_defined,
+    names_of,
+)
 
 
 def of_classes(train: np.ndarray, truth: np.ndarray, num_classes: int) -> dict[str, dict[str, float]]:
@@ -23,6 +31,26 @@ def of_classes(train: np.ndarray, truth: np.ndarray, num_classes: int) -> dict[s
     """
     evenly = uniform_random_class(truth, num_classes)
     return {"majority_class": majority_class(train, truth, num_classes), "uniform_random_class": evenly}
+
+
+def of_label_sets(train: np.ndarray, truth: np.ndarray) -> dict[str, dict[str, float]]:
+    """{baseline: {metric: value}} of independent labels: each as probable as it is frequent in training; random order.
+
+    What is undefined, as without a positive, is left out.
+
+    Args:
+        train: which clip has which label, of the clips whose labels a baseline knows, bool (n, K).
+        truth: the same of the clips evaluated, (N, K).
+    """
+    if not len(truth) or not len(train):
+        return {"training_prevalence": {}, "random_order": {}}
+    scores = LabelScores(probabilities=np.tile(train.mean(axis=0), (len(truth), 1)), truth=truth)
+    drawn = [random_precision(int(count), len(truth)) for count in truth.sum(axis=0)]
+    found = {
+        "training_prevalence": {name: evaluate(name, scores) for name in names_of("labels")},
+        "random_order": {"macro_ap": mean_where_defined(np.array(drawn))},
+    }
+    return {guess: {name: v for name, v in values.items() if not np.isnan(v)} for guess, values in found.items()}
 
 
 def of_target(bins: Bins, train: np.ndarray, truth: np.ndarray, labels: Sequence[str]) -> dict[str, dict[str, float]]:

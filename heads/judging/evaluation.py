@@ -10,13 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from reelbank.heads.examples.label_sets import names_in
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging import baselines
 from reelbank.heads.judging.intervals import FEW_GROUPS, FEW_GROUPS_SAY, group_numbers, interval
-from reelbank.heads.judging.metrics import METRICS, ClassScores, TargetScores, evaluate, names_of
+from reelbank.heads.judging.label_sets import LabelScores, average_precisions, random_precision
+from reelbank.heads.judging.metrics import METRICS, ClassScores, Scores, TargetScores, evaluate, names_of
 
 # (metric, the baseline that it must beat): what the verdict speaks of.
-HEADLINES = {"label": ("accuracy", "majority_class"), "target": ("mae", "constant_median")}
+HEADLINES = {
+    "label": ("accuracy", "majority_class"),
+    "labels": ("macro_ap", "random_order"),
+    "target": ("mae", "constant_median"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +98,7 @@ def class_scores(prepared: Prepared, predictions: Predictions) -> tuple[ClassSco
 
     Clips without a label do not count. A split whose labels training never saw (`unknown`) has no scores.
     """
-    if prepared.labels is None or "label" not in predictions.probabilities:
+    if prepared.labels is None or prepared.label_sets is not None or "label" not in predictions.probabilities:
         return None
     labels = prepared.table.labels[predictions.rows]
     numbers = prepared.class_numbers[predictions.rows]
@@ -101,6 +107,32 @@ def class_scores(prepared: Prepared, predictions: Predictions) -> tuple[ClassSco
     labelled = labels != ""
     scores = ClassScores(probabilities=predictions.probabilities["label"][labelled], truth=numbers[labelled])
     return scores, predictions.rows[labelled]
+
+
+def label_scores(prepared: Prepared, predictions: Predictions) -> tuple[LabelScores, np.ndarray] | None:
+    """Scores of clips that may have several labels and the rows they are of; None where clips have one.
+
+    As `class_scores`; labels that training never saw are not judged.
+    """
+    if prepared.label_sets is None or "label" not in predictions.probabilities or predictions.split == "unknown":
+        return None
+    labelled = prepared.table.labels[predictions.rows] != ""
+    rows = predictions.rows[labelled]
+    if not len(rows):
+        return None
+    return LabelScores(
+        probabilities=predictions.probabilities["label"][labelled], truth=prepared.label_sets[rows]
+    ), rows
+
+
+def scores_of(prepared: Prepared, predictions: Predictions) -> list[tuple[str, Scores, np.ndarray]]:
+    """(output, scores, the rows they are of) of every output that the split can be judged by."""
+    found: dict[str, tuple[Scores, np.ndarray] | None] = {
+        "label": class_scores(prepared, predictions),
+        "labels": label_scores(prepared, predictions),
+        "target": target_scores(prepared, predictions),
+    }
+    return [(output, *scores) for output, scores in found.items() if scores is not None]
 
 
 def target_scores(prepared: Prepared, predictions: Predictions) -> tuple[TargetScores, np.ndarray] | None:
@@ -130,13 +162,16 @@ def split_results(prepared: Prepared, predictions: Predictions, train: np.ndarra
     """
     guesses: dict[str, Any] = {}
     classes, targets = class_scores(prepared, predictions), target_scores(prepared, predictions)
+    sets = label_scores(prepared, predictions)
     # With folds a clip that only validates and tests may lack label or target.
     metrics = {
-        name: _with_interval(prepared, name, *found)
-        for output, found in (("label", classes), ("target", targets))
-        if found is not None
+        name: _with_interval(prepared, name, scores, rows)
+        for output, scores, rows in scores_of(prepared, predictions)
         for name in names_of(output, prepared.config.data.metric)
     }
+    if sets is not None and prepared.label_sets is not None:
+        seen = prepared.label_sets[train[prepared.table.labels[train] != ""]]
+        guesses |= baselines.of_label_sets(seen, sets[0].truth)
     if classes is not None and prepared.labels is not None:
         known = prepared.class_numbers[train]
         guesses |= baselines.of_classes(known[known >= 0], classes[0].truth, len(prepared.labels))
@@ -150,12 +185,27 @@ def split_results(prepared: Prepared, predictions: Predictions, train: np.ndarra
         "num_groups": len(np.unique(prepared.groups[predictions.rows])),
         "metrics": metrics,
         "baselines": guesses,
+        **({} if sets is None else {"per_class": _per_class(prepared.labels or (), sets[0])}),
     }
 
 
-def _with_interval(
-    prepared: Prepared, name: str, scores: ClassScores | TargetScores, rows: np.ndarray
-) -> dict[str, Any]:
+def _per_class(labels: Sequence[str], scores: LabelScores) -> list[dict[str, Any]]:
+    """An entry for each of independent labels; both average precisions are null where no clip has it."""
+    counts, found = scores.truth.sum(axis=0), average_precisions(scores.truth, scores.probabilities)
+    size = len(scores.truth)
+    return [
+        {
+            "label": label,
+            "clips": int(n),
+            "share": float(n / size),
+            "average_precision": number(float(ap)),
+            "random_order": number(random_precision(int(n), size)),
+        }
+        for label, n, ap in zip(labels, counts.tolist(), found.tolist(), strict=True)
+    ]
+
+
+def _with_interval(prepared: Prepared, name: str, scores: Scores, rows: np.ndarray) -> dict[str, Any]:
     groups = group_numbers(prepared.groups[rows].tolist())
     value, low, high = interval(name, scores, groups, seed=prepared.config.seed)
     metric = METRICS.row(name)
@@ -174,13 +224,11 @@ def _with_interval(
 
 def plain_metrics(prepared: Prepared, predictions: Predictions) -> dict[str, float | None]:
     """{metric: value} without intervals, for the row of one fold."""
-    values: dict[str, float | None] = {}
-    classes, targets = class_scores(prepared, predictions), target_scores(prepared, predictions)
-    if classes is not None:
-        values |= {name: number(evaluate(name, classes[0])) for name in names_of("label", prepared.config.data.metric)}
-    if targets is not None:
-        values |= {name: number(evaluate(name, targets[0])) for name in names_of("target", prepared.config.data.metric)}
-    return values
+    return {
+        name: number(evaluate(name, scores))
+        for output, scores, _ in scores_of(prepared, predictions)
+        for name in names_of(output, prepared.config.data.metric)
+    }
 
 
 def confusion(prepared: Prepared, predictions: Predictions) -> dict[str, Any] | None:
@@ -214,7 +262,9 @@ def unseen_label_notes(prepared: Prepared, predictions: Predictions) -> list[str
     if prepared.labels is not None and classes is not None and len(classes[1]) < len(predictions.rows):
         missing = len(predictions.rows) - len(classes[1])
         notes.append(f"{missing} clips of {predictions.split!r} have no label; class metrics leave them out.")
-    if predictions.split == "unknown" and prepared.labels is not None:
+    if sets := label_scores(prepared, predictions):
+        notes += _label_set_notes(prepared, predictions, sets)
+    if predictions.split == "unknown" and prepared.labels is not None and prepared.label_sets is None:
         known = np.isin(prepared.table.labels[predictions.rows], prepared.labels)
         if known.any():
             first = str(prepared.table.labels[predictions.rows][known][0])
@@ -235,15 +285,50 @@ def unseen_label_notes(prepared: Prepared, predictions: Predictions) -> list[str
     return notes
 
 
+def _label_set_notes(prepared: Prepared, predictions: Predictions, sets: tuple[LabelScores, np.ndarray]) -> list[str]:
+    scores, rows = sets
+    names, split = prepared.labels or (), predictions.split
+    cells = prepared.table.labels[rows].tolist()
+    notes = []
+    if absent := [name for name, count in zip(names, scores.truth.sum(axis=0).tolist(), strict=True) if not count]:
+        notes.append(
+            f"No clip of {split!r} has {_some(absent)}: average precision is over the other {len(names) - len(absent)} "
+            "classes."
+        )
+    here = [prepared.groups[rows][has] for has in scores.truth.T]
+    if rare := [name for name, own in zip(names, here, strict=True) if 0 < len(set(own.tolist())) < FEW_GROUPS]:
+        notes.append(
+            f"In {split!r} fewer than {FEW_GROUPS} groups have {_some(rare)}: intervals of macro averages lean on the "
+            "other labels."
+        )
+    if unseen := sorted(names_in(cells, prepared.config.separator) - set(names)):
+        notes.append(f"Training never saw {_some(unseen)}, which clips of {split!r} have: these are not judged.")
+    if missing := len(predictions.rows) - len(rows):
+        notes.append(f"{missing} clips of {split!r} have no label; class metrics leave them out.")
+    return notes
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:5]))
+    return shown if len(names) <= 5 else f"{len(names)} classes ({shown}, ...)"
+
+
 def verdict(prepared: Prepared, splits: Mapping[str, Mapping[str, Any]], reported: str) -> str:
     """Plain sentences: does the head beat the trivial guess, on the reported split and on `unknown`?"""
     sentences = [prepared.warning]
     if prepared.config.data.shuffle_labels:
         sentences.append("CONTROL: the training labels were shuffled; nothing above a baseline is to be expected.")
+    if reported in splits and not any(
+        splits[reported]["metrics"].get(name, {}).get("value") is not None for name, _ in HEADLINES.values()
+    ):
+        known = " or ".join(
+            name for name, there in (("label", prepared.labels), ("target", prepared.bins)) if there is not None
+        )
+        sentences.append(f"{reported} is not judged: none of its {splits[reported]['num_clips']} clips has a {known}.")
     few = False
     for split in dict.fromkeys([reported, "unknown"]):
         for metric, baseline in HEADLINES.values():
-            if split in splits and metric in splits[split]["metrics"]:
+            if split in splits and splits[split]["metrics"].get(metric, {}).get("value") is not None:
                 sentences.append(_compared(splits[split], split, metric, baseline))
                 few |= splits[split]["metrics"][metric]["low"] is not None and splits[split]["num_groups"] < FEW_GROUPS
     if few:
@@ -279,8 +364,9 @@ def summary_text(directory: Path, results: Mapping[str, Any]) -> str:
     lines = [results["verdict"], ""]
     for split, entry in results["splits"].items():
         lines.append(f"{split}: {entry['num_clips']} clips, {entry['num_groups']} groups")
+        width = max([14, *map(len, entry["metrics"])])
         for name, measured in entry["metrics"].items():
-            lines.append(f"  {name:<14} {_measured(measured):<40}{_guesses(entry['baselines'], name)}".rstrip())
+            lines.append(f"  {name:<{width}} {_measured(measured):<40}{_guesses(entry['baselines'], name)}".rstrip())
     lines += ["", results["selection"]["sentence"], *results["notes"], f"Run: {directory}"]
     if (directory / "report.html").exists():
         lines.append(f"Report: {directory / 'report.html'}")

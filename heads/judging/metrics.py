@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.judging.label_sets import LabelScores, macro_ap, macro_f1_at_half, micro_f1_at_half
 from reelbank.manifests.plugins import Plugin
 from reelbank.manifests.registry import Registry
 
-__all__ = ["METRICS", "ClassScores", "Metric", "TargetScores", "evaluate", "names_of"]
+__all__ = ["METRICS", "ClassScores", "LabelScores", "Metric", "TargetScores", "evaluate", "names_of"]
 
 Array = np.ndarray
 
@@ -190,11 +191,14 @@ class Metric:
     """A row of the metrics table; exactly one of `per_clip` and `whole` is given.
 
     Attributes:
-        output: what it judges: `label` (ClassScores) or `target` (TargetScores).
+        output: what it judges: `label` (ClassScores), `labels` (LabelScores: several of one clip) or `target`
+            (TargetScores).
         higher_is_better: the direction.
         unit: `fraction`, `target` (the target's own unit), `bins`, `nats` or `correlation`; a plug-in may have another.
         per_clip: scores -> (N,), whose mean over the clips where it is defined is the metric.
-        whole: (truth (N,), predicted (N,)) -> float, where no mean over clips gives it.
+        whole: (truth, predicted) -> float, where no mean over clips gives it: (N,) both, of `labels` (N, K) both.
+        centred: whether the resamples of an interval are moved so that their mean is the value: clips that are drawn
+            twice make the metric higher.
         summary: one line for `reelbank metrics`.
     """
 
@@ -203,6 +207,7 @@ class Metric:
     unit: str
     per_clip: Callable[..., Array] | None = None
     whole: Callable[[Array, Array], float] | None = None
+    centred: bool = False
     summary: str = ""
 
     def __post_init__(self) -> None:
@@ -212,7 +217,8 @@ class Metric:
             raise ValueError("metric: exactly one of per_clip and whole is needed")
 
 
-OUTPUTS = ("label", "target")
+OUTPUTS = ("label", "labels", "target")
+Scores = ClassScores | LabelScores | TargetScores
 
 _ROWS = {
     "accuracy": Metric(
@@ -231,6 +237,28 @@ _ROWS = {
     ),
     "macro_f1": Metric(
         output="label", higher_is_better=True, unit="fraction", whole=macro_f1, summary="mean of the classes' F1"
+    ),
+    "macro_ap": Metric(
+        output="labels",
+        higher_is_better=True,
+        unit="fraction",
+        whole=macro_ap,
+        centred=True,
+        summary="several labels per clip: mean of the classes' average precision (mAP)",
+    ),
+    "micro_f1_at_half": Metric(
+        output="labels",
+        higher_is_better=True,
+        unit="fraction",
+        whole=micro_f1_at_half,
+        summary="several labels per clip: F1 of all labels of probability 0.5 or more",
+    ),
+    "macro_f1_at_half": Metric(
+        output="labels",
+        higher_is_better=True,
+        unit="fraction",
+        whole=macro_f1_at_half,
+        summary="several labels per clip: mean of the classes' F1 at probability 0.5",
     ),
     "mae": Metric(
         output="target",
@@ -289,7 +317,7 @@ def _guarded(plugin: Plugin, row: Metric) -> Metric:
         return replace(row, whole=whole_of)
     assert per_clip is not None
 
-    def values_of(scores: ClassScores | TargetScores) -> Array:
+    def values_of(scores: Scores) -> Array:
         with plugin.running("per_clip(scores)"):
             values: Any = per_clip(scores)
         if getattr(values, "shape", None) != scores.truth.shape:
@@ -316,7 +344,7 @@ def mean_where_defined(values: Array) -> float:
     return float(defined.mean()) if len(defined) else float("nan")
 
 
-def per_clip_values(name: str, scores: ClassScores | TargetScores) -> Array | None:
+def per_clip_values(name: str, scores: Scores) -> Array | None:
     """Metric `name` of every clip, (N,); None where it is none of single clips."""
     metric = METRICS.row(name)
     return None if metric.per_clip is None else metric.per_clip(scores)
@@ -329,7 +357,7 @@ def whole_value(name: str, truth: Array, predicted: Array) -> float:
     return float(metric.whole(truth, predicted))
 
 
-def evaluate(name: str, scores: ClassScores | TargetScores) -> float:
+def evaluate(name: str, scores: Scores) -> float:
     """Metric `name` of `scores`."""
     values = per_clip_values(name, scores)
     return whole_value(name, scores.truth, scores.predicted) if values is None else mean_where_defined(values)

@@ -34,14 +34,23 @@ class Loss:
         gradient: `module:function` that returns also the gradient in the logits, ((B,), (B, K)), written without
             autograd: recording the loss costs a small head more than its layers. It is given a third argument: the
             sums of the rows of p, (B, 1), or None where they are 1. Empty: autograd does it.
+        independent: whether it judges each class by itself: probabilities are sigmoids of the logits, the rows of p
+            are 0 or 1 and sum to anything. Such a loss trains clips that have several labels.
     """
 
     target: str
     summary: str
     gradient: str = ""
+    independent: bool = False
 
 
 _ROWS = {
+    "bce": Loss(
+        target="reelbank.heads.losses.divergences:binary_cross_entropy",
+        gradient="reelbank.heads.losses.divergences:binary_cross_entropy_with_gradient",
+        summary="cross-entropy of each class by itself, mean over classes: clips with several labels",
+        independent=True,
+    ),
     "ce": Loss(
         target="reelbank.heads.losses.divergences:cross_entropy",
         gradient="reelbank.heads.losses.divergences:cross_entropy_with_gradient",

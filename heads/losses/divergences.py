@@ -20,6 +20,11 @@ def cross_entropy(logits: Tensor, p: Tensor) -> Tensor:
     return -(p * F.log_softmax(logits, dim=-1)).sum(dim=-1)
 
 
+def binary_cross_entropy(logits: Tensor, p: Tensor) -> Tensor:
+    """Mean over n of -p log s - (1 - p) log (1 - s), s = sigmoid(z): each class by itself."""
+    return F.binary_cross_entropy_with_logits(logits, p, reduction="none").mean(dim=-1)
+
+
 def kullback_leibler(logits: Tensor, p: Tensor) -> Tensor:
     """sum_n p (log p - log q): how far the prediction is from the label, in the label's mean."""
     return torch.xlogy(p, p).sum(dim=-1) + cross_entropy(logits, p)
@@ -46,6 +51,11 @@ def cross_entropy_with_gradient(logits: Tensor, p: Tensor, mass: Tensor | None =
     log_q = F.log_softmax(logits, dim=-1)
     q = log_q.exp()
     return -(p * log_q).sum(dim=-1), (q if mass is None else q.mul_(mass)).sub_(p)
+
+
+def binary_cross_entropy_with_gradient(logits: Tensor, p: Tensor, mass: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Gradient: (s - p) / K, whatever p sums to."""
+    return binary_cross_entropy(logits, p), logits.sigmoid().sub_(p).div_(logits.shape[-1])
 
 
 def kullback_leibler_with_gradient(logits: Tensor, p: Tensor, mass: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,9 @@ SIZES = {
 
 KCAL_RANGE = 100.0
 """Width of the ranges that energy expenditure is read in (light, moderate, ... activities)."""
+MOST_RANGES = 60
+LARGEST_MULTIPLE = 2.0**50  # integers beyond are soon no exact floats
+SMALLEST_SPAN = 1e-290  # below, powers of ten lose digits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,14 +104,13 @@ class Exploration:
     def ranges(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """(R + 1,) edges and (R,) clips of the ranges of the target: 100 wide for kcal, else round numbers.
 
-        A range holds its lower edge; the last holds both.
+        A range holds its lower edge; the last holds both. kcal that would have more than `MOST_RANGES` are no kcal/h.
         """
         assert self.target is not None
         values = self.target[np.isfinite(self.target)]
         low, high = float(values.min()), float(values.max())
-        width = KCAL_RANGE if self.target_name.startswith("kcal") else _round_width(high - low)
-        first, last = math.floor(low / width), max(math.ceil(high / width), math.floor(low / width) + 1)
-        edges = np.arange(first, last + 1).astype(np.float64) * width
+        is_kcal = self.target_name.startswith("kcal") and high - low <= KCAL_RANGE * MOST_RANGES
+        edges = _edges(low, high, KCAL_RANGE if is_kcal else _round_width(high - low))
         return edges, np.histogram(values, bins=edges)[0].astype(np.int64)
 
     def _by_split(self, mask: NDArray[np.bool_]) -> dict[str, int]:
@@ -197,9 +199,20 @@ def sentences(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"{text[0].upper() if text.startswith('duration') else text[0]}{text[1:]}."
 
 
+def _edges(low: float, high: float, width: float) -> NDArray[np.float64]:
+    """Multiples of `width` around the values from `low` to `high`; eighths of the span where float64 has none there."""
+    if math.isfinite(width) and max(abs(low), abs(high)) / width < LARGEST_MULTIPLE:
+        first = math.floor(low / width)
+        return np.arange(first, max(math.ceil(high / width), first + 1) + 1).astype(np.float64) * width
+    edges = np.unique(np.linspace(low / 2, high / 2, 9) * 2)  # halves: the span may be no float
+    return edges if len(edges) > 1 else np.array([low, math.nextafter(low, math.inf)])
+
+
 def _round_width(span: float) -> float:
-    """1, 2 or 5 times a power of ten, so that about four to eight of them make the span."""
+    """1, 2 or 5 times a power of ten, so that about four to eight of them make the span; of no use where it is inf."""
     if span <= 0:
         return 1.0
+    if not SMALLEST_SPAN < span < math.inf:
+        return span
     magnitude = 10.0 ** math.floor(math.log10(span / 8))
     return next(magnitude * factor for factor in (1, 2, 5, 10) if magnitude * factor >= span / 8 * (1 - 1e-9))

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reelbank.heads.config import LABEL_SEPARATOR
 from reelbank.heads.examples.clips import StoreSource, load_table
+from reelbank.heads.examples.label_sets import combined_note
 from reelbank.heads.examples.labelling import asked_target
 from reelbank.heads.examples.splits import effective_groups
+from reelbank.heads.examples.vectors import VectorTap, empty_note, reading_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,15 +95,21 @@ def load_rows(
     target_name = asked_target(target_column, tuple(table.targets)) or ""
     notes = [f"{count} clips are left out: {reason}." for reason, count in table.left_out]
     spec = store.spec.tap(tap)
-    vectors, clips, steps = _vectors(store, spec, table.rows[0], level, view, unit_steps=normalize == "l2")
+    reading = reading_of(store, tap)
+    read = None if reading is None else VectorTap(store=store, tap=tap, reading=reading)
+    vectors, clips, steps = _vectors(store, spec, read, table.rows[0], level, view, unit_steps=normalize == "l2")
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
         clip_id = table.clip_ids[clips[np.argmin(finite)]]
         raise ValueError(
             f"tap {tap!r} of clip {str(clip_id)!r} holds NaN or Inf; run `reelbank store verify {store.path.name}`"
         )
-    if not spec.is_vector:
+    if read is not None and read.sentence:
+        notes.append(read.sentence)
+        notes += empty_note(tap, np.asarray(~vectors.any(axis=1)), "clip" if level == "clip" else "step")
+    elif not spec.is_vector:
         notes.append(f"Tap {tap!r} is a map {spec.axes} {spec.shape}: each was averaged over space first.")
+    notes += combined_note(table.labels.tolist(), LABEL_SEPARATOR, "`train-head --loss bce` takes them apart")
     splits = table.splits[clips]
     note = ""
     if normalize == "zscore":
@@ -134,19 +143,28 @@ def standardized(vectors: NDArray[np.float32], train: NDArray[np.bool_]) -> tupl
 
 
 def _vectors(
-    store: Store, spec: TapSpec, rows: NDArray[np.int64], level: str, view: int, *, unit_steps: bool
+    store: Store,
+    spec: TapSpec,
+    read: VectorTap | None,
+    rows: NDArray[np.int64],
+    level: str,
+    view: int,
+    *,
+    unit_steps: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
     """(R, D) float32 with the place in `rows` and the step of each; `unit_steps`: of steps over their length."""
     from reelbank.heads.examples.features import unit_length
 
-    _require_vectors(store, spec)
-    if level == "clip" and spec.is_vector and not unit_steps:
+    if read is None:
+        _require_map(store, spec)
+    if level == "clip" and read is not None and read.is_stored and not unit_steps:
         return store.mean(spec.name, view)[rows].astype(np.float32), np.arange(len(rows)), np.full(len(rows), -1)
     space = tuple(axis for axis, name in enumerate(spec.axes, start=2) if name in SPATIAL_AXES)
     parts, steps = [], []
     for start in range(0, len(rows), _BLOCK_CLIPS):
-        features, mask = store.gather(spec.name, rows[start : start + _BLOCK_CLIPS], view)
-        pooled = features.mean(axis=space, dtype=np.float32) if space else features.astype(np.float32)
+        block = rows[start : start + _BLOCK_CLIPS]
+        features, mask = store.gather(spec.name, block, view) if read is None else read.gather(block, view)
+        pooled = features.mean(axis=space, dtype=np.float32) if read is None else features.astype(np.float32)
         pooled = pooled.reshape(*mask.shape, -1)  # (B, T, D)
         if unit_steps:
             pooled = unit_length(pooled)
@@ -161,16 +179,17 @@ def _vectors(
     return vectors, np.repeat(np.arange(len(rows)), store.num_steps[rows]), np.concatenate(steps)
 
 
-def _require_vectors(store: Store, spec: TapSpec) -> None:
-    if spec.is_vector or (spec.dtype.startswith("float") and SPATIAL_AXES & set(spec.axes)):
+def _require_map(store: Store, spec: TapSpec) -> None:
+    """Raises ValueError unless `spec`, of which no rule makes vectors, is a float map."""
+    if spec.dtype.startswith("float") and SPATIAL_AXES & set(spec.axes):
         return
     usable = sorted(
         tap.name
         for tap in store.spec.taps
-        if tap.is_vector or (tap.dtype.startswith("float") and SPATIAL_AXES & set(tap.axes))
+        if reading_of(store, tap.name) is not None or (tap.dtype.startswith("float") and SPATIAL_AXES & set(tap.axes))
     )
     have = f"taps that can be probed: {', '.join(usable)}" if usable else "this store has no tap that can be probed"
     raise ValueError(
-        f"tap {spec.name!r} is {spec.dtype} with axes {spec.axes}: a probe needs vectors, or float maps to "
-        f"average over space; {have}"
+        f"tap {spec.name!r} is {spec.dtype} with axes {spec.axes}: a probe needs vectors, keypoints, boxes, or float "
+        f"maps to average over space; {have}"
     )

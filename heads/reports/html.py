@@ -296,6 +296,7 @@ def _run_page(
     body = (
         paragraphs([results["verdict"]] if isinstance(results["verdict"], str) else results["verdict"], kind="verdict")
         + section("Results", *(_split_table(results, split) for split in results["splits"]))
+        + section("Average precision of each label", *(_class_table(results, split) for split in results["splits"]))
         + section("Pictures", *(picture(content, caption) for content, caption in drawn.values()))
         + section("Folds", _fold_table(results.get("folds", [])))
         + section("What was trained", table(["", ""], [row for row in facts if row[1] not in (None, "")]))
@@ -324,6 +325,18 @@ def _split_table(results: Mapping[str, Any], split: str) -> str:
     reported = " (reported)" if split == results.get("reported") else ""
     caption = f"Split {split}{reported}: {entry['num_clips']} clips, {entry['num_groups']} groups"
     return paragraphs([caption], kind="soft") + table(head, rows)
+
+
+def _class_table(results: Mapping[str, Any], split: str) -> str:
+    """Where clips may have several labels: what each label comes to; nothing elsewhere."""
+    rows = results["splits"][split].get("per_class")
+    if not rows:
+        return ""
+    head = ["label", "clips", "share of clips", "average precision", "of a random order"]
+    return paragraphs([f"Split {split}"], kind="soft") + table(
+        head,
+        [[row["label"], row["clips"], row["share"], row["average_precision"], row["random_order"]] for row in rows],
+    )
 
 
 def _unit(metric: Mapping[str, Any], results: Mapping[str, Any]) -> str:

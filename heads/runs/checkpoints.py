@@ -66,11 +66,13 @@ class Predictor:
 
     Attributes:
         labels: class names in the order of the logits, None without a class output.
+        separator: what stands between several labels of one clip, which are then independent (`TrainConfig.separator`).
         bins: of the target output, None without one.
         segments: rule of the segments that it reads (`FeaturesConfig.segments`).
         estimate: the value that a distribution over the bins stands for (`HeadConfig.estimate`).
         unit_steps: whether it reads means of steps that were divided by their length (`Features.unit_steps`).
-        sources: for each store of the training: {"spec": its FeatureSpec as JSON, "keys": {key: tap}}.
+        sources: for each store of the training: {"spec": its FeatureSpec as JSON, "keys": {key: tap}, "readings": {key:
+            its `Reading` as JSON} of taps that are not read as stored}.
     """
 
     head_name: str
@@ -85,6 +87,7 @@ class Predictor:
     segments: str | None = None
     estimate: str = "argmax"
     unit_steps: bool = False
+    separator: str | None = None
 
     def save(self, path: Path) -> None:
         """Writes the predictor to `path`."""
@@ -103,6 +106,7 @@ class Predictor:
             "segments": self.segments,
             "estimate": self.estimate,
             "unit_steps": self.unit_steps,
+            "separator": self.separator,
             "normalize": self.normalization.kind,
             "sources": [dict(source) for source in self.sources],
             "plugin": _head_identity(self.head_name),
@@ -164,6 +168,7 @@ class Predictor:
             segments=header.get("segments"),
             estimate=header.get("estimate", "argmax"),
             unit_steps=header.get("unit_steps", False),
+            separator=header.get("separator") or None,
             normalization=Normalization(kind=header["normalize"], **statistics),
             sources=tuple(header["sources"]),
             head=head,

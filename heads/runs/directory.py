@@ -19,9 +19,11 @@ import torch
 
 from reelbank.heads.config import RunConfig, TrainConfig
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.examples.label_sets import joined, labels_in
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.targets import Bins
 from reelbank.heads.judging.evaluation import Predictions
+from reelbank.heads.judging.label_sets import THRESHOLD
 from reelbank.heads.judging.metrics import METRICS, point_estimate
 from reelbank.heads.losses import loss_function
 from reelbank.heads.runs.results import FORMAT_VERSION, Finished
@@ -145,8 +147,9 @@ def try_out(prepared: Prepared) -> None:
     Raises PluginError, and TrainingError for a metric that judges what is not trained.
     """
     config = prepared.config
+    judged = ["labels" if name == "label" and config.separator else name for name in prepared.shape.outputs]
     for name in config.data.metric:
-        if (output := METRICS.row(name).output) not in prepared.shape.outputs:
+        if (output := METRICS.row(name).output) not in judged:
             raise TrainingError(f"--metric {name} judges the {output}, which this run does not train")
     with torch.random.fork_rng(devices=[]):
         _ = prepared.num_parameters  # a plug-in's head is built, and tried, to count them
@@ -223,6 +226,8 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 def write_predictions(path: Path, prepared: Prepared, parts: Iterable[Predictions]) -> None:
     """predictions.csv of a run: see run.py for the columns."""
     columns = ["clip_id", "split", "fold", "group", "label", "predicted", "probability", "correct"]
+    if prepared.label_sets is not None:
+        columns += [probability_column(label) for label in prepared.labels or ()]
     if prepared.bins is not None:
         columns += ["target", "predicted_target", "target_cdf"]
     with appearing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
@@ -260,6 +265,11 @@ def mass_below(probabilities: np.ndarray, bins: Bins, value: float) -> float:
     return float(probabilities[:place].sum() + 0.5 * probabilities[place])
 
 
+def probability_column(label: str) -> str:
+    """What the column with the probability of a label is called, where a clip may have several."""
+    return f"probability of {label}"
+
+
 def _rows(prepared: Prepared, part: Predictions) -> Iterable[dict[str, Any]]:
     table = prepared.table
     if prepared.bins is not None:
@@ -276,7 +286,15 @@ def _rows(prepared: Prepared, part: Predictions) -> Iterable[dict[str, Any]]:
             "probability": "",
             "correct": "",
         }
-        if prepared.labels is not None:
+        if prepared.label_sets is not None and prepared.config.separator is not None:
+            chances = part.probabilities["label"][i]
+            names, separator = prepared.labels or (), prepared.config.separator
+            (entry["predicted"],) = joined(chances[None] >= THRESHOLD, names, separator)
+            entry |= {probability_column(name): f"{p:.6f}" for name, p in zip(names, chances.tolist(), strict=True)}
+            if part.split != "unknown" and entry["label"]:
+                same = set(labels_in(entry["predicted"], separator)) == set(labels_in(entry["label"], separator))
+                entry["correct"] = str(int(same))
+        elif prepared.labels is not None:
             best = int(part.probabilities["label"][i].argmax())
             entry["predicted"] = prepared.labels[best]
             entry["probability"] = f"{part.probabilities['label'][i, best]:.6f}"

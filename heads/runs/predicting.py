@@ -15,10 +15,14 @@ import reelbank.store
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.clips import ClipTable, load_table, open_sources
 from reelbank.heads.examples.features import load_features
+from reelbank.heads.examples.label_sets import joined, matrix
 from reelbank.heads.examples.resident import Resident, home_of
+from reelbank.heads.examples.vectors import Reading
+from reelbank.heads.judging.label_sets import THRESHOLD, macro_ap
 from reelbank.heads.judging.metrics import point_estimate
 from reelbank.heads.models import head_row
 from reelbank.heads.runs.checkpoints import Predictor
+from reelbank.heads.runs.directory import probability_column
 from reelbank.heads.stored import read_config, read_results, read_table
 from reelbank.heads.training.trainer import probabilities
 from reelbank.manifests.events import Event, Progress
@@ -43,6 +47,8 @@ class PredictResult:
         predicted, probability: most probable class and its probability (N,); None without a class output.
         probabilities: {output: float64 (N, K)}.
         class_names: in the order of `probabilities["label"]`.
+        separator: what stands between the labels of a clip that may have several: then `predicted` are those of
+            probability 0.5 or more, and `probability` is None.
         predicted_target: value of the most probable bin (N,) in target units; None without a target output.
         trained_folds: clips that trained most of the heads of a run with folds, bool (N,).
         left_out: (reason, number of clips) of clips without features.
@@ -63,23 +69,38 @@ class PredictResult:
     left_out: tuple[tuple[str, int], ...]
     warning: str
     notes: tuple[str, ...]
+    separator: str | None = None
 
     def accuracy_by_split(self) -> dict[str, float]:
         """Share of right classes in each split, of clips whose label is known and that trained none of the heads."""
-        if self.predicted is None or self.class_names is None:
+        if self.predicted is None or self.class_names is None or self.separator is not None:
             return {}
         known = np.isin(self.labels, self.class_names) & ~self.trained_folds
         right = self.predicted == self.labels
         splits = sorted(set(self.splits[known].tolist()))
         return {split: float(right[known & (self.splits == split)].mean()) for split in splits}
 
+    def macro_ap_by_split(self) -> dict[str, float]:
+        """Mean average precision of each split, of such clips; where clips may have several labels."""
+        if self.class_names is None or self.separator is None:
+            return {}
+        found = {}
+        truth = matrix(self.labels.tolist(), self.class_names, self.separator)
+        for split in sorted(set(self.splits.tolist())):
+            rows = (self.splits == split) & (self.labels != "") & ~self.trained_folds
+            if truth[rows].any():
+                found[split] = macro_ap(truth[rows], self.probabilities["label"][rows])
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """What was predicted, without the rows."""
+        several = {} if self.separator is None else {"macro_ap_by_split": self.macro_ap_by_split()}
         return {
             "num_clips": len(self.clip_ids),
             "classes": None if self.class_names is None else list(self.class_names),
             "target_name": self.target_name,
             "accuracy_by_split": self.accuracy_by_split(),
+            **several,
             "left_out": [{"reason": reason, "count": count} for reason, count in self.left_out],
             "warning": self.warning,
             "notes": list(self.notes),
@@ -91,10 +112,15 @@ class PredictResult:
         lines.append(f"{len(self.clip_ids)} clips predicted.")
         for split, accuracy in self.accuracy_by_split().items():
             lines.append(f"accuracy of split {split!r} where the label is a known class: {accuracy:.3f}")
+        for split, precision in self.macro_ap_by_split().items():
+            lines.append(f"mean average precision of split {split!r}: {precision:.3f}")
         return "\n".join([*lines, *self.notes])
 
     def write_csv(self, path: Path) -> None:
-        """Columns clip_id, split, label, then predicted and probability, then predicted_<target>."""
+        """Columns clip_id, split, label, then predicted and probability, then predicted_<target>.
+
+        Where clips may have several labels: the probability of each, instead of one.
+        """
         columns: dict[str, list[Any]] = {
             "clip_id": self.clip_ids.tolist(),
             "split": self.splits.tolist(),
@@ -103,6 +129,10 @@ class PredictResult:
         if self.predicted is not None and self.probability is not None:
             columns["predicted"] = self.predicted.tolist()
             columns["probability"] = [f"{value:.6f}" for value in self.probability]
+        if self.predicted is not None and self.separator is not None:
+            columns["predicted"] = self.predicted.tolist()
+            for name, values in zip(self.class_names or (), self.probabilities["label"].T, strict=True):
+                columns[probability_column(name)] = [f"{value:.6f}" for value in values]
         if self.predicted_target is not None:
             columns[f"predicted_{self.target_name}"] = [f"{value:.6g}" for value in self.predicted_target]
         with appearing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
@@ -149,7 +179,7 @@ def predict(
     taps = tuple(dict.fromkeys(tap for source in first.sources for tap in source["keys"].values()))
     for path, trained in zip(paths, first.sources, strict=True):
         refuse_other_features(run, path, reelbank.store.open(path).spec, trained)
-    sources = open_sources(paths, taps)
+    sources = open_sources(paths, taps, [_readings(source) for source in first.sources])
     label_column = config["config"]["label"]
     columns = sources[0].store.column_names
     table = load_table(sources, label_column=label_column if label_column in columns else "none", join="inner")
@@ -198,7 +228,7 @@ def predict_videos(run: Path | str, videos: Sequence[Path | str], *, extract: Ex
         for i, source in enumerate(sources):
             with reading(trained / "best.safetensors", TrainingError):
                 spec = FeatureSpec.from_json(source["spec"])
-            used = set(source["keys"].values())
+            used = _used(source)
             # Taps that the head does not read and views that only training knows cost time here and change nothing.
             spec = replace(spec, taps=tuple(tap for tap in spec.taps if tap.name in used), views=spec.views[:1])
             stores.append(folder / f"{i}.zarr")
@@ -206,11 +236,20 @@ def predict_videos(run: Path | str, videos: Sequence[Path | str], *, extract: Ex
         return predict(run, tuple(stores), **options)
 
 
+def _readings(source: Mapping[str, Any]) -> dict[str, Reading]:
+    return {key: Reading.from_json(reading) for key, reading in source.get("readings", {}).items()}
+
+
+def _used(source: Mapping[str, Any]) -> set[str]:
+    """The taps that a head reads of a store, for their own sake or beside others."""
+    return {*source["keys"].values(), *(name for one in _readings(source).values() for name in one.beside)}
+
+
 def refuse_other_features(run: Path, path: Path, found: FeatureSpec, trained: Mapping[str, Any]) -> None:
     """Raises SpecMismatch if a head trained on `trained` cannot read the features of the store at `path`."""
     with reading(run, TrainingError):
         expected = FeatureSpec.from_json(trained["spec"])
-    used = set(trained["keys"].values())
+    used = _used(trained)
     differing = {
         name: values
         for name, values in differences(expected, found).items()
@@ -247,7 +286,8 @@ def _averaged(
     total: dict[str, np.ndarray] = {}
     for done, predictor in enumerate(predictors, start=1):
         resident = Resident.load(features, predictor.normalization, device, home)
-        for name, values in probabilities(predictor.head.to(device), resident, rows).items():
+        independent = predictor.separator is not None
+        for name, values in probabilities(predictor.head.to(device), resident, rows, independent=independent).items():
             total[name] = total.get(name, 0.0) + values / len(predictors)
         if progress is not None:
             progress(Event(stage="evaluate", done=done, total=len(predictors)))
@@ -263,7 +303,9 @@ def _result(
     num_heads: int,
 ) -> PredictResult:
     predicted = probability = values = None
-    if predictor.labels is not None:
+    if predictor.labels is not None and predictor.separator is not None:
+        predicted = np.array(joined(averaged["label"] >= THRESHOLD, predictor.labels, predictor.separator), dtype=str)
+    elif predictor.labels is not None:
         best = averaged["label"].argmax(axis=1)
         predicted = np.array(predictor.labels, dtype=str)[best]
         probability = averaged["label"][np.arange(len(best)), best]
@@ -293,4 +335,5 @@ def _result(
         left_out=table.left_out,
         warning=warning,
         notes=tuple(notes),
+        separator=predictor.separator,
     )

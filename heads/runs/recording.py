@@ -157,13 +157,16 @@ def keep_trained(prepared: Prepared, partition: Partition, trainer: Trainer, fol
         options=job.config.head.options,
         shape=job.shape,
         labels=prepared.labels,
+        separator=prepared.config.separator,
         bins=prepared.bins,
         pool=job.config.features.pool,
         segments=None if (rule := job.config.features.segment_rule()) is None else rule.text,
         estimate=job.config.head.estimate,
         unit_steps=prepared.features.unit_steps,
         normalization=job.resident.normalization,
-        sources=tuple({"spec": entry["spec"], "keys": entry["keys"]} for entry in prepared.table.describe()),
+        sources=tuple(
+            {name: entry[name] for name in ("spec", "keys", "readings")} for entry in prepared.table.describe()
+        ),
         head=trainer.head,
     ).save(folder / "best.safetensors")
     parts = {"val": partition.val, "test": partition.test, "unknown": partition.unknown}
@@ -187,7 +190,9 @@ def _predictions(trainer: Trainer, partition: Partition, parts: Mapping[str, np.
             split=name,
             rows=rows,
             folds=np.full(len(rows), -1 if partition.fold is None else partition.fold),
-            probabilities=probabilities(trainer.head, trainer.job.resident, rows),
+            probabilities=probabilities(
+                trainer.head, trainer.job.resident, rows, independent=trainer.job.labels.sets is not None
+            ),
         )
         for name, rows in parts.items()
         if len(rows) or partition.fold is not None

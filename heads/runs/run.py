@@ -4,8 +4,9 @@
 
 `config.json`  (written first)
     format_version 1 · config: every field of its parts · stores: [{path, backbone, weights, weights_are_random,
-    spec, spec_digest, taps: [names used]}] · weights_are_random (any store) · warning ("" or the sentence that every
-    report must show) · labels: [class names, sorted] or null · bins: null or {target, unit, num_bins, low, high,
+    spec, spec_digest, taps: [names used], keys: {name that the head sees: tap}, readings: {such a name: {rule,
+    beside}} where a tap is not read as stored}] · weights_are_random (any store) · warning ("" or the sentence that
+    every report must show) · labels: [class names, sorted] or null · bins: null or {target, unit, num_bins, low, high,
     sigma_bins, labels} · num_parameters · counts (as in results.json) · notes [sentences] ·
     plugins: [{kind, name, target, distribution, version, sha256, files}] of the code from outside
 
@@ -19,7 +20,9 @@
 
 `predictions.csv`  (one row per evaluated clip; with --folds each clip once, by the model that never saw its group)
     clip_id, split ("val" | "test" | "unknown"), fold ("" without folds), group, label, predicted, probability,
-    correct ("1" | "0" | ""), and with a target: target, predicted_target (empty where unknown), both in target units
+    correct ("1" | "0" | ""); with several labels per clip (--loss bce) all that are predicted, no probability, correct
+    where they are just the right ones, and `probability of <label>` for each; with a target also target and
+    predicted_target (empty where unknown), both in target units
 
 `predictions-best-epoch.csv`  (with --keep last only)
     the same columns, predicted with the weights of the best epoch, which this run does not keep
@@ -36,10 +39,12 @@
     splits: {split: {num_clips, num_groups,
                      metrics:   {name: {value, low, high, higher_is_better, unit}},   value null = undefined
                      baselines: {baseline: {metric: value}}}}
-        class metrics:  accuracy, top5_accuracy, macro_f1 (fractions)
+        class metrics:  accuracy, top5_accuracy, macro_f1 (fractions); with several labels per clip macro_ap,
+                        micro_f1_at_half, macro_f1_at_half, and beside `metrics` per_class: [{label, clips, share,
+                        average_precision, random_order}]
         target metrics: mae (target unit), mae_bins (bins), spc_values, spc_bins, nll (nats; nll_mean: over bins)
-        baselines: majority_class, uniform_random_class; constant_median, class_mean_oracle, uniform_random_bin,
-                   random_training_label, label_marginal
+        baselines: majority_class, uniform_random_class; training_prevalence, random_order; constant_median,
+                   class_mean_oracle, uniform_random_bin, random_training_label, label_marginal
     folds: [] or [{fold, best_epoch, epochs_run, stopped_early, overfit, train, val, test, metrics: {name: value}}]
     at_best_epoch: null or, with --keep last, {splits, folds: [{fold, metrics}]} as above, of the best epoch's weights
     training: {seconds, epochs_run, best_epoch, stopped_early, num_parameters, overfit}  (of fold 0 with --folds)

@@ -137,6 +137,10 @@ def members_of(config: SweepConfig, points: Iterable[Mapping[str, Any]], directo
                 error.add_note(f"in member {name} of the sweep")
                 raise
             made.append(Member(name=name, values=dict(values), seed=seed, config=own))
+    if len({member.config.separator for member in made}) > 1:
+        raise TrainingError(
+            "--sweep mixes losses of clips with one label and with several: nothing measures both; sweep each by itself"
+        )
     return made
 
 

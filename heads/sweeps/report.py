@@ -254,7 +254,7 @@ def sweep_text(directory: Path, results: Mapping[str, Any]) -> str:
     lines = [results["warning"], captured.get().rstrip(), f"Winner: {values}", results["selection"]["sentence"]]
     for name, entry in winner["metrics"].items():
         spread = "" if entry["deviation"] is None else f" +- {_shown(entry['deviation'])} over {entry['count']} seeds"
-        lines.append(f"  {winner['reported']} {name:<14}{_shown(entry['mean'])}{spread}")
+        lines.append(f"  {winner['reported']} {name:<13} {_shown(entry['mean'])}{spread}")
     lines += results["notes"]
     lines += [f"Runs of the winner: {directory / 'members' / name}" for name in winner["members"]]
     lines.append(f"Sweep: {directory / 'sweep.json'}, {directory / 'sweep.csv'}, {directory / 'sweep.png'}")

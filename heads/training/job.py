@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.examples.copies import draw_weights
+from reelbank.heads.examples.labelling import LARGEST_TARGET
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.resident import Resident
 from reelbank.heads.examples.splits import Partition
@@ -24,6 +25,8 @@ class Labels:
     Attributes:
         classes: int64 (N,), -1 where there is no known class; None without a class output.
         class_weights: float32 (K,) or None.
+        sets: float32 (N, K), 1 where a clip has a label, instead of `classes`; None where clips have one label.
+        labelled: bool (N,), of which clips `sets` says something; with `sets`.
         values: float32 (N,) targets, NaN where empty; None without a target output.
         distributions: float32 (N, K) softened targets (zeros where empty).
         bin_values: float32 (K,).
@@ -32,6 +35,8 @@ class Labels:
 
     classes: Tensor | None = None
     class_weights: Tensor | None = None
+    sets: Tensor | None = None
+    labelled: Tensor | None = None
     values: Tensor | None = None
     distributions: Tensor | None = None
     bin_values: Tensor | None = None
@@ -90,7 +95,10 @@ def make_job(prepared: Prepared, partition: Partition) -> Job:
 def _labels_on_device(prepared: Prepared, partition: Partition) -> Labels:
     source = _label_source(prepared, partition)
     entries: dict[str, torch.Tensor] = {}
-    if prepared.labels is not None:
+    if prepared.label_sets is not None:
+        entries["sets"] = torch.from_numpy(prepared.label_sets[source].astype(np.float32))
+        entries["labelled"] = torch.from_numpy(prepared.table.labels[source] != "")
+    elif prepared.labels is not None:
         numbers = prepared.class_numbers[source]
         entries["classes"] = torch.from_numpy(numbers)
         if prepared.config.objective.class_weights == "balanced":
@@ -102,7 +110,8 @@ def _labels_on_device(prepared: Prepared, partition: Partition) -> Labels:
         known = np.isfinite(values)
         distributions = np.zeros((len(values), prepared.bins.num_bins), dtype=np.float32)
         distributions[known] = prepared.bins.distributions(values[known])
-        entries["values"] = torch.from_numpy(values.astype(np.float32))
+        # A clip that is only judged may have any value.
+        entries["values"] = torch.from_numpy(np.clip(values, -LARGEST_TARGET, LARGEST_TARGET).astype(np.float32))
         entries["distributions"] = torch.from_numpy(distributions)
         entries["bin_values"] = torch.from_numpy(prepared.bins.values().astype(np.float32))
     num_clips = 0 if prepared.copies is None else prepared.copies.num_clips

@@ -103,6 +103,13 @@ def loss_terms(
     terms = []
     if labels.num_clips:
         index = index % labels.num_clips
+    class_loss = objective.class_loss
+    if class_loss == "auto":
+        class_loss = "ce" if labels.values is not None else objective.loss
+    if labels.sets is not None:
+        assert labels.labelled is not None
+        known = None if complete else labels.labelled[index].float()
+        terms.append(LossTerm("label", class_loss, labels.sets.index_select(0, index), "sum", known))
     if labels.classes is not None:
         numbers = labels.classes[index]
         known = None if complete else (numbers >= 0).float()
@@ -110,11 +117,8 @@ def loss_terms(
         if labels.class_weights is not None:
             weights = labels.class_weights[numbers]
             known = weights if known is None else known * weights
-        name = objective.class_loss
-        if name == "auto":
-            name = "ce" if labels.values is not None else objective.loss
         p = labels.class_rows(logits["label"].shape[-1], objective.label_smoothing).index_select(0, numbers)
-        terms.append(LossTerm("label", name, p, "sum", known))
+        terms.append(LossTerm("label", class_loss, p, "sum", known))
     if labels.values is not None:
         assert labels.distributions is not None
         known = None if complete else (~labels.values[index].isnan()).float()
@@ -298,7 +302,9 @@ class Trainer:
         """What one label of each output tells, in nats, as the loss counts it: softened labels tell less."""
         per_bin = self.job.config.objective.reduction == "mean"
         outputs = self.job.shape.outputs.items()
-        return sum(math.log(size) / (size if per_bin and name == "target" else 1) for name, size in outputs)
+        independent = self.job.labels.sets is not None  # the mean over labels of what each tells
+        sizes = [(name, 2 if independent and name == "label" else size) for name, size in outputs]
+        return sum(math.log(size) / (size if per_bin and name == "target" else 1) for name, size in sizes)
 
     def use_kept_weights(self) -> None:
         """Loads the weights that the run keeps: the best epoch's, or leaves the last ones (`--keep last`)."""
@@ -334,8 +340,17 @@ def in_parts(logits_of: Callable[[Tensor], dict[str, Tensor]], index: Tensor, si
     return {name: torch.cat([part[name] for part in parts], dim=-2) for name in (parts[0] if parts else {})}
 
 
-def probabilities(head: nn.Module, resident: Resident, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Softmax of the logits {output: float64 (n, K)} of the clips at `rows`; empty for no rows."""
+def probabilities(
+    head: nn.Module, resident: Resident, rows: np.ndarray, *, independent: bool = False
+) -> dict[str, np.ndarray]:
+    """Softmax of the logits {output: float64 (n, K)} of the clips at `rows`; empty for no rows.
+
+    Args:
+        independent: each label has a probability of its own, the sigmoid of its logit.
+    """
     index = torch.from_numpy(rows).to(resident.mask.device)
     logits = forward(head, resident, index)
-    return {name: values.double().softmax(dim=1).cpu().numpy() for name, values in logits.items()}
+    return {
+        name: (z.sigmoid() if independent and name == "label" else z.softmax(dim=1)).cpu().numpy()
+        for name, z in ((name, values.double()) for name, values in logits.items())
+    }

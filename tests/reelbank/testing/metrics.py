@@ -9,7 +9,7 @@ import numpy as np
 
 from reelbank.heads.examples.targets import Bins
 from reelbank.heads.judging.intervals import group_numbers, interval
-from reelbank.heads.judging.metrics import METRICS, ClassScores, TargetScores, evaluate
+from reelbank.heads.judging.metrics import METRICS, ClassScores, LabelScores, Scores, TargetScores, evaluate
 from reelbank.testing.checking import run
 
 BINS = Bins(target="speed", num_bins=20, low=0.0, high=10.0, sigma_bins=1.5)
@@ -21,12 +21,15 @@ def check_metric(name: str) -> None:
     run(CHECKS, name, f"metric {name!r}")
 
 
-def scores_of(name: str, seed: int = 0) -> ClassScores | TargetScores:
+def scores_of(name: str, seed: int = 0) -> Scores:
     """Random predictions of 60 clips, of the output that the metric judges; targets lie in [0, 10]."""
     random = np.random.default_rng(seed)
     if METRICS.row(name).output == "label":
         probabilities = random.dirichlet(np.ones(NUM_CLASSES), size=NUM_CLIPS)
         return ClassScores(probabilities=probabilities, truth=random.integers(NUM_CLASSES, size=NUM_CLIPS))
+    if METRICS.row(name).output == "labels":
+        chances = random.random((2, NUM_CLIPS, NUM_CLASSES))
+        return LabelScores(probabilities=chances[0], truth=chances[1] > 0.7)
     truth = random.uniform(0, 10, size=NUM_CLIPS)
     return TargetScores(
         probabilities=random.dirichlet(np.ones(20), size=NUM_CLIPS),
@@ -38,8 +41,10 @@ def scores_of(name: str, seed: int = 0) -> ClassScores | TargetScores:
 
 def perfect_prediction_is_better(name: str) -> None:
     poor = scores_of(name)
-    best: ClassScores | TargetScores
-    if isinstance(poor, ClassScores):
+    best: Scores
+    if isinstance(poor, LabelScores):
+        best = LabelScores(probabilities=poor.truth.astype(np.float64), truth=poor.truth)
+    elif isinstance(poor, ClassScores):
         best = ClassScores(probabilities=np.eye(NUM_CLASSES)[poor.truth], truth=poor.truth)
     else:
         best = TargetScores(probabilities=poor.labels, bin_values=poor.bin_values, truth=poor.truth, labels=poor.labels)
@@ -48,8 +53,10 @@ def perfect_prediction_is_better(name: str) -> None:
 
 
 def no_clips_give_nan_without_a_warning(name: str) -> None:
-    scores: ClassScores | TargetScores
-    if METRICS.row(name).output == "label":
+    scores: Scores
+    if METRICS.row(name).output == "labels":
+        scores = LabelScores(probabilities=np.empty((0, 3)), truth=np.empty((0, 3), dtype=bool))
+    elif METRICS.row(name).output == "label":
         scores = ClassScores(probabilities=np.empty((0, 3)), truth=np.empty(0, dtype=int))
     else:
         empty = np.empty((0, 20))
