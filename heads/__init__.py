@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         FeaturesConfig,
         HeadConfig,
         ObjectiveConfig,
-        RunConfig,
         TrainConfig,
     )
     from reelbank.heads.errors import TrainingError
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from reelbank.heads.probes.probe import ProbeResult, probe
     from reelbank.heads.recipes.config import RecipeConfig
     from reelbank.heads.recipes.run import RecipeResult, run_recipe
+    from reelbank.heads.run_config import RunConfig
     from reelbank.heads.runs.predicting import PredictResult, predict, predict_videos
     from reelbank.heads.runs.run import RunResult, train_head
     from reelbank.heads.sweeps.config import MembersConfig, SweepConfig
@@ -49,7 +49,7 @@ else:
             "ProbeResult": "reelbank.heads.probes.probe",
             "RecipeConfig": "reelbank.heads.recipes.config",
             "RecipeResult": "reelbank.heads.recipes.run",
-            "RunConfig": "reelbank.heads.config",
+            "RunConfig": "reelbank.heads.run_config",
             "RunResult": "reelbank.heads.runs.run",
             "SweepConfig": "reelbank.heads.sweeps.config",
             "SweepResult": "reelbank.heads.sweeps.sweep",

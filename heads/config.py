@@ -19,11 +19,11 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.losses import LOSSES
 from reelbank.heads.models import HEADS, parse_options
 from reelbank.heads.optimizers import OptimizerConfig
+from reelbank.heads.run_config import RunConfig
 from reelbank.manifests.plugins import Plugin
-from reelbank.store.devices import check_has_float64, resolve_device
 from reelbank.store.errors import StoreError
 from reelbank.store.indexing import SegmentRule, parse_segments
-from reelbank.store.options import MAX_CPUS, MAX_SEED, Flat, check_options, option, options
+from reelbank.store.options import MAX_SEED, Flat, check_options, option, options
 
 PLUGIN = "PLUG-IN"
 """What stands in the help for the name of an installed package's row, or `module:attribute`."""
@@ -291,53 +291,6 @@ class ObjectiveConfig:
     def plugins(self) -> dict[str, Plugin]:
         """{loss: where it comes from} of those that are not of this package."""
         return {name: plugin for name in self.losses if (plugin := LOSSES.plugin(name)) is not None}
-
-
-FIGURES = ("pdf", "png", "svg")
-"""What pictures can be written as; a PNG is always there, for the page."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """Where and with what a run is made; nothing here changes a number."""
-
-    directory: Path | None = option(
-        None, "--run", "run directory; default: runs/<store>-<head>-<loss>-<n>, the first n that is free", name="run"
-    )
-    overwrite: bool = option(False, "--overwrite", "replace the run in --run")
-    resume: bool = option(False, "--resume", "continue the run in --run from its last checkpoint")
-    device: str = option("auto", "--device", "auto | cpu | cuda[:N]")
-    threads: int = option(
-        1,
-        "--threads",
-        "CPU threads of a step; 1 is fastest for small batches and bit-reproducible",
-        least=1,
-        most=MAX_CPUS,
-    )
-    checkpoint_seconds: float = option(
-        10.0, "--checkpoint-seconds", "least time between two checkpoints for --resume", least=0
-    )
-    report: bool = option(True, "--report", "write report.html and figures at the end")
-    figures: str = option("png", "--figures", "png | svg | pdf: write the figures in that format too", FIGURES)
-
-    def __post_init__(self) -> None:
-        check_options(self, TrainingError)
-        check_has_float64(self.device)
-        if self.resume and self.overwrite:
-            raise TrainingError("--resume continues a run and --overwrite replaces it; give one of them")
-        if (self.resume or self.overwrite) and self.directory is None:
-            raise TrainingError("--resume and --overwrite need --run DIR: the run they speak of")
-
-    @property
-    def device_here(self) -> str:
-        """The device that `device` means on this machine. Raises DeviceError for one that is not here."""
-        return resolve_device(self.device)
-
-    @property
-    def given_directory(self) -> Path:
-        """`directory` of a training that was given one, as every member of a sweep is."""
-        assert self.directory is not None
-        return self.directory
 
 
 @dataclass(frozen=True, kw_only=True)

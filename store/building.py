@@ -12,7 +12,7 @@ from reelbank.store.files import give_back, make_folder, only_writer, sync, take
 from reelbank.store.layout import DONE, FOLDERS, PLAIN_FOLDERS, read_root
 from reelbank.store.plain import PlainArray
 from reelbank.store.spec import FeatureSpec, differences
-from reelbank.store.staging import RECORD
+from reelbank.store.staging import num_staged
 from reelbank.store.sums import read_summed
 
 
@@ -78,7 +78,7 @@ def emptied(path: Path, spec: FeatureSpec) -> str:
     """
     root = read_root(path)
     differing = differences(FeatureSpec.from_json(root["spec"]), spec)
-    if not differing or any(path.glob(f"staging/*/{RECORD}")) or not _is_ours(path):
+    if not differing or num_staged(path) or not _is_ours(path):
         return ""
     if (PlainArray(path / "clips/status").read(0, int(root["num_clips"])) == DONE).any():
         return ""

@@ -27,7 +27,18 @@ ARROWS = {
 ROOMS = {
     "extract": ("errors", "video", "weights", "inputs", "backbones", "config", "run", "doctor"),
     "heads": (
-        *("errors", "stored", "reports", "augmentation", "losses", "models", "optimizers", "config", "examples"),
+        *(
+            "errors",
+            "stored",
+            "reports",
+            "augmentation",
+            "losses",
+            "models",
+            "optimizers",
+            "run_config",
+            "config",
+            "examples",
+        ),
         *("training", "judging", "runs", "probes", "sweeps", "recipes", "request"),
     ),
     "manifests": (
@@ -37,7 +48,7 @@ ROOMS = {
     "store": (
         *("errors", "kinds", "agreement", "cores", "devices", "console", "options", "processes"),
         *("files", "sums", "durable", "indexing", "spec", "sizes", "arrays", "chunks", "plain", "layout", "shards"),
-        *("growing", "building", "ledger", "staging", "sharded", "reader", "writer"),
+        *("growing", "ledger", "staging", "building", "sharded", "reader", "writer"),
         *("comparing", "description", "exchange", "merging", "testing", "verification", "repairing", "upgrading"),
     ),
 }

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from reelbank.heads.config import RunConfig, TrainConfig
+from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.request import CONFIGS, request
+from reelbank.heads.run_config import RunConfig
 from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.store.options import flat, options
 
@@ -85,8 +86,8 @@ def test_every_option_lies_in_one_part() -> None:
     for config in CONFIGS:
         names = [f"{one.part.__name__}.{one.entry.name}" for one in options(config).values()]
         assert len(set(names)) == len(names)
-    assert len(options(TrainConfig)) == 56
-    assert len({one.flag for config in CONFIGS for one in options(config).values()}) == 66
+    assert len(options(TrainConfig)) == 57
+    assert len({one.flag for config in CONFIGS for one in options(config).values()}) == 67
 
 
 def test_a_resumed_run_may_differ_in_its_run_part_alone() -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reelbank.heads.config import FIGURES
 from reelbank.heads.probes import PROBES
+from reelbank.heads.run_config import FIGURES
 from reelbank.store.devices import check_has_float64
 from reelbank.store.options import MAX_SEED, check_options, named_values, option
 

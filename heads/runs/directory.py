@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from reelbank.heads.config import RunConfig, TrainConfig
+from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.label_sets import joined, labels_in
 from reelbank.heads.examples.prepared import Prepared
@@ -26,6 +26,7 @@ from reelbank.heads.judging.evaluation import Predictions
 from reelbank.heads.judging.label_sets import THRESHOLD
 from reelbank.heads.judging.metrics import METRICS, point_estimate
 from reelbank.heads.losses import loss_function
+from reelbank.heads.run_config import RunConfig
 from reelbank.heads.runs.results import FORMAT_VERSION, Finished
 from reelbank.heads.stored import ANY_CONFIG, read_config, read_json
 from reelbank.manifests.events import Event, Progress
