@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from probe_stores import clustered_store
 from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.probes.probe import probe
 from reelbank.heads.reports import figures as pictures
-from reelbank.heads.reports.drawing import figures_as, files_of, name_texts, outside_text, png, takes_part
+from reelbank.heads.reports.drawing import bin_edges, figures_as, files_of, name_texts, outside_text, png, takes_part
 from reelbank.heads.reports.figures import Heading
 
 if TYPE_CHECKING:
@@ -199,3 +200,15 @@ def test_figures_are_written_in_another_format_too(kind: str, magic: bytes, tmp_
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == set(result.results["files"]) and f"knn-confusion.{kind}" in names
     assert f"knn-confusion.{kind}" in result.text()
+
+
+@pytest.mark.parametrize(
+    "values", [[], [3.0], [5.0, 5.0], [1e16, 1e16 + 2], [-1e300, 1e300], [0.0, 1e-320], [1.0, 2.0]]
+)
+def test_a_histogram_of_any_numbers_is_drawn(values: list[float]) -> None:
+    """numpy refuses ranges that hold fewer floats than bins."""
+    edges = bin_edges(np.array(values), 30)
+    assert len(edges) >= 2 and all(a < b for a, b in itertools.pairwise(edges))
+    assert not values or edges[0] <= min(values) <= max(values) <= edges[-1]
+    heading = Heading(source="s", count="n")
+    png(pictures.target_distribution(np.array(values), ["train"] * len(values), name="kcal", heading=heading))

@@ -179,6 +179,16 @@ def point_size(count: int) -> float:
     return float(np.clip(9000 / max(count, 1), 4, 34))
 
 
+def bin_edges(values: NDArray[np.floating], count: int) -> list[float]:
+    """Ascending edges of `count` bins, or of as many as floats between the least and the largest value allow."""
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+    edges = np.unique(np.linspace(low, high, count + 1))
+    if len(edges) < 3:
+        half = max(0.5, 2 * float(np.spacing(abs(low))))
+        edges = np.array([low - half, high + half])
+    return [float(edge) for edge in edges]
+
+
 def density(axes: Axes, values: NDArray[np.floating], low: float, high: float, color: str, label: str) -> None:
     """Gaussian kernel density (Scott's rule); a histogram where the values do not spread."""
     from scipy.stats import gaussian_kde

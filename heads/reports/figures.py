@@ -17,6 +17,7 @@ from reelbank.heads.reports.drawing import (
     MARKERS,
     MAX_CLASSES,
     PALETTE,
+    bin_edges,
     clean_axes,
     cycle,
     density,
@@ -369,7 +370,7 @@ def target_distribution(values: NDArray[np.floating], splits: Sequence[str], *, 
     axes = figure.subplots()
     of_split = np.asarray(splits, dtype=str)
     finite = np.isfinite(values)
-    edges = np.histogram_bin_edges(values[finite] if finite.any() else np.zeros(1), bins=30).tolist()
+    edges = bin_edges(values[finite], 30)
     split_names = split_order(splits)
     for color, split in zip(cycle(len(split_names)), split_names, strict=True):
         part = values[finite & (of_split == split)]
@@ -379,7 +380,8 @@ def target_distribution(values: NDArray[np.floating], splits: Sequence[str], *, 
         axes.hist(part, bins=edges, histtype="stepfilled", alpha=0.15, color=color)
         axes.hist(part, bins=edges, histtype="step", linewidth=1.6, color=color, label=label)
     axes.set(xlabel=name_text(name), ylabel="clips")
-    axes.legend(fontsize=8, frameon=False)
+    if finite.any():
+        axes.legend(fontsize=8, frameon=False)
     clean_axes(axes)
     return figure
 
