@@ -71,6 +71,19 @@ class ImportConfig:
         "'features']",
         multiple=True,
     )
+    array_of: str | None = option(
+        None,
+        "--array-of",
+        "video: a clip takes those steps of an array whose times lie in its interval; clip: it takes the whole array "
+        "[default: video where arrays are called by the video's file stem, clip where by clip id, which is said]",
+        choices=("clip", "video"),
+    )
+    axes: str | None = option(
+        None,
+        "--axes",
+        "whether arrays are (T, D) or (D, T); default: told by what all of them agree on, which is said",
+        choices=("DT", "TD"),
+    )
     dtype: str | None = option(
         None,
         "--dtype",
@@ -92,3 +105,7 @@ class ImportConfig:
     def __post_init__(self) -> None:
         if self.dtype not in (None, "float16", "float32"):
             raise StoreError(f"--dtype {self.dtype!r} is not one of float16, float32")
+        if self.array_of not in (None, "clip", "video"):
+            raise StoreError(f"--array-of {self.array_of!r} is not one of clip, video")
+        if self.axes not in (None, "DT", "TD"):
+            raise StoreError(f"--axes {self.axes!r} is not one of DT, TD")
