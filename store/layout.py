@@ -101,6 +101,9 @@ LEDGER: Mapping[str, ClipArray] = {
     "first_frame_seconds": ClipArray(
         dtype="float64", fill=math.nan, about="when the video's first frame is shown, from the file's start"
     ),
+    "repeated_steps": ClipArray(
+        dtype="int64", fill=-1, about="steps that read the frames of the one before, as none comes after; -1 not known"
+    ),
     "frame_box": ClipArray(dtype="int64", fill=0, axis="box", about=", ".join(FRAME_BOX)),
     "step_seconds": ClipArray(
         dtype="float64", fill=math.nan, axis="step", about="from the file's start (spec's time_origin), as intervals"
