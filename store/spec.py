@@ -67,7 +67,7 @@ class FeatureSpec:
         past_end: `repeat`, `pad` or `error`: what happens to clips shorter than the sampling asks.
         views: names of the stored views; view 0 is the evaluation view.
         view_split: the split whose clips get the views after 0.
-        resize: `exact` or `fast`.
+        resize: `exact`, `pil` or `fast`.
         precision: dtype of the forward pass: `fp32`, `bf16` or `fp16`.
         preprocess: short side, interpolation, crop, colour: what turns a frame into the network's input.
         seed: of every random draw (frame starts, views).

@@ -38,7 +38,7 @@ from reelbank.store.staging import Outcome
 from reelbank.store.sums import read_summed
 from reelbank.store.writer import StoreWriter, clip_identity
 
-LIBRARIES = ("av", "numpy", "opencv-python-headless", "timm", "torch", "torchvision", "zarr")
+LIBRARIES = ("av", "numpy", "opencv-python-headless", "pillow", "timm", "torch", "torchvision", "zarr")
 
 
 def read_manifest(config: FeaturizeConfig) -> Manifest:
