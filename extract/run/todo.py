@@ -27,6 +27,7 @@ from reelbank.extract.inputs.sampling import fixed_steps
 from reelbank.extract.inputs.sources import COLUMNS, paths_of
 from reelbank.extract.run.content import content_hash, stat_of
 from reelbank.extract.run.messages import ClipJob, ModelJob
+from reelbank.extract.run.sizing import expected_steps
 from reelbank.extract.video.on_device import DECODER
 from reelbank.manifests import Clip, Manifest
 from reelbank.manifests.finding import find_manifest
@@ -179,6 +180,7 @@ def open_writer(job: ModelJob, manifest: Manifest, weights: Mapping[str, Any]) -
         fixed_steps=fixed_steps(job.sampling),
         num_clips=len(manifest),
         provenance=provenance,
+        counts=expected_steps(job.sampling, manifest.clips),
     )
 
 

@@ -60,6 +60,8 @@ class ClipTable:
     def notes(self) -> list[str]:
         """Sentences for the report: clips that are left out, clips without a group."""
         notes = [f"{count} clips are left out: {reason}." for reason, count in self.left_out]
+        if found := self.sources[0].store.contradictions(self.rows[0], self.labels.tolist()):
+            notes.append(f"{found}.")
         ungrouped = int((self.groups == "").sum())
         if ungrouped == len(self):
             notes.append("The manifest has no groups: parts are cut and intervals drawn by clip.")

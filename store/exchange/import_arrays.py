@@ -93,16 +93,17 @@ class ArraySource:
             raise StoreError(f"an array of shape {shape} {dtype}, more than a store holds")
         return ((1, *shape) if len(shape) == 1 else shape), dtype
 
-    def blocks(self, name: str, tap: str, first: int, last: int) -> Iterator[NDArray[Any]]:
-        """Its steps (n, *axes) from `first` to before `last`, int8 levels turned into float32."""
+    def blocks(self, name: str, tap: str, first: int = 0, last: int | None = None) -> Iterator[NDArray[Any]]:
+        """Its steps (n, *axes) from `first` to before `last` (None: all), int8 levels turned into float32."""
         array = self.arrays[name][tap]
         shape, dtype = self.shape(name, tap)
         if len(array.describe()[0]) == 1:
             yield self._decoded(tap, _whole(array.read(0, shape[1]), shape[1])[None])
             return
         size = max(1, BLOCK_BYTES // max(1, int(np.prod(shape[1:])) * dtype.itemsize))
-        for start in range(first, last, size):
-            stop = min(start + size, last)
+        end = shape[0] if last is None else last
+        for start in range(first, end, size):
+            stop = min(start + size, end)
             yield self._decoded(tap, _whole(array.read(start, stop), stop - start))
 
     def _decoded(self, tap: str, block: NDArray[Any]) -> NDArray[Any]:

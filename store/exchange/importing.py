@@ -119,7 +119,12 @@ def import_store(
     tell(Event(stage="import", done=0, total=len(manifest), message=f"{readable(num_bytes)} to write"))
     with new_store(out, overwrite=config.overwrite) as part:
         writer = StoreWriter.open_or_create(
-            part, spec, fixed_steps=fixed or None, num_clips=len(manifest), provenance=provenance
+            part,
+            spec,
+            fixed_steps=fixed or None,
+            num_clips=len(manifest),
+            provenance=provenance,
+            counts=[shape[0] for _, tap, shape, _ in shapes if tap == spec.taps[0].name],
         )
         rows = writer.sync_manifest(manifest).tolist()
         stager = _Stager(source=source, spec=spec, store=part)
