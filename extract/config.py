@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
-from reelbank.extract.inputs import views
+from reelbank.extract.inputs import annotation_columns, views
 from reelbank.extract.inputs.sampling import PAST_END, Sampling, parse
 from reelbank.extract.weights.files import WEIGHTS_VARIABLE
 from reelbank.manifests.registry import file_name
@@ -27,7 +27,7 @@ DEFAULT_SAMPLING = "uniform:16"
 class FeaturizeConfig:
     """Which clips, which backbones, and how. Every field is a flag of `featurize`.
 
-    The *spec* (model, weights, taps, sampling, past-end, resize, precision, seed) changes the numbers and is
+    The *spec* (model, weights, taps, sampling, past-end, resize, precision, seed, map) changes the numbers and is
     hashed into the store; the rest changes only speed and which clips are done in this run.
 
     Raises ValueError naming the flag whose value cannot be used.
@@ -116,6 +116,13 @@ class FeaturizeConfig:
     target_columns: tuple[str, ...] = option(
         (), "--target-columns", "numeric target columns of the manifest; default: kcal, else target*", multiple=True
     )
+    mapping: tuple[str, ...] = option(
+        (),
+        "--map",
+        "OURS=THEIRS: what annotation tables (.csv) call a column: frame=frame_no, nose_x=NoseX, or *_x=*.x for all "
+        "points",
+        multiple=True,
+    )
     allow_group_overlap: bool = option(
         False, "--allow-group-overlap", "accept a group on both sides of a split; printed in every report"
     )
@@ -149,7 +156,7 @@ class FeaturizeConfig:
             raise ValueError(f"--workers {self.workers}: at most {MAX_WORKERS:,}")
         if len(self.model) > 1 and self.out is not None and "{model}" not in self.out:
             raise ValueError(f"--out {self.out!r} names one store for {len(self.model)} models; put {{model}} in it")
-        _ = self.view_names
+        _ = self.view_names, self.annotation_columns
         for model in self.model:
             self.sampling_of(model)
         for flag, values in (("--sampling", self.sampling), ("--tap", self.tap)):
@@ -162,6 +169,11 @@ class FeaturizeConfig:
     def weights_asked(self) -> str:
         """The value of --weights with its default."""
         return self.weights or os.environ.get(WEIGHTS_VARIABLE) or "pretrained"
+
+    @property
+    def annotation_columns(self) -> dict[str, str]:
+        """{our name: theirs} of the columns of annotation tables."""
+        return annotation_columns.parse(self.mapping)
 
     @property
     def view_names(self) -> tuple[str, ...]:

@@ -76,6 +76,7 @@ class FeatureSpec:
         decoder: what decoded the videos where it was not FFmpeg on the CPU: `torchcodec-cuda`.
         time_origin: where intervals and `step_seconds` count from: `file`, its start as players show it, also where the
             picture begins later; null: the first frame, as in earlier stores and where no video is read.
+        annotation_columns: {our name: theirs} of annotation tables whose columns were mapped.
     """
 
     backbone: str
@@ -92,6 +93,7 @@ class FeatureSpec:
     plugin_sha256: str | None = None
     decoder: str | None = None
     time_origin: str | None = None
+    annotation_columns: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.time_origin not in (None, FILE_START):
@@ -173,6 +175,7 @@ SPEC_KINDS: Mapping[str, Any] = {
     "plugin_sha256?": _TEXT,
     "decoder?": _TEXT,
     "time_origin?": _TEXT,
+    "annotation_columns?": (None, {"*": str}),
 }
 
 

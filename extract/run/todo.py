@@ -74,8 +74,12 @@ def select(manifest: Manifest, config: FeaturizeConfig) -> NDArray[np.int64]:
     ]
     if not chosen:
         raise ValueError(f"no clip of {manifest.path} is in --split {', '.join(config.split)} and among --clip")
-    for model in config.model:
-        source = backbones.describe(model).source
+    sources = {model: backbones.describe(model).source for model in config.model}
+    if config.mapping and "annotations" not in sources.values():
+        raise ValueError(
+            f"--map {config.mapping[0]}: it is for annotation tables, which {', '.join(sources)} do not read"
+        )
+    for model, source in sources.items():
         if not any(paths_of(source, manifest, manifest.clips[i]) for i in chosen):
             columns = " and ".join(COLUMNS[source])
             raise ValueError(f"{model} reads the manifest's {columns}: no clip of this run has it in {manifest.path}")
@@ -122,6 +126,7 @@ def make_job(config: FeaturizeConfig, model: str, folder: Path) -> ModelJob:
         plugin_sha256=None if plugin is None else plugin.sha256,
         decoder=DECODER if config.decode == "cuda" and info.source == "video" else None,
         time_origin=_time_origin(config.store_path(model)) if info.source == "video" else None,
+        annotation_columns=(config.annotation_columns or None) if info.source == "annotations" else None,
     )
     batch = config.batch or _default_batch(backbone, taps)
     _check_batch(info, batch, config.workers or available_cores())
