@@ -93,7 +93,5 @@ def test_featurize_reads_mapped_tables_and_the_store_knows_the_map(tmp_path: Pat
     assert plain.spec.annotation_columns is None
     with pytest.raises(SpecMismatch, match=r"annotation_columns.frame: stored 'Frame No', asked None"):
         run(tmp_path, **options)
-    with pytest.raises(
-        ValueError, match="--map frame=Frame No: it is for annotation tables, which flow:dis do not read"
-    ):
+    with pytest.raises(ValueError, match="--map frame=Frame No: no annotation table is read by flow:dis"):
         run(tmp_path, **options | {"model": ("flow:dis",), "mapping": MAP})
