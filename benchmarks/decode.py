@@ -2,7 +2,7 @@
 
 Peers: torchcodec (approximate seek, one FFmpeg thread, torchvision's antialiased resize in batches of 32) and the
 ffmpeg command with the same scale and crop filters. Both sides end with uint8 RGB of short side 256, cropped to 224.
-Rows are of `--resize fast`; what `exact` costs stands beside them.
+Rows are of `--resize fast`; what `exact` costs stands beside them, and what `pil` costs against `exact`.
 """
 
 from __future__ import annotations
@@ -127,6 +127,7 @@ def _all_frames(stage: Stage, name: str, path: Path, repeats: int) -> None:
     actions: dict[str, Callable[[], Any]] = {
         "fast": lambda: ours(path, None),
         "exact": lambda: ours(path, None, "exact"),
+        "pil": lambda: ours(path, None, "pil"),
     }
     torchcodec, why = _torchcodec()
     if torchcodec:
@@ -137,6 +138,7 @@ def _all_frames(stage: Stage, name: str, path: Path, repeats: int) -> None:
             torchcodec, why = None, f"torchcodec cannot read it ({str(error).splitlines()[0]})"
     times = interleaved(actions, repeats)
     measure, against = f"all frames of {name}, resize and crop, 1 thread", "torchcodec approximate + torchvision resize"
+    stage.compare(f"decode.all.{name}.pil", f"{measure}, --resize pil", times["pil"], "exact", times["exact"], None)
     for resize, target in (("fast", ALL_TARGET), ("exact", None)):
         id = f"decode.all.{name}" + ("" if resize == "fast" else ".exact")
         if torchcodec:

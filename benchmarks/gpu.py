@@ -31,10 +31,10 @@ from reelbank.extract import featurize as run_featurize
 from reelbank.extract.backbones import Tuning
 from reelbank.extract.errors import ExtractionError
 from reelbank.extract.run import todo
-from reelbank.extract.run.assembly import plan_steps
 from reelbank.extract.run.forwarding import Forwarder
 from reelbank.extract.run.messages import ModelJob
 from reelbank.extract.run.ring import RemoteModel, RingWriter, make_ring
+from reelbank.extract.run.steps import plan_steps
 from reelbank.extract.video.on_device import check_decoder
 from reelbank.heads import SweepConfig, sweep
 from reelbank.manifests.events import Event

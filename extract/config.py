@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
-from reelbank.extract.inputs import views
+from reelbank.extract.inputs import annotation_columns, views
 from reelbank.extract.inputs.sampling import PAST_END, Sampling, parse
 from reelbank.extract.weights.files import WEIGHTS_VARIABLE
 from reelbank.manifests.registry import file_name
 from reelbank.store.devices import check_device_name
 from reelbank.store.options import MAX_CPUS, MAX_SEED, check_options, option
 
-RESIZES = ("exact", "fast")
+RESIZES = ("exact", "fast", "pil")
 PRECISIONS = ("bf16", "fp16", "fp32")
 DECODES = ("cpu", "cuda")
 DAMAGED = ("fail", "keep")
@@ -26,7 +26,7 @@ DEFAULT_SAMPLING = "uniform:16"
 class FeaturizeConfig:
     """Which clips, which backbones, and how. Every field is a flag of `featurize`.
 
-    The *spec* (model, weights, taps, sampling, past-end, resize, precision, seed) changes the numbers and is
+    The *spec* (model, weights, taps, sampling, past-end, resize, precision, seed, map) changes the numbers and is
     hashed into the store; the rest changes only speed and which clips are done in this run.
 
     Raises ValueError naming the flag whose value cannot be used.
@@ -76,7 +76,12 @@ class FeaturizeConfig:
         "repeat", "--past-end", "clips with fewer frames than steps: repeat frames, pad, or fail", choices=PAST_END
     )
     resize: str = option(
-        "exact", "--resize", "exact: as PIL and torchvision; fast: scaled by the decoder", choices=RESIZES
+        "exact",
+        "--resize",
+        "exact: as torchvision v2 resizes uint8 tensors, bit for bit; pil: as PIL does, bit for bit, as the official "
+        "transforms of DINOv2 and CLIP use (exact is up to 2 levels off on up to 1.5 % of values); fast: scaled by the "
+        "decoder",
+        choices=RESIZES,
     )
     precision: str = option("fp32", "--precision", "number format of the forward pass", choices=PRECISIONS)
     decode: str = option(
@@ -121,6 +126,13 @@ class FeaturizeConfig:
     target_columns: tuple[str, ...] = option(
         (), "--target-columns", "numeric target columns of the manifest; default: kcal, else target*", multiple=True
     )
+    mapping: tuple[str, ...] = option(
+        (),
+        "--map",
+        "OURS=THEIRS: what annotation tables (.csv) call a column: frame=frame_no, nose_x=NoseX, or *_x=*.x for all "
+        "points",
+        multiple=True,
+    )
     allow_group_overlap: bool = option(
         False, "--allow-group-overlap", "accept a group on both sides of a split; printed in every report"
     )
@@ -136,7 +148,7 @@ class FeaturizeConfig:
             raise ValueError(f"--out {self.out!r} is a URL; stores are written to folders")
         if len(self.model) > 1 and self.out is not None and "{model}" not in self.out:
             raise ValueError(f"--out {self.out!r} names one store for {len(self.model)} models; put {{model}} in it")
-        _ = self.view_names
+        _ = self.view_names, self.annotation_columns
         for model in self.model:
             self.sampling_of(model)
         for flag, values in (("--sampling", self.sampling), ("--tap", self.tap)):
@@ -149,6 +161,11 @@ class FeaturizeConfig:
     def weights_asked(self) -> str:
         """The value of --weights with its default."""
         return self.weights or os.environ.get(WEIGHTS_VARIABLE) or "pretrained"
+
+    @property
+    def annotation_columns(self) -> dict[str, str]:
+        """{our name: theirs} of the columns of annotation tables."""
+        return annotation_columns.parse(self.mapping)
 
     @property
     def view_names(self) -> tuple[str, ...]:

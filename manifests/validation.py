@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 
 from reelbank.manifests.files import as_one_file
@@ -27,6 +27,7 @@ from reelbank.manifests.manifest import (
     outside,
 )
 from reelbank.manifests.numbers import with_plain_numbers
+from reelbank.manifests.overlaps import Labelled, contradictions
 from reelbank.manifests.table import Table
 
 # A person repairs a handful at a time; a thousand lines of the same mistake help nobody.
@@ -107,6 +108,13 @@ def from_table(
     if overlaps:
         notes += _listed([f"{short} (allowed by allow_group_overlap)" for short in overlaps])
     notes += _split_notes(clips)
+    # What is no clip of a training contradicts nobody.
+    found = contradictions(
+        Labelled(**{f.name: getattr(clip, f.name) for f in fields(Labelled)})
+        for clip in clips
+        if clip.split != "unused"
+    )
+    notes += [found] if found else []
     return Manifest(
         path=path,
         root=root,

@@ -26,17 +26,24 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-
 from reelbank.store.errors import DAMAGED, StoreError
 from reelbank.store.files import make_folder, reading
+from reelbank.store.geometry import (
+    CHUNKS_PER_SHARD,
+    UNKNOWN_COUNTS,
+    chunk_steps,
+    least_padded,
+    step_bytes_of,
+    stored_steps,
+)
+from reelbank.store.geometry import Geometry as Geometry
 from reelbank.store.sizes import check_root
 from reelbank.store.spec import FeatureSpec, TapSpec
 from reelbank.store.sums import read_summed, write_summed
@@ -45,10 +52,7 @@ FORMAT_VERSION = 1
 MISSING, DONE, FAILED = 0, 1, 2
 
 SHARD_TARGET_BYTES = 32 << 20
-CHUNK_LIMIT_BYTES = 16 << 20
 MAX_UNIT_CLIPS = 512
-# Clips whose number of steps is not known beforehand (`all`, `every`, `fps`): the step axis is cut into blocks.
-VECTOR_CHUNK_STEPS, MAP_CHUNK_STEPS, CHUNKS_PER_SHARD = 128, 32, 8
 
 THUMBNAIL_SHAPE = (72, 96, 3)
 
@@ -101,6 +105,9 @@ LEDGER: Mapping[str, ClipArray] = {
     "first_frame_seconds": ClipArray(
         dtype="float64", fill=math.nan, about="when the video's first frame is shown, from the file's start"
     ),
+    "repeated_steps": ClipArray(
+        dtype="int64", fill=-1, about="steps that read the frames of the one before, as none comes after; -1 not known"
+    ),
     "frame_box": ClipArray(dtype="int64", fill=0, axis="box", about=", ".join(FRAME_BOX)),
     "step_seconds": ClipArray(
         dtype="float64", fill=math.nan, axis="step", about="from the file's start (spec's time_origin), as intervals"
@@ -131,57 +138,28 @@ OTHER_ATTRIBUTES: Mapping[str, Any] = {
 """Root attributes that may be absent, and what they mean then; `summed`: every file is under a checksum."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Geometry:
-    """How a store is cut.
+def plan_geometry(spec: FeatureSpec, fixed_steps: int | None, num_clips: int, counts: Sequence[int] = ()) -> Geometry:
+    """Cuts a store so that one shard of its largest tap is some tens of MB, and little of its chunks is padding.
 
-    Attributes:
-        unit_clips: K, rows of one unit.
+    Args:
+        spec: of the store.
         fixed_steps: steps of every clip, or None where clips differ.
-        shard_steps: steps of one shard; the step axis may grow past it.
+        num_clips: of the manifest.
+        counts: steps of clips, as far as they are known before; they need not be exact.
     """
-
-    unit_clips: int
-    fixed_steps: int | None
-    shard_steps: int
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Geometry:
-        """The geometry in root attributes; fields of a later version are ignored. Raises StoreError if one lacks."""
-        if missing := [f.name for f in fields(cls) if f.name not in data]:
-            raise StoreError(f"the store's geometry has no {missing[0]}: it is damaged")
-        return cls(**{f.name: data[f.name] for f in fields(cls)})
-
-    def unit_of(self, row: int) -> int:
-        """Unit that holds `row`."""
-        return row // self.unit_clips
-
-    def rows_of(self, unit: int, num_clips: int) -> range:
-        """Rows of `unit` in a store of `num_clips` rows."""
-        return range(unit * self.unit_clips, min((unit + 1) * self.unit_clips, num_clips))
-
-
-def plan_geometry(spec: FeatureSpec, fixed_steps: int | None, num_clips: int) -> Geometry:
-    """Cuts a store so that one shard of its largest tap is some tens of MB."""
-    step_bytes = max(math.prod(tap.shape) * np.dtype(tap.dtype).itemsize for tap in spec.taps)
+    step_bytes = max(map(step_bytes_of, spec.taps))
+    chunks = None
     if fixed_steps is not None:
         shard_steps = fixed_steps
     else:
         shard_steps = max(chunk_steps(tap, None) for tap in spec.taps) * CHUNKS_PER_SHARD
+        if counts and max(counts) < shard_steps:
+            longest = max(1, *counts)
+            shard_steps = longest if longest <= 16 else -(-longest // 4) * 4  # a prime has no divisors to cut it by
+        chunks = {tap.name: least_padded(tap, shard_steps, counts or UNKNOWN_COUNTS) for tap in spec.taps}
     clip_bytes = step_bytes * shard_steps * len(spec.views)
     unit = max(1, min(MAX_UNIT_CLIPS, SHARD_TARGET_BYTES // clip_bytes))
-    return Geometry(unit_clips=unit, fixed_steps=fixed_steps, shard_steps=shard_steps)
-
-
-def chunk_steps(tap: TapSpec, fixed_steps: int | None) -> int:
-    """Steps of one chunk: all of them where they are fixed and small, else a block."""
-    step_bytes = math.prod(tap.shape) * np.dtype(tap.dtype).itemsize
-    if fixed_steps is not None and fixed_steps * step_bytes <= CHUNK_LIMIT_BYTES:
-        return fixed_steps
-    if fixed_steps is not None:
-        fits = max(1, CHUNK_LIMIT_BYTES // step_bytes)
-        return max(n for n in range(1, fits + 1) if fixed_steps % n == 0)
-    return VECTOR_CHUNK_STEPS if tap.is_vector else MAP_CHUNK_STEPS
+    return Geometry(unit_clips=unit, fixed_steps=fixed_steps, shard_steps=shard_steps, chunk_steps=chunks)
 
 
 def tap_dimensions(tap: TapSpec) -> tuple[str, ...]:
@@ -232,7 +210,7 @@ def definitions(spec: FeatureSpec, geometry: Geometry) -> dict[str, Definition]:
     for tap in spec.taps:
         found[f"features/{tap.name}"] = Definition(
             dtype=tap.dtype, fill=0, tail=(views, first_steps, *tap.shape),
-            chunks=(1, 1, chunk_steps(tap, geometry.fixed_steps), *tap.shape), dimensions=tap_dimensions(tap),
+            chunks=(1, 1, stored_steps(geometry, tap, 1), *tap.shape), dimensions=tap_dimensions(tap),
             essential=True, shards=(unit, views, steps, *tap.shape), codec=tap.codec,
         )  # fmt: skip
         found[f"checksums/{tap.name}"] = plain((views,), "uint32", 0, ("clip", "view"), True)

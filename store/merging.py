@@ -133,7 +133,7 @@ def merge(
     with new_store(out, overwrite=overwrite) as part:
         writer = StoreWriter.open_or_create(
             part, spec, fixed_steps=fixed.pop() if len(fixed) == 1 else None, num_clips=len(rows),
-            provenance=provenance,
+            provenance=provenance, counts=[int(opened[entry.source].num_steps[entry.row]) for entry in rows],
         )  # fmt: skip
         writer.sync_manifest(manifest)
         _copy(writer, manifest, rows, opened, progress)

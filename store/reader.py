@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from reelbank.manifests.overlaps import Labelled, contradictions
 from reelbank.store import growing, layout
 from reelbank.store.errors import DAMAGED, StoreError
 from reelbank.store.layout import COLUMNS, DONE, FAILED, LEDGER, THUMBNAIL_SHAPE, Geometry
@@ -98,6 +99,15 @@ class Store:
                 values = np.full(self.num_clips, fill, dtype=object if fill == "" else np.float64)
             self._columns[name] = values.astype(object) if values.dtype.kind in "TU" else values
         return self._columns[name].copy()
+
+    def contradictions(self, rows: NDArray[np.int64], labels: Sequence[str]) -> str:
+        """Which of the clips `rows` overlap one of another of `labels`, in a sentence; see `manifests.overlaps`."""
+        names = ("clip_id", "video", "start_seconds", "end_seconds")
+        cells = zip(*(self.column(name)[rows].tolist() for name in names), labels, strict=True)
+        return contradictions(
+            Labelled(clip_id=clip_id, video=video, start_seconds=start, end_seconds=end, label=label)
+            for clip_id, video, start, end, label in cells
+        )
 
     @property
     def absent(self) -> dict[str, str]:

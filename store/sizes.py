@@ -19,7 +19,13 @@ from reelbank.store.spec import FeatureSpec
 _TEXT = (str, None)
 _PLUGIN = {"target": str, "distribution": _TEXT, "version": _TEXT, "sha256": str, "*": object}
 ROOT_KINDS: Mapping[str, Any] = {
-    "geometry": {"unit_clips": int, "fixed_steps": (int, None), "shard_steps": int, "*": object},
+    "geometry": {
+        "unit_clips": int,
+        "fixed_steps": (int, None),
+        "shard_steps": int,
+        "chunk_steps?": (None, {"*": int}),
+        "*": object,
+    },
     "provenance": {"plugin?": (None, _PLUGIN), "command?": str, "created?": str, "*": object},
     "num_clips": int,
     "manifest_digest": str,
@@ -46,6 +52,12 @@ def check_root(path: Path, root: Mapping[str, Any]) -> None:
     for name in ("unit_clips", "fixed_steps", "shard_steps"):
         if geometry[name] is not None and geometry[name] < 1:
             raise _wrong(path, name, geometry[name])
+    chunks = geometry.get("chunk_steps")
+    if chunks is not None and (
+        set(chunks) != {tap.name for tap in spec.taps}
+        or any(steps < 1 or geometry["shard_steps"] % steps for steps in chunks.values())
+    ):
+        raise _wrong(path, "chunk_steps", chunks)
     unit, steps = geometry["unit_clips"], max(geometry["shard_steps"], geometry["fixed_steps"] or 1)
     step_bytes = max(math.prod(tap.shape) * np.dtype(tap.dtype).itemsize for tap in spec.taps)
     if unit > MAX_UNIT_CLIPS:

@@ -67,7 +67,7 @@ class FeatureSpec:
         past_end: `repeat`, `pad` or `error`: what happens to clips shorter than the sampling asks.
         views: names of the stored views; view 0 is the evaluation view.
         view_split: the split whose clips get the views after 0.
-        resize: `exact` or `fast`.
+        resize: `exact`, `pil` or `fast`.
         precision: dtype of the forward pass: `fp32`, `bf16` or `fp16`.
         preprocess: short side, interpolation, crop, colour: what turns a frame into the network's input.
         seed: of every random draw (frame starts, views).
@@ -76,6 +76,7 @@ class FeatureSpec:
         decoder: what decoded the videos where it was not FFmpeg on the CPU: `torchcodec-cuda`.
         time_origin: where intervals and `step_seconds` count from: `file`, its start as players show it, also where the
             picture begins later; null: the first frame, as in earlier stores and where no video is read.
+        annotation_columns: {our name: theirs} of annotation tables whose columns were mapped.
     """
 
     backbone: str
@@ -92,6 +93,7 @@ class FeatureSpec:
     plugin_sha256: str | None = None
     decoder: str | None = None
     time_origin: str | None = None
+    annotation_columns: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.time_origin not in (None, FILE_START):
@@ -173,6 +175,7 @@ SPEC_KINDS: Mapping[str, Any] = {
     "plugin_sha256?": _TEXT,
     "decoder?": _TEXT,
     "time_origin?": _TEXT,
+    "annotation_columns?": (None, {"*": str}),
 }
 
 

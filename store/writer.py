@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,14 +49,14 @@ class StoreWriter:
     @classmethod
     def open_or_create(
         cls, path: Path, spec: FeatureSpec, *, fixed_steps: int | None, num_clips: int,
-        provenance: Mapping[str, Any],
+        provenance: Mapping[str, Any], counts: Sequence[int] = (),
     ) -> StoreWriter:  # fmt: skip
-        """Opens the store at `path`, or makes it where nothing is there yet."""
+        """Opens the store at `path`, or makes it where nothing is there yet; `counts` as `plan_geometry` has them."""
         from reelbank.store.durable import settle
 
         replaced = ""
         if abandoned(path) or (replaced := emptied(path, spec)):
-            layout.create(path, spec, layout.plan_geometry(spec, fixed_steps, num_clips), provenance)
+            layout.create(path, spec, layout.plan_geometry(spec, fixed_steps, num_clips, counts), provenance)
         else:
             settle(path)
         writer = cls(path, spec)

@@ -43,12 +43,13 @@ ROOMS = {
     ),
     "manifests": (
         *("events", "files", "lazy", "plugins", "registry", "terminal"),
-        *("manifest", "table", "numbers", "validation", "finding", "delimited", "reading", "datasets", "rendered"),
+        *("manifest", "table", "numbers", "overlaps", "validation", "finding", "delimited", "reading", "datasets"),
+        *("rendered",),
     ),
     "store": (
         *("errors", "kinds", "agreement", "cores", "devices", "console", "options", "processes"),
-        *("files", "sums", "durable", "indexing", "spec", "sizes", "arrays", "chunks", "plain", "layout", "shards"),
-        *("growing", "ledger", "staging", "building", "sharded", "reader", "writer"),
+        *("files", "sums", "durable", "indexing", "spec", "sizes", "geometry", "arrays", "chunks", "plain", "layout"),
+        *("shards", "growing", "ledger", "staging", "building", "sharded", "reader", "writer"),
         *("comparing", "description", "exchange", "merging", "testing", "verification", "repairing", "upgrading"),
     ),
 }

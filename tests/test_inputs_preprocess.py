@@ -1,4 +1,4 @@
-"""Preprocessing equals torchvision exactly and PIL within one level; `fast` stays close."""
+"""Preprocessing equals torchvision's, of tensors or of PIL's images, to the bit; `fast` stays close."""
 
 from __future__ import annotations
 
@@ -80,6 +80,41 @@ def test_exact_equals_pil_within_one_level(interpolation: str, size: tuple[int, 
     assert (distance > 1).mean() <= PIL_SHARE_ABOVE_ONE
 
 
+@pytest.mark.parametrize("size", [*SIZES, (37, 53), (1080, 1920), (2, 300)])
+@pytest.mark.parametrize("interpolation", sorted(PIL_LEVELS))
+def test_pil_equals_the_transforms_of_images(interpolation: str, size: tuple[int, int]) -> None:
+    """Those of DINOv2 (256, 224, bicubic), CLIP (224, 224, bicubic) and of others: down, up, squashed, padded."""
+    torchvision_shim.ensure()
+    from torchvision import transforms
+
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    pixels[: size[0] // 2] = smooth(*size)[: size[0] // 2]
+    mode = transforms.InterpolationMode(interpolation)
+    for resize, crop in (
+        ({"short_side_px": 256}, 224),
+        ({"short_side_px": 224}, 224),
+        ({"short_side_px": 31}, (64, 40)),
+        ({"squash_px": (96, 130)}, None),
+        ({}, 224),
+    ):
+        preprocess = Preprocess(crop_px=crop, interpolation=interpolation, **resize)
+        wanted = preprocess.short_side_px or preprocess.squash_size
+        steps = [transforms.Resize(wanted, interpolation=mode)] if wanted else []
+        steps += [transforms.CenterCrop(crop)] if crop else []
+        tensor = transforms.Compose([*steps, transforms.ToTensor()])(Image.fromarray(pixels))
+        found = make(preprocess, "pil")(frame_of_rgb(pixels))
+        assert found.flags.c_contiguous
+        np.testing.assert_array_equal(found.transpose(2, 0, 1) / np.float32(255), tensor.numpy())
+
+
+def test_pil_is_exact_where_pil_has_no_such_resize() -> None:
+    preprocess = Preprocess(short_side_px=97, crop_px=96, interpolation="bilinear-aliased")
+    frame = frame_of_rgb(smooth(240, 320))
+    np.testing.assert_array_equal(make(preprocess, "pil")(frame), make(preprocess)(frame))
+    antialiased = Preprocess(short_side_px=97, crop_px=96)
+    assert (make(antialiased, "pil")(frame) != make(antialiased)(frame)).any()
+
+
 def test_sizes_round_as_torchvision() -> None:
     preprocess = Preprocess(short_side_px=256, crop_px=224)
     assert preprocess.resized_size(240, 320) == (256, 341)
@@ -144,7 +179,7 @@ def test_frame_rgb_equals_pyav_and_fast_is_near_exact(name: str, tmp_path_factor
         ((_, frame),) = video.frames([0])
         np.testing.assert_array_equal(frame.rgb, expected)
         preprocess = Preprocess(short_side_px=48, crop_px=(48, 60))
-        exact, fast = (make(preprocess, resize)(frame).astype(int) for resize in RESIZES)
+        exact, fast = (make(preprocess, resize)(frame).astype(int) for resize in ("exact", "fast"))
     assert exact.shape == fast.shape == (48, 60, 3)
     # Chroma is resized at half size, so edges of the bar code differ; a wrong range is 16 levels everywhere,
     # a wrong rotation or crop more.
@@ -196,5 +231,5 @@ def test_import_loads_nothing_heavy() -> None:
 def test_bad_preprocess_is_refused(kwargs: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Preprocess(**kwargs)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="exact, fast"):
+    with pytest.raises(ValueError, match="exact, fast, pil"):
         make(Preprocess(), "slow")

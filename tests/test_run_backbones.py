@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pipeline import assert_same_store, copy_set, run, store_of
 
 import reelbank.store
 from reelbank.extract import backbones
+from reelbank.extract.run.steps import plan_steps
 from reelbank.store import verify
 from reelbank.testing.backbones import is_network
 
@@ -52,6 +54,35 @@ def test_resumed_run_equals_a_whole_one(model: str, synth_set: Path, tmp_path: P
     assert verify(whole).problems == ()
     weights = reelbank.store.open(whole).spec.weights["kind"]
     assert weights == ("random" if is_network(model) else "none")
+
+
+PAIRED = [name for name in backbones.names() if len(backbones.describe(name).step_frames) > 1]
+
+
+@pytest.mark.parametrize("model", PAIRED)
+def test_last_steps_that_have_no_later_frame_are_counted(model: str) -> None:
+    info = backbones.describe(model)
+    reach = max(info.step_frames)
+    plan = plan_steps(info, np.arange(40, 80), 40, 80)
+    assert (plan.num_repeated, len(plan.reads)) == (reach, 40 - reach)
+    assert plan_steps(info, np.arange(40, 80 - reach), 40, 80).num_repeated == 0
+    # A sampling that repeats frames repeats features, as it was asked to.
+    assert plan_steps(info, np.array([40, 40, 41, 40, 41]), 40, 80).num_repeated == 0
+
+
+def test_repeated_steps_are_in_the_ledger_and_in_the_last_lines(synth_set: Path, tmp_path: Path) -> None:
+    folder = copy_set(synth_set, tmp_path / "set", slice(0, 2))
+    report = run(folder, model=("flow:dis", "motion-map"), sampling=("all",), workers=1)
+    line = "2 whose last steps repeat the one before: each step reads several frames"
+    assert report.text().count(line) == 2
+    for model in ("flow:dis", "motion-map"):
+        store = reelbank.store.open(store_of(folder, model))
+        assert store.clips.repeated_steps.tolist() == [1, 1]
+        features = store.read(next(iter(store.taps)), 0)[0]
+        assert len(features) == store.clips.num_frames[0]  # as many as a store of pixels has
+        np.testing.assert_array_equal(features[-1], features[-2])
+    report = run(folder, out=str(tmp_path / "{model}.zarr"), workers=1)
+    assert "repeat the one before" not in report.text()
 
 
 def _small_taps(model: str) -> tuple[str, ...]:

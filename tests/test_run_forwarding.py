@@ -24,9 +24,10 @@ from reelbank.extract.errors import ExtractionError
 from reelbank.extract.run import featurize as featurizing
 from reelbank.extract.run import forwarding, todo
 from reelbank.extract.run import ring as rings
-from reelbank.extract.run.assembly import Batch, ClipSink, Model, StepPlan
+from reelbank.extract.run.assembly import Batch, ClipSink, Model
 from reelbank.extract.run.messages import Note
 from reelbank.extract.run.ring import MAX_SLOTS, MIN_SLOTS, Ring, make_ring, num_slots
+from reelbank.extract.run.steps import StepPlan
 from reelbank.store import verify
 
 MODELS = ("flow:dis", "googlenet", "frames")

@@ -8,7 +8,8 @@
        [x0, y0, x1, y1]}, null, ...]}; optional "rate_fps" (29.97 or "30000/1001"), "width_px", "height_px"; the
        score may be left out, and null is a frame or a point without annotation.
 .csv   ours: `frame` (a whole number, ascending), `<name>_x`, `<name>_y`, optional `<name>_score` for any of the
-       names of `keypoints.LAYOUTS`; optional `box_x0`, `box_y0`, `box_x1`, `box_y1`. Empty cells are absent.
+       names of `keypoints.LAYOUTS`; optional `box_x0`, `box_y0`, `box_x1`, `box_y1`. Empty cells are absent. Columns
+       of other names are mapped, see `annotation_columns`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelbank.extract.errors import DecodeError
+from reelbank.extract.inputs.annotation_columns import BOX, our_names
 from reelbank.extract.inputs.keypoints import LAYOUTS, NUM_SLOTS, slot_of, slots_of
 from reelbank.manifests.files import regular
 
@@ -41,7 +43,6 @@ _MAX_SIDE_PX = 1 << 16
 _SHOWN = 5
 _BRACE_SIZE_PX = (1920, 1080)
 _BRACE_KEY = re.compile(r"(?:.*/)?img-(\d{1,9})\.\w+", re.ASCII)
-_CSV_BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
 _CSV_POINT = re.compile(r"(.+)_(x|y|score)")
 
 _Points = npt.NDArray[np.float64]
@@ -198,15 +199,17 @@ def _frame(
     return points, box
 
 
-def _read_csv(path: Path) -> Poses:
+def read_csv(path: Path, mapping: Mapping[str, str] | None = None) -> Poses:
+    """The poses of a table; `mapping` is {our name: its column} as `annotation_columns.parse` gives it."""
     try:
         with regular(path).open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            columns = list(reader.fieldnames or ())
+            theirs = our_names(path, list(reader.fieldnames or ()), mapping or {})
+            columns = list(theirs)
             plan = _csv_columns(path, columns)
             rows: list[tuple[int, list[float]]] = []
             for row in reader:
-                rows.append((reader.line_num, [_cell(path, reader.line_num, row, name) for name in columns]))
+                rows.append((reader.line_num, [_cell(path, reader.line_num, row, theirs[name]) for name in columns]))
                 _check_num_frames(path, len(rows))
     except (csv.Error, UnicodeDecodeError) as error:
         raise DecodeError(path, f"not a CSV file in UTF-8 ({_first_line(error)})") from error
@@ -221,29 +224,30 @@ def _read_csv(path: Path) -> Poses:
         points[at, slot, 0], points[at, slot, 1] = x, y
         points[at, slot, 2] = values[:, columns.index(names["score"])] if "score" in names else 1.0
     boxes = np.full((num_frames, 4), np.nan)
-    if _CSV_BOX[0] in columns:
-        boxes[at] = values[:, [columns.index(name) for name in _CSV_BOX]]
+    if BOX[0] in columns:
+        boxes[at] = values[:, [columns.index(name) for name in BOX]]
     return Poses(points=_slots(path, points, "slots25"), boxes=_boxes(path, boxes), layout="named")
 
 
 def _csv_columns(path: Path, columns: Sequence[str]) -> dict[int, dict[str, str]]:
     """For each slot the columns of its x, y and score. Raises DecodeError for columns that mean nothing."""
-    if len(set(columns)) != len(columns):
-        raise DecodeError(path, "two columns have the same name")
     if "frame" not in columns:
-        raise DecodeError(path, f"no column frame, found {', '.join(columns[:_SHOWN]) or 'none'}")
-    if (boxes := [name for name in _CSV_BOX if name in columns]) and len(boxes) < len(_CSV_BOX):
-        raise DecodeError(path, f"of the box only {', '.join(boxes)}, expected {', '.join(_CSV_BOX)}")
+        listed = ", ".join(columns[:_SHOWN]) or "none"
+        raise DecodeError(path, f"no column frame, found {listed}; name it with --map frame=COLUMN")
+    if (boxes := [name for name in BOX if name in columns]) and len(boxes) < len(BOX):
+        raise DecodeError(path, f"of the box only {', '.join(boxes)}, expected {', '.join(BOX)}")
     plan: dict[str, dict[str, str]] = {}
     for column in columns:
-        if column == "frame" or column in _CSV_BOX:
+        if column == "frame" or column in BOX:
             continue
         match = _CSV_POINT.fullmatch(column)
         try:
             slot = slot_of(match[1]) if match else _unknown(column)
         except KeyError:
             raise DecodeError(
-                path, f"column {column!r} is neither frame, box_x0 ... nor NAME_x, NAME_y, NAME_score of a known point"
+                path,
+                f"column {column!r} is neither frame, box_x0 ... nor NAME_x, NAME_y, NAME_score of a known point; "
+                "--map NAME_x=COLUMN names one, and leaves out the others",
             ) from None
         if match is not None and slot is not None:
             plan.setdefault(match[1], {})[match[2]] = column
@@ -354,5 +358,5 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-READERS: dict[str, Callable[[Path], Poses]] = {".csv": _read_csv, ".json": _read_json, ".mat": _read_penn}
+READERS: dict[str, Callable[[Path], Poses]] = {".csv": read_csv, ".json": _read_json, ".mat": _read_penn}
 """By the file's suffix; JSON files are told apart by their keys."""

@@ -11,6 +11,7 @@ formats. Whatever the format:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reelbank.extract.errors import DecodeError
-from reelbank.extract.inputs.annotation_formats import MAX_FILE_BYTES, READERS, Poses
+from reelbank.extract.inputs.annotation_formats import MAX_FILE_BYTES, READERS, Poses, read_csv
 from reelbank.extract.inputs.keypoints import NUM_SLOTS
 from reelbank.manifests.files import kind_of
 
@@ -59,7 +60,13 @@ class Annotated:
         return rows
 
 
-def read(path: Path, *, clip_id: str, rate_fps: float | Fraction | None = None) -> Annotated:
+def read(
+    path: Path,
+    *,
+    clip_id: str,
+    rate_fps: float | Fraction | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Annotated:
     """Reads the poses of a clip.
 
     Args:
@@ -67,19 +74,20 @@ def read(path: Path, *, clip_id: str, rate_fps: float | Fraction | None = None) 
         clip_id: named in errors.
         rate_fps: frames per second, from the manifest; it goes before what the file says. Penn Action, BRACE
             and CSV files say nothing.
+        columns: {our name: what a table calls the column}, see `annotation_columns`; other formats have none.
 
     Raises:
         DecodeError: no such file, another format, contents that do not fit it, or no rate.
     """
     path = Path(path)
     try:
-        return _annotated(path, _read_file(path), rate_fps)
+        return _annotated(path, _read_file(path, columns), rate_fps)
     except DecodeError as error:
         error.add_note(f"while reading the annotations of clip {clip_id!r}")
         raise
 
 
-def _read_file(path: Path) -> Poses:
+def _read_file(path: Path, columns: Mapping[str, str] | None) -> Poses:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         choices = ", ".join(sorted(READERS))
@@ -89,7 +97,7 @@ def _read_file(path: Path) -> Poses:
     try:
         if (num_bytes := path.stat().st_size) > MAX_FILE_BYTES:
             raise DecodeError(path, f"{num_bytes} bytes, annotations of one clip have at most {MAX_FILE_BYTES}")
-        return reader(path)
+        return read_csv(path, columns) if reader is read_csv else reader(path)
     except OSError as error:
         raise DecodeError(path, f"cannot be read: {error.strerror or error}") from error
 

@@ -1,9 +1,11 @@
 """From a decoded frame to what a network reads: uint8, resized, cropped. It belongs to the weights.
 
-`exact` converts the whole frame to RGB and resizes it as torchvision does (uint8, antialias), which is PIL's
-resize within one level. `fast` lets swscale shrink the frame before it becomes RGB: 0.4 to 0.6 levels off in
-the mean, and about twice as fast. Both follow torchvision's rounding: the long side is `int(long * s / short)`
-and the crop starts at `int(round((size - crop) / 2.0))`; a pixel there costs ten times what the kernel does.
+`exact` converts the whole frame to RGB and resizes it as torchvision v2 does uint8 tensors (antialias), bit for
+bit. PIL, which the official transforms of DINOv2 and CLIP use on images, differs from that by up to 2 levels on up
+to 1.5 % of the values, and the tensors of torchvision v1, bicubic, by up to 23. `pil` is PIL's resize itself. `fast`
+lets swscale shrink the frame before it becomes RGB: 0.4 to 0.6 levels off in the mean, and about twice as fast.
+All follow torchvision's rounding: the long side is `int(long * s / short)` and the crop starts at
+`int(round((size - crop) / 2.0))`; a pixel there costs ten times what the kernel does.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 
 COLORS = ("gray", "rgb")
 INTERPOLATIONS = ("bicubic", "bilinear", "bilinear-aliased")
-_FAST = ("bicubic", "bilinear")
-RESIZES = ("exact", "fast")
+_ANTIALIASED = ("bicubic", "bilinear")
+RESIZES = ("exact", "fast", "pil")
 
 THUMBNAIL_PX = (72, 96)
 
@@ -39,7 +41,8 @@ class Preprocess:
         crop_px: centre crop to a square of this side or to (height, width), padded with zeros where the
             frame is smaller; None keeps the whole frame.
         interpolation: `bicubic` or `bilinear`, both antialiased; or `bilinear-aliased`, which is not (what
-            torchvision's video networks were trained with), and which has no `fast` form: it is resized exactly.
+            torchvision's video networks were trained with), and which has no `fast` and no `pil` form, as PIL
+            always antialiases: it is resized exactly.
         color: `rgb`, or `gray` = OpenCV's RGB2GRAY (BT.601 luma) of the resized and cropped RGB.
     """
 
@@ -115,7 +118,7 @@ def make(preprocess: Preprocess, resize: str = "exact") -> Callable[[Frame | Any
 
     Args:
         preprocess: what to do.
-        resize: `exact` or `fast`.
+        resize: `exact`, `fast` or `pil`.
 
     Returns:
         (Frame or `av.VideoFrame`) -> contiguous uint8 (H, W, 3), or (H, W) for gray.
@@ -124,7 +127,9 @@ def make(preprocess: Preprocess, resize: str = "exact") -> Callable[[Frame | Any
         raise ValueError(f"{resize = } is not one of {', '.join(RESIZES)}")
     from reelbank.extract.video.frame import Frame
 
-    shrink = _Swscale(preprocess.interpolation) if resize == "fast" and preprocess.interpolation in _FAST else None
+    antialiased = preprocess.interpolation in _ANTIALIASED
+    shrink = _Swscale(preprocess.interpolation) if resize == "fast" and antialiased else None
+    resized = resize_by_pil if resize == "pil" and antialiased else resize_pixels
 
     def apply(frame: Frame | Any) -> Pixels:
         frame = frame if isinstance(frame, Frame) else Frame(frame)
@@ -132,7 +137,7 @@ def make(preprocess: Preprocess, resize: str = "exact") -> Callable[[Frame | Any
         if shrink is not None and size != (frame.height_px, frame.width_px):
             pixels = shrink(frame, size)
         else:
-            pixels = resize_pixels(frame.rgb, size, preprocess.interpolation)
+            pixels = resized(frame.rgb, size, preprocess.interpolation)
         if preprocess.crop_size is not None:
             pixels = center_crop(pixels, preprocess.crop_size)
         if preprocess.color == "gray":
@@ -196,6 +201,16 @@ def resize_pixels(pixels: Pixels, size: tuple[int, int], interpolation: str) -> 
         planes, size=size, mode=interpolation, align_corners=False, antialias=True
     )
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+
+
+def resize_by_pil(pixels: Pixels, size: tuple[int, int], interpolation: str) -> Pixels:
+    """(H, W, 3) uint8 resized to (height, width) as torchvision's transforms resize a PIL image, bit for bit."""
+    if pixels.shape[:2] == size:
+        return pixels
+    from PIL import Image
+
+    kernel = Image.Resampling[interpolation.upper()]
+    return np.asarray(Image.fromarray(pixels).resize(size[::-1], kernel), np.uint8)
 
 
 class _Swscale:

@@ -78,6 +78,7 @@ def open_source(
     count: bool = False,
     keep_damaged: bool = False,
     device: str | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> Source:
     """What the steps read; nothing is decoded yet.
 
@@ -89,21 +90,22 @@ def open_source(
         count: count a video's frames by decoding.
         keep_damaged: give frames that are reported as damaged, with their `damage`.
         device: the GPU that decodes videos; None: FFmpeg does.
+        columns: {our name: theirs} of annotation tables.
 
     Raises:
         ValueError: the manifest names nothing to read, or it is not there.
     """
-    columns = COLUMNS[source]
+    named = COLUMNS[source]
     if not paths:
-        what = "video" if source == "video" else " and ".join(columns)
+        what = "video" if source == "video" else " and ".join(named)
         raise ValueError(f"the manifest names no {what} for it; models that read {_READS[source]} need one")
-    for column, path in zip(columns, paths, strict=False):  # an optional folder may follow
+    for column, path in zip(named, paths, strict=False):  # an optional folder may follow
         if not path.exists():
             raise ValueError(f"no file at {path}; correct the manifest's {column} column or pass --root")
     rate_text = clip.text.get("rate_fps")
     rate_fps = float(rate_text) if rate_text else None
     if source == "annotations":
-        return _Keypoints(paths[0], clip, rate_fps)
+        return _Keypoints(paths[0], clip, rate_fps, columns)
     if source == "motion_maps":
         scan = _motion_scan(paths, rate_fps, limits)
         return Video(paths[0], scan=scan, limits=limits, keep_damaged=keep_damaged)
@@ -206,10 +208,10 @@ class _Flow:
 class _Keypoints:
     """The keypoints of an annotation file, one payload per annotated frame."""
 
-    def __init__(self, path: Path, clip: Clip, rate_fps: float | None) -> None:
+    def __init__(self, path: Path, clip: Clip, rate_fps: float | None, columns: Mapping[str, str] | None) -> None:
         self.cost, self.is_sequential = Cost(), False
         self._path = path
-        self._read = read_annotations(path, clip_id=clip.clip_id, rate_fps=rate_fps)
+        self._read = read_annotations(path, clip_id=clip.clip_id, rate_fps=rate_fps, columns=columns)
 
     def scan(self) -> VideoScan:
         """Times and number of the annotated frames."""

@@ -1,4 +1,4 @@
-"""From decoded frames to staged features: which frames a clip's steps read, and its features in step order.
+"""From decoded frames to staged features: complete steps in batches, and a clip's features in step order.
 
 Both halves of a clip under one model: `ClipFrames` sits where frames are decoded and queues complete steps;
 `ClipSink` sits where the model runs and stages what comes back. In one process they meet through `LocalModel`, with
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,61 +21,13 @@ from reelbank.extract.backbones import Backbone, BackboneError, BackboneInfo
 from reelbank.extract.errors import ExtractionError
 from reelbank.extract.run.messages import ModelJob, Note, Refused, Tally
 from reelbank.extract.run.payloads import ClipViews, Pixels, Prepare, preparer
+from reelbank.extract.run.steps import StepPlan
 from reelbank.store.devices import is_out_of_memory
 from reelbank.store.errors import StoreError
 from reelbank.store.spec import TapSpec
 from reelbank.store.staging import ClipStage, Outcome, stage_failure
 
 Features = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class StepPlan:
-    """Which frames the steps of one clip read. A frame that the sampling repeats is forwarded once: an *item*.
-
-    Attributes:
-        frame_index: (T,) frame of each step, in step order.
-        reads: (items, frames per step) frames that each item reads, ascending.
-        item_of: (T,) item of each step.
-    """
-
-    frame_index: NDArray[np.int64]
-    reads: NDArray[np.int64]
-    item_of: NDArray[np.int64]
-
-    @property
-    def is_in_order(self) -> bool:
-        """Whether steps follow their items' order, so that features can be staged as they come."""
-        return bool((np.diff(self.item_of) >= 0).all())
-
-    @property
-    def wanted(self) -> NDArray[np.int64]:
-        """Frames to decode, ascending."""
-        return np.unique(self.reads)
-
-    @property
-    def middle(self) -> int:
-        """Frame of the middle step: the clip's thumbnail."""
-        return int(self.reads[self.item_of[len(self.item_of) // 2], 0])
-
-
-def plan_steps(info: BackboneInfo, frame_index: NDArray[np.int64], first: int, stop: int) -> StepPlan:
-    """Plans one clip whose frames are first..stop-1.
-
-    Raises:
-        ValueError: the clip has fewer frames than one step of this backbone reads.
-    """
-    reach = max(info.step_frames)
-    if stop - first <= reach:
-        raise ValueError(
-            f"{info.name} reads {reach + 1} frames per step, the clip has {stop - first}; "
-            "leave it out of this model or lengthen it"
-        )
-    # A last anchor has no next frame: it takes the last pair.
-    starts, item_of = np.unique(np.minimum(frame_index, stop - 1 - reach), return_inverse=True)
-    return StepPlan(
-        frame_index=frame_index, reads=starts[:, None] + np.asarray(info.step_frames, np.int64), item_of=item_of
-    )
 
 
 class ClipSink:

@@ -95,6 +95,7 @@ def _remarks(outcome: Outcome) -> list[str]:
         "end_known": not ledger.get("end_known", 1),
         "step_damaged": any(damaged),
         "first_frame_seconds": ledger.get("first_frame_seconds", 0.0) >= LATE_SECONDS,
+        "repeated_steps": ledger.get("repeated_steps", 0) > 0,
         "time_source": ledger.get("time_source") in ("repaired", "counted"),
     }
     return [name for name, is_said in found.items() if is_said]

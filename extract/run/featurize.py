@@ -18,7 +18,7 @@ from reelbank.extract.run.forwarding import Forwarder
 from reelbank.extract.run.messages import ClipJob, Finished, ModelJob, Note, WorkerSetup
 from reelbank.extract.run.pool import Pool
 from reelbank.extract.run.report import FeaturizeReport, StoreReport, pace
-from reelbank.extract.run.sizing import plan_notes, refuse_what_no_disk_holds
+from reelbank.extract.run.sizing import expected_steps, plan_notes, refuse_what_no_disk_holds
 from reelbank.extract.run.todo import Todo
 from reelbank.extract.video.on_device import WORKERS as DECODING_WORKERS
 from reelbank.extract.video.on_device import check_decoder
@@ -98,11 +98,12 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
             run.note(f"videos are decoded on {decode_device}, which does not tell of damaged frames")
         for sentence in (*unlocked, *filter(None, [manifest.warning])):
             run.note(sentence)
-        for job, todo in zip(jobs, todos, strict=True):
+        for job, todo, committer in zip(jobs, todos, committers, strict=True):
             for sentence in todo.damaged:
                 run.note(f"{job.store.name}: {sentence}")
             viewed = sum(job.spec.view_split in ("all", manifest.clips[i].split) for i in todo.rows.values())
-            for sentence in plan_notes(job, len(todo.rows), viewed):
+            counts = expected_steps(job.sampling, [manifest.clips[i] for i in todo.rows.values()])
+            for sentence in plan_notes(job, len(todo.rows), viewed, counts, committer.writer.geometry):
                 run.announce(sentence)
         run.extract(pool, clips)
         return FeaturizeReport(

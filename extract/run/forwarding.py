@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from reelbank.extract.run.assembly import Batch, ClipSink, Features, Model, StepPlan
+from reelbank.extract.run.assembly import Batch, ClipSink, Features, Model
 from reelbank.extract.run.messages import (
     Dropped,
     Fed,
@@ -33,6 +33,7 @@ from reelbank.extract.run.messages import (
 )
 from reelbank.extract.run.payloads import Pixels
 from reelbank.extract.run.ring import Ring
+from reelbank.extract.run.steps import StepPlan
 from reelbank.store.errors import StoreError
 from reelbank.store.staging import stage_failure
 

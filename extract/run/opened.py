@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,8 +42,11 @@ class OpenFiles:
     A file that has changed since, by its size or time, is another one.
     """
 
-    def __init__(self, limits: Limits, *, keep_damaged: bool, device: str | None) -> None:
+    def __init__(
+        self, limits: Limits, *, keep_damaged: bool, device: str | None, columns: Mapping[str, str] | None = None
+    ) -> None:
         """Opens nothing yet; the arguments are those of `open_source`."""
+        self._columns = columns
         self._limits, self._keep_damaged, self._device = limits, keep_damaged, device
         self._files: dict[str, _Files] = {}
 
@@ -60,7 +63,14 @@ class OpenFiles:
         key = count, tuple(clip.text.get(name) or "" for name in _TEXTS)
         if key not in files.sources:
             files.sources[key] = open_source(
-                source, paths, clip, self._limits, count=count, keep_damaged=self._keep_damaged, device=self._device
+                source,
+                paths,
+                clip,
+                self._limits,
+                count=count,
+                keep_damaged=self._keep_damaged,
+                device=self._device,
+                columns=self._columns,
             )
         return files.sources[key]
 

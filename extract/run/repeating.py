@@ -120,5 +120,6 @@ def _config(
         views=views.text_of(spec.views),
         view_split=spec.view_split,
         seed=spec.seed,
+        mapping=tuple(f"{ours}={theirs}" for ours, theirs in (spec.annotation_columns or {}).items()),
         **options,
     )

@@ -19,6 +19,8 @@ REMARKS = {
     "time_source": "{n} of files whose times are repaired, or counted at a constant rate (clips/time_source)",
     "first_frame_seconds": "{n} of files whose picture begins later than the file, from whose start intervals count"
     " (clips/first_frame_seconds)",
+    "repeated_steps": "{n} whose last steps repeat the one before: each step reads several frames, and the clip has"
+    " no later ones (clips/repeated_steps)",
     "end_known": "{n} of files that do not say where they end: were one cut between two pictures, nothing would tell",
 }
 """What is said of done clips, by the array of the ledger that holds it."""

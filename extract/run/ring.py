@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from reelbank.extract import backbones
 from reelbank.extract.errors import ExtractionError
-from reelbank.extract.run.assembly import StepPlan
 from reelbank.extract.run.messages import Dropped, Fed, Items, ModelJob, Opened, Refused
 from reelbank.extract.run.payloads import Pixels, preparer
+from reelbank.extract.run.steps import StepPlan
 from reelbank.store.cores import memory_bytes
 from reelbank.store.description import readable
 from reelbank.store.staging import Outcome

@@ -5,26 +5,65 @@ from __future__ import annotations
 import errno
 import math
 import shutil
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from reelbank.extract.errors import DiskFullError
-from reelbank.extract.inputs.sampling import fixed_steps
+from reelbank.extract.inputs.sampling import MAX_STEPS, All, Every, Fps, Sampling, fixed_steps
 from reelbank.extract.run.messages import ModelJob
+from reelbank.manifests import Clip
 from reelbank.store.description import readable
+from reelbank.store.geometry import Geometry, stored_steps
 from reelbank.store.spec import TapSpec
 
 CROP_BYTES, FRAME_BYTES = 224 * 224 * 3, 256 * 341 * 3
 """One uint8 frame of `frames`, which serves one view, and of `frames:256`, which serves all of them."""
+ASSUMED_FPS = 25.0
+"""For sizes alone, where the manifest says no rate."""
+NOTED_PADDING = 1.1
 
 
-def plan_notes(job: ModelJob, num_clips: int, num_viewed: int) -> list[str]:
+def expected_steps(sampling: Sampling, clips: Iterable[Clip]) -> list[int]:
+    """About how many steps each clip will have whose start and end the manifest says; nothing is opened for it.
+
+    Frames are counted by the clip's `rate_fps`, else by ASSUMED_FPS. Empty where every clip has the same number.
+    """
+    found: list[int] = []
+    for clip in clips:
+        if clip.start_seconds is None or clip.end_seconds is None or clip.end_seconds <= clip.start_seconds:
+            continue
+        seconds = clip.end_seconds - clip.start_seconds
+        num_frames = max(1, round(seconds * _rate_fps(clip)))
+        match sampling:
+            case All():
+                found.append(num_frames)
+            case Every(stride_frames=stride):
+                found.append(-(-num_frames // stride))
+            case Fps(rate_fps=rate):
+                found.append(max(1, round(seconds * rate)))
+    return [min(count, MAX_STEPS) for count in found]
+
+
+def _rate_fps(clip: Clip) -> float:
+    try:
+        rate_fps = float(clip.text.get("rate_fps", ""))
+    except ValueError:  # whoever opens the clip says so
+        return ASSUMED_FPS
+    return rate_fps if 0 < rate_fps < MAX_STEPS else ASSUMED_FPS
+
+
+def plan_notes(
+    job: ModelJob, num_clips: int, num_viewed: int, counts: Sequence[int] = (), geometry: Geometry | None = None
+) -> list[str]:
     """Sentences for a person about the clips that a run will extract; none where there is nothing to do.
 
     Args:
         job: model, taps, views and sampling.
         num_clips: clips to extract.
         num_viewed: those of them that get every view.
+        counts: expected steps of those of which they are known.
+        geometry: how the store is cut.
     """
     if not num_clips:
         return []
@@ -39,6 +78,8 @@ def plan_notes(job: ModelJob, num_clips: int, num_viewed: int) -> list[str]:
         line += " before compression" if any(tap.codec != "none" for tap in taps) else ""
         free = shutil.disk_usage(job.store.resolve().parent).free
         line += f"; the disk has only {readable(free)} free" if total > free else ""
+    elif geometry is not None:
+        line += _of_unlike_clips(job, num_clips, num_viewed, counts, geometry)
     return [line, *([advice] if (advice := frames_advice(taps, views)) else [])]
 
 
@@ -61,6 +102,23 @@ def refuse_what_no_disk_holds(job: ModelJob, num_clips: int) -> None:
             f"{readable(free)} free; ask for fewer steps (--sampling), a part of the clips (--split, --clip) or a "
             "place on another disk (--out)",
         )
+
+
+def _of_unlike_clips(job: ModelJob, num_clips: int, num_viewed: int, counts: Sequence[int], geometry: Geometry) -> str:
+    """What follows the bytes of a step where clips have as many steps as they have frames, or seconds."""
+    free = shutil.disk_usage(job.store.resolve().parent).free
+    if not counts:
+        each = sum(map(num_bytes, job.spec.taps))
+        return f"; how many steps clips have is seen when they are opened: {free // each:,} fit on the disk"
+    # Clips whose length is not known are taken to be as long as the others.
+    scale = (num_clips + num_viewed * (len(job.spec.views) - 1)) / len(counts)
+    total = scale * sum(sum(counts) * num_bytes(tap) for tap in job.spec.taps)
+    stored = scale * sum(stored_steps(geometry, tap, n) * num_bytes(tap) for tap in job.spec.taps for n in counts)
+    line = f" x {min(counts)} to {max(counts)} steps, by the manifest's intervals: about {readable(total)} for "
+    line += f"{num_clips} clip{'s' * (num_clips != 1)}"
+    line += f", {readable(stored)} with the ends of their chunks" if stored > NOTED_PADDING * total else ""
+    line += " before compression" if any(tap.codec != "none" for tap in job.spec.taps) else ""
+    return line + (f"; the disk has only {readable(free)} free" if stored > free else "")
 
 
 def frames_advice(taps: tuple[TapSpec, ...], views: int) -> str | None:

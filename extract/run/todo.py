@@ -27,6 +27,7 @@ from reelbank.extract.inputs.sampling import fixed_steps
 from reelbank.extract.inputs.sources import COLUMNS, paths_of
 from reelbank.extract.run.content import content_hash, stat_of
 from reelbank.extract.run.messages import ClipJob, ModelJob
+from reelbank.extract.run.sizing import expected_steps
 from reelbank.extract.video.on_device import DECODER
 from reelbank.manifests import Clip, Manifest
 from reelbank.manifests.finding import find_manifest
@@ -38,7 +39,7 @@ from reelbank.store.staging import Outcome
 from reelbank.store.sums import read_summed
 from reelbank.store.writer import StoreWriter, clip_identity
 
-LIBRARIES = ("av", "numpy", "opencv-python-headless", "timm", "torch", "torchvision", "zarr")
+LIBRARIES = ("av", "numpy", "opencv-python-headless", "pillow", "timm", "torch", "torchvision", "zarr")
 
 
 def read_manifest(config: FeaturizeConfig) -> Manifest:
@@ -73,8 +74,12 @@ def select(manifest: Manifest, config: FeaturizeConfig) -> NDArray[np.int64]:
     ]
     if not chosen:
         raise ValueError(f"no clip of {manifest.path} is in --split {', '.join(config.split)} and among --clip")
-    for model in config.model:
-        source = backbones.describe(model).source
+    sources = {model: backbones.describe(model).source for model in config.model}
+    if config.mapping and "annotations" not in sources.values():
+        raise ValueError(
+            f"--map {config.mapping[0]}: it is for annotation tables, which {', '.join(sources)} do not read"
+        )
+    for model, source in sources.items():
         if not any(paths_of(source, manifest, manifest.clips[i]) for i in chosen):
             columns = " and ".join(COLUMNS[source])
             raise ValueError(f"{model} reads the manifest's {columns}: no clip of this run has it in {manifest.path}")
@@ -121,6 +126,7 @@ def make_job(config: FeaturizeConfig, model: str, folder: Path) -> ModelJob:
         plugin_sha256=None if plugin is None else plugin.sha256,
         decoder=DECODER if config.decode == "cuda" and info.source == "video" else None,
         time_origin=_time_origin(config.store_path(model)) if info.source == "video" else None,
+        annotation_columns=(config.annotation_columns or None) if info.source == "annotations" else None,
     )
     batch = config.batch or _default_batch(backbone, taps)
     _check_batch(info, batch, config.workers or available_cores())
@@ -179,6 +185,7 @@ def open_writer(job: ModelJob, manifest: Manifest, weights: Mapping[str, Any]) -
         fixed_steps=fixed_steps(job.sampling),
         num_clips=len(manifest),
         provenance=provenance,
+        counts=expected_steps(job.sampling, manifest.clips),
     )
 
 

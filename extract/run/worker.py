@@ -18,7 +18,7 @@ from reelbank.extract.inputs import sampling
 from reelbank.extract.inputs.preprocess import thumbnail
 from reelbank.extract.inputs.sources import Source, refuse_outside
 from reelbank.extract.run.allocator import keep_freed_memory
-from reelbank.extract.run.assembly import ClipFrames, Feed, LocalModel, plan_steps
+from reelbank.extract.run.assembly import ClipFrames, Feed, LocalModel
 from reelbank.extract.run.content import stat_of
 from reelbank.extract.run.messages import (
     DRAIN,
@@ -39,6 +39,7 @@ from reelbank.extract.run.opened import OpenFiles
 from reelbank.extract.run.payloads import ClipViews
 from reelbank.extract.run.process import die_with_parent, limit_threads
 from reelbank.extract.run.ring import RemoteModel, Ring, RingWriter
+from reelbank.extract.run.steps import plan_steps
 from reelbank.extract.video.opening import Limits
 from reelbank.extract.video.plan import VideoScan
 from reelbank.manifests.files import not_written
@@ -89,7 +90,8 @@ class Worker:
                 self._engines.append(LocalModel(job, self._tally, self._note))
         self._waiting: list[_ClipRun] = []
         limits = Limits(frame_px=setup.max_pixels, news=self._news)
-        self._files = OpenFiles(limits, keep_damaged=setup.keep_damaged, device=setup.decode_device)
+        columns = next((job.spec.annotation_columns for job in setup.models if job.spec.annotation_columns), None)
+        self._files = OpenFiles(limits, keep_damaged=setup.keep_damaged, device=setup.decode_device, columns=columns)
         self._last_news = time.monotonic()
 
     def take(self, job: ClipJob) -> None:
@@ -321,6 +323,7 @@ class _ClipRun:
                 assert self._scan is not None
                 box = one.feed.info.preprocess.valid_box(self._scan.height_px, self._scan.width_px)
                 ledger = {**self._ledger, "decode_seconds": self.decode_seconds, "content_hash": self._content}
+                ledger["repeated_steps"] = one.plan.num_repeated
                 ledger |= {"frame_box": box} if self.source != "annotations" else {}
                 if self._damaged:
                     items = [not self._damaged.isdisjoint(reads) for reads in one.plan.reads.tolist()]

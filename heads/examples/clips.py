@@ -71,6 +71,8 @@ class ClipTable:
         """Sentences for the report: how taps become vectors, clips that are left out, clips without a group."""
         notes = [tap.sentence for source in self.sources for tap in source.vectors().values() if tap.sentence]
         notes += [f"{count} clips are left out: {reason}." for reason, count in self.left_out]
+        if found := self.sources[0].store.contradictions(self.rows[0], self.labels.tolist()):
+            notes.append(f"{found}.")
         ungrouped = int((self.groups == "").sum())
         if ungrouped == len(self):
             notes.append("The manifest has no groups: parts are cut and intervals drawn by clip.")

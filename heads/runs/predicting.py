@@ -33,9 +33,11 @@ from reelbank.store.indexing import parse_segments
 from reelbank.store.spec import FeatureSpec, differences
 
 # Spec fields that may differ: other taps are not read, views after 0 are not used, the path of a weights file is
-# only where it lay (its sha256 is compared), and the origin of times says which frames a clip has, not what is made of
-# them.
-_FREE_FIELDS = ("taps", "views", "view_split", "seed", "time_origin", "weights.source", "weights.path")
+# only where it lay (its sha256 is compared), and the origin of times and the names of columns say where a clip's frames
+# stand, not what is made of them.
+_FREE_FIELDS = (
+    *("taps", "views", "view_split", "seed", "time_origin", "annotation_columns", "weights.source", "weights.path"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,6 +71,7 @@ class ArraySource:
         channels: {tap: how int8 levels are read}.
         times: of the clip called so.
         form: for messages, `an HDF5 file`, ...
+        notes: what of it is not read.
     """
 
     path: Path
@@ -81,6 +82,7 @@ class ArraySource:
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     channels: Mapping[str, Channels] = field(default_factory=dict)
     times: Callable[[str], Times] = field(default=lambda name: Times())
+    notes: tuple[str, ...] = ()
 
     def shape(self, name: str, tap: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
         """((T, *axes), dtype) of one array. Raises StoreError for a scalar."""
@@ -91,16 +93,17 @@ class ArraySource:
             raise StoreError(f"an array of shape {shape} {dtype}, more than a store holds")
         return ((1, *shape) if len(shape) == 1 else shape), dtype
 
-    def blocks(self, name: str, tap: str) -> Iterator[NDArray[Any]]:
-        """Its steps (n, *axes), int8 levels turned into float32."""
+    def blocks(self, name: str, tap: str, first: int = 0, last: int | None = None) -> Iterator[NDArray[Any]]:
+        """Its steps (n, *axes) from `first` to before `last` (None: all), int8 levels turned into float32."""
         array = self.arrays[name][tap]
         shape, dtype = self.shape(name, tap)
         if len(array.describe()[0]) == 1:
             yield self._decoded(tap, _whole(array.read(0, shape[1]), shape[1])[None])
             return
         size = max(1, BLOCK_BYTES // max(1, int(np.prod(shape[1:])) * dtype.itemsize))
-        for start in range(0, shape[0], size):
-            stop = min(start + size, shape[0])
+        end = shape[0] if last is None else last
+        for start in range(first, end, size):
+            stop = min(start + size, end)
             yield self._decoded(tap, _whole(array.read(start, stop), stop - start))
 
     def _decoded(self, tap: str, block: NDArray[Any]) -> NDArray[Any]:

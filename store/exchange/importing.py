@@ -17,8 +17,10 @@ from reelbank.store.building import new_store
 from reelbank.store.description import readable
 from reelbank.store.errors import StoreError
 from reelbank.store.exchange.import_arrays import ArraySource, Times, announced_bytes, refuse_size
+from reelbank.store.exchange.joining import MAX_NAMED, Share, shares
 from reelbank.store.exchange.options import ImportConfig
-from reelbank.store.exchange.table import clip_of, file_name, ledger_values, manifest_of, unknown_columns
+from reelbank.store.exchange.orienting import oriented
+from reelbank.store.exchange.table import clip_of, ledger_values, manifest_of, unknown_columns
 from reelbank.store.files import reading, regular
 from reelbank.store.layout import FAILED, MISSING
 from reelbank.store.spec import FeatureSpec, TapSpec
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from reelbank.manifests import Clip, Manifest
 
 AXES = {0: (), 1: ("channel",), 2: ("channel", "x"), 3: ("channel", "y", "x"), 4: ("channel", "z", "y", "x")}
-MAX_NAMED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class ImportResult:
     Attributes:
         failures: {reason: clips} of clips without features; each has its row in the ledger.
         num_unused: arrays that belong to no clip of the manifest; `unused` names a few.
-        notes: what a later version exported that is left out.
+        notes: what a later version exported that is left out; what was guessed of arrays of other programs.
     """
 
     path: str
@@ -81,7 +82,7 @@ def import_store(
     Every clip of the manifest has a row; one without a usable array is failed with the reason.
 
     Args:
-        src: an HDF5 or safetensors file or a folder of .npy files: an export of reelbank or from elsewhere.
+        src: see `open_source`.
         out: the new store.
         config: manifest, taps, dtype.
         progress: called with an Event: clips done of clips.
@@ -95,8 +96,9 @@ def import_store(
         source = open_source(src, config.tap)
     manifest = _manifest(source, config)
     with reading(src):
-        names = _joined(source, manifest)
-        shapes = _shapes(source, [name for name in names if name is not None])
+        source, turned = oriented(source, config.axes)
+        taken, cut = shares(source, manifest, config.array_of)
+        shapes = _shapes(source, taken)
         spec = _spec(source, config, shapes)
     steps = {shape[0] for _, tap, shape, _ in shapes if tap in {own.name for own in spec.taps}}
     fixed = next(iter(steps)) if len(steps) == 1 and (not source.header or source.header["fixed_steps"]) else None
@@ -117,13 +119,18 @@ def import_store(
     tell(Event(stage="import", done=0, total=len(manifest), message=f"{readable(num_bytes)} to write"))
     with new_store(out, overwrite=config.overwrite) as part:
         writer = StoreWriter.open_or_create(
-            part, spec, fixed_steps=fixed or None, num_clips=len(manifest), provenance=provenance
+            part,
+            spec,
+            fixed_steps=fixed or None,
+            num_clips=len(manifest),
+            provenance=provenance,
+            counts=[shape[0] for _, tap, shape, _ in shapes if tap == spec.taps[0].name],
         )
         rows = writer.sync_manifest(manifest).tolist()
         stager = _Stager(source=source, spec=spec, store=part)
         outcomes: list[Outcome] = []
-        for done, (row, clip, name) in enumerate(zip(rows, manifest.clips, names, strict=True), start=1):
-            outcome = stager.stage(row, clip, name)
+        for done, (row, clip, share) in enumerate(zip(rows, manifest.clips, taken, strict=True), start=1):
+            outcome = stager.stage(row, clip, share)
             if outcome is not None:
                 outcomes.append(outcome)
                 if outcome.status == FAILED:
@@ -135,7 +142,7 @@ def import_store(
                 writer.commit(writer.geometry.unit_of(row), outcomes, {"device": "none", "imported": src.name})
                 outcomes = []
             tell(Event(stage="import", done=done, total=len(rows)))
-    used = {name for name in names if name is not None}
+    used = {share.name for share in taken}
     unused = sorted(set(source.arrays) - used)
     return ImportResult(
         path=str(out),
@@ -146,7 +153,7 @@ def import_store(
         failures=dict(failures),
         num_unused=len(unused),
         unused=tuple(unused[:MAX_NAMED]),
-        notes=unknown_columns(source.columns),
+        notes=(*unknown_columns(source.columns), *source.notes, *turned, *cut),
     )
 
 
@@ -163,20 +170,20 @@ class _Stager:
     spec: FeatureSpec
     store: Path
 
-    def stage(self, row: int, clip: Clip, name: str | None) -> Outcome | None:
+    def stage(self, row: int, clip: Clip, share: Share) -> Outcome | None:
         """The outcome of one clip; None for one that was never extracted."""
         ledger, status, reason = self._before(clip.clip_id)
         identity = clip_identity(clip, self.spec.digest, str(ledger.get("content_hash", "")))
-        if name is None:
-            if status == MISSING:
+        if (name := share.name) is None or share.reason:
+            if name is None and status == MISSING:
                 return None
-            reason = reason or f"no array in {self.source.path.name}"
+            reason = share.reason or reason or f"no array in {self.source.path.name}"
             return stage_failure(self.store, row, identity, {**ledger, "reason": reason}, None)
         stage = ClipStage(self.store, row, self.spec.taps)
         try:
             with reading(self.source.path):
-                count = self._append(stage, name)
-                times = self.source.times(name)
+                count = self._append(stage, name, share)
+                times = share.times(self.source.times(name))
                 steps = _times(times, count)
         except StoreError as error:
             stage.discard()
@@ -199,7 +206,7 @@ class _Stager:
     def _positions(self) -> Mapping[str, int]:
         return {str(clip_id): i for i, clip_id in enumerate(self.source.columns.get("manifest/clip_id", ()))}
 
-    def _append(self, stage: ClipStage, name: str) -> int:
+    def _append(self, stage: ClipStage, name: str, share: Share) -> int:
         counts = set()
         for tap in self.spec.taps:
             if tap.name not in self.source.arrays[name]:
@@ -207,8 +214,9 @@ class _Stager:
             shape, _ = self.source.shape(name, tap.name)
             if shape[1:] != tap.shape:
                 raise StoreError(f"steps of another shape: tap {tap.name!r} is {shape[1:]}, expected {tap.shape}")
-            counts.add(shape[0])
-            for block in self.source.blocks(name, tap.name):
+            first, last = share.taken(shape[0])
+            counts.add(last - first)
+            for block in self.source.blocks(name, tap.name, first, last):
                 stage.append(tap, _cast(block, tap))
         if len(counts) > 1:
             raise StoreError(f"taps with different numbers of steps: {', '.join(map(str, sorted(counts)))}")
@@ -252,75 +260,20 @@ def _manifest(source: ArraySource, config: ImportConfig) -> Manifest:
     return Manifest(path=None, root=Path(), clips=clips)
 
 
-def _joined(source: ArraySource, manifest: Manifest) -> list[str | None]:
-    """The name of each clip's array, None where there is none."""
-    if source.header is not None:
-        names: list[str | None] = [clip.clip_id if clip.clip_id in source.arrays else None for clip in manifest.clips]
-    else:
-        names = _matched(_lookup(list(source.arrays)), manifest, source)
-        suffix = _common_suffix(list(source.arrays))
-        if suffix and not any(names):  # video_features' files without their timestamps: every one ends in `_clip`
-            lookup = {key.removesuffix(suffix): found for key, found in _lookup(list(source.arrays)).items()}
-            names = _matched(lookup, manifest, source)
-    if not any(names) and len(manifest) and source.arrays:
-        ours = ", ".join(repr(clip.clip_id) for clip in manifest.clips[:MAX_NAMED])
-        theirs = ", ".join(map(repr, list(source.arrays)[:MAX_NAMED]))
-        raise StoreError(
-            f"no array of {source.path} belongs to a clip of {manifest.name}: the arrays are called {theirs}, the "
-            f"clips {ours}; name the arrays by clip id or by the file stem of the video"
-        )
-    if not source.arrays:
-        raise StoreError(f"{source.path} holds no array of a clip")
-    return names
-
-
-def _lookup(names: list[str]) -> dict[str, list[str]]:
-    """{name, or its last part: the arrays called so}."""
-    lookup: dict[str, list[str]] = {}
-    for name in names:
-        for key in dict.fromkeys((name, name.rpartition("/")[2])):
-            lookup.setdefault(key, []).append(name)
-    return lookup
-
-
-def _common_suffix(names: list[str]) -> str:
-    """`_word` if every name ends in it, else nothing."""
-    endings = {name.rpartition("_")[2] for name in names}
-    return f"_{endings.pop()}" if len(endings) == 1 and all("_" in name for name in names) else ""
-
-
-def _matched(lookup: Mapping[str, list[str]], manifest: Manifest, source: ArraySource) -> list[str | None]:
-    names: list[str | None] = []
-    owners: dict[str, str] = {}
-    for clip in manifest.clips:
-        video = Path(clip.video)
-        keys = [clip.clip_id, file_name(clip.clip_id)]
-        keys += [video.with_suffix("").as_posix(), video.stem] if clip.video else []
-        key = next((key for key in keys if key in lookup), None)
-        found = lookup[key] if key is not None else []
-        if len(found) > 1:
-            raise StoreError(
-                f"clip {clip.clip_id!r}: {source.path} has {len(found)} arrays called {key!r} "
-                f"({', '.join(found[:MAX_NAMED])}); name them by clip id"
-            )
-        if found and (other := owners.setdefault(found[0], clip.clip_id)) != clip.clip_id:
-            raise StoreError(
-                f"clips {other!r} and {clip.clip_id!r} are of one video, and {source.path} has one array "
-                f"{found[0]!r} for both; name the arrays by clip id"
-            )
-        names.append(found[0] if found else None)
-    return names
-
-
-def _shapes(source: ArraySource, names: list[str]) -> list[tuple[str, str, tuple[int, ...], np.dtype[Any]]]:
-    """(name, tap, (T, *axes), dtype) of the arrays that can be read. Raises StoreError if none can."""
+def _shapes(source: ArraySource, taken: Sequence[Share]) -> list[tuple[str, str, tuple[int, ...], np.dtype[Any]]]:
+    """(name, tap, (T, *axes), dtype) of what clips take and can be read. Raises StoreError if nothing can."""
     found, errors = [], []
-    for name in names:
-        for tap in source.arrays[name]:
+    for share in taken:
+        if share.name is None or share.reason:
+            continue
+        for tap in source.arrays[share.name]:
             try:
-                found.append((name, tap, *source.shape(name, tap)))
+                (count, *axes), dtype = source.shape(share.name, tap)
             except StoreError as error:  # its clip will fail with this reason
                 errors.append(error)
+                continue
+            first, last = share.taken(count)
+            found.append((share.name, tap, (last - first, *axes), dtype))
     if errors and not found:
         raise errors[0]
     return found
@@ -371,7 +324,8 @@ def open_source(path: Path, taps: Sequence[str]) -> ArraySource:
     """Looks what `path` is and finds its arrays.
 
     Args:
-        path: a .npy folder, an HDF5 file or a safetensors file; an export of reelbank or one of another program.
+        path: a folder of .npy, .npz or .pt files, or one HDF5, safetensors, .npz or .pt file; an export of reelbank or
+            what another program wrote.
         taps: which arrays per clip; empty: all of an export, else the only one there is.
 
     Raises:
@@ -389,11 +343,15 @@ def open_source(path: Path, taps: Sequence[str]) -> ArraySource:
         from reelbank.store.exchange.hdf5_import import open_hdf5
 
         return open_hdf5(path, taps)
+    if path.suffix in (".npz", ".pt", ".pth"):
+        from reelbank.store.exchange.npy_import import open_one_archive
+
+        return open_one_archive(path, taps)
     if len(head) > 8 and head[8:9] == b"{":
         from reelbank.store.exchange.safetensors_import import open_safetensors
 
         return open_safetensors(path, taps)
     raise StoreError(
-        f"{path} is no HDF5 file, no safetensors file and no folder of .npy files; "
+        f"{path} is no HDF5 file, no safetensors file and no folder of .npy, .npz or .pt files, nor one .npz or .pt; "
         "a single .npy file is imported as its folder"
     )

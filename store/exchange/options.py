@@ -64,6 +64,19 @@ class ImportConfig:
         "'features']",
         multiple=True,
     )
+    array_of: str | None = option(
+        None,
+        "--array-of",
+        "video: a clip takes those steps of an array whose times lie in its interval; clip: it takes the whole array "
+        "[default: video where arrays are called by the video's file stem, clip where by clip id, which is said]",
+        choices=("clip", "video"),
+    )
+    axes: str | None = option(
+        None,
+        "--axes",
+        "whether arrays are (T, D) or (D, T); default: told by what all of them agree on, which is said",
+        choices=("DT", "TD"),
+    )
     dtype: str | None = option(
         None,
         "--dtype",
