@@ -211,16 +211,16 @@ class _Swscale:
 
     def __call__(self, frame: Frame, size: tuple[int, int]) -> Pixels:
         """The shown frame scaled to (height, width): (H, W, 3), rows not always adjacent in memory."""
-        from reelbank.extract.video.frame import rgb_view, rotate
+        from reelbank.extract.video.frame import oriented, rgb_view
 
-        turns = frame.quarter_turns
-        height, width = size[::-1] if turns % 2 else size
+        orientation = frame.orientation
+        height, width = size[::-1] if orientation.quarter_turns % 2 else size
         if frame.native.format.name != self._format:
             self._format, self._between = frame.native.format.name, _intermediate(frame.native.format)
         scaled = self._scale.reformat(
             frame.native, width, height, self._between, interpolation=self._interpolation, threads=1
         )
-        return rotate(rgb_view(scaled, self._to_rgb), turns)
+        return oriented(rgb_view(scaled, self._to_rgb), orientation)
 
 
 def _intermediate(native_format: Any) -> str:

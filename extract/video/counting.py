@@ -19,6 +19,7 @@ import numpy as np
 from reelbank.extract.errors import DecodeError
 from reelbank.extract.video import access_points, listing, transport
 from reelbank.extract.video.damage import MAX_REORDER_FRAMES, Report, Reports
+from reelbank.extract.video.frame import orientation_of
 from reelbank.extract.video.opening import AVI, GIF, MOV, MPEGTS, Limits
 from reelbank.extract.video.scan import Examination, GopPlan, Positions, Seconds, VideoScan
 from reelbank.extract.video.timeline import COUNTED, TimeLine, by_order_line, chunk_places, mean_rate, time_line
@@ -290,7 +291,11 @@ def result_of(
     times = line.seconds
     duration = float(times[-1]) + last_seconds
     limits.check_duration(path, duration)
-    turned = first.rotation % 180 != 0
+    try:
+        orientation = orientation_of(first)
+    except ValueError as error:
+        raise DecodeError(path, str(error)) from error
+    turned = orientation.quarter_turns % 2 != 0
     return VideoScan(
         path=path,
         num_frames=len(times),
@@ -300,7 +305,8 @@ def result_of(
         width_px=first.height if turned else first.width,
         height_px=first.width if turned else first.height,
         rate_fps=mean_rate(times, line.rate_fps),
-        rotation_degrees=first.rotation,
+        rotation_degrees=90 * orientation.quarter_turns,
+        is_mirrored=orientation.is_mirrored,
         broken=broken,
         stream_index=stream.index,
         codec=stream.codec_context.name,

@@ -8,7 +8,7 @@ One decoder thread: processes over clips use the cores better than threads in on
 
 A wanted frame that is damaged, or predicted from damage, is an error, or marked where that is asked for (`damage` says
 what is noticed). Damage that FFmpeg itself does not notice is not seen here, and neither is damage in packets that no
-wanted frame needs. Mirroring and non-square pixels are not undone; rotation is.
+wanted frame needs. Turns and mirroring are undone as players do; non-square pixels are not.
 """
 
 from __future__ import annotations

@@ -40,6 +40,11 @@ class DeviceVideo(Video):
             raise DecodeError(
                 self.path, "its frames can only be told apart by decoding it from the start; leave out --decode cuda"
             )
+        if scan.is_mirrored:
+            raise DecodeError(
+                self.path,
+                "its pictures are shown mirrored, which the GPU's decoder does not do; leave out --decode cuda",
+            )
         if self._stream is None:
             self._reopen()
         times = scan.plan.pts[scan.plan.position_of] * float(self._stream.time_base)

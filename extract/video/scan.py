@@ -79,10 +79,11 @@ class VideoScan:
         times_seconds: (N,) in emission order, from the first emitted frame.
         file_seconds: the same from the file's start, where that is another; else None.
         duration_seconds: end of the last frame, by its own duration or one mean frame time.
-        width_px: of the frames as shown, after display rotation.
+        width_px: of the first frame as shown, turned and mirrored.
         height_px: likewise.
         rate_fps: mean frame rate.
-        rotation_degrees: counterclockwise turn from the coded to the shown frame; a multiple of 90.
+        rotation_degrees: counterclockwise turn from the coded to the shown first frame; a multiple of 90.
+        is_mirrored: whether left and right are exchanged before that turn.
         broken: why the file ends early, or None.
         stream_index: of the video stream in the container; -1 for pictures.
         codec: decoder name, or `image`.
@@ -104,6 +105,7 @@ class VideoScan:
     height_px: int
     rate_fps: Fraction
     rotation_degrees: int = 0
+    is_mirrored: bool = False
     broken: str | None = None
     stream_index: int = -1
     codec: str = "image"

@@ -66,6 +66,8 @@ def scan_pictures(
     limits.check_frames(path, len(files))
     limits.check_duration(path, float(len(files) / rate))
     with _reading(files[0]), _open_image(files[0], limits) as image:
+        if image.format == "TIFF":
+            image.load()  # Pillow turns it then, and versions differ in what they say before
         turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)  # orientations with a quarter turn
         width, height = image.size[::-1] if turned else image.size
     return VideoScan(
