@@ -178,8 +178,11 @@ def test_frames_and_packets_are_kept_up_to_a_size(kept_bytes: int, kept: bool, f
         assert ((found.frames if count else found.packets) is not None) == kept
 
 
+_YUV = SimpleNamespace(name="yuv420p")
+
+
 def _walk(pts: list[int | None], **more: Any) -> Any:
-    frame = SimpleNamespace(width=96, height=64, side_data={})
+    frame = SimpleNamespace(width=96, height=64, format=_YUV, side_data={})
     num = len(pts)
     options = {
         "pts": pts, "dts": list(range(num)), "starts": [True] + [False] * (num - 1), "shown": [True] * num,
@@ -286,7 +289,7 @@ def test_display_matrix_turns_width_and_height(tmp_path: Path, monkeypatch: pyte
     ):
         (a, b, c, d), one = matrix, 1 << 16
         data = np.array([a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30], np.int32).tobytes()
-        frame = SimpleNamespace(width=96, height=64, side_data={"DISPLAYMATRIX": data})
+        frame = SimpleNamespace(width=96, height=64, format=_YUV, side_data={"DISPLAYMATRIX": data})
         found = _planned(_walk([0, 40], first_frame=frame), tmp_path)
         assert found is not None
         assert (found.width_px, found.height_px, found.rotation_degrees, found.is_mirrored) == (*size, *turn)
@@ -437,7 +440,7 @@ def _frame(pts: int, **more: Any) -> Any:
         "planes": [SimpleNamespace(buffer_size=5)] * 2,
         "duration": 40,
     }
-    return SimpleNamespace(**{**options, "width": 96, "height": 64, "side_data": {}, **more})
+    return SimpleNamespace(**{**options, "width": 96, "height": 64, "format": _YUV, "side_data": {}, **more})
 
 
 @pytest.fixture

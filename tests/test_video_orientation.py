@@ -1,4 +1,4 @@
-"""Pictures are turned and mirrored as they are shown: against libavfilter, with the filters that ffmpeg itself inserts."""
+"""Pictures are turned and mirrored as they are shown: against libavfilter, with the filters that ffmpeg inserts."""
 
 from __future__ import annotations
 
@@ -165,5 +165,5 @@ def test_motion_jpeg_with_exif_is_turned(tmp_path: Path) -> None:
 
 def test_gpu_decoder_does_not_mirror(tmp_path: Path) -> None:
     path = _file(tmp_path, _matrix(*ORIENTATIONS["mirrored"][0]))
-    with DeviceVideo(path, device="cpu") as video, pytest.raises(DecodeError, match="mirrored.*leave out --decode"):
+    with DeviceVideo(path, device="cpu") as video, pytest.raises(DecodeError, match=r"mirrored.*leave out --decode"):
         list(video.frames([0]))

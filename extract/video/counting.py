@@ -291,6 +291,12 @@ def result_of(
     times = line.seconds
     duration = float(times[-1]) + last_seconds
     limits.check_duration(path, duration)
+    if "f32" in first.format.name or "f16" in first.format.name:
+        raise DecodeError(
+            path,
+            f"its pixels are floating-point numbers ({first.format.name}), and nothing says which is white; make a "
+            "copy of integers (ffmpeg -i IN -pix_fmt gray16le or rgb48le OUT)",
+        )
     try:
         orientation = orientation_of(first)
     except ValueError as error:

@@ -17,10 +17,11 @@ from pathlib import Path
 import av
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
 from reelbank.extract.errors import DecodeError
 from reelbank.extract.video.damage import Reports, listening
-from reelbank.extract.video.frame import Frame, frame_of_rgb
+from reelbank.extract.video.frame import Frame, Pixels, frame_of_rgb
 from reelbank.extract.video.opening import Limits
 from reelbank.extract.video.plan import VideoScan
 from reelbank.manifests.files import kind_of, regular
@@ -32,6 +33,7 @@ IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tif
 _NOT_OF_THE_PICTURE = re.compile(r"support|unhandled|implement|icc", re.IGNORECASE)
 _OF_EXIF = re.compile(r"exif|tiff", re.IGNORECASE)
 _ORIENTATION = 0x0112
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
 def is_pictures(path: Path) -> bool:
@@ -84,7 +86,7 @@ def scan_pictures(
 
 
 def read_picture(path: str | Path, index: int, limits: Limits) -> Frame:
-    """One picture as a frame: 8-bit RGB without alpha, EXIF orientation applied.
+    """One picture as a frame: 8-bit RGB without alpha, EXIF orientation applied, deeper channels divided down.
 
     Raises:
         DecodeError: with the frame index: not an image, cut off, or too large.
@@ -95,7 +97,33 @@ def read_picture(path: str | Path, index: int, limits: Limits) -> Frame:
             damage = _reported(Path(path), has_orientation=_ORIENTATION in image.getexif())
         elif image.format == "PNG":
             damage = _wrong_sum(Path(path))
-        return frame_of_rgb(np.asarray(ImageOps.exif_transpose(image).convert("RGB")), damage)
+        return frame_of_rgb(_eight_bits(ImageOps.exif_transpose(image), image), damage)
+
+
+def _eight_bits(turned: Image.Image, image: Image.Image) -> Pixels:
+    """(H, W, 3) of a picture as it is shown; `image` is as it was opened, with its tags.
+
+    More than 8 bits a channel are divided down; Pillow's own conversion of gray cuts them off, which turns them white.
+
+    Raises:
+        ValueError: nothing says which number is white.
+    """
+    mode = image.mode
+    if not mode.startswith(("I", "F")):
+        return np.asarray(turned.convert("RGB"))
+    gray, tags = np.asarray(turned), image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    if mode == "F" or (mode == "I" and tags):
+        kind = "floating-point numbers" if mode == "F" else "integers of 32 bits or with a sign"
+        if mode == "I" or not (gray.min() >= 0 and gray.max() <= 1):
+            raise ValueError(
+                f"its pixels are {kind}, here {gray.min():.6g} to {gray.max():.6g}, and nothing says which is white; "
+                "save it with 16 bits and no sign" + (", or divided to 0 .. 1" if mode == "F" else "")
+            )
+        gray = np.rint(gray * 255)
+    else:  # of "I", PNG and PGM fill 16 bits
+        gray = gray.astype(np.int64) >> max(int(tags.get(_BITS_PER_SAMPLE, (16,))[0]) - 8, 0)
+    gray = 255 - gray if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else gray
+    return np.repeat(gray.astype(np.uint8)[:, :, None], 3, axis=2)
 
 
 @contextmanager
