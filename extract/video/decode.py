@@ -34,7 +34,7 @@ from reelbank.extract.video.packets import FromFile, Kept, SeekMissed
 from reelbank.extract.video.plan import KEPT_BYTES, examine
 from reelbank.extract.video.scan import GopPlan, VideoScan
 from reelbank.extract.video.sequential import Pass
-from reelbank.extract.video.stills import is_pictures, read_picture, scan_pictures
+from reelbank.extract.video.stills import is_pictures, read_pages, read_picture, scan_pictures
 
 Indices = npt.NDArray[np.int64]
 
@@ -211,7 +211,10 @@ class Video:
     def _frames_of(self, scan: VideoScan, wanted: Indices) -> Iterator[tuple[int, Frame]]:
         if len(wanted) == 0:
             return
-        if scan.pictures:
+        if scan.pages:
+            for index, frame in read_pages(scan, wanted.tolist(), self._limits):
+                yield index, self._kept(index, frame)
+        elif scan.pictures:
             for index in wanted.tolist():
                 yield index, self._kept(index, read_picture(scan.pictures[index], index, self._limits))
         elif self._frames is not None:

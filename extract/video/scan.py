@@ -88,7 +88,8 @@ class VideoScan:
         stream_index: of the video stream in the container; -1 for pictures.
         codec: decoder name, or `image`.
         plan: how to decode frames one by one; None means sequentially.
-        pictures: files of a frame folder in order.
+        pictures: files of a frame folder in order; a file of several is there as often as it has frames.
+        pages: of such a file, which of its pictures each frame is.
         time_source: where the times come from: `container`; `repaired`, some stamps did not fit among the others and
             lie between their neighbours; `counted`, frames follow each other at one rate. Empty for pictures.
         end_known: whether the file itself says that nothing of it is missing at its end.
@@ -111,6 +112,7 @@ class VideoScan:
     codec: str = "image"
     plan: GopPlan | None = None
     pictures: tuple[str, ...] = ()
+    pages: tuple[int, ...] = ()
     time_source: str = ""
     file_seconds: Seconds | None = None
     end_known: bool = False
