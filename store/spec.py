@@ -76,6 +76,8 @@ class FeatureSpec:
         decoder: what decoded the videos where it was not FFmpeg on the CPU: `torchcodec-cuda`.
         time_origin: where intervals and `step_seconds` count from: `file`, its start as players show it, also where the
             picture begins later; null: the first frame, as in earlier stores and where no video is read.
+        square_pixels: true where frames of videos whose pixels are not square were enlarged to the shape that players
+            show; null: read as they are stored.
     """
 
     backbone: str
@@ -92,6 +94,7 @@ class FeatureSpec:
     plugin_sha256: str | None = None
     decoder: str | None = None
     time_origin: str | None = None
+    square_pixels: bool | None = None
 
     def __post_init__(self) -> None:
         if self.time_origin not in (None, FILE_START):
@@ -173,6 +176,7 @@ SPEC_KINDS: Mapping[str, Any] = {
     "plugin_sha256?": _TEXT,
     "decoder?": _TEXT,
     "time_origin?": _TEXT,
+    "square_pixels?": (bool, None),
 }
 
 

@@ -131,6 +131,7 @@ SILENT = SimpleNamespace(start_time=None, format=SimpleNamespace(name="mpegts"))
 def _stream(**more: Any) -> Any:
     context = SimpleNamespace(name="h264", extradata=None, has_b_frames=True)
     options = {"average_rate": Fraction(25), "guessed_rate": None, "time_base": Fraction(1, 1000), "index": 0}
+    options["sample_aspect_ratio"] = None
     return SimpleNamespace(**{**options, "codec_context": context, **more})
 
 
@@ -182,7 +183,7 @@ _YUV = SimpleNamespace(name="yuv420p")
 
 
 def _walk(pts: list[int | None], **more: Any) -> Any:
-    frame = SimpleNamespace(width=96, height=64, format=_YUV, side_data={})
+    frame = SimpleNamespace(width=96, height=64, format=_YUV, color_trc=2, side_data={})
     num = len(pts)
     options = {
         "pts": pts, "dts": list(range(num)), "starts": [True] + [False] * (num - 1), "shown": [True] * num,
@@ -289,7 +290,7 @@ def test_display_matrix_turns_width_and_height(tmp_path: Path, monkeypatch: pyte
     ):
         (a, b, c, d), one = matrix, 1 << 16
         data = np.array([a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30], np.int32).tobytes()
-        frame = SimpleNamespace(width=96, height=64, format=_YUV, side_data={"DISPLAYMATRIX": data})
+        frame = SimpleNamespace(width=96, height=64, format=_YUV, color_trc=2, side_data={"DISPLAYMATRIX": data})
         found = _planned(_walk([0, 40], first_frame=frame), tmp_path)
         assert found is not None
         assert (found.width_px, found.height_px, found.rotation_degrees, found.is_mirrored) == (*size, *turn)
@@ -440,7 +441,9 @@ def _frame(pts: int, **more: Any) -> Any:
         "planes": [SimpleNamespace(buffer_size=5)] * 2,
         "duration": 40,
     }
-    return SimpleNamespace(**{**options, "width": 96, "height": 64, "format": _YUV, "side_data": {}, **more})
+    return SimpleNamespace(
+        **{**options, "width": 96, "height": 64, "format": _YUV, "color_trc": 2, "side_data": {}, **more}
+    )
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ and the crop starts at `int(round((size - crop) / 2.0))`; a pixel there costs te
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +106,15 @@ class Preprocess:
         spans = [_span(size, crop) for size, crop in zip(resized, self.crop_size or resized, strict=True)]
         (_, top, height), (_, left, width) = spans
         return top, left, height, width
+
+
+def common_box(preprocess: Preprocess, sizes_px: Iterable[tuple[int, int]]) -> tuple[int, int, int, int]:
+    """What `valid_box` is of every (height, width) alike: all are centred, so that they have a part in common."""
+    boxes = np.array([preprocess.valid_box(*size) for size in sizes_px])
+    start = boxes[:, :2].max(0)
+    stop = (boxes[:, :2] + boxes[:, 2:]).min(0)
+    top, left, height, width = (int(number) for number in (*start, *(stop - start)))
+    return top, left, height, width
 
 
 def make(preprocess: Preprocess, resize: str = "exact") -> Callable[[Frame | Any], Pixels]:

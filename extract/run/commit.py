@@ -19,6 +19,9 @@ from reelbank.store.layout import DONE
 from reelbank.store.staging import Outcome, stage_failure
 from reelbank.store.writer import StoreWriter, clip_identity
 
+SEEN_ASPECT = 0.01
+"""Pixels that are less oblong come from a size that was rounded."""
+
 
 class Committer:
     """Writes the units of one store as soon as every clip that a run wants of them is staged."""
@@ -38,7 +41,7 @@ class Committer:
             unit = writer.geometry.unit_of(row)
             self._expected[unit] = self._expected.get(unit, 0) + 1
         for outcome in todo.recovered.values():
-            self.remarks.update(_remarks(outcome))
+            self.remarks.update(self._remarks(outcome))
             self._ready.setdefault(writer.geometry.unit_of(outcome.row), []).append(outcome)
 
     @property
@@ -53,7 +56,7 @@ class Committer:
     def add(self, outcome: Outcome) -> None:
         """Takes a staged outcome."""
         self.reasons[outcome.row] = _reason(outcome)
-        self.remarks.update(_remarks(outcome))
+        self.remarks.update(self._remarks(outcome))
         self._ready.setdefault(self.writer.geometry.unit_of(outcome.row), []).append(outcome)
 
     def full_units(self) -> list[int]:
@@ -85,19 +88,22 @@ class Committer:
         stat = stat_of(job.paths[backbones.describe(self._job.model).source])
         self.add(stage_failure(self._job.store, row, identity, {"reason": reason}, stat))
 
-
-def _remarks(outcome: Outcome) -> list[str]:
-    """Which arrays of the ledger say something of a done clip that a person should know."""
-    ledger: Mapping[str, Any] = outcome.ledger if outcome.status == DONE else {}
-    damaged: list[int] = ledger.get("step_damaged", [])
-    found = {
-        "decode_errors": ledger.get("decode_errors", 0) > 0,
-        "end_known": not ledger.get("end_known", 1),
-        "step_damaged": any(damaged),
-        "first_frame_seconds": ledger.get("first_frame_seconds", 0.0) >= LATE_SECONDS,
-        "time_source": ledger.get("time_source") in ("repaired", "counted"),
-    }
-    return [name for name, is_said in found.items() if is_said]
+    def _remarks(self, outcome: Outcome) -> list[str]:
+        """Which arrays of the ledger say something of a done clip that a person should know."""
+        ledger: Mapping[str, Any] = outcome.ledger if outcome.status == DONE else {}
+        damaged: list[int] = ledger.get("step_damaged", [])
+        is_skewed = abs(ledger.get("pixel_aspect", 1.0) - 1) > SEEN_ASPECT
+        found = {
+            "decode_errors": ledger.get("decode_errors", 0) > 0,
+            "end_known": not ledger.get("end_known", 1),
+            "step_damaged": any(damaged),
+            "first_frame_seconds": ledger.get("first_frame_seconds", 0.0) >= LATE_SECONDS,
+            "time_source": ledger.get("time_source") in ("repaired", "counted"),
+            "num_frame_sizes": ledger.get("num_frame_sizes", 0) > 1,
+            "pixel_aspect": is_skewed and not self._job.spec.square_pixels,
+            "transfer": ledger.get("transfer") in ("pq", "hlg"),
+        }
+        return [name for name, is_said in found.items() if is_said]
 
 
 def _reason(outcome: Outcome) -> str | None:

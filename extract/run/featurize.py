@@ -81,6 +81,7 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
                 models=tuple(jobs),
                 max_pixels=config.max_pixels,
                 keep_damaged=config.damaged == "keep",
+                square_pixels=config.square_pixels,
                 decode_device=decode_device,
             ),
             workers,

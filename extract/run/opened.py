@@ -42,9 +42,10 @@ class OpenFiles:
     A file that has changed since, by its size or time, is another one.
     """
 
-    def __init__(self, limits: Limits, *, keep_damaged: bool, device: str | None) -> None:
+    def __init__(self, limits: Limits, *, keep_damaged: bool, square_pixels: bool, device: str | None) -> None:
         """Opens nothing yet; the arguments are those of `open_source`."""
-        self._limits, self._keep_damaged, self._device = limits, keep_damaged, device
+        self._limits, self._options = limits, {"keep_damaged": keep_damaged, "square_pixels": square_pixels}
+        self._device = device
         self._files: dict[str, _Files] = {}
 
     def content(self, source: str, paths: Sequence[Path], stat: Stat | None, news: Callable[[], None]) -> str:
@@ -60,7 +61,7 @@ class OpenFiles:
         key = count, tuple(clip.text.get(name) or "" for name in _TEXTS)
         if key not in files.sources:
             files.sources[key] = open_source(
-                source, paths, clip, self._limits, count=count, keep_damaged=self._keep_damaged, device=self._device
+                source, paths, clip, self._limits, count=count, device=self._device, **self._options
             )
         return files.sources[key]
 

@@ -19,6 +19,12 @@ REMARKS = {
     "time_source": "{n} of files whose times are repaired, or counted at a constant rate (clips/time_source)",
     "first_frame_seconds": "{n} of files whose picture begins later than the file, from whose start intervals count"
     " (clips/first_frame_seconds)",
+    "num_frame_sizes": "{n} whose pictures change their size; clips/frame_box is what holds picture in every step"
+    " (clips/num_frame_sizes)",
+    "pixel_aspect": "{n} of videos whose pixels are not square, read as they are stored; --square-pixels reads them as"
+    " players show them (clips/pixel_aspect)",
+    "transfer": "{n} of HDR videos (PQ or HLG), read without tone mapping: paler than players show them"
+    " (clips/transfer)",
     "end_known": "{n} of files that do not say where they end: were one cut between two pictures, nothing would tell",
 }
 """What is said of done clips, by the array of the ledger that holds it."""

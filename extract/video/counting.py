@@ -19,12 +19,14 @@ import numpy as np
 from reelbank.extract.errors import DecodeError
 from reelbank.extract.video import access_points, listing, transport
 from reelbank.extract.video.damage import MAX_REORDER_FRAMES, Report, Reports
-from reelbank.extract.video.frame import orientation_of
+from reelbank.extract.video.frame import SQUARE, orientation_of
 from reelbank.extract.video.opening import AVI, GIF, MOV, MPEGTS, Limits
 from reelbank.extract.video.scan import Examination, GopPlan, Positions, Seconds, VideoScan
 from reelbank.extract.video.timeline import COUNTED, TimeLine, by_order_line, chunk_places, mean_rate, time_line
 from reelbank.extract.video.truncation import Ending, ending
 
+HDR_TRANSFERS = {16: "pq", 18: "hlg"}
+"""Transfer functions by their number in H.273: of more light than screens give, so that pictures look pale."""
 # Demuxers that give a part of a packet at the end of a file as if it were whole; the others flag it.
 UNFLAGGED_FORMATS = (GIF, MPEGTS)
 # Pictures one after another, without a container that says how long each is.
@@ -301,7 +303,7 @@ def result_of(
         orientation = orientation_of(first)
     except ValueError as error:
         raise DecodeError(path, str(error)) from error
-    turned = orientation.quarter_turns % 2 != 0
+    turned, aspect = orientation.quarter_turns % 2 != 0, stream.sample_aspect_ratio or SQUARE
     return VideoScan(
         path=path,
         num_frames=len(times),
@@ -313,6 +315,8 @@ def result_of(
         rate_fps=mean_rate(times, line.rate_fps),
         rotation_degrees=90 * orientation.quarter_turns,
         is_mirrored=orientation.is_mirrored,
+        pixel_aspect=1 / aspect if turned else aspect,
+        transfer=HDR_TRANSFERS.get(int(first.color_trc), "sdr"),
         broken=broken,
         stream_index=stream.index,
         codec=stream.codec_context.name,

@@ -84,6 +84,8 @@ class VideoScan:
         rate_fps: mean frame rate.
         rotation_degrees: counterclockwise turn from the coded to the shown first frame; a multiple of 90.
         is_mirrored: whether left and right are exchanged before that turn.
+        pixel_aspect: width by height of a pixel as shown; 1 is square, or nothing says so.
+        transfer: `pq` or `hlg` of HDR, else `sdr`; empty for pictures.
         broken: why the file ends early, or None.
         stream_index: of the video stream in the container; -1 for pictures.
         codec: decoder name, or `image`.
@@ -107,6 +109,8 @@ class VideoScan:
     rate_fps: Fraction
     rotation_degrees: int = 0
     is_mirrored: bool = False
+    pixel_aspect: Fraction = Fraction(1)
+    transfer: str = ""
     broken: str | None = None
     stream_index: int = -1
     codec: str = "image"
