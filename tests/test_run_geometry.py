@@ -108,6 +108,8 @@ def test_common_box(preprocess: Preprocess, sizes: list[tuple[int, int]], box: t
         ("turned.mp4", {"pixel_aspect": Fraction(3, 2), "rotation_degrees": 90}, Fraction(2, 3), (144, 64)),
         ("matrix.mp4", {"display_matrix": (2 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)}, Fraction(2), (64, 192)),
         ("square.mp4", {}, Fraction(1), (64, 96)),
+        ("wide.mpg", {"pixel_aspect": Fraction(32, 27), "codec": "mpeg2video"}, Fraction(32, 27), (64, 114)),
+        ("wide.ts", {"pixel_aspect": _PAL}, _PAL, (64, 137)),
         ("wide.avi", {"pixel_aspect": _PAL, "codec": "mpeg4"}, _PAL, (64, 137)),
     ],
 )
@@ -190,6 +192,12 @@ def test_square_pixels_are_a_spec_of_their_own(tmp_path: Path) -> None:
     again = retry_config(store_path, manifest=tmp_path / "manifest.csv")
     assert again is not None
     assert again.square_pixels
+
+
+def test_square_pixels_without_a_model_that_reads_videos_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("clip_id,video,split,label,annotations\na,,train,a,a.json\n")
+    with pytest.raises(ValueError, match="--square-pixels: none of the models reads videos"):
+        run(tmp_path, model=("pose",), square_pixels=True)
 
 
 @pytest.mark.parametrize(("number", "name"), [(16, "pq"), (18, "hlg"), (1, "sdr")])

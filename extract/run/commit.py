@@ -12,15 +12,13 @@ from reelbank.extract.run import todo as planning
 from reelbank.extract.run.content import stat_of
 from reelbank.extract.run.messages import ClipJob, ModelJob
 from reelbank.extract.run.todo import Todo
+from reelbank.extract.video.scan import HDR_TRANSFERS, SEEN_ASPECT
 from reelbank.extract.video.timeline import LATE_SECONDS
 from reelbank.manifests.files import not_written
 from reelbank.store.devices import device_facts
 from reelbank.store.layout import DONE
 from reelbank.store.staging import Outcome, stage_failure
 from reelbank.store.writer import StoreWriter, clip_identity
-
-SEEN_ASPECT = 0.01
-"""Pixels that are less oblong come from a size that was rounded."""
 
 
 class Committer:
@@ -101,7 +99,7 @@ class Committer:
             "time_source": ledger.get("time_source") in ("repaired", "counted"),
             "num_frame_sizes": ledger.get("num_frame_sizes", 0) > 1,
             "pixel_aspect": is_skewed and not self._job.spec.square_pixels,
-            "transfer": ledger.get("transfer") in ("pq", "hlg"),
+            "transfer": ledger.get("transfer") in HDR_TRANSFERS.values(),
         }
         return [name for name, is_said in found.items() if is_said]
 

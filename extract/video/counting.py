@@ -21,12 +21,10 @@ from reelbank.extract.video import access_points, listing, transport
 from reelbank.extract.video.damage import MAX_REORDER_FRAMES, Report, Reports
 from reelbank.extract.video.frame import SQUARE, orientation_of
 from reelbank.extract.video.opening import AVI, GIF, MOV, MPEGTS, Limits
-from reelbank.extract.video.scan import Examination, GopPlan, Positions, Seconds, VideoScan
+from reelbank.extract.video.scan import HDR_TRANSFERS, Examination, GopPlan, Positions, Seconds, VideoScan
 from reelbank.extract.video.timeline import COUNTED, TimeLine, by_order_line, chunk_places, mean_rate, time_line
 from reelbank.extract.video.truncation import Ending, ending
 
-HDR_TRANSFERS = {16: "pq", 18: "hlg"}
-"""Transfer functions by their number in H.273: of more light than screens give, so that pictures look pale."""
 # Demuxers that give a part of a packet at the end of a file as if it were whole; the others flag it.
 UNFLAGGED_FORMATS = (GIF, MPEGTS)
 # Pictures one after another, without a container that says how long each is.

@@ -15,6 +15,10 @@ from reelbank.extract.errors import DecodeError
 from reelbank.extract.video.damage import Report
 
 NO_TIMESTAMP = int(np.iinfo(np.int64).min)
+SEEN_ASPECT = 0.01
+"""Pixels that are less oblong come from a size that was rounded."""
+HDR_TRANSFERS = {16: "pq", 18: "hlg"}
+"""Transfer functions by their number in H.273: of more light than screens give, so that pictures look pale."""
 Positions = npt.NDArray[np.int64]
 Seconds = npt.NDArray[np.float64]
 
