@@ -84,6 +84,9 @@ class FeaturizeConfig:
         choices=RESIZES,
     )
     precision: str = option("fp32", "--precision", "number format of the forward pass", choices=PRECISIONS)
+    square_pixels: bool = option(
+        False, "--square-pixels", "enlarge videos whose pixels are not square to the shape that players show"
+    )
     decode: str = option(
         "cpu", "--decode", "where videos are decoded; cuda: by torchcodec on the GPU, which gives other pixels",
         choices=DECODES,

@@ -15,6 +15,7 @@ from reelbank.extract import backbones
 from reelbank.extract.errors import DecodeError
 from reelbank.extract.run.todo import versions
 from reelbank.extract.video.plan import scan
+from reelbank.extract.video.scan import HDR_TRANSFERS, SEEN_ASPECT
 from reelbank.extract.video.stills import is_pictures
 from reelbank.extract.video.timeline import COUNTED, LATE_SECONDS, REPAIRED
 from reelbank.extract.weights.files import cached_file
@@ -127,6 +128,10 @@ def _kinds(path: Path) -> dict[str, str]:
         "have no usable timestamps and count at one rate": found.time_source == COUNTED
         and f"{path.name}: {rate:g} frames/s",
         "begin later than their file, where intervals count from": late >= LATE_SECONDS and f"{path.name}: {late:g} s",
+        "have pixels that are not square (featurize --square-pixels)": abs(found.pixel_aspect - 1) > SEEN_ASPECT
+        and f"{path.name}: {found.pixel_aspect}",
+        "are HDR, whose pictures look pale": found.transfer in HDR_TRANSFERS.values()
+        and f"{path.name}: {found.transfer}",
         "have damage inside": not found.broken and damage and f"{path.name}: {next(iter(damage.values()))}",
     }
     return {kind: example for kind, example in kinds.items() if example}

@@ -57,7 +57,7 @@ MAX_UNIT_CLIPS = 512
 THUMBNAIL_SHAPE = (72, 96, 3)
 
 FRAME_BOX = ("top_px", "left_px", "height_px", "width_px")
-"""Where the network's input of view 0 holds the frame rather than padding: the columns of clips/frame_box."""
+"""Where the network's input of view 0 holds the frame, not padding, in every step: columns of clips/frame_box."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +108,11 @@ LEDGER: Mapping[str, ClipArray] = {
     "repeated_steps": ClipArray(
         dtype="int64", fill=-1, about="steps that read the frames of the one before, as none comes after; -1 not known"
     ),
+    "pixel_aspect": ClipArray(
+        dtype="float64", fill=math.nan, about="width by height of a pixel of the video as shown, NaN not known"
+    ),
+    "transfer": ClipArray(dtype="str", fill="", about="of the video's light: sdr, or pq or hlg of HDR"),
+    "num_frame_sizes": ClipArray(dtype="int64", fill=0, about="different sizes of the frames read, 0 not known"),
     "frame_box": ClipArray(dtype="int64", fill=0, axis="box", about=", ".join(FRAME_BOX)),
     "step_seconds": ClipArray(
         dtype="float64", fill=math.nan, axis="step", about="from the file's start (spec's time_origin), as intervals"

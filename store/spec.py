@@ -77,6 +77,8 @@ class FeatureSpec:
         time_origin: where intervals and `step_seconds` count from: `file`, its start as players show it, also where the
             picture begins later; null: the first frame, as in earlier stores and where no video is read.
         annotation_columns: {our name: theirs} of annotation tables whose columns were mapped.
+        square_pixels: true where frames of videos whose pixels are not square were enlarged to the shape that players
+            show; null: read as they are stored.
     """
 
     backbone: str
@@ -94,6 +96,7 @@ class FeatureSpec:
     decoder: str | None = None
     time_origin: str | None = None
     annotation_columns: Mapping[str, str] | None = None
+    square_pixels: bool | None = None
 
     def __post_init__(self) -> None:
         if self.time_origin not in (None, FILE_START):
@@ -176,6 +179,7 @@ SPEC_KINDS: Mapping[str, Any] = {
     "decoder?": _TEXT,
     "time_origin?": _TEXT,
     "annotation_columns?": (None, {"*": str}),
+    "square_pixels?": (bool, None),
 }
 
 

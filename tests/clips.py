@@ -40,6 +40,9 @@ class Clip:
         container_options: of the muxer.
         ticks: presentation times in units of 1 / (rate x 8) s, for variable frame rate; None is constant.
         rotation_degrees: display rotation, counterclockwise.
+        display_matrix: nine numbers in FFmpeg's order, instead of the rotation.
+        pixel_aspect: width by height of a pixel, of the coded frame.
+        color_trc: number of the transfer function.
         first_pts: in frames; below 0 an edit list hides the frames before 0.
         second_stream: a smaller second video stream, which comes first in the file.
         sound: noise beside the picture.
@@ -58,6 +61,9 @@ class Clip:
     container_options: dict[str, str] = field(default_factory=dict)
     ticks: tuple[int, ...] | None = None
     rotation_degrees: int = 0
+    display_matrix: tuple[int, ...] | None = None
+    pixel_aspect: Fraction | None = None
+    color_trc: int | None = None
     first_pts: int = 0
     second_stream: bool = False
     sound: bool = False
@@ -227,6 +233,8 @@ def write(path: Path, clip: Clip) -> None:
         stream.disposition = Disposition.default.value  # FFmpeg prefers it to a larger or earlier stream
         if clip.rotation_degrees:
             stream.set_display_rotation(clip.rotation_degrees)
+        if clip.display_matrix is not None:
+            stream.set_display_matrix(clip.display_matrix)
         sound = _Sound(container) if clip.sound else None
         for index in range(clip.num_frames):
             if clip.second_stream and index < clip.num_frames - 10:
@@ -296,6 +304,10 @@ def _stream(container: Any, clip: Clip, width_px: int, height_px: int) -> Any:
     stream = container.add_stream(clip.codec, rate=clip.rate, options=clip.options)
     stream.width, stream.height, stream.pix_fmt = width_px, height_px, clip.pix_fmt
     stream.codec_context.thread_count = 1
+    if clip.pixel_aspect is not None:
+        stream.codec_context.sample_aspect_ratio = clip.pixel_aspect
+    if clip.color_trc is not None:
+        stream.codec_context.color_trc = clip.color_trc
     stream.codec_context.time_base = _tick_seconds(clip)
     return stream
 

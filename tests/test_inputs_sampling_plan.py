@@ -131,6 +131,7 @@ SILENT = SimpleNamespace(start_time=None, format=SimpleNamespace(name="mpegts"))
 def _stream(**more: Any) -> Any:
     context = SimpleNamespace(name="h264", extradata=None, has_b_frames=True)
     options = {"average_rate": Fraction(25), "guessed_rate": None, "time_base": Fraction(1, 1000), "index": 0}
+    options["sample_aspect_ratio"] = None
     return SimpleNamespace(**{**options, "codec_context": context, **more})
 
 
@@ -178,8 +179,11 @@ def test_frames_and_packets_are_kept_up_to_a_size(kept_bytes: int, kept: bool, f
         assert ((found.frames if count else found.packets) is not None) == kept
 
 
+_YUV = SimpleNamespace(name="yuv420p")
+
+
 def _walk(pts: list[int | None], **more: Any) -> Any:
-    frame = SimpleNamespace(width=96, height=64, rotation=0)
+    frame = SimpleNamespace(width=96, height=64, format=_YUV, color_trc=2, side_data={})
     num = len(pts)
     options = {
         "pts": pts, "dts": list(range(num)), "starts": [True] + [False] * (num - 1), "shown": [True] * num,
@@ -274,13 +278,22 @@ def test_broken_file_keeps_the_frames_before_the_break(tmp_path: Path, monkeypat
         _planned(_walk([5], shown=[False], broken="packet 0 is cut off"), tmp_path)
 
 
-def test_rotation_turns_width_and_height(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_display_matrix_turns_width_and_height(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "ending", lambda path: Ending(missing_bytes=0, is_known=True))
-    for rotation, size in ((0, (96, 64)), (90, (64, 96)), (-90, (64, 96)), (180, (96, 64))):
-        frame = SimpleNamespace(width=96, height=64, rotation=rotation)
+    for matrix, size, turn in (
+        ((1, 0, 0, 1), (96, 64), (0, False)),
+        ((0, -1, 1, 0), (64, 96), (90, False)),
+        ((0, 1, -1, 0), (64, 96), (270, False)),
+        ((-1, 0, 0, -1), (96, 64), (180, False)),
+        ((0, 1, 1, 0), (64, 96), (90, True)),
+        ((0, 0, 0, 0), (96, 64), (0, False)),
+    ):
+        (a, b, c, d), one = matrix, 1 << 16
+        data = np.array([a * one, b * one, 0, c * one, d * one, 0, 0, 0, 1 << 30], np.int32).tobytes()
+        frame = SimpleNamespace(width=96, height=64, format=_YUV, color_trc=2, side_data={"DISPLAYMATRIX": data})
         found = _planned(_walk([0, 40], first_frame=frame), tmp_path)
         assert found is not None
-        assert (found.width_px, found.height_px, found.rotation_degrees) == (*size, rotation)
+        assert (found.width_px, found.height_px, found.rotation_degrees, found.is_mirrored) == (*size, *turn)
 
 
 # --- the walk over packets, from a container made by hand
@@ -428,7 +441,9 @@ def _frame(pts: int, **more: Any) -> Any:
         "planes": [SimpleNamespace(buffer_size=5)] * 2,
         "duration": 40,
     }
-    return SimpleNamespace(**{**options, "width": 96, "height": 64, "rotation": 0, **more})
+    return SimpleNamespace(
+        **{**options, "width": 96, "height": 64, "format": _YUV, "color_trc": 2, "side_data": {}, **more}
+    )
 
 
 @pytest.fixture

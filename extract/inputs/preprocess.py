@@ -10,7 +10,7 @@ All follow torchvision's rounding: the long side is `int(long * s / short)` and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +109,15 @@ class Preprocess:
         spans = [_span(size, crop) for size, crop in zip(resized, self.crop_size or resized, strict=True)]
         (_, top, height), (_, left, width) = spans
         return top, left, height, width
+
+
+def common_box(preprocess: Preprocess, sizes_px: Iterable[tuple[int, int]]) -> tuple[int, int, int, int]:
+    """What `valid_box` is of every (height, width) alike: all are centred, so that they have a part in common."""
+    boxes = np.array([preprocess.valid_box(*size) for size in sizes_px])
+    start = boxes[:, :2].max(0)
+    stop = (boxes[:, :2] + boxes[:, 2:]).min(0)
+    top, left, height, width = (int(number) for number in (*start, *(stop - start)))
+    return top, left, height, width
 
 
 def make(preprocess: Preprocess, resize: str = "exact") -> Callable[[Frame | Any], Pixels]:
@@ -226,16 +235,16 @@ class _Swscale:
 
     def __call__(self, frame: Frame, size: tuple[int, int]) -> Pixels:
         """The shown frame scaled to (height, width): (H, W, 3), rows not always adjacent in memory."""
-        from reelbank.extract.video.frame import rgb_view, rotate
+        from reelbank.extract.video.frame import oriented, rgb_view
 
-        turns = frame.quarter_turns
-        height, width = size[::-1] if turns % 2 else size
+        orientation = frame.orientation
+        height, width = size[::-1] if orientation.quarter_turns % 2 else size
         if frame.native.format.name != self._format:
             self._format, self._between = frame.native.format.name, _intermediate(frame.native.format)
         scaled = self._scale.reformat(
             frame.native, width, height, self._between, interpolation=self._interpolation, threads=1
         )
-        return rotate(rgb_view(scaled, self._to_rgb), turns)
+        return oriented(rgb_view(scaled, self._to_rgb), orientation)
 
 
 def _intermediate(native_format: Any) -> str:

@@ -77,6 +77,7 @@ def open_source(
     *,
     count: bool = False,
     keep_damaged: bool = False,
+    square_pixels: bool = False,
     device: str | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> Source:
@@ -89,6 +90,7 @@ def open_source(
         limits: of frame size, number of frames and duration.
         count: count a video's frames by decoding.
         keep_damaged: give frames that are reported as damaged, with their `damage`.
+        square_pixels: make pixels of videos square; flow and motion maps are read as they are stored.
         device: the GPU that decodes videos; None: FFmpeg does.
         columns: {our name: theirs} of annotation tables.
 
@@ -116,7 +118,13 @@ def open_source(
     pattern = clip.text.get("frame_pattern") or None
     kind = Video if device is None else partial(DeviceVideo, device=device)
     return kind(
-        paths[0], count=count, frame_pattern=pattern, rate_fps=rate_fps, limits=limits, keep_damaged=keep_damaged
+        paths[0],
+        count=count,
+        frame_pattern=pattern,
+        rate_fps=rate_fps,
+        limits=limits,
+        keep_damaged=keep_damaged,
+        square_pixels=square_pixels,
     )
 
 

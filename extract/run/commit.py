@@ -12,6 +12,7 @@ from reelbank.extract.run import todo as planning
 from reelbank.extract.run.content import stat_of
 from reelbank.extract.run.messages import ClipJob, ModelJob
 from reelbank.extract.run.todo import Todo
+from reelbank.extract.video.scan import HDR_TRANSFERS, SEEN_ASPECT
 from reelbank.extract.video.timeline import LATE_SECONDS
 from reelbank.manifests.files import not_written
 from reelbank.store.devices import device_facts
@@ -38,7 +39,7 @@ class Committer:
             unit = writer.geometry.unit_of(row)
             self._expected[unit] = self._expected.get(unit, 0) + 1
         for outcome in todo.recovered.values():
-            self.remarks.update(_remarks(outcome))
+            self.remarks.update(self._remarks(outcome))
             self._ready.setdefault(writer.geometry.unit_of(outcome.row), []).append(outcome)
 
     @property
@@ -53,7 +54,7 @@ class Committer:
     def add(self, outcome: Outcome) -> None:
         """Takes a staged outcome."""
         self.reasons[outcome.row] = _reason(outcome)
-        self.remarks.update(_remarks(outcome))
+        self.remarks.update(self._remarks(outcome))
         self._ready.setdefault(self.writer.geometry.unit_of(outcome.row), []).append(outcome)
 
     def full_units(self) -> list[int]:
@@ -85,20 +86,23 @@ class Committer:
         stat = stat_of(job.paths[backbones.describe(self._job.model).source])
         self.add(stage_failure(self._job.store, row, identity, {"reason": reason}, stat))
 
-
-def _remarks(outcome: Outcome) -> list[str]:
-    """Which arrays of the ledger say something of a done clip that a person should know."""
-    ledger: Mapping[str, Any] = outcome.ledger if outcome.status == DONE else {}
-    damaged: list[int] = ledger.get("step_damaged", [])
-    found = {
-        "decode_errors": ledger.get("decode_errors", 0) > 0,
-        "end_known": not ledger.get("end_known", 1),
-        "step_damaged": any(damaged),
-        "first_frame_seconds": ledger.get("first_frame_seconds", 0.0) >= LATE_SECONDS,
-        "repeated_steps": ledger.get("repeated_steps", 0) > 0,
-        "time_source": ledger.get("time_source") in ("repaired", "counted"),
-    }
-    return [name for name, is_said in found.items() if is_said]
+    def _remarks(self, outcome: Outcome) -> list[str]:
+        """Which arrays of the ledger say something of a done clip that a person should know."""
+        ledger: Mapping[str, Any] = outcome.ledger if outcome.status == DONE else {}
+        damaged: list[int] = ledger.get("step_damaged", [])
+        is_skewed = abs(ledger.get("pixel_aspect", 1.0) - 1) > SEEN_ASPECT
+        found = {
+            "decode_errors": ledger.get("decode_errors", 0) > 0,
+            "end_known": not ledger.get("end_known", 1),
+            "step_damaged": any(damaged),
+            "first_frame_seconds": ledger.get("first_frame_seconds", 0.0) >= LATE_SECONDS,
+            "time_source": ledger.get("time_source") in ("repaired", "counted"),
+            "repeated_steps": ledger.get("repeated_steps", 0) > 0,
+            "num_frame_sizes": ledger.get("num_frame_sizes", 0) > 1,
+            "pixel_aspect": is_skewed and not self._job.spec.square_pixels,
+            "transfer": ledger.get("transfer") in HDR_TRANSFERS.values(),
+        }
+        return [name for name, is_said in found.items() if is_said]
 
 
 def _reason(outcome: Outcome) -> str | None:

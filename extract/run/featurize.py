@@ -61,6 +61,8 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
         folder = stack.enter_context(scratch(store.parent, f"{store.name}.weights", elsewhere=True))
         jobs = [planning.make_job(config, model, folder) for model in config.model]
         decode_device = _decode_device(config, jobs)
+        if config.square_pixels and not any(job.spec.square_pixels for job in jobs):
+            raise ValueError("--square-pixels: none of the models reads videos; leave it out")
         committers = []
         todos: list[Todo] = []
         unlocked: list[str] = []
@@ -85,6 +87,7 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
                 models=tuple(jobs),
                 max_pixels=config.max_pixels,
                 keep_damaged=config.damaged == "keep",
+                square_pixels=config.square_pixels,
                 decode_device=decode_device,
             ),
             workers,

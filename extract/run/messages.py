@@ -69,6 +69,7 @@ class WorkerSetup:
 
     Attributes:
         keep_damaged: store frames that are reported as damaged, and mark their steps.
+        square_pixels: make pixels of videos square.
         decode_device: the GPU that decodes videos; None: FFmpeg does, on the CPU.
         remote: numbers of the models that run in the parent; the worker has the others itself.
         ring_name: shared memory through which steps go to the parent's models; None if it has none.
@@ -77,6 +78,7 @@ class WorkerSetup:
     models: tuple[ModelJob, ...]
     max_pixels: int
     keep_damaged: bool = False
+    square_pixels: bool = False
     decode_device: str | None = None
     remote: frozenset[int] = frozenset()
     ring_name: str | None = None

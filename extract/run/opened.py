@@ -43,11 +43,17 @@ class OpenFiles:
     """
 
     def __init__(
-        self, limits: Limits, *, keep_damaged: bool, device: str | None, columns: Mapping[str, str] | None = None
+        self,
+        limits: Limits,
+        *,
+        keep_damaged: bool,
+        square_pixels: bool,
+        device: str | None,
+        columns: Mapping[str, str] | None = None,
     ) -> None:
         """Opens nothing yet; the arguments are those of `open_source`."""
-        self._columns = columns
-        self._limits, self._keep_damaged, self._device = limits, keep_damaged, device
+        self._limits, self._options = limits, {"keep_damaged": keep_damaged, "square_pixels": square_pixels}
+        self._device, self._columns = device, columns
         self._files: dict[str, _Files] = {}
 
     def content(self, source: str, paths: Sequence[Path], stat: Stat | None, news: Callable[[], None]) -> str:
@@ -68,9 +74,9 @@ class OpenFiles:
                 clip,
                 self._limits,
                 count=count,
-                keep_damaged=self._keep_damaged,
                 device=self._device,
                 columns=self._columns,
+                **self._options,
             )
         return files.sources[key]
 

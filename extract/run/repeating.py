@@ -116,6 +116,7 @@ def _config(
         sampling=(spec.sampling,),
         past_end=spec.past_end,
         resize=spec.resize,
+        square_pixels=bool(spec.square_pixels),
         precision=spec.precision,
         views=views.text_of(spec.views),
         view_split=spec.view_split,

@@ -21,6 +21,12 @@ REMARKS = {
     " (clips/first_frame_seconds)",
     "repeated_steps": "{n} whose last steps repeat the one before: each step reads several frames, and the clip has"
     " no later ones (clips/repeated_steps)",
+    "num_frame_sizes": "{n} whose pictures change their size; clips/frame_box is what holds picture in every step"
+    " (clips/num_frame_sizes)",
+    "pixel_aspect": "{n} of videos whose pixels are not square, read as they are stored; --square-pixels reads them as"
+    " players show them (clips/pixel_aspect)",
+    "transfer": "{n} of HDR videos (PQ or HLG), read without tone mapping: paler than players show them"
+    " (clips/transfer)",
     "end_known": "{n} of files that do not say where they end: were one cut between two pictures, nothing would tell",
 }
 """What is said of done clips, by the array of the ledger that holds it."""

@@ -125,6 +125,7 @@ def make_job(config: FeaturizeConfig, model: str, folder: Path) -> ModelJob:
         seed=config.seed,
         plugin_sha256=None if plugin is None else plugin.sha256,
         decoder=DECODER if config.decode == "cuda" and info.source == "video" else None,
+        square_pixels=True if config.square_pixels and info.source == "video" else None,
         time_origin=_time_origin(config.store_path(model)) if info.source == "video" else None,
         annotation_columns=(config.annotation_columns or None) if info.source == "annotations" else None,
     )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from reelbank.extract.errors import DecodeError, ExtractionError, PlanMismatch
 from reelbank.extract.inputs import sampling
-from reelbank.extract.inputs.preprocess import thumbnail
+from reelbank.extract.inputs.preprocess import common_box, thumbnail
 from reelbank.extract.inputs.sources import Source, refuse_outside
 from reelbank.extract.run.allocator import keep_freed_memory
 from reelbank.extract.run.assembly import ClipFrames, Feed, LocalModel
@@ -91,7 +91,13 @@ class Worker:
         self._waiting: list[_ClipRun] = []
         limits = Limits(frame_px=setup.max_pixels, news=self._news)
         columns = next((job.spec.annotation_columns for job in setup.models if job.spec.annotation_columns), None)
-        self._files = OpenFiles(limits, keep_damaged=setup.keep_damaged, device=setup.decode_device, columns=columns)
+        self._files = OpenFiles(
+            limits,
+            keep_damaged=setup.keep_damaged,
+            square_pixels=setup.square_pixels,
+            device=setup.decode_device,
+            columns=columns,
+        )
         self._last_news = time.monotonic()
 
     def take(self, job: ClipJob) -> None:
@@ -180,7 +186,7 @@ class Worker:
             prepared: dict[Any, Any] = {}
             takers = [one for model, one in features.items() if _holds(needs[model], index)]
             with _border():
-                clip.note_damage(index, frame)
+                clip.note(index, frame)
                 if index in middles and clip.source == "video":
                     clip.thumbnails[index] = thumbnail(frame)
                 for one in takers:
@@ -240,6 +246,7 @@ class _ClipRun:
         self._stat = stat_of(self.paths)
         self._scan: VideoScan | None = None
         self._damaged: set[int] = set()
+        self._sizes_px: dict[int, set[tuple[int, int]]] = {}
 
     @property
     def is_pending(self) -> bool:
@@ -255,9 +262,12 @@ class _ClipRun:
         if self._scan is not None and self._scan.stream_index >= 0:
             self._ledger["decode_errors"] = num_errors
 
-    def note_damage(self, index: int, frame: Any) -> None:
-        """Marks a frame (of flow, a pair) that is kept although it is damaged, or next to a missing one."""
-        damaged = any(getattr(one, "damage", "") for one in (frame if isinstance(frame, tuple) else (frame,)))
+    def note(self, index: int, frame: Any) -> None:
+        """Keeps a frame's size (of flow, a pair's); marks one that is damaged and kept, or next to a missing one."""
+        ones = frame if isinstance(frame, tuple) else (frame,)
+        if self.source != "annotations":
+            self._sizes_px[index] = {(one.height_px, one.width_px) for one in ones}
+        damaged = any(getattr(one, "damage", "") for one in ones)
         if damaged or (self._scan is not None and index in self._scan.lost):
             self._damaged.add(index)
 
@@ -270,6 +280,8 @@ class _ClipRun:
         if scan.stream_index >= 0 or scan.pictures:
             self._ledger |= {"end_known": int(scan.end_known), "time_source": scan.time_source}
             self._ledger["first_frame_seconds"] = first_frame_seconds
+        if scan.stream_index >= 0:
+            self._ledger |= {"pixel_aspect": float(scan.pixel_aspect), "transfer": scan.transfer}
         scan.check_whole(clip.end_seconds)
         first, stop = sampling.clip_frames(
             scan.times_seconds,
@@ -321,10 +333,11 @@ class _ClipRun:
                 outcome = self._failed[model]
             elif (one := self.features.get(model)) is not None and one.sink.is_complete:
                 assert self._scan is not None
-                box = one.feed.info.preprocess.valid_box(self._scan.height_px, self._scan.width_px)
                 ledger = {**self._ledger, "decode_seconds": self.decode_seconds, "content_hash": self._content}
                 ledger["repeated_steps"] = one.plan.num_repeated
-                ledger |= {"frame_box": box} if self.source != "annotations" else {}
+                if sizes := set().union(*(self._sizes_px.get(i, ()) for i in one.plan.wanted.tolist())):
+                    box = common_box(one.feed.info.preprocess, sizes)
+                    ledger |= {"frame_box": box, "num_frame_sizes": len(sizes)}
                 if self._damaged:
                     items = [not self._damaged.isdisjoint(reads) for reads in one.plan.reads.tolist()]
                     ledger["step_damaged"] = [int(items[item]) for item in one.plan.item_of.tolist()]

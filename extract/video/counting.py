@@ -19,8 +19,9 @@ import numpy as np
 from reelbank.extract.errors import DecodeError
 from reelbank.extract.video import access_points, listing, transport
 from reelbank.extract.video.damage import MAX_REORDER_FRAMES, Report, Reports
+from reelbank.extract.video.frame import SQUARE, orientation_of
 from reelbank.extract.video.opening import AVI, GIF, MOV, MPEGTS, Limits
-from reelbank.extract.video.scan import Examination, GopPlan, Positions, Seconds, VideoScan
+from reelbank.extract.video.scan import HDR_TRANSFERS, Examination, GopPlan, Positions, Seconds, VideoScan
 from reelbank.extract.video.timeline import COUNTED, TimeLine, by_order_line, chunk_places, mean_rate, time_line
 from reelbank.extract.video.truncation import Ending, ending
 
@@ -290,7 +291,17 @@ def result_of(
     times = line.seconds
     duration = float(times[-1]) + last_seconds
     limits.check_duration(path, duration)
-    turned = first.rotation % 180 != 0
+    if "f32" in first.format.name or "f16" in first.format.name:
+        raise DecodeError(
+            path,
+            f"its pixels are floating-point numbers ({first.format.name}), and nothing says which is white; make a "
+            "copy of integers (ffmpeg -i IN -pix_fmt gray16le or rgb48le OUT)",
+        )
+    try:
+        orientation = orientation_of(first)
+    except ValueError as error:
+        raise DecodeError(path, str(error)) from error
+    turned, aspect = orientation.quarter_turns % 2 != 0, stream.sample_aspect_ratio or SQUARE
     return VideoScan(
         path=path,
         num_frames=len(times),
@@ -300,7 +311,10 @@ def result_of(
         width_px=first.height if turned else first.width,
         height_px=first.width if turned else first.height,
         rate_fps=mean_rate(times, line.rate_fps),
-        rotation_degrees=first.rotation,
+        rotation_degrees=90 * orientation.quarter_turns,
+        is_mirrored=orientation.is_mirrored,
+        pixel_aspect=1 / aspect if turned else aspect,
+        transfer=HDR_TRANSFERS.get(int(first.color_trc), "sdr"),
         broken=broken,
         stream_index=stream.index,
         codec=stream.codec_context.name,

@@ -8,7 +8,7 @@ One decoder thread: processes over clips use the cores better than threads in on
 
 A wanted frame that is damaged, or predicted from damage, is an error, or marked where that is asked for (`damage` says
 what is noticed). Damage that FFmpeg itself does not notice is not seen here, and neither is damage in packets that no
-wanted frame needs. Mirroring and non-square pixels are not undone; rotation is.
+wanted frame needs. Turns and mirroring are undone as players do; non-square pixels where that is asked for.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from av.video.reformatter import VideoReformatter
 from reelbank.extract.errors import DecodeError, PlanMismatch
 from reelbank.extract.video.access_points import is_idr, nal_length_bytes
 from reelbank.extract.video.damage import MAX_REORDER_FRAMES, UNNEEDED, Reports, listening
-from reelbank.extract.video.frame import Frame
+from reelbank.extract.video.frame import SQUARE, Frame
 from reelbank.extract.video.opening import Limits, open_video
 from reelbank.extract.video.packets import FromFile, Kept, SeekMissed
 from reelbank.extract.video.plan import KEPT_BYTES, examine
 from reelbank.extract.video.scan import GopPlan, VideoScan
 from reelbank.extract.video.sequential import Pass
-from reelbank.extract.video.stills import is_pictures, read_picture, scan_pictures
+from reelbank.extract.video.stills import is_pictures, read_pages, read_picture, scan_pictures
 
 Indices = npt.NDArray[np.int64]
 
@@ -89,6 +89,7 @@ class Video:
         limits: Limits | None = None,
         kept_bytes: int = KEPT_BYTES,
         keep_damaged: bool = False,
+        square_pixels: bool = False,
     ) -> None:
         """Opens nothing yet.
 
@@ -102,6 +103,7 @@ class Video:
             limits: of frame size, number of frames and duration; who is told that work goes on.
             kept_bytes: packets and, separately, frames to keep in memory.
             keep_damaged: give damaged frames with their `damage`; else they are errors.
+            square_pixels: enlarge frames of a video whose pixels are not square to what players show.
         """
         self.path = str(path)
         self.cost = Cost()
@@ -114,6 +116,7 @@ class Video:
         self._limits = limits or Limits()
         self._kept_bytes = kept_bytes
         self._keep_damaged = keep_damaged
+        self._square_pixels = square_pixels
         self._container: Any = None
         self._stream: Any = None
         self._packets: list[Any] | None = None
@@ -211,7 +214,10 @@ class Video:
     def _frames_of(self, scan: VideoScan, wanted: Indices) -> Iterator[tuple[int, Frame]]:
         if len(wanted) == 0:
             return
-        if scan.pictures:
+        if scan.pages:
+            for index, frame in read_pages(scan, wanted.tolist(), self._limits):
+                yield index, self._kept(index, frame)
+        elif scan.pictures:
             for index in wanted.tolist():
                 yield index, self._kept(index, read_picture(scan.pictures[index], index, self._limits))
         elif self._frames is not None:
@@ -333,7 +339,13 @@ class Video:
 
     def _checked(self, index: int, native: Any, damage: str = "") -> Frame:
         self._limits.check_size(self.path, native.width, native.height)
-        return self._kept(index, Frame(native, self._to_rgb, damage))
+        frame = Frame(native, self._to_rgb, damage, self._aspect)
+        self._limits.check_size(self.path, frame.width_px, frame.height_px)
+        return self._kept(index, frame)
+
+    @property
+    def _aspect(self) -> Fraction:
+        return self.scan().pixel_aspect if self._square_pixels else SQUARE
 
     def _kept(self, index: int, frame: Frame) -> Frame:
         if frame.damage and not self._keep_damaged:

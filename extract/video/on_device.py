@@ -40,6 +40,11 @@ class DeviceVideo(Video):
             raise DecodeError(
                 self.path, "its frames can only be told apart by decoding it from the start; leave out --decode cuda"
             )
+        if scan.is_mirrored:
+            raise DecodeError(
+                self.path,
+                "its pictures are shown mirrored, which the GPU's decoder does not do; leave out --decode cuda",
+            )
         if self._stream is None:
             self._reopen()
         times = scan.plan.pts[scan.plan.position_of] * float(self._stream.time_base)
@@ -56,7 +61,7 @@ class DeviceVideo(Video):
                 if abs(seconds - times[index]) > SAME_SECONDS or frame.shape != shape:
                     what = f"a frame of {seconds:.6g} s and {frame.shape}, not of {times[index]:.6g} s and {shape}"
                     raise DecodeError(self.path, f"the GPU's decoder gives {what}; leave out --decode cuda", index)
-                yield index, self._kept(index, frame_of_rgb(frame, scan.damaged.get(index, "")))
+                yield index, self._kept(index, frame_of_rgb(frame, scan.damaged.get(index, ""), self._aspect))
 
     def _open(self, scan: VideoScan) -> Any:
         from torchcodec.decoders import VideoDecoder

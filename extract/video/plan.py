@@ -152,7 +152,7 @@ def _is_start(walk: _Walk, packet: Any, codec: str, length_bytes: int | None) ->
 
 
 def _decode_first(path: str, stream: Any, packet: Any, walk: _Walk) -> None:
-    """The first shown frame: the container alone does not tell rotation, and a decoder must exist."""
+    """The first shown frame: the container alone does not tell how it is turned, and a decoder must exist."""
     try:
         frames = stream.decode(packet)
         if not frames and walk.shown == [True]:

@@ -15,6 +15,10 @@ from reelbank.extract.errors import DecodeError
 from reelbank.extract.video.damage import Report
 
 NO_TIMESTAMP = int(np.iinfo(np.int64).min)
+SEEN_ASPECT = 0.01
+"""Pixels that are less oblong come from a size that was rounded."""
+HDR_TRANSFERS = {16: "pq", 18: "hlg"}
+"""Transfer functions by their number in H.273: of more light than screens give, so that pictures look pale."""
 Positions = npt.NDArray[np.int64]
 Seconds = npt.NDArray[np.float64]
 
@@ -79,15 +83,19 @@ class VideoScan:
         times_seconds: (N,) in emission order, from the first emitted frame.
         file_seconds: the same from the file's start, where that is another; else None.
         duration_seconds: end of the last frame, by its own duration or one mean frame time.
-        width_px: of the frames as shown, after display rotation.
+        width_px: of the first frame as shown, turned and mirrored.
         height_px: likewise.
         rate_fps: mean frame rate.
-        rotation_degrees: counterclockwise turn from the coded to the shown frame; a multiple of 90.
+        rotation_degrees: counterclockwise turn from the coded to the shown first frame; a multiple of 90.
+        is_mirrored: whether left and right are exchanged before that turn.
+        pixel_aspect: width by height of a pixel as shown; 1 is square, or nothing says so.
+        transfer: `pq` or `hlg` of HDR, else `sdr`; empty for pictures.
         broken: why the file ends early, or None.
         stream_index: of the video stream in the container; -1 for pictures.
         codec: decoder name, or `image`.
         plan: how to decode frames one by one; None means sequentially.
-        pictures: files of a frame folder in order.
+        pictures: files of a frame folder in order; a file of several is there as often as it has frames.
+        pages: of such a file, which of its pictures each frame is.
         time_source: where the times come from: `container`; `repaired`, some stamps did not fit among the others and
             lie between their neighbours; `counted`, frames follow each other at one rate. Empty for pictures.
         end_known: whether the file itself says that nothing of it is missing at its end.
@@ -104,11 +112,15 @@ class VideoScan:
     height_px: int
     rate_fps: Fraction
     rotation_degrees: int = 0
+    is_mirrored: bool = False
+    pixel_aspect: Fraction = Fraction(1)
+    transfer: str = ""
     broken: str | None = None
     stream_index: int = -1
     codec: str = "image"
     plan: GopPlan | None = None
     pictures: tuple[str, ...] = ()
+    pages: tuple[int, ...] = ()
     time_source: str = ""
     file_seconds: Seconds | None = None
     end_known: bool = False
