@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reelbank.extract.inputs.sources import Source, open_source
 from reelbank.extract.run.content import content_hash
+from reelbank.extract.run.messages import WorkerSetup
 from reelbank.extract.video.opening import Limits
 from reelbank.manifests import Clip
 
@@ -55,6 +56,18 @@ class OpenFiles:
         self._limits, self._options = limits, {"keep_damaged": keep_damaged, "square_pixels": square_pixels}
         self._device, self._columns = device, columns
         self._files: dict[str, _Files] = {}
+
+    @classmethod
+    def of(cls, setup: WorkerSetup, limits: Limits) -> OpenFiles:
+        """The files of a worker, read as its models ask."""
+        columns = next((job.spec.annotation_columns for job in setup.models if job.spec.annotation_columns), None)
+        return cls(
+            limits,
+            keep_damaged=setup.keep_damaged,
+            square_pixels=setup.square_pixels,
+            device=setup.decode_device,
+            columns=columns,
+        )
 
     def content(self, source: str, paths: Sequence[Path], stat: Stat | None, news: Callable[[], None]) -> str:
         """The hash of what a clip is read from."""

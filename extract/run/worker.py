@@ -90,14 +90,7 @@ class Worker:
                 self._engines.append(LocalModel(job, self._tally, self._note))
         self._waiting: list[_ClipRun] = []
         limits = Limits(frame_px=setup.max_pixels, news=self._news)
-        columns = next((job.spec.annotation_columns for job in setup.models if job.spec.annotation_columns), None)
-        self._files = OpenFiles(
-            limits,
-            keep_damaged=setup.keep_damaged,
-            square_pixels=setup.square_pixels,
-            device=setup.decode_device,
-            columns=columns,
-        )
+        self._files = OpenFiles.of(setup, limits)
         self._last_news = time.monotonic()
 
     def take(self, job: ClipJob) -> None:
