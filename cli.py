@@ -80,10 +80,10 @@ def plain_errors(stopped: str = "stopped") -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        notes: list[str] = getattr(stop, "__notes__", [])
-        is_begun = notes or "{run}" not in stopped
+        ways: list[str] = getattr(stop, "__notes__", [])
+        is_begun = ways or "{run}" not in stopped
         raise Stopped(
-            stopped.replace("{run}", "".join(notes[-1:])) if is_begun else "stopped; nothing was written"
+            stopped.replace("{run}", "".join(ways[-1:])) if is_begun else "stopped; nothing was written"
         ) from None
     except Exception as error:
         if (sentence := _sentence(error)) is None:

@@ -37,7 +37,7 @@ ROOMS = {
     "store": (
         *("errors", "kinds", "agreement", "cores", "devices", "console", "options", "processes"),
         *("files", "sums", "durable", "indexing", "spec", "sizes", "arrays", "chunks", "plain", "layout", "shards"),
-        *("growing", "building", "ledger", "staging", "sharded", "reader", "writer"),
+        *("growing", "ledger", "staging", "building", "sharded", "reader", "writer"),
         *("comparing", "description", "exchange", "merging", "testing", "verification", "repairing", "upgrading"),
     ),
 }
