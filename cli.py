@@ -44,6 +44,7 @@ from reelbank.heads.request import CONFIGS, request
 from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.manifests.datasets import READERS, ReaderRow
 from reelbank.manifests.files import not_written
+from reelbank.manifests.terminal import drive_hint
 from reelbank.store.console import (
     OK,
     SOME_FAILED,
@@ -89,7 +90,7 @@ def plain_errors(stopped: str = "stopped") -> Iterator[None]:
         if (sentence := _sentence(error)) is None:
             raise
         notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
-        raise click.ClickException(f"{sentence}{notes}") from error
+        raise click.ClickException(f"{sentence}{drive_hint(sentence)}{notes}") from error
     finally:
         if takes_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -558,3 +559,6 @@ def doctor(manifest: Path | None, as_json: bool) -> None:
 featurize_main = partial(featurize, prog_name="featurize")
 train_head_main = partial(train_head, prog_name="train-head")
 probe_main = partial(probe, prog_name="probe")
+
+if __name__ == "__main__":  # `python -m reelbank.cli`, where the scripts are not on the path
+    main(prog_name="reelbank")

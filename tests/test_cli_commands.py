@@ -342,6 +342,13 @@ def test_missing_weights_say_which_file_goes_where(here: Path, tmp_path: Path, m
     assert "--weights random" in result.stderr
 
 
+def test_module_is_a_command_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "reelbank.cli", "heads"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "linear" in done.stdout
+
+
 def test_stop_by_keyboard_is_one_sentence(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from reelbank.extract.run import featurize
 
