@@ -501,13 +501,14 @@ def retry(
 
 
 @main.command(short_help="List backbones: taps, shapes, weights.")
+@click.argument("name", required=False, default="")
 @json_option
-def backbones(as_json: bool) -> None:
-    """List the backbones: taps, shapes, bytes per step, weights, licence."""
+def backbones(name: str, as_json: bool) -> None:
+    """List the backbones: taps, shapes, bytes per step, weights, licence. With NAME: those whose name holds it."""
     with plain_errors():
         from reelbank.extract.backbones import listing
 
-        emit(listing.to_json(), as_json, lambda: listing.text(None if sys.stdout.isatty() else 110))
+        emit(listing.to_json(name), as_json, lambda: listing.text(None if sys.stdout.isatty() else 110, name))
 
 
 def _listing(kind: str, module: str, table: str) -> click.Command:

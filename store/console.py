@@ -23,6 +23,7 @@ from reelbank.manifests.terminal import printable
 OK, SOME_FAILED, WRONG_USE, STOPPED = 0, 1, 2, 130
 """Exit statuses; the last is what shells give for Ctrl-C."""
 
+BAR_WIDTH = 20
 PLAIN_LINE_SECONDS = 2.0
 """Least time between two progress lines where stderr is no terminal: a short job leaves none in a log."""
 PLAIN_SILENCE_SECONDS = 60.0
@@ -151,12 +152,15 @@ def progress_bar(description: str) -> Iterator[Callable[[Event], None]]:
     """A rich progress line on stderr; plain lines where stderr has no bar. Gives what is called with each Event."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
     console = Console(stderr=True)
-    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    info = TextColumn("{task.fields[info]}", markup=False)
+    # What is left of the line is for `info`, which is cut: at 80 columns it pushed the time left off the line.
+    columns = (TextColumn(description), BarColumn(BAR_WIDTH), MofNCompleteColumn(), TimeRemainingColumn())
+    rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    info = TextColumn("{task.fields[info]}", markup=False, table_column=rest)
     has_bar = console.is_terminal and not console.is_dumb_terminal
-    with Progress(*columns, info, console=console, disable=not has_bar, transient=True) as bar:
+    with Progress(*columns, info, console=console, disable=not has_bar, transient=True, expand=True) as bar:
         task = bar.add_task(description, info="")
         state: dict[str, float] = {"tenth": 0, "told": time.monotonic()}
         pace = Pace()
