@@ -56,7 +56,8 @@ from reelbank.store.console import (
     json_option,
     progress_bar,
     say,
-)  # fmt: skip
+    written,
+)
 from reelbank.store.exchange.options import ExportConfig, ImportConfig
 from reelbank.store.options import MAX_CPUS, MAX_SEED, options_of
 
@@ -156,7 +157,7 @@ def train_head(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
         run = _runner(config)
         with progress_bar("train-head") as show:
             result = run(config, lambda e: show(replace(e, note=notes.pop()) if notes else e))
-        emit(result.results, as_json, result.text)
+        emit(result.results, as_json, lambda: f"{result.text()}\n{written(result.directory)}")
         ctx.exit(SOME_FAILED if result.has_failures else OK)
 
 
@@ -187,7 +188,7 @@ def probe(as_json: bool, **options: Any) -> None:
 
         with progress_bar("probe") as show:
             result = run(ProbeConfig(**options), show)
-        emit(result.results, as_json, result.text)
+        emit(result.results, as_json, lambda: f"{result.text()}\n{written(result.out)}")
 
 
 @main.command(context_settings=CONTEXT)
@@ -284,7 +285,8 @@ def synth(directory: Path, clips: int, seed: int, overwrite: bool, as_json: bool
         with progress_bar("render") as show:
             made = synthetic.render(directory, clips=clips, seed=seed, overwrite=overwrite, progress=show)
         out = directory / "manifest.csv"
-        emit(made.to_json() | {"manifest": str(out)}, as_json, lambda: f"{out}: {made.summary()}")
+        lines = f"{out}: {made.summary()}\nVideos: {directory / 'videos'}"
+        emit(made.to_json() | {"manifest": str(out)}, as_json, lambda: lines)
 
 
 def _pairs(ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:

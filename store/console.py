@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 import click
@@ -80,6 +81,18 @@ def emit(data: Mapping[str, Any], as_json: bool, text: Callable[[], str]) -> Non
 
 
 click.exceptions.echo = say  # type: ignore[attr-defined, assignment]  # what click itself says of what it was given
+
+
+def written(folder: Path) -> str:
+    """`In FOLDER: a.csv, figures/ (3 files)`: what a call that makes a folder has left there, as a last line."""
+    names = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        count = sum(one.is_file() for one in path.rglob("*")) if path.is_dir() else 0
+        names.append(f"{path.name}/ ({count} file{'s' * (count != 1)})" if path.is_dir() else path.name)
+    return f"In {folder}: {', '.join(names)}"
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, an error too.")
 

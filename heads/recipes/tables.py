@@ -223,7 +223,7 @@ def text_table(directory: Path, data: Data) -> str:
         depth = max(map(len, split))
         heads = [[words[i] if i < len(words) else "" for words in split] for i in range(depth)]
         lines = _aligned(heads, [[*row[:-1], ""] for row in rows], count)
-        remarks = [head[-1], *[""] * (depth - 1), *(row[-1] for row in rows)]
+        remarks = [*[""] * depth, *(row[-1] for row in rows)]
         lines = [_remarked(line, remark) for line, remark in zip(lines, remarks, strict=True)]
     said = [quick_warning(data), data["warning"], *few_groups(data), *data["sentences"], data["selection"]]
     files = [f"Report: {directory / 'report.html'}", f"Numbers: {directory / 'recipe.json'}"]
