@@ -44,6 +44,7 @@ from reelbank.heads.request import CONFIGS, request
 from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.manifests.datasets import READERS, ReaderRow
 from reelbank.manifests.files import not_written
+from reelbank.manifests.terminal import drive_hint
 from reelbank.store.console import (
     OK,
     SOME_FAILED,
@@ -55,7 +56,8 @@ from reelbank.store.console import (
     json_option,
     progress_bar,
     say,
-)  # fmt: skip
+    written,
+)
 from reelbank.store.exchange.options import ExportConfig, ImportConfig
 from reelbank.store.options import MAX_CPUS, MAX_SEED, options_of
 
@@ -80,16 +82,16 @@ def plain_errors(stopped: str = "stopped") -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        told: list[str] = getattr(stop, "__notes__", [])
-        is_begun = told or "{run}" not in stopped
+        ways: list[str] = getattr(stop, "__notes__", [])
+        is_begun = ways or "{run}" not in stopped
         raise Stopped(
-            stopped.replace("{run}", "".join(told[-1:])) if is_begun else "stopped; nothing was written"
+            stopped.replace("{run}", "".join(ways[-1:])) if is_begun else "stopped; nothing was written"
         ) from None
     except Exception as error:
         if (sentence := _sentence(error)) is None:
             raise
         notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
-        raise click.ClickException(f"{sentence}{notes}") from error
+        raise click.ClickException(f"{sentence}{drive_hint(sentence)}{notes}") from error
     finally:
         if takes_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -155,7 +157,7 @@ def train_head(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
         run = _runner(config)
         with progress_bar("train-head") as show:
             result = run(config, lambda e: show(replace(e, note=notes.pop()) if notes else e))
-        emit(result.results, as_json, result.text)
+        emit(result.results, as_json, lambda: f"{result.text()}\n{written(result.directory)}")
         ctx.exit(SOME_FAILED if result.has_failures else OK)
 
 
@@ -186,7 +188,7 @@ def probe(as_json: bool, **options: Any) -> None:
 
         with progress_bar("probe") as show:
             result = run(ProbeConfig(**options), show)
-        emit(result.results, as_json, result.text)
+        emit(result.results, as_json, lambda: f"{result.text()}\n{written(result.out)}")
 
 
 @main.command(context_settings=CONTEXT)
@@ -283,7 +285,8 @@ def synth(directory: Path, clips: int, seed: int, overwrite: bool, as_json: bool
         with progress_bar("render") as show:
             made = synthetic.render(directory, clips=clips, seed=seed, overwrite=overwrite, progress=show)
         out = directory / "manifest.csv"
-        emit(made.to_json() | {"manifest": str(out)}, as_json, lambda: f"{out}: {made.summary()}")
+        lines = f"{out}: {made.summary()}\nVideos: {directory / 'videos'}"
+        emit(made.to_json() | {"manifest": str(out)}, as_json, lambda: lines)
 
 
 def _pairs(ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
@@ -500,13 +503,14 @@ def retry(
 
 
 @main.command(short_help="List backbones: taps, shapes, weights.")
+@click.argument("name", required=False, default="")
 @json_option
-def backbones(as_json: bool) -> None:
-    """List the backbones: taps, shapes, bytes per step, weights, licence."""
+def backbones(name: str, as_json: bool) -> None:
+    """List the backbones: taps, shapes, bytes per step, weights, licence. With NAME: those whose name holds it."""
     with plain_errors():
         from reelbank.extract.backbones import listing
 
-        emit(listing.to_json(), as_json, lambda: listing.text(None if sys.stdout.isatty() else 110))
+        emit(listing.to_json(name), as_json, lambda: listing.text(None if sys.stdout.isatty() else 110, name))
 
 
 def _listing(kind: str, module: str, table: str) -> click.Command:
@@ -558,3 +562,6 @@ def doctor(manifest: Path | None, as_json: bool) -> None:
 featurize_main = partial(featurize, prog_name="featurize")
 train_head_main = partial(train_head, prog_name="train-head")
 probe_main = partial(probe, prog_name="probe")
+
+if __name__ == "__main__":  # `python -m reelbank.cli`, where the scripts are not on the path
+    main(prog_name="reelbank")

@@ -6,6 +6,7 @@ The one place for it; the commands print nothing else. Lines and tabs stay, what
 from __future__ import annotations
 
 import re
+import sys
 
 # C0, DEL and C1; marks and overrides of direction; line and paragraph separators; halves of surrogate pairs, which
 # are how Python keeps bytes of a file name that are not UTF-8.
@@ -25,3 +26,17 @@ def _escape(found: re.Match[str]) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # one byte of a file name
         code -= 0xDC00
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+
+_DRIVE = re.compile(r"(?<![\w.:/\\-])([A-Za-z]):[\\/\w][\w\\/.-]{3,}")
+
+
+def drive_hint(text: str) -> str:
+    """What a drive of Windows is called in WSL, for a sentence that names a path on one; nothing for any other.
+
+    A shell has taken the backslashes away where the path was not quoted: `C:Usersannavideos`.
+    """
+    if sys.platform == "win32" or (found := _DRIVE.search(text)) is None:
+        return ""
+    drive = found[1]
+    return f" ({drive}:\\ is /mnt/{drive.lower()}/ in WSL: write /mnt/{drive.lower()}/Users/... with forward slashes)"

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 import click
@@ -23,6 +24,7 @@ from reelbank.manifests.terminal import printable
 OK, SOME_FAILED, WRONG_USE, STOPPED = 0, 1, 2, 130
 """Exit statuses; the last is what shells give for Ctrl-C."""
 
+BAR_WIDTH = 20
 PLAIN_LINE_SECONDS = 2.0
 """Least time between two progress lines where stderr is no terminal: a short job leaves none in a log."""
 PLAIN_SILENCE_SECONDS = 60.0
@@ -79,6 +81,18 @@ def emit(data: Mapping[str, Any], as_json: bool, text: Callable[[], str]) -> Non
 
 
 click.exceptions.echo = say  # type: ignore[attr-defined, assignment]  # what click itself says of what it was given
+
+
+def written(folder: Path) -> str:
+    """`In FOLDER: a.csv, figures/ (3 files)`: what a call that makes a folder has left there, as a last line."""
+    names = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        count = sum(one.is_file() for one in path.rglob("*")) if path.is_dir() else 0
+        names.append(f"{path.name}/ ({count} file{'s' * (count != 1)})" if path.is_dir() else path.name)
+    return f"In {folder}: {', '.join(names)}"
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, an error too.")
 
@@ -151,12 +165,15 @@ def progress_bar(description: str) -> Iterator[Callable[[Event], None]]:
     """A rich progress line on stderr; plain lines where stderr has no bar. Gives what is called with each Event."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
     console = Console(stderr=True)
-    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    info = TextColumn("{task.fields[info]}", markup=False)
+    # What is left of the line is for `info`, which is cut: at 80 columns it pushed the time left off the line.
+    columns = (TextColumn(description), BarColumn(BAR_WIDTH), MofNCompleteColumn(), TimeRemainingColumn())
+    rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    info = TextColumn("{task.fields[info]}", markup=False, table_column=rest)
     has_bar = console.is_terminal and not console.is_dumb_terminal
-    with Progress(*columns, info, console=console, disable=not has_bar, transient=True) as bar:
+    with Progress(*columns, info, console=console, disable=not has_bar, transient=True, expand=True) as bar:
         task = bar.add_task(description, info="")
         state: dict[str, float] = {"tenth": 0, "told": time.monotonic()}
         pace = Pace()

@@ -342,6 +342,13 @@ def test_missing_weights_say_which_file_goes_where(here: Path, tmp_path: Path, m
     assert "--weights random" in result.stderr
 
 
+def test_module_is_a_command_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "reelbank.cli", "heads"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "linear" in done.stdout
+
+
 def test_stop_by_keyboard_is_one_sentence(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from reelbank.extract.run import featurize
 
@@ -357,11 +364,14 @@ def test_stop_by_keyboard_is_one_sentence(here: Path, tmp_path: Path, monkeypatc
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_name_lists_every_row_with_what_it_varies(name: str) -> None:
     shown = succeed(f"recipes {name}").stdout
+    assert max(map(len, shown.splitlines())) <= 100
+    shown = re.sub(r"\n +", " ", shown)  # what was folded
     lines = shown.splitlines()
     chosen = RECIPES[name]
     for row in chosen.rows:
         line = next(line for line in lines if line.startswith(f"{row.name} "))
         assert all(f"{option}={value}" in line for option, value in row.options.items())
+    shown = " ".join(shown.split())
     for step in chosen.steps:
         assert all(f"[{step.field}={value}]" in shown for value in step.values)
     assert all(f"{option}={value}" in shown for option, value in chosen.options.items())

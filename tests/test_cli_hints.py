@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -150,3 +151,20 @@ def test_python_gets_the_same_sentences(tmp_path: Path) -> None:
         TrainConfig.of(store=("a.zarr",), bins=100_000_000)
     with pytest.raises(ValueError, match=r"no store at .*flow; featurize makes one"):
         reelbank.store.open(tmp_path / "flow")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "hidden"),
+    [("dinov2", "dinov2:vitl14", "googlenet"), ("VITL", "clip:vitl14", "flow:"), ("timm", "timm:", "clip")],
+)
+def test_backbones_of_a_name_are_those_that_hold_it(name: str, shown: str, hidden: str) -> None:
+    said = CliRunner().invoke(cli.main, ["backbones", name])
+    assert (said.exit_code, shown in said.stdout, hidden in said.stdout) == (cli.OK, True, False), said.output
+    listed = json.loads(CliRunner().invoke(cli.main, ["backbones", name, "--json"]).stdout)
+    assert all(name.lower() in one for one in listed)
+
+
+def test_backbone_that_is_not_there_is_hinted_at() -> None:
+    said = CliRunner().invoke(cli.main, ["backbones", "dinvo2"])
+    assert said.exit_code == cli.WRONG_USE
+    assert "no backbone's name holds 'dinvo2'; did you mean 'dinov2'?" in said.stderr

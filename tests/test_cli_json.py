@@ -11,6 +11,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
+from planted import planted_store
 
 from reelbank import cli
 from reelbank.manifests.datasets import READERS
@@ -73,6 +74,25 @@ def test_every_command_works_with_json(synth_set: Path, tmp_path: Path, monkeypa
         # 1 is what `diff` says of an import, whose provenance differs.
         assert result.exit_code in (cli.OK, cli.SOME_FAILED if name == "store diff" else cli.OK), result.output
         assert document(result) and "error" not in document(result), name
+
+
+def test_last_line_names_everything_that_lies_in_a_folder(
+    synth_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    planted_store(tmp_path / "s.zarr", num=48)
+    for line, folder in (
+        ("train-head --store s.zarr --epochs 1 --run run", "run"), ("probe --store s.zarr --kmeans 4 --out p", "p"),
+        ("train-head --store s.zarr --epochs 1 --repeats 2 --run sweep --workers 1", "sweep"),
+    ):  # fmt: skip
+        result = CliRunner().invoke(cli.main, line.split())
+        assert result.exit_code == cli.OK, result.output
+        last = result.stdout.splitlines()[-1]
+        assert last.startswith(f"In {folder}: ")
+        assert all(path.name in last for path in Path(folder).iterdir())
+    assert "members/ (" in last
+    made = CliRunner().invoke(cli.main, ["manifest", "synth", "set", "--clips", "2"])
+    assert all(str(path) in made.stdout for path in Path("set").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -84,3 +85,19 @@ def test_json_keeps_the_text_and_steers_nothing(
     shown = capsys.readouterr().out
     assert json.loads(shown)["label"] == ESCAPES
     assert not STEERING.search(shown)
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_time_left_stays_on_a_narrow_line(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(width))
+    message = "3.1 clips/s, 59 steps/s, mostly preprocess, 1234 failed, and more that is told of this run " * 2
+    with console.progress_bar("train-head") as show:
+        show(Event(stage="extract", done=12_345, total=123_456, message=message))
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.buffer.getvalue().decode())  # type: ignore[attr-defined]
+    line = next(line for line in re.split(r"[\r\n]", shown) if "12345/123456" in line)
+    assert re.search(r"-:--:--|\d:\d\d:\d\d", line)
+    assert "3.1 clips/s" in line and len(line) <= width

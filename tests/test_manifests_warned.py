@@ -11,8 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from reelbank import cli
-from reelbank.manifests import read
+from reelbank.extract.inputs.sources import open_source
+from reelbank.extract.video.opening import Limits
+from reelbank.manifests import Clip, read
 from reelbank.manifests.datasets.folder import read_folder
+from reelbank.manifests.terminal import drive_hint
 
 ROOT = Path(__file__).resolve().parent.parent
 ONE = "every label is 'a': a head needs two classes or a target column"
@@ -72,3 +75,35 @@ def test_make_demo_takes_a_folder_of_any_name(name: str, tmp_path: Path) -> None
     line = ["make", "-s", "-C", str(ROOT), "demo", f"VENV={tmp_path}", f"VIDEOS={name}"]
     said = subprocess.run(line, capture_output=True, text=True, check=True, timeout=30).stdout
     assert said.splitlines()[:3] == ["[docs/demo.py]", "[--videos]", f"[{name}]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "drive"),
+    [
+        (r"no manifest at C:\Users\anna\m.csv", "c"), ("D:/clips is not a folder", "d"),
+        ("C:Usersannaclips is no", "c"),
+        ("--range '0' is not of the form A:B, e.g. 0:1000", ""), ("s3://bucket/a.zarr", ""), ("http://x/y.mp4", ""),
+        ("choose module:function", ""), ("warp-flow:dis", ""), ("12:30:05", ""), ("/data/a:bcdef.mp4", ""),
+    ],
+)  # fmt: skip
+def test_drive_of_windows_is_told_by_its_name_in_wsl(text: str, drive: str) -> None:
+    assert (f" is /mnt/{drive}/ in WSL" in drive_hint(text)) if drive else drive_hint(text) == ""
+
+
+def test_drive_is_told_on_the_command_line_and_for_a_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = CliRunner().invoke(cli.main, ["doctor", "--manifest", r"C:\data\m.csv"])
+    assert "/mnt/c/" in refused.stderr
+    clip = Clip(clip_id="a", video=r"C:\data\a.mp4")
+    with pytest.raises(ValueError, match=r"no file at .*/mnt/c/"):
+        open_source("video", [tmp_path / clip.video], clip, Limits())
+
+
+def test_missing_file_is_told_where_it_lies(tmp_path: Path) -> None:
+    folder_of(tmp_path, "videos/a/x.mp4", "tables/m.csv")
+    clip = Clip(clip_id="x", video="a/x.mp4")
+    for root in (tmp_path, tmp_path / "tables"):
+        sought = rf"no file at {root / clip.video};.*with --root"
+        with pytest.raises(ValueError, match=sought) as refused:
+            open_source("video", [root / clip.video], clip, Limits())
+        assert (f"(it lies under {tmp_path / 'videos'})" in str(refused.value)) == (root == tmp_path)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reelbank.heads.recipes import options
+from reelbank.heads.recipes import options, tables
 from reelbank.heads.recipes.tables import latex_text
 from reelbank.heads.reports import html
 
@@ -30,3 +31,26 @@ def test_the_name_of_a_baseline_runs_over_the_leading_columns() -> None:
 )
 def test_values_are_written_as_published(value: Any, text: str) -> None:
     assert options.cell(value) == text
+
+
+def test_table_too_wide_for_a_terminal_breaks_its_headings_and_puts_remarks_below(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    columns = [f"{measure} {part}" for part in ("known", "unkn.") for measure in ("acc.", "MAE", "Spearman", "NLL")]
+    head = ["loss", "epochs", "", *columns, "epoch", "remark"]
+    rows = [
+        ["KLD", "200", "theirs", *["0.123"] * 8, "", ""],
+        ["", "", "ours", *["0.123"] * 8, "10 to 20", "kept, at the epoch chosen on validation"],
+        ["constant: median of train", "", tables.BASELINE, *["128"] * 8, "", ""],
+    ]
+    monkeypatch.setattr(tables, "table_of", lambda *given, **more: (head, rows))
+    monkeypatch.setattr(tables, "num_leading", lambda data: 2)
+    for name in ("quick_warning", "legend", "few_groups"):
+        monkeypatch.setattr(tables, name, lambda data: "")
+    data = {"recipe": "r", "title": "t", "warning": "", "sentences": [], "selection": ""}
+    lines = tables.text_table(Path("x"), data).split("\n\n")[0].splitlines()[1:]
+    assert max(map(len, lines)) <= 100
+    assert lines[0].split() == ["loss", "epochs", *["acc.", "MAE", "Spearman", "NLL"] * 2, "epoch"]
+    assert lines[1].split() == [*["known"] * 4, *["unkn."] * 4]
+    assert lines[2].index("0.123") == lines[3].index("0.123") == lines[0].index("acc.") == lines[-1].index("128")
+    assert "    kept, at the epoch chosen on validation" in lines

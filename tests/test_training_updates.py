@@ -14,12 +14,13 @@ from reelbank.heads.config import ObjectiveConfig, OptimizerConfig
 from reelbank.heads.losses import LOSSES
 from reelbank.heads.models import HEADS, HeadShape, build_head
 from reelbank.heads.optimizers import OPTIMIZERS
-from reelbank.heads.training import trainer
+from reelbank.heads.training import optimization, trainer
 from reelbank.heads.training.direct import DirectPass, LayeredHead
 from reelbank.heads.training.flat import FlatParameters
+from reelbank.heads.training.fused import FUSED, KERNELS, usable
 from reelbank.heads.training.job import Labels
 from reelbank.heads.training.optimization import advance, learning_rate, load, make_optimizer, make_schedule
-from reelbank.heads.training.stacked_optimizers import FUSED, FusedAdam, Hyperparameters
+from reelbank.heads.training.stacked_optimizers import FusedAdam, Hyperparameters
 from reelbank.heads.training.trainer import total_loss, total_loss_with_gradient
 
 SHAPE = HeadShape(taps={"cls": 10}, outputs={"label": 3, "target": 7}, num_steps=1)
@@ -204,7 +205,7 @@ def test_stacked_update_is_that_of_each_member(name: str) -> None:
         torch.testing.assert_close(row, values.detach(), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(FUSED))
+@pytest.mark.parametrize("name", sorted(KERNELS))
 def test_fused_update_of_a_stack_is_that_of_each_member(name: str) -> None:
     """Members 0 and 2 are a group; each row gets its own numbers."""
     settings: list[dict[str, Any]] = [
@@ -263,3 +264,38 @@ def test_step20_reaches_the_published_rate() -> None:
         optimizer.step()
         advance(schedule, 0.0)
     assert learning_rate(optimizer) == pytest.approx(1.953e-7, rel=1e-3)  # of epoch 200
+
+
+def _of_other_arguments(*tensors: Any, lr: Any, betas: Any, **more: Any) -> None:
+    pass
+
+
+def _of_other_numbers(*tensors: Any, **more: Any) -> None:
+    pass
+
+
+@pytest.mark.parametrize("other", [None, _of_other_arguments, _of_other_numbers])
+def test_kernel_that_is_gone_or_changed_is_not_used(other: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(usable()) == set(KERNELS)
+    if other is None:
+        monkeypatch.delattr(torch, "_fused_adam_")
+    else:
+        monkeypatch.setattr(torch, "_fused_adam_", other)
+    assert set(usable()) == {"adamw"}
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "radam"])
+def test_without_the_kernels_the_numbers_are_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = OptimizerConfig(name=name, lr=1e-2, weight_decay=1e-3)
+    trained = []
+    for kernels in (dict(FUSED), {}):
+        monkeypatch.setattr(optimization, "FUSED", kernels)
+        monkeypatch.setattr(torch, "_fused_adam_", FUSED["adam"] if kernels else None)  # nor by torch itself
+        values = torch.nn.Parameter(torch.linspace(-1, 1, 100))
+        optimizer = make_optimizer(values, config)
+        for step in range(12):
+            values.grad = torch.sin(torch.arange(100.0) * step)
+            optimizer.step()
+        trained.append((values.detach(), sorted(optimizer.state[values])))
+    torch.testing.assert_close(trained[0][0], trained[1][0], rtol=1e-5, atol=1e-6)
+    assert trained[0][1] == trained[1][1]  # what a checkpoint holds

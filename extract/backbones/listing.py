@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reelbank.extract.backbones import BACKBONES, BackboneError, BackboneInfo, describe, family_names, names
+from reelbank.manifests.registry import meant
 
 COLUMNS = ("backbone", "one step reads", "taps (* default): shape, bytes per step", "weights", "licence of weights")
 
@@ -49,11 +50,15 @@ def markdown() -> str:
     return "\n".join(lines)
 
 
-def text(width: int | None = None) -> str:
+def text(width: int | None = None, part: str = "") -> str:
     """The table without the names of weights files, and a sentence per family.
 
     Args:
         width: in characters; None for the terminal's.
+        part: only rows that have a backbone whose name holds this.
+
+    Raises:
+        BackboneError: no name holds `part`; what could be meant is named.
     """
     from rich.console import Console
     from rich.table import Table
@@ -63,22 +68,32 @@ def text(width: int | None = None) -> str:
     backbone, reads, taps, _, licence = COLUMNS
     for column in (backbone, reads, taps, licence):
         table.add_column(column, overflow="fold")
-    for name, read, stored, _, granted in rows():
+    to_json(part)  # raises for a name that nothing holds
+    shown = [row for row in rows() if part.lower() in row[0].lower()]
+    for name, read, stored, _, granted in shown:
         table.add_row(*map(Text, (name, read, "\n".join(stored), granted)))
     console = Console(width=width)
     with console.capture() as captured:
         console.print(table)
-    summaries = "\n".join(f"{name}: {row.summary}" for name, row in sorted(BACKBONES.items()))
-    return "\n".join([captured.get().rstrip(), summaries, *_plugin_lines()])
+    families = {name.partition(":")[0] for row in shown for name in row[0].split(", ")}
+    summaries = [f"{name}: {row.summary}" for name, row in sorted(BACKBONES.items()) if name in families]
+    plugins = [line for line in _plugin_lines() if part.lower() in line.partition(": ")[0].lower()]
+    return "\n".join([*([captured.get().rstrip()] if shown else []), *summaries, *plugins])
 
 
-def to_json() -> dict[str, Any]:
-    """{name: description}; that of a plug-in has its `origin`, and `problem` where it cannot be used."""
+def to_json(part: str = "") -> dict[str, Any]:
+    """{name: description}; that of a plug-in has its `origin`, and `problem` where it cannot be used.
+
+    With `part` only those whose name holds it. Raises BackboneError, with what could be meant, where none does.
+    """
     found = {name: describe(name).to_json() for name in names()}
     for name, origin, described in _plugins():
         found[name] = {"origin": origin}
         found[name] |= {"problem": described} if isinstance(described, str) else described.to_json()
-    return found
+    kept = {name: described for name, described in found.items() if part.lower() in name.lower()}
+    if not kept and not any(part.lower() in family.lower() for family in BACKBONES):  # of open ones no name is listed
+        raise BackboneError(f"no backbone's name holds {part!r}; {meant(part, found)}`reelbank backbones` lists all")
+    return kept
 
 
 def _plugins() -> Iterator[tuple[str, str, BackboneInfo | str]]:

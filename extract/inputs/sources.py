@@ -25,6 +25,7 @@ from reelbank.extract.video.scan import VideoScan
 from reelbank.extract.video.stills import scan_pictures
 from reelbank.manifests import Clip, Manifest
 from reelbank.manifests.manifest import outside
+from reelbank.manifests.terminal import drive_hint
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "annotations": ("annotations",),
@@ -103,7 +104,10 @@ def open_source(
         raise ValueError(f"the manifest names no {what} for it; models that read {_READS[source]} need one")
     for column, path in zip(named, paths, strict=False):  # an optional folder may follow
         if not path.exists():
-            raise ValueError(f"no file at {path}; correct the manifest's {column} column or pass --root")
+            raise ValueError(
+                f"no file at {path}; correct the manifest's {column} column or name the folder that the paths are "
+                f"relative to with --root{_way(path, clip.video if column == 'video' else clip.text.get(column, ''))}"
+            )
     rate_text = clip.text.get("rate_fps")
     rate_fps = float(rate_text) if rate_text else None
     if source == "annotations":
@@ -134,6 +138,14 @@ _READS = {
     "motion_maps": "motion maps",
     "video": "frames",
 }
+
+
+def _way(path: Path, cell: str) -> str:
+    """Where the file of a manifest's cell lies instead, as far as a look around its root tells."""
+    from reelbank.manifests.datasets.paths import elsewhere
+
+    near = elsewhere(Path(str(path).removesuffix(cell)), cell) if cell and str(path).endswith(cell) else ""
+    return near or drive_hint(cell)
 
 
 def _motion_scan(paths: Sequence[Path], rate_fps: float | None, limits: Limits) -> VideoScan | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from textwrap import fill
 from typing import Any
 
 from reelbank.heads.config import TrainConfig
@@ -87,6 +88,10 @@ def announcement(name: str, *, repeats: int = 1, is_quick: bool = False, num_sto
     return f"{name}: {chosen.num_rows} rows{times}, at most {epochs * repeats} epochs in all{short}"
 
 
+LINE_WIDTH = 100
+"""Of what is shown of a recipe: narrower terminals are rare, and wider ones read long lines no better."""
+
+
 def detail_text(name: str) -> str:
     """One recipe for a terminal: what it is, what all rows share, one line per row."""
     chosen = recipe(name)
@@ -101,8 +106,15 @@ def detail_text(name: str) -> str:
         for value in step.values
     ]
     width = max(len(row) for row, _, _ in named) + 2
-    lines += [f"{row:<{width}}{what}  [{_options_text(options)}{seeds.get(row, '')}]" for row, what, options in named]
-    return "\n".join([*lines, *chosen.notes, announcement(name)])
+    rows = [f"{row:<{width}}{what}  [{_options_text(options)}{seeds.get(row, '')}]" for row, what, options in named]
+    told = [*map(_folded, lines), *(_folded(row, width) for row in rows), *map(_folded, chosen.notes)]
+    return "\n".join([*told, _folded(announcement(name))])
+
+
+def _folded(line: str, indent: int = 0) -> str:
+    """A line of at most LINE_WIDTH letters and what is left of it below."""
+    below = " " * indent
+    return fill(line, LINE_WIDTH, subsequent_indent=below, break_long_words=False, break_on_hyphens=False)
 
 
 def _epochs(options: Mapping[str, Any], chosen: Recipe) -> int:

@@ -225,21 +225,45 @@ def latex_table(data: Data) -> str:
     return "\n".join(lines) + "\n"
 
 
+TEXT_WIDTH = 100
+"""Of the table for a terminal; a wider one breaks its headings at their spaces, and puts remarks below their row."""
+
+
 def text_table(directory: Path, data: Data) -> str:
     """The table for a terminal, with the sentences and where the files are."""
     head, rows = table_of(data, intervals=False)
     count = num_leading(data)
-    named = [row for row in rows if row[count] != BASELINE]
-    wide = [max(len(line[i]) for line in [head, *named]) for i in range(count)]
-    longest = max((len(row[0]) for row in rows if row[count] == BASELINE), default=0)
-    wide[-1] += max(0, longest - sum(wide) - 2 * (count - 1))  # a baseline's name runs over the leading columns
-    wide += [max(len(line[i]) for line in [head, *rows]) for i in range(count, len(head) - 1)]
-    lines = []
-    for line in [head, *rows]:
-        cells = [cell.ljust(width) for cell, width in zip(line, [*wide, 0], strict=True)]
-        if line[count] == BASELINE:
-            cells[:count] = [line[0].ljust(sum(wide[:count]) + 2 * (count - 1))]
-        lines.append("  ".join(cells).rstrip())
+    lines = _aligned([head], rows, count)
+    if max(map(len, lines)) > TEXT_WIDTH:
+        split = [name.split(" ") if i >= count else [name] for i, name in enumerate([*head[:-1], ""])]
+        depth = max(map(len, split))
+        heads = [[words[i] if i < len(words) else "" for words in split] for i in range(depth)]
+        lines = _aligned(heads, [[*row[:-1], ""] for row in rows], count)
+        remarks = [*[""] * depth, *(row[-1] for row in rows)]
+        lines = [_remarked(line, remark) for line, remark in zip(lines, remarks, strict=True)]
     said = [quick_warning(data), data["warning"], *few_groups(data), *data["sentences"], data["selection"]]
     files = [f"Report: {directory / 'report.html'}", f"Numbers: {directory / 'recipe.json'}"]
     return "\n".join([f"{data['recipe']}: {data['title']}", *lines, legend(data), "", *(s for s in said if s), *files])
+
+
+def _aligned(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], count: int) -> list[str]:
+    """The lines of a table; a baseline's name runs over its `count` leading cells and over what it is."""
+    named = [row for row in rows if row[count] != BASELINE]
+    wide = [max(len(line[i]) for line in [*heads, *named]) for i in range(count + 1)]
+    longest = max((len(row[0]) for row in rows if row[count] == BASELINE), default=0)
+    wide[-1] += max(0, longest - sum(wide) - 2 * count)
+    wide += [max(len(line[i]) for line in [*heads, *rows]) for i in range(count + 1, len(rows[0]) - 1)]
+    lines = []
+    for line in [*heads, *rows]:
+        cells = [cell.ljust(width) for cell, width in zip(line, [*wide, 0], strict=True)]
+        if line[count] == BASELINE:
+            cells[: count + 1] = [line[0].ljust(sum(wide[: count + 1]) + 2 * count)]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _remarked(line: str, remark: str) -> str:
+    """A line with its remark: behind it, or below it where that would be too wide."""
+    if not remark or len(line) + 2 + len(remark) <= TEXT_WIDTH:
+        return f"{line}  {remark}".rstrip()
+    return f"{line}\n    {remark}"

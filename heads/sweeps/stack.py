@@ -12,10 +12,11 @@ from torch.func import functional_call, vmap
 from reelbank.heads.examples.resident import moved
 from reelbank.heads.optimizers import OPTIMIZERS
 from reelbank.heads.training.direct import DirectPass, LayeredHead
+from reelbank.heads.training.fused import FUSED
 from reelbank.heads.training.job import Job
 from reelbank.heads.training.memory import Allocations
 from reelbank.heads.training.optimization import load
-from reelbank.heads.training.stacked_optimizers import FUSED, FusedAdam, Hyperparameters, Update
+from reelbank.heads.training.stacked_optimizers import FusedAdam, Hyperparameters, Update
 from reelbank.heads.training.trainer import (
     Trainer,
     in_parts,

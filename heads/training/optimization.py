@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, ReduceLROnPlateau, StepLR
 
 from reelbank.heads.optimizers import OPTIMIZERS, SCHEDULES, OptimizerConfig
+from reelbank.heads.training.fused import FUSED
 
 Parameters = Iterable[nn.Parameter]
 
@@ -56,7 +57,7 @@ class FlatRAdam(torch.optim.RAdam):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One update of the one vector; `closure` is not used."""
-        group = self.param_groups[0]
+        group, kernel = self.param_groups[0], FUSED["adam"]
         (values,) = group["params"]
         state = _next_state(self.state[values], values, torch.device("cpu"))
         step, (beta1, beta2) = float(state["step"]), group["betas"]
@@ -67,9 +68,9 @@ class FlatRAdam(torch.optim.RAdam):
         if length > 5.0:
             factor = ((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)) ** 0.5  # r_t
             rate, eps = group["lr"] * factor, group["eps"] / correction2**0.5
-            _update(torch._fused_adam_, values, state, on_device, group, lr=rate, eps=eps)
+            _update(kernel, values, state, on_device, group, lr=rate, eps=eps)
         else:  # the variance of v is not known yet: its moments are kept, the step is that of the mean alone
-            _update(torch._fused_adam_, values, state, on_device, group, lr=0.0, eps=group["eps"])
+            _update(kernel, values, state, on_device, group, lr=0.0, eps=group["eps"])
             values.sub_(state["exp_avg"], alpha=group["lr"] / (1 - beta1**step))
 
 
@@ -102,17 +103,26 @@ def _update(
 
 def adam(parameters: Parameters, config: OptimizerConfig) -> Optimizer:
     """Adam with L2."""
-    return FlatAdam(parameters, config, torch._fused_adam_)
+    if "adam" in FUSED:
+        return FlatAdam(parameters, config, FUSED["adam"])
+    return torch.optim.Adam(
+        parameters, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
+    )
 
 
 def adamw(parameters: Parameters, config: OptimizerConfig) -> Optimizer:
     """Adam with decoupled decay."""
-    return FlatAdam(parameters, config, torch._fused_adamw_)
+    if "adamw" in FUSED:
+        return FlatAdam(parameters, config, FUSED["adamw"])
+    return torch.optim.AdamW(
+        parameters, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
+    )
 
 
 def radam(parameters: Parameters, config: OptimizerConfig) -> Optimizer:
     """Rectified Adam with L2."""
-    return FlatRAdam(parameters, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay)
+    made = FlatRAdam if "adam" in FUSED else torch.optim.RAdam
+    return made(parameters, lr=config.lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay)
 
 
 def rmsprop(parameters: Parameters, config: OptimizerConfig) -> Optimizer:

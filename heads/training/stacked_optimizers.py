@@ -44,7 +44,6 @@ class Hyperparameters:
         )
 
 
-FUSED: Mapping[str, Callable[..., None]] = {"adam": torch._fused_adam_, "adamw": torch._fused_adamw_}
 GROUP_OF_GPU = 8  # members of a group, on average, from which on the fused kernel is called on a GPU
 
 

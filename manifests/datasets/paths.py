@@ -176,7 +176,7 @@ def missing(manifest: Manifest, table: Table) -> str:
         raise ManifestError(
             f"{table.source}: none of its {len(first)} videos is there: {absent[0]!r} would be "
             f"{manifest.root / absent[0]}; name the folder that the paths are relative to with --root"
-            + _elsewhere(manifest.root, table.source, absent[0])
+            + elsewhere(manifest.root, absent[0], table.source.absolute().parent)
         )
     return (
         f"{len(absent)} of {len(first)} videos are missing under {manifest.root}; the first is {absent[0]!r} "
@@ -192,12 +192,9 @@ def _others(manifest: Manifest) -> Iterator[Path]:
                 yield path
 
 
-def _elsewhere(root: Path, source: Path, video: str) -> str:
+def elsewhere(root: Path, video: str, *near: Path) -> str:
+    """` (it lies under FOLDER)` where `video` is below another folder: one of `near`, above the root or in it."""
     folder = root.absolute()
-    near = (
-        source.absolute().parent,
-        *list(folder.parents)[:2],
-        *(folder / n for n, ok in folder_entries(folder) if ok),
-    )
-    found = next((one for one in near if exists(one / video)), None)
+    tried = (*near, *list(folder.parents)[:2], *(folder / name for name, is_one in folder_entries(folder) if is_one))
+    found = next((one for one in tried if exists(one / video)), None)
     return f" (it lies under {found})" if found else ""
