@@ -76,9 +76,8 @@ def select(manifest: Manifest, config: FeaturizeConfig) -> NDArray[np.int64]:
         raise ValueError(f"no clip of {manifest.path} is in --split {', '.join(config.split)} and among --clip")
     sources = {model: backbones.describe(model).source for model in config.model}
     if config.mapping and "annotations" not in sources.values():
-        raise ValueError(
-            f"--map {config.mapping[0]}: it is for annotation tables, which {', '.join(sources)} do not read"
-        )
+        names = ", ".join(sources)
+        raise ValueError(f"--map {config.mapping[0]}: no annotation table is read by {names}; leave it out")
     for model, source in sources.items():
         if not any(paths_of(source, manifest, manifest.clips[i]) for i in chosen):
             columns = " and ".join(COLUMNS[source])

@@ -136,7 +136,7 @@ def _number(array: Stored) -> float:
 
 def _scalar(array: Stored) -> NDArray[Any]:
     if isinstance(array, NpzArray):
-        with _said(array.path), np.load(array.path, allow_pickle=False) as file:
+        with _said(array.path), np.load(regular(array.path), allow_pickle=False) as file:
             return np.asarray(file[array.key])
     assert isinstance(array, TorchArray)
     return _numpy(_tensors(array.path)[array.key])
