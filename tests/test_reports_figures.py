@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from reelbank.heads.probes import exploration_figures
 from reelbank.heads.reports import figures as pictures
+from reelbank.heads.reports.drawing import unseen_classes
 from reelbank.heads.reports.figures import Heading
 
 if TYPE_CHECKING:
@@ -107,3 +109,39 @@ def test_same_figure_gives_the_same_bytes() -> None:
 def test_empty_learning_curve_and_single_epoch_are_drawn() -> None:
     rows = [{"fold": None, "epoch": 1, "train_loss": 1.0, "val_loss": None, "val_accuracy": None, "best": True}]
     assert pictures.png(pictures.learning_curves(rows, heading=Heading(source="s", count="n")))
+
+
+@pytest.mark.parametrize(
+    ("splits", "hollow", "said"),
+    [
+        (["train", "test", "val", "train"], [], None),
+        (["train", "test", "unused", "train"], [2], "hollow: unknown classes"),
+        (["train", "test", "unknown", "train"], [2], "hollow: unknown split"),
+        (["train", "unused", "unknown", "unused"], [2], "hollow: unknown split"),  # unused clips of classes that train
+        (["train", "unused", "unknown", "train"], [2], "hollow: unknown split"),
+    ],
+)
+def test_clips_of_classes_that_nothing_trains_are_hollow(
+    splits: list[str], hollow: list[int], said: str | None
+) -> None:
+    labels = ["a", "a", "z", "a"]
+    assert np.flatnonzero(unseen_classes(labels, splits)).tolist() == hollow
+    figure = pictures.scatter_by_class(
+        np.eye(4)[:, :2], labels, splits, title="t", heading=Heading(source="s", count="n"), numbered=True
+    )
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == ["0 a", "1 z", *([said] if said else [])]
+
+
+def test_legends_have_no_entry_for_what_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A split all of whose clips are of classes past those that are shown."""
+    monkeypatch.setattr(pictures, "MAX_CLASSES", 1)
+    monkeypatch.setattr(exploration_figures, "MAX_CLASSES", 1)
+    labels, splits = ["a", "a", "b"], ["train", "val", "test"]
+    heading = Heading(source="s", count="n")
+    values = np.arange(3.0)
+    for figure in (
+        pictures.class_counts(labels, splits, heading=heading),
+        exploration_figures.class_means(values, np.array(labels), np.array(splits), name="kcal", heading=heading),
+    ):
+        assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["train", "val"]

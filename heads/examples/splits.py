@@ -94,6 +94,13 @@ def effective_groups(groups: Sequence[str], clip_ids: Sequence[str]) -> np.ndarr
     )
 
 
+def count_groups(groups: np.ndarray, rows: np.ndarray) -> int | None:
+    """How many of `effective_groups` the clips `rows` have; None where no clip at all has a group."""
+    if all(name.startswith("c:") for name in groups.tolist()):
+        return None
+    return len(np.unique(groups[rows]))
+
+
 def assign_folds(labels: np.ndarray, groups: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
     """Fold of each clip, int64 (N,): groups stay whole, classes spread as evenly as that allows.
 

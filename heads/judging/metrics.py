@@ -196,6 +196,7 @@ class Metric:
         per_clip: scores -> (N,), whose mean over the clips where it is defined is the metric.
         whole: (truth (N,), predicted (N,)) -> float, where no mean over clips gives it.
         summary: one line for `reelbank metrics`.
+        above_classes: with this number of classes or fewer it says nothing, and is not reported.
     """
 
     output: str
@@ -204,12 +205,17 @@ class Metric:
     per_clip: Callable[..., Array] | None = None
     whole: Callable[[Array, Array], float] | None = None
     summary: str = ""
+    above_classes: int = 0
 
     def __post_init__(self) -> None:
         if self.output not in OUTPUTS:
             raise ValueError(f"metric: {self.output = } is not one of {', '.join(OUTPUTS)}")
         if (self.per_clip is None) == (self.whole is None):
             raise ValueError("metric: exactly one of per_clip and whole is needed")
+
+    def says_something(self, num_classes: int) -> bool:
+        """Whether a report of a head of so many classes shows it."""
+        return self.output != "label" or num_classes > self.above_classes
 
 
 OUTPUTS = ("label", "target")
@@ -227,6 +233,7 @@ _ROWS = {
         higher_is_better=True,
         unit="fraction",
         per_clip=top5_hits,
+        above_classes=5,
         summary="clips whose true class is among the five most probable",
     ),
     "macro_f1": Metric(

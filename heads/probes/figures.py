@@ -35,6 +35,7 @@ def draw_map(
 ) -> dict[str, bytes]:
     """{file name: PNG} of a map, (R, 2): coloured by class, and by target where there is one."""
     from reelbank.heads.reports import figures as pictures
+    from reelbank.heads.reports.drawing import unseen_classes
 
     splits, stem = rows.splits.tolist(), file_name(name)
     figures = {
@@ -43,8 +44,9 @@ def draw_map(
         )
     }
     if rows.target is not None and np.isfinite(rows.target).any():
+        shown = np.where(unseen_classes(rows.labels, rows.splits), "unknown", rows.splits).tolist()
         figures[f"{stem}-target.png"] = pictures.scatter_by_value(
-            points, rows.target, splits, value_name=rows.target_name, title=f"{title} by target", heading=heading
+            points, rows.target, shown, value_name=rows.target_name, title=f"{title} by target", heading=heading
         )
     return {file: pictures.png(figure) for file, figure in figures.items()}
 

@@ -8,6 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from reelbank.heads.probes import Finding, exploration, scatter, stored_views
+from reelbank.heads.reports.drawing import unseen_classes
 from reelbank.heads.reports.html import (
     data_block,
     details,
@@ -62,7 +63,7 @@ def probe_page(
         ("backbone", f"{results['backbone']} (weights: {results['weights'].get('kind', 'unknown')})"),
         ("tap", f"{config['tap']}, {results['num_dimensions']} numbers per row" if rows is not None else None),
         ("rows", f"{results['num_rows']} ({unit} of {results['num_clips']} clips)"),
-        ("groups", results["num_groups"]),
+        ("groups", results["num_groups"] or "none"),
         ("labels", len(results["labels"])),
         ("target", results["target_name"]),
         ("sampling", results["sampling"]),
@@ -115,7 +116,9 @@ def _map(store: Store, rows: ProbeRows, coordinates: NDArray[np.floating], seed:
         f'<span><b style="color:{color}">{mark}</b> {escape(name or "(no label)")}</span>'
         for name, color, mark in scatter.legend(rows.labels)
     )
-    hint = "Point at a mark to see its clip. Hollow marks: split 'unknown'."
+    hint = "Point at a mark to see its clip."
+    if unseen_classes(rows.labels, rows.splits).any():
+        hint += " Hollow marks: split 'unknown', or 'unused' of a class that no other split has."
     if num_points < len(rows):
         hint += f" A random {num_points} of {len(rows)} rows are shown."
     return section(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reelbank.heads.reports.drawing import GREY, MAX_CLASSES, PALETTE
+from reelbank.heads.reports.drawing import GREY, MAX_CLASSES, PALETTE, unseen_classes
 from reelbank.heads.reports.html import Script
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _columns(
 ) -> dict[str, list[Any]]:
     styles = _styles(rows.labels)
     labels = rows.labels[chosen].tolist()
-    unknown = rows.splits[chosen] == "unknown"
+    unknown = unseen_classes(rows.labels, rows.splits)[chosen]
     thumbnails = _thumbnails(store, rows.clip_rows[chosen])
     more = ["" if step < 0 else f" · step {step}" for step in rows.steps[chosen].tolist()]
     if rows.target is not None:

@@ -92,6 +92,15 @@ def split_order(splits: Sequence[str]) -> list[str]:
     return [*known, *sorted(set(splits) - set(known))]
 
 
+def unseen_classes(labels: Sequence[str] | NDArray[Any], splits: Sequence[str] | NDArray[Any]) -> NDArray[np.bool_]:
+    """Which rows are drawn hollow (R,): those of split 'unknown', and unused ones whose class only such splits have."""
+    of_class, of_split = np.asarray(labels, dtype=str), np.asarray(splits, dtype=str)
+    outside = np.isin(of_split, ("unknown", "unused"))
+    unseen = outside & (of_class != "") & ~np.isin(of_class, of_class[~outside])
+    hollow: NDArray[np.bool_] = unseen | (of_split == "unknown")
+    return hollow
+
+
 def cycle(count: int) -> list[str]:
     return [PALETTE[i % len(PALETTE)] for i in range(count)]
 

@@ -26,6 +26,7 @@ from reelbank.heads.reports.drawing import (
     new_figure,
     point_size,
     split_order,
+    unseen_classes,
 )
 from reelbank.heads.reports.drawing import Heading as Heading
 from reelbank.heads.reports.drawing import png as png
@@ -47,20 +48,21 @@ def scatter_by_class(
     heading: Heading,
     numbered: bool = False,
 ) -> Figure:
-    """Points (n, 2) coloured by class; clips of split 'unknown' hollow. Past 64 classes the rarest are grey.
+    """Points (n, 2) coloured by class; those of `unseen_classes` hollow. Past 64 classes the rarest are grey.
 
     With `numbered` the number of each class stands at the median of its points and before its name: known classes from
-    0 in alphabetical order, which is the order of a head's outputs where all are shown, then those of split 'unknown'.
+    0 in alphabetical order, which is the order of a head's outputs where all are shown, then the others.
     """
     from matplotlib.lines import Line2D
 
     names, counts = np.unique(np.asarray(labels, dtype=str), return_counts=True)
-    known = set(np.asarray(labels, dtype=str)[np.asarray(splits, dtype=str) != "unknown"].tolist())
+    used = ~np.isin(np.asarray(splits, dtype=str), ("unknown", "unused"))
+    known = set(np.asarray(labels, dtype=str)[used].tolist())
     shown = sorted(names[np.argsort(-counts, kind="stable")[:MAX_CLASSES]])
     numbers = {name: i for i, name in enumerate(sorted(shown, key=lambda name: (name not in known, name)))}
     figure = new_figure(7.6 + 1.7 * -(-len(shown) // _LEGEND_ROWS), 6.6, title, heading)
     axes = figure.subplots()
-    unknown = np.asarray(splits, dtype=str) == "unknown"
+    unknown = unseen_classes(labels, splits)
     of_class = np.asarray(labels, dtype=str)
     size = point_size(len(coordinates))
     handles: list[Line2D] = []
@@ -95,11 +97,9 @@ def scatter_by_class(
         face = "none" if hollow else color
         handles.append(Line2D([], [], marker=marker, color=color, markerfacecolor=face, linestyle="", label=text))
     if unknown.any():
-        handles.append(
-            Line2D(
-                [], [], marker="o", color="#555555", markerfacecolor="none", linestyle="", label="hollow: unknown split"
-            )
-        )
+        text = _hollow(np.asarray(splits)[unknown].tolist())
+        style = {"marker": "o", "color": "#555555", "markerfacecolor": "none", "linestyle": ""}
+        handles.append(Line2D([], [], label=text, **style))
     figure.legend(
         handles=handles,
         loc="outside right center",  # beside the title there is no room for it
@@ -111,6 +111,11 @@ def scatter_by_class(
     )
     map_axes(axes)
     return figure
+
+
+def _hollow(splits: Sequence[str]) -> str:
+    """What hollow marks of `splits` are."""
+    return "hollow: unknown " + " and ".join(["split"] * ("unknown" in splits) + ["classes"] * ("unused" in splits))
 
 
 def _number_at(axes: Axes, points: NDArray[np.floating], text: str) -> None:
@@ -146,7 +151,7 @@ def scatter_by_value(
         if not mask.any():
             continue
         marker = "D" if hollow else "o"
-        label = "split unknown" if hollow else "known splits"
+        label = "unknown" if hollow else "known"
         drawn = axes.scatter(
             coordinates[mask, 0],
             coordinates[mask, 1],
@@ -325,6 +330,8 @@ def class_counts(labels: Sequence[str], splits: Sequence[str], *, heading: Headi
     left = np.zeros(len(order))
     for color, split in zip(cycle(len(split_names)), split_names, strict=True):
         width = np.array([np.sum((of_class == names[i]) & (of_split == split)) for i in order])
+        if not width.any():
+            continue  # its clips are of classes that are not shown
         axes.barh(range(len(order)), width, left=left, color=color, label=name_text(split) or "(none)", height=0.8)
         left += width
     axes.set_yticks(range(len(order)), [name_text(names[i]) for i in order], fontsize=8)

@@ -33,10 +33,12 @@
     reported: "test" | "val"   (the split the verdict speaks of; with --folds "test" is the pooled out-of-fold rows)
     counts: {clips, train, val, test, unknown, classes, groups (null: no group column), left_out: [{reason, count}]}
             (with --folds train and val are those of fold 0)
-    splits: {split: {num_clips, num_groups,
-                     metrics:   {name: {value, low, high, higher_is_better, unit}},   value null = undefined
+    splits: {split: {num_clips, num_groups (null: no clip has a group),
+                     metrics:   {name: {value, low, high, interval, drawn, higher_is_better, unit}},
+                                value null = undefined; interval: "bootstrap", "Wilson" or why there is none; drawn: of
+                                how many groups, of clips where num_groups is null
                      baselines: {baseline: {metric: value}}}}
-        class metrics:  accuracy, top5_accuracy, macro_f1 (fractions)
+        class metrics:  accuracy, top5_accuracy (of more than 5 classes), macro_f1 (fractions)
         target metrics: mae (target unit), mae_bins (bins), spc_values, spc_bins, nll (nats; nll_mean: over bins)
         baselines: majority_class, uniform_random_class; constant_median, class_mean_oracle, uniform_random_bin,
                    random_training_label, label_marginal
