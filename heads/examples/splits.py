@@ -15,6 +15,7 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.clips import ClipTable
 
 VALIDATION_SHARE = 0.2
+MOST_TRIED_FOLDS = 20  # where another number is looked for
 KNOWN_SPLITS = ("train", "val", "test")
 
 
@@ -169,7 +170,7 @@ def hold_out(rows: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int
             return rows[~held], rows[held]
     raise TrainingError(
         f"no validation part can be cut from {len(rows)} training clips in {len(np.unique(here_groups))} groups "
-        "without losing a class; give the manifest a 'val' split, more groups, or pass --select-on reported-set"
+        "without losing a class; give the manifest a 'val' split, or more clips of other groups"
     )
 
 
@@ -294,7 +295,12 @@ def _folds(
     partitions = []
     for fold in range(folds):
         rest, test = rows[parts != fold], rows[parts == fold]
-        train, val = (rest, test) if select_on == "reported-set" else hold_out(rest, labels, groups, seed + 1 + fold)
+        train, val = rest, test
+        if select_on != "reported-set":
+            try:
+                train, val = hold_out(rest, labels, groups, seed + 1 + fold)
+            except TrainingError as error:
+                raise _impossible(rows, labels, groups, folds, fold, seed) from error
         partitions.append(
             Partition(
                 fold=fold,
@@ -307,3 +313,29 @@ def _folds(
             )
         )
     return tuple(partitions)
+
+
+def _impossible(
+    rows: np.ndarray, labels: np.ndarray, groups: np.ndarray, folds: int, fold: int, seed: int
+) -> TrainingError:
+    """What is said where a fold leaves no validation part: another number of folds, where one does."""
+    num_groups = len(np.unique(groups[rows]))
+    others = sorted(
+        set(range(2, min(num_groups, MOST_TRIED_FOLDS) + 1)) - {folds}, key=lambda other: abs(other - folds)
+    )
+    found = next((other for other in others if _can_fold(rows, labels, groups, other, seed)), None)
+    advice = "add clips of other groups" if found is None else f"pass --folds {found}, or add clips of other groups"
+    return TrainingError(
+        f"--folds {folds}: what fold {fold} leaves of {len(rows)} clips in {num_groups} groups gives no validation part "
+        f"without losing a class; {advice}"
+    )
+
+
+def _can_fold(rows: np.ndarray, labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> bool:
+    parts = assign_folds(labels[rows], groups[rows], folds, seed)
+    try:
+        for fold in range(folds):
+            hold_out(rows[parts != fold], labels, groups, seed + 1 + fold)
+    except TrainingError:
+        return False
+    return True

@@ -98,7 +98,7 @@ def scatter_by_class(
         handles.append(Line2D([], [], marker=marker, color=color, markerfacecolor=face, linestyle="", label=text))
     if unknown.any():
         text = _hollow(np.asarray(splits)[unknown].tolist())
-        style = {"marker": "o", "color": "#555555", "markerfacecolor": "none", "linestyle": ""}
+        style: dict[str, Any] = {"marker": "o", "color": "#555555", "markerfacecolor": "none", "linestyle": ""}
         handles.append(Line2D([], [], label=text, **style))
     figure.legend(
         handles=handles,
