@@ -19,7 +19,10 @@ _TEXT = (str, None)
 PLUGIN: Mapping[str, Any] = {
     "kind": str, "name": str, "target": str, "distribution": _TEXT, "version": _TEXT, "sha256": str,
 }  # fmt: skip
-_METRIC = {"value": _NUMBER, "low?": _NUMBER, "high?": _NUMBER, "higher_is_better?": (bool, None), "unit?": _TEXT}
+_METRIC = {
+    "value": _NUMBER, "low?": _NUMBER, "high?": _NUMBER, "interval?": str, "drawn?": int,
+    "higher_is_better?": (bool, None), "unit?": _TEXT,
+}  # fmt: skip
 _SPLIT = {
     "num_clips": int, "num_groups": (int, None), "metrics": {"*": _METRIC}, "baselines": {"*": ({"*": _NUMBER}, None)},
     "per_class?": [{"label": str, "clips": int, "share": float, "average_precision": _NUMBER, "random_order": _NUMBER}],

@@ -144,3 +144,27 @@ def test_clips_of_other_splits_are_left_out_and_counted() -> None:
     splits = np.array(["train"] * 4 + ["val"] * 2 + ["test"] * 2 + ["extra"] * 3)
     (part,) = _make(splits, np.array(list("ab" * 5 + "a")), np.arange(11).astype(str))
     assert part.notes == ("3 clips of other splits ('extra') are not used.",)
+
+
+@pytest.mark.parametrize(("labels", "folds", "other"), [("aabb", 2, 4), ("abcd", 2, None)])
+def test_folds_that_leave_no_validation_part_name_a_number_that_does(
+    labels: str, folds: int, other: int | None
+) -> None:
+    """And never the set that is reported: choosing on it is a leak."""
+    table = np.full(len(labels), "train"), np.array(list(labels)), np.arange(len(labels)).astype(str)
+    with pytest.raises(TrainingError, match=f"--folds {folds}: what fold 0 leaves of") as raised:
+        _make(*table, folds=folds)
+    said = str(raised.value)
+    assert "reported-set" not in said
+    if other is None:
+        assert said.endswith("without losing a class; add clips of other groups")
+    else:
+        assert said.endswith(f"pass --folds {other}, or add clips of other groups")
+        assert len(_make(*table, folds=other)) == other
+
+
+def test_no_error_about_parts_recommends_the_reported_set() -> None:
+    with pytest.raises(TrainingError, match="no validation part can be cut") as raised:
+        _make(np.array(["train", "train", "test"]), np.array(list("aba")), np.array(list("xyz")))
+    assert "reported-set" not in str(raised.value)
+    assert "give the manifest a 'val' split" in str(raised.value)

@@ -9,7 +9,18 @@ import pytest
 from scipy.stats import rankdata, spearmanr
 
 from reelbank.heads.judging import intervals
-from reelbank.heads.judging.intervals import LEVEL, RESAMPLES, WHOLE_RESAMPLES, group_numbers, interval, mean_interval
+from reelbank.heads.judging.intervals import (
+    ALL_ALIKE,
+    LEVEL,
+    RESAMPLES,
+    WHOLE_RESAMPLES,
+    WILSON,
+    estimate,
+    group_numbers,
+    interval,
+    mean_estimate,
+    mean_interval,
+)
 from reelbank.heads.judging.metrics import ClassScores, TargetScores
 
 
@@ -43,9 +54,10 @@ def test_bounds_hold_95_percent_of_the_resamples(monkeypatch: pytest.MonkeyPatch
     """With resamples that are known, the percentiles are too."""
     known = np.random.default_rng(0).permutation(np.linspace(0.0, 1.0, 2001))
     monkeypatch.setattr(intervals, "_resampled_means", lambda *_: known)
+    half = np.arange(4) % 2 == 0
     for low, high in (
-        interval("accuracy", _right(np.ones(4, dtype=bool)), np.arange(4), seed=0)[1:],
-        mean_interval(np.ones(4), np.arange(4), seed=0)[1:],
+        interval("accuracy", _right(half), np.arange(4), seed=0)[1:],
+        mean_interval(half.astype(float), np.arange(4), seed=0)[1:],
     ):
         assert (low, high) == (pytest.approx(0.025), pytest.approx(0.975))
 
@@ -95,7 +107,7 @@ def test_groups_without_a_defined_clip_are_drawn_and_give_nothing() -> None:
 
 @pytest.mark.parametrize(("defined", "finite"), [(250, True), (249, False), (0, False)])
 def test_half_of_the_resamples_must_be_defined(defined: int, finite: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = iter([0.5, *[1.0] * defined, *[math.nan] * 999])
+    calls = iter([0.5, *np.linspace(0, 1, defined), *[math.nan] * 999])
     monkeypatch.setattr(intervals, "whole_value", lambda name, truth, predicted: next(calls))
     value, low, high = interval("macro_f1", _right(np.ones(4, dtype=bool)), np.arange(4), seed=0)
     assert value == 0.5
@@ -195,7 +207,8 @@ def test_interval_is_undefined_where_most_resamples_are() -> None:
         )
         return interval("spc_values", scores, np.arange(num), seed=0)
 
-    assert of(4)[1:] == (1.0, 1.0)
+    assert of(4)[0] == 1.0
+    assert np.isnan(of(4)[1:]).all()  # those that are defined are all 1
     constant = TargetScores(
         probabilities=np.eye(2)[[0, 0, 0, 0, 1]],
         bin_values=np.arange(2.0),
@@ -219,9 +232,54 @@ def test_clustered_clips_have_a_wider_interval_than_single_ones() -> None:
         assert by_group[0] == by_clip[0]
 
 
-def test_nothing_varies_where_all_groups_agree() -> None:
-    value, low, high = interval("accuracy", _right(np.tile([True, False], 10)), np.arange(20) // 2, seed=0)
-    assert value == low == high == 0.5
+@pytest.mark.parametrize(
+    ("right", "group_size", "expected"),
+    [
+        ([1] * 10, 1, (1.0, 0.72247, 1.0)),
+        ([0] * 10, 1, (0.0, 0.0, 0.27753)),
+        ([1] * 3, 1, (1.0, 0.43850, 1.0)),
+        ([1] * 20, 2, (1.0, 0.72247, 1.0)),  # the groups count, not their clips
+        ([1, 0] * 10, 2, (0.5, 0.23659, 0.76341)),
+    ],
+)
+def test_share_whose_resamples_are_alike_has_wilsons_interval(
+    right: list[int], group_size: int, expected: tuple[float, float, float]
+) -> None:
+    """A bootstrap of a perfect score is [1, 1] whatever the number of clips."""
+    groups = np.arange(len(right)) // group_size
+    found = estimate("accuracy", _right(np.array(right, dtype=bool)), groups, seed=0)
+    assert found[:3] == pytest.approx(expected, abs=1e-5)
+    assert (found.how, found.num_groups) == (WILSON, len(right) // group_size)
+    assert found[1:3] == pytest.approx(
+        proportion_by_hand(expected[0], found.num_groups)
+    )  # where |p - share| = z sqrt(p (1 - p) / n)
+    if set(right) == {1}:
+        whole = estimate("macro_f1", _right(np.array(right, dtype=bool)), groups, seed=0)
+        assert (whole.value, whole.how, whole.num_groups) == (1.0, ALL_ALIKE, found.num_groups)
+        assert np.isnan(whole[1:3]).all()
+    errors = mean_estimate(np.ones(10), np.arange(10), seed=0)  # no share: an error of 1, ten times
+    assert errors.how == ALL_ALIKE
+
+
+def proportion_by_hand(share: float, count: int) -> tuple[float, float]:
+    """The two p at which the share lies 1.96 standard errors away, by the roots of a parabola."""
+    z2 = 1.959963984540054**2
+    low, high = sorted(np.roots([count + z2, -(2 * count * share + z2), count * share**2]).real)
+    return float(low), float(high)
+
+
+def test_equal_predictions_differ_by_nothing() -> None:
+    assert mean_interval(np.zeros(6), np.arange(6), seed=0) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_interval_contains_its_value(seed: int) -> None:
+    """The resamples of a metric that is no mean over clips may all lie to one side: classes are missing in them."""
+    random = np.random.default_rng(seed)
+    truth = random.integers(12, size=14)
+    scores = ClassScores(probabilities=np.eye(12)[np.where(random.random(14) < 0.5, truth, 0)], truth=truth)
+    value, low, high = interval("macro_f1", scores, np.arange(14) // 2, seed=seed)
+    assert low <= value <= high
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from planted import clips, config, partition, prepared
@@ -546,6 +546,7 @@ def test_no_deviation_is_much_less_than_the_usual_one(num_clips: int, share: flo
     hnp.arrays(np.float32, st.tuples(st.integers(2, 12), st.integers(1, 8)), elements=st.floats(-1e3, 1e3, width=32)),
     st.floats(1e-6, 1e6),
 )
+@example(values=np.array([[0.0], [1e-45]], np.float32), unit=1.0)
 def test_unseen_values_of_a_usual_size_stay_small(values: np.ndarray, unit: float) -> None:
     """Whatever the training clips are: a clip that is a usual deviation away is ten away at most, in any unit."""
     steps = [row[None].astype(np.float64) * unit for row in values]

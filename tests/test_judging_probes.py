@@ -42,8 +42,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (intervals, cluster_reading):
-        monkeypatch.setattr(module, "RESAMPLES", 60)
+    monkeypatch.setattr(intervals, "RESAMPLES", 60)
     monkeypatch.setattr(intervals, "WHOLE_RESAMPLES", 60)
 
 
@@ -410,9 +409,27 @@ def test_target_is_judged_on_every_other_split_by_training_labels() -> None:
         np.abs(np.subtract.outer([21.0, 44.0], np.linspace(10, 50, 1000))).mean()
     )
     assert test["baselines"]["class_mean_oracle"] == pytest.approx(11.5)
-    assert result["parts"]["val"]["mae"]["cluster_mean_label"] == {"value": 3.0, "low": None, "high": None}
+    assert result["parts"]["val"]["mae"]["cluster_mean_label"] == {
+        "value": 3.0,
+        "low": None,
+        "high": None,
+        "interval": "fewer than 2 groups",
+        "drawn": 1,
+    }
     bounds = test["mae"]["nearest_train"]
     assert bounds["low"] < bounds["value"] < bounds["high"]
+
+
+def test_unused_rows_are_judged_by_nobody_and_judge_nobody() -> None:
+    """Cutting unknown classes out of a set leaves their training clips 'unused'."""
+    splits = ["train", "train", "test", "unused", "unused"]
+    rows, found = _read([0, 0, 0, 0, 0], [10.0, 20.0, 30.0, 900.0, 900.0], splits)
+    result = read_target(rows, found)
+    assert (list(result["parts"]), result["range"]) == (["test"], [10.0, 20.0])
+    alone, found = _read([0, 0, 0], [10.0, 20.0, 900.0], ["", "", "unused"])
+    assert read_target(alone, found)["parts"]["held-out groups"]["num_rows"] == 2
+    protocol = make_protocol(_rows(np.eye(4), ["a", "b", "a", "z"], ["", "", "unknown", "unused"]))
+    assert protocol.judged.tolist() == protocol.fitted.tolist() == [0, 1]
 
 
 def test_published_range_is_used_for_its_target() -> None:
@@ -449,13 +466,10 @@ def test_interval_of_a_reading_is_over_groups() -> None:
 
 def test_percentiles_of_a_reading_are_those_of_the_metrics() -> None:
     values, groups = np.random.default_rng(1).normal(size=30), np.arange(30) // 3 + 5
-    draws, samples = np.random.default_rng(4), []
-    for _ in range(60):
-        drawn = draws.integers(10, size=10)
-        samples.append(np.concatenate([values[3 * g : 3 * g + 3] for g in drawn]).mean())
     found = cluster_reading._mean_with_interval(values, groups, 4)
-    assert (found["low"], found["high"]) == pytest.approx(tuple(np.percentile(samples, [2.5, 97.5])))
-    assert found["value"] == pytest.approx(values.mean())
+    expected = intervals.mean_estimate(values, groups - 5, seed=4)
+    assert (found["value"], found["low"], found["high"], found["interval"], found["drawn"]) == expected
+    assert found["drawn"] == 10
 
 
 # --- clusters read as labels

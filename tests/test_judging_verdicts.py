@@ -12,10 +12,13 @@ from planted import BINS, clips, predictions, prepared, sure_of
 from reelbank.heads.judging.evaluation import (
     class_scores,
     number,
+    split_results,
     summary_text,
     unseen_label_notes,
     verdict,
 )
+from reelbank.heads.judging.intervals import interval_notes
+from reelbank.heads.reports.html import with_interval
 
 
 def _entry(value: float, low: float | None, high: float | None, guess: float, *, metric: str = "accuracy") -> Any:
@@ -25,6 +28,8 @@ def _entry(value: float, low: float | None, high: float | None, guess: float, *,
         "value": value,
         "low": low,
         "high": high,
+        "interval": "bootstrap" if low is not None and high is not None else "fewer than 2 groups",
+        "drawn": 12,
         "higher_is_better": metric == "accuracy",
         "unit": "fraction" if metric == "accuracy" else "kcal/h",
     }
@@ -84,24 +89,13 @@ def test_error_verdict_is_that_of_accuracy_upside_down(low: float, high: float, 
     assert _said(_entry(50.0, low, high, guess, metric="mae")) == expected
 
 
-@pytest.mark.parametrize(
-    ("metric", "value", "guess", "better"),
-    [
-        ("accuracy", 0.5, 0.4, True),
-        ("accuracy", 0.5, 0.5, False),
-        ("accuracy", 0.5, 0.6, False),
-        ("mae", 5.0, 6.0, True),
-        ("mae", 5.0, 5.0, False),
-        ("mae", 5.0, 4.0, False),
-    ],
-)
-def test_without_an_interval_nothing_is_called_beaten(metric: str, value: float, guess: float, better: bool) -> None:
-    word = "better" if better else "not better"
+@pytest.mark.parametrize(("metric", "value"), [("accuracy", 0.5), ("mae", 5.0)])
+@pytest.mark.parametrize("guess", [0.4, 0.5, 5.0, 6.0])
+def test_without_an_interval_nothing_is_called_better(metric: str, value: float, guess: float) -> None:
     for low, high in ((None, None), (0.0, None), (None, 9.0)):
         said = _said(_entry(value, low, high, guess, metric=metric))
-        assert f" is {word} than the " in said
-        assert said.endswith("; too few groups for an interval.")
-        assert "interval " not in said.replace("for an interval", "")
+        assert said.endswith("neither is called better, as there is no interval (fewer than 2 groups).")
+        assert not any(word in said for word in (BEATS, WORSE, UNCLEAR))
 
 
 def test_verdict_names_the_reported_split_then_unknown_and_no_other() -> None:
@@ -156,7 +150,15 @@ def test_undefined_is_null_and_never_a_number() -> None:
 
 
 def _measured(value: float | None, low: float | None, high: float | None, unit: str) -> dict[str, Any]:
-    return {"value": value, "low": low, "high": high, "higher_is_better": True, "unit": unit}
+    return {
+        "value": value,
+        "low": low,
+        "high": high,
+        "higher_is_better": True,
+        "unit": unit,
+        "interval": "bootstrap",
+        "drawn": 7,
+    }
 
 
 def test_summary_shows_every_metric_beside_its_own_baselines(tmp_path: Path) -> None:
@@ -251,12 +253,48 @@ def test_unknown_split_is_never_judged_by_class() -> None:
     np.testing.assert_array_equal(probabilities.argmax(axis=1), [0, 1])
 
 
-@pytest.mark.parametrize(("groups", "few"), [(2, True), (4, True), (5, False)])
-def test_an_interval_over_few_groups_is_said_to_say_little(groups: int, few: bool) -> None:
-    entry = _entry(0.5, 0.4, 0.6, 0.3) | {"num_groups": groups}
-    sentence = "An interval over fewer than 5 groups says little: read no difference out of it."
-    assert _said(entry).endswith(f" {sentence}") == few
-    both = verdict(prepared(clips(["a"])), {"test": entry, "unknown": entry}, "test")
-    assert both.count(sentence) == int(few)
-    without = _entry(0.5, None, None, 0.3) | {"num_groups": 1}
-    assert sentence not in _said(without)  # there it is said that there is no interval
+@pytest.mark.parametrize(("num_groups", "units"), [(12, "groups"), (None, "clips")])
+@pytest.mark.parametrize(("drawn", "few"), [(2, True), (4, True), (5, False)])
+def test_an_interval_over_few_groups_calls_nothing_better(
+    drawn: int, few: bool, num_groups: int | None, units: str
+) -> None:
+    """It is the groups that a metric draws that count, not those of the split: some may have no target."""
+    entry = _entry(0.5, 0.4, 0.6, 0.3) | {"num_groups": num_groups}
+    entry["metrics"]["accuracy"]["drawn"] = drawn
+    said = _said(entry)
+    assert f"0.400 to 0.600, {drawn} {units})" in said
+    assert said.endswith(f": an interval over {drawn} {units} says too little to call either better.") == few
+    assert (BEATS in said) != few
+    notes = interval_notes({"test": entry, "val": entry})
+    cautions = [f"Intervals of {split!r} over {drawn} {units} say little" for split in ("test", "val")]
+    assert [note.split(":")[0] for note in notes] == (cautions if few else [])
+
+
+def test_intervals_that_are_no_bootstrap_are_said_once(tmp_path: Path) -> None:
+    entry = _entry(1.0, 0.76, 1.0, 0.3)
+    entry["metrics"]["accuracy"]["interval"] = "Wilson"
+    entry["metrics"]["macro_f1"] = _measured(1.0, None, None, "fraction") | {
+        "interval": "every resample gives the same value"
+    }
+    assert "(95 % Wilson interval 0.760 to 1.000, 12 groups) beats the" in _said(entry)
+    assert interval_notes({"test": entry, "val": entry}) == [
+        "Intervals marked Wilson are his for a share of groups or clips: there every resample gives the same value.",
+        "No interval is given for macro_f1 on 'test'; macro_f1 on 'val': every resample gives the same value.",
+    ]
+    results = {
+        "verdict": "",
+        "splits": {"test": {**entry, "num_clips": 12}},
+        "notes": [],
+        "selection": {"sentence": ""},
+    }
+    assert "accuracy       1.000 [0.760, 1.000; Wilson]" in summary_text(tmp_path, results)
+    assert with_interval(entry["metrics"]["accuracy"]) == "1 [0.76, 1; Wilson]"
+
+
+@pytest.mark.parametrize(("num_classes", "shown"), [(2, False), (5, False), (6, True)])
+def test_top_five_of_five_classes_is_not_reported(num_classes: int, shown: bool) -> None:
+    classes = [f"c{i}" for i in range(num_classes)]
+    one = prepared(clips(classes), classes=tuple(classes))
+    entry = split_results(one, predictions(range(num_classes), label=np.eye(num_classes)), np.arange(num_classes))
+    guesses = [name for values in entry["baselines"].values() for name in values]
+    assert [("top5_accuracy" in names) for names in (entry["metrics"], guesses)] == [shown, shown]

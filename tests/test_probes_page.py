@@ -178,7 +178,7 @@ def test_run_report_shows_every_part_of_the_run(tmp_path: Path) -> None:
         "mae (kcal/h)",
         "155.5",
         "Selected on validation.",
-        "2 clips left out: decode",
+        "2 clips are left out: decode.",
         "flow.zarr (flow)",
         "predictions.csv",
         "Folds",

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from probe_stores import clustered_store
 
+from reelbank.heads.probes import exploration_figures
 from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.probes.probe import probe
 from reelbank.heads.reports import figures as pictures
@@ -212,3 +213,17 @@ def test_a_histogram_of_any_numbers_is_drawn(values: list[float]) -> None:
     assert not values or edges[0] <= min(values) <= max(values) <= edges[-1]
     heading = Heading(source="s", count="n")
     png(pictures.target_distribution(np.array(values), ["train"] * len(values), name="kcal", heading=heading))
+
+
+def test_legends_have_no_entry_for_what_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A split all of whose clips are of classes past those that are shown."""
+    monkeypatch.setattr(pictures, "MAX_CLASSES", 1)
+    monkeypatch.setattr(exploration_figures, "MAX_CLASSES", 1)
+    labels, splits = ["a", "a", "b"], ["train", "val", "test"]
+    heading = Heading(source="s", count="n")
+    values = np.arange(3.0)
+    for figure in (
+        pictures.class_counts(labels, splits, heading=heading),
+        exploration_figures.class_means(values, np.array(labels), np.array(splits), name="kcal", heading=heading),
+    ):
+        assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["train", "val"]

@@ -77,8 +77,8 @@ def _scale(mean: np.ndarray, std: np.ndarray, num_clips: int) -> np.ndarray:
     others. One clip in n that differs by the usual deviation makes a deviation of that / sqrt(n), so what is less than
     that, and less than `FLOOR`, is not known. A dimension that does not change at all is taken to be as the others.
     """
-    # Below the rounding of a float16 feature a deviation is noise.
-    constant = std <= 1e-6 * np.abs(mean)
+    # Below the rounding of a float16 feature a deviation is noise; below float32's range the scale would be 0.
+    constant = std <= np.maximum(1e-6 * np.abs(mean), np.finfo(np.float32).tiny)
     usual = float(np.median(std[~constant])) if not constant.all() else 1.0
     least = usual * min(FLOOR, num_clips**-0.5)
     return np.where(constant, usual, np.maximum(std, least))

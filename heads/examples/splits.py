@@ -16,6 +16,7 @@ from reelbank.heads.examples.clips import ClipTable
 from reelbank.heads.examples.label_sets import strata
 
 VALIDATION_SHARE = 0.2
+MOST_TRIED_FOLDS = 20  # where another number is looked for
 KNOWN_SPLITS = ("train", "val", "test")
 
 
@@ -98,6 +99,13 @@ def effective_groups(groups: Sequence[str], clip_ids: Sequence[str]) -> np.ndarr
     )
 
 
+def count_groups(groups: np.ndarray, rows: np.ndarray) -> int | None:
+    """How many of `effective_groups` the clips `rows` have; None where no clip at all has a group."""
+    if all(name.startswith("c:") for name in groups.tolist()):
+        return None
+    return len(np.unique(groups[rows]))
+
+
 def assign_folds(labels: np.ndarray, groups: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
     """Fold of each clip, int64 (N,): groups stay whole, classes spread as evenly as that allows.
 
@@ -166,7 +174,7 @@ def hold_out(rows: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int
             return rows[~held], rows[held]
     raise TrainingError(
         f"no validation part can be cut from {len(rows)} training clips in {len(np.unique(here_groups))} groups "
-        "without losing a class; give the manifest a 'val' split, more groups, or pass --select-on reported-set"
+        "without losing a class; give the manifest a 'val' split, or more clips of other groups"
     )
 
 
@@ -291,7 +299,12 @@ def _folds(
     partitions = []
     for fold in range(folds):
         rest, test = rows[parts != fold], rows[parts == fold]
-        train, val = (rest, test) if select_on == "reported-set" else hold_out(rest, labels, groups, seed + 1 + fold)
+        train, val = rest, test
+        if select_on != "reported-set":
+            try:
+                train, val = hold_out(rest, labels, groups, seed + 1 + fold)
+            except TrainingError as error:
+                raise _impossible(rows, labels, groups, folds, fold, seed) from error
         partitions.append(
             Partition(
                 fold=fold,
@@ -304,3 +317,29 @@ def _folds(
             )
         )
     return tuple(partitions)
+
+
+def _impossible(
+    rows: np.ndarray, labels: np.ndarray, groups: np.ndarray, folds: int, fold: int, seed: int
+) -> TrainingError:
+    """What is said where a fold leaves no validation part: another number of folds, where one does."""
+    num_groups = len(np.unique(groups[rows]))
+    others = sorted(
+        set(range(2, min(num_groups, MOST_TRIED_FOLDS) + 1)) - {folds}, key=lambda other: abs(other - folds)
+    )
+    found = next((other for other in others if _can_fold(rows, labels, groups, other, seed)), None)
+    advice = "add clips of other groups" if found is None else f"pass --folds {found}, or add clips of other groups"
+    return TrainingError(
+        f"--folds {folds}: what fold {fold} leaves of {len(rows)} clips in {num_groups} groups gives no validation "
+        f"part without losing a class; {advice}"
+    )
+
+
+def _can_fold(rows: np.ndarray, labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> bool:
+    parts = assign_folds(labels[rows], groups[rows], folds, seed)
+    try:
+        for fold in range(folds):
+            hold_out(rows[parts != fold], labels, groups, seed + 1 + fold)
+    except TrainingError:
+        return False
+    return True

@@ -12,10 +12,12 @@ import numpy as np
 
 from reelbank.heads.examples.label_sets import names_in
 from reelbank.heads.examples.prepared import Prepared
+from reelbank.heads.examples.splits import count_groups
 from reelbank.heads.judging import baselines
-from reelbank.heads.judging.intervals import FEW_GROUPS, FEW_GROUPS_SAY, group_numbers, interval
+from reelbank.heads.judging.intervals import FEW_GROUPS, WILSON, estimate, group_numbers, interval_notes
 from reelbank.heads.judging.label_sets import LabelScores, average_precisions, random_precision
 from reelbank.heads.judging.metrics import METRICS, ClassScores, Scores, TargetScores, evaluate, names_of
+from reelbank.heads.reports.html import counted
 
 # (metric, the baseline that it must beat): what the verdict speaks of.
 HEADLINES = {
@@ -88,7 +90,10 @@ def judge(prepared: Prepared, predictions: Mapping[str, Predictions], train: np.
         splits=splits,
         reported=reported,
         confusions={split: table for split, part in predictions.items() if (table := confusion(prepared, part))},
-        notes=[note for part in predictions.values() for note in unseen_label_notes(prepared, part)],
+        notes=[
+            *(note for part in predictions.values() for note in unseen_label_notes(prepared, part)),
+            *interval_notes(splits),
+        ],
         verdict=verdict(prepared, splits, reported),
     )
 
@@ -154,6 +159,13 @@ def target_scores(prepared: Prepared, predictions: Predictions) -> tuple[TargetS
     return scores, predictions.rows[known]
 
 
+def shown_metrics(prepared: Prepared, output: str) -> list[str]:
+    """The metrics of `output` that say something of so many classes."""
+    num_classes = len(prepared.labels or ())
+    found = names_of(output, prepared.config.data.metric)
+    return [name for name in found if METRICS.row(name).says_something(num_classes)]
+
+
 def split_results(prepared: Prepared, predictions: Predictions, train: np.ndarray) -> dict[str, Any]:
     """The entry of one split in results.json.
 
@@ -167,7 +179,7 @@ def split_results(prepared: Prepared, predictions: Predictions, train: np.ndarra
     metrics = {
         name: _with_interval(prepared, name, scores, rows)
         for output, scores, rows in scores_of(prepared, predictions)
-        for name in names_of(output, prepared.config.data.metric)
+        for name in shown_metrics(prepared, output)
     }
     if sets is not None and prepared.label_sets is not None:
         seen = prepared.label_sets[train[prepared.table.labels[train] != ""]]
@@ -182,9 +194,12 @@ def split_results(prepared: Prepared, predictions: Predictions, train: np.ndarra
         guesses |= baselines.of_target(prepared.bins, seen[np.isfinite(seen)], values.truth, labels)
     return {
         "num_clips": len(predictions.rows),
-        "num_groups": len(np.unique(prepared.groups[predictions.rows])),
+        "num_groups": count_groups(prepared.groups, predictions.rows),
         "metrics": metrics,
-        "baselines": guesses,
+        "baselines": {
+            guess: {name: value for name, value in values.items() if name in metrics}
+            for guess, values in guesses.items()
+        },
         **({} if sets is None else {"per_class": _per_class(prepared.labels or (), sets[0])}),
     }
 
@@ -207,7 +222,7 @@ def _per_class(labels: Sequence[str], scores: LabelScores) -> list[dict[str, Any
 
 def _with_interval(prepared: Prepared, name: str, scores: Scores, rows: np.ndarray) -> dict[str, Any]:
     groups = group_numbers(prepared.groups[rows].tolist())
-    value, low, high = interval(name, scores, groups, seed=prepared.config.seed)
+    value, low, high, how, drawn = estimate(name, scores, groups, seed=prepared.config.seed)
     metric = METRICS.row(name)
     unit = metric.unit
     if unit == "target":
@@ -217,6 +232,8 @@ def _with_interval(prepared: Prepared, name: str, scores: Scores, rows: np.ndarr
         "value": number(value),
         "low": number(low),
         "high": number(high),
+        "interval": how,
+        "drawn": drawn,
         "higher_is_better": metric.higher_is_better,
         "unit": unit,
     }
@@ -227,7 +244,7 @@ def plain_metrics(prepared: Prepared, predictions: Predictions) -> dict[str, flo
     return {
         name: number(evaluate(name, scores))
         for output, scores, _ in scores_of(prepared, predictions)
-        for name in names_of(output, prepared.config.data.metric)
+        for name in shown_metrics(prepared, output)
     }
 
 
@@ -325,14 +342,10 @@ def verdict(prepared: Prepared, splits: Mapping[str, Mapping[str, Any]], reporte
             name for name, there in (("label", prepared.labels), ("target", prepared.bins)) if there is not None
         )
         sentences.append(f"{reported} is not judged: none of its {splits[reported]['num_clips']} clips has a {known}.")
-    few = False
     for split in dict.fromkeys([reported, "unknown"]):
         for metric, baseline in HEADLINES.values():
             if split in splits and splits[split]["metrics"].get(metric, {}).get("value") is not None:
                 sentences.append(_compared(splits[split], split, metric, baseline))
-                few |= splits[split]["metrics"][metric]["low"] is not None and splits[split]["num_groups"] < FEW_GROUPS
-    if few:
-        sentences.append(FEW_GROUPS_SAY)
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -344,10 +357,15 @@ def _compared(entry: Mapping[str, Any], split: str, metric: str, baseline: str) 
     shown = f"{split} {metric} {_short(value)}{unit}"
     other = f"the {baseline.replace('_', ' ')} baseline {_short(guess)}{unit}"
     better_up = measured["higher_is_better"]
+    units = "clips" if entry["num_groups"] is None else "groups"
     if low is None or high is None:
-        ahead = value > guess if better_up else value < guess
-        return f"{shown} is {'better' if ahead else 'not better'} than {other}; too few groups for an interval."
-    shown += f" (95 % interval {_short(low)} to {_short(high)}, {entry['num_groups']} groups)"
+        why = measured["interval"].replace("groups", units)
+        return f"{shown} beside {other}: neither is called better, as there is no interval ({why})."
+    kind = "95 % Wilson interval" if measured["interval"] == WILSON else "95 % interval"
+    shown += f" ({kind} {_short(low)} to {_short(high)}, {measured['drawn']} {units})"
+    if measured["drawn"] < FEW_GROUPS:
+        few = f"an interval over {measured['drawn']} {units} says too little to call either better"
+        return f"{shown} beside {other}: {few}."
     if (low > guess) if better_up else (high < guess):
         return f"{shown} beats {other}."
     if (high < guess) if better_up else (low > guess):
@@ -363,7 +381,7 @@ def summary_text(directory: Path, results: Mapping[str, Any]) -> str:
     """results.json as lines for a terminal."""
     lines = [results["verdict"], ""]
     for split, entry in results["splits"].items():
-        lines.append(f"{split}: {entry['num_clips']} clips, {entry['num_groups']} groups")
+        lines.append(f"{split}: {counted(entry)}")
         width = max([14, *map(len, entry["metrics"])])
         for name, measured in entry["metrics"].items():
             lines.append(f"  {name:<{width}} {_measured(measured):<40}{_guesses(entry['baselines'], name)}".rstrip())
@@ -378,7 +396,8 @@ def _measured(measured: Mapping[str, Any]) -> str:
         return "undefined"
     shown = _short(measured["value"])
     if measured["low"] is not None:
-        shown += f" [{_short(measured['low'])}, {_short(measured['high'])}]"
+        mark = f"; {WILSON}" if measured.get("interval") == WILSON else ""
+        shown += f" [{_short(measured['low'])}, {_short(measured['high'])}{mark}]"
     unit = measured["unit"]
     return shown if unit in ("", "fraction", "correlation") else f"{shown} {unit}"
 

@@ -200,6 +200,7 @@ class Metric:
         centred: whether the resamples of an interval are moved so that their mean is the value: clips that are drawn
             twice make the metric higher.
         summary: one line for `reelbank metrics`.
+        above_classes: with this number of classes or fewer it says nothing, and is not reported.
     """
 
     output: str
@@ -209,12 +210,17 @@ class Metric:
     whole: Callable[[Array, Array], float] | None = None
     centred: bool = False
     summary: str = ""
+    above_classes: int = 0
 
     def __post_init__(self) -> None:
         if self.output not in OUTPUTS:
             raise ValueError(f"metric: {self.output = } is not one of {', '.join(OUTPUTS)}")
         if (self.per_clip is None) == (self.whole is None):
             raise ValueError("metric: exactly one of per_clip and whole is needed")
+
+    def says_something(self, num_classes: int) -> bool:
+        """Whether a report of a head of so many classes shows it."""
+        return self.output != "label" or num_classes > self.above_classes
 
 
 OUTPUTS = ("label", "labels", "target")
@@ -233,6 +239,7 @@ _ROWS = {
         higher_is_better=True,
         unit="fraction",
         per_clip=top5_hits,
+        above_classes=5,
         summary="clips whose true class is among the five most probable",
     ),
     "macro_f1": Metric(

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reelbank.heads.examples.splits import count_groups
 from reelbank.heads.judging.baselines import (
     class_mean_oracle,
     constant_median,
     random_training_label,
     uniform_random_bin,
 )
-from reelbank.heads.judging.intervals import LEVEL, RESAMPLES, group_numbers
+from reelbank.heads.judging.intervals import group_numbers, mean_estimate
 from reelbank.heads.probes.neighbours import nearest_donor
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def read_target(rows: ProbeRows, clustering: Clustering, *, seed: int = 0) -> di
     """MAE of four readings of clusters as a numeric target, beside trivial baselines (SYSTEMS.md 1.14, 1.16).
 
     Labels come from training rows only and are judged on each other split; a store with training rows only
-    (or none) judges each group by the others. The clusters themselves saw the vectors of all rows.
+    (or none) judges each group by the others; split 'unused' is left out. The clusters saw the vectors of all rows.
 
     - `cluster_mean_label`: mean target of the cluster's training rows; where it has none, `nearest_train`.
     - `nearest_train`: target of the nearest training row (Euclidean).
@@ -87,7 +88,7 @@ def read_target(rows: ProbeRows, clustering: Clustering, *, seed: int = 0) -> di
       that the number itself may say something.
     """
     assert rows.target is not None
-    known = np.isfinite(rows.target)
+    known = np.isfinite(rows.target) & (rows.splits != "unused")
     train = np.flatnonzero(known & (rows.splits == "train"))
     judged = {
         split: np.flatnonzero(known & (rows.splits == split))
@@ -114,10 +115,11 @@ def _read_part(
     assert rows.target is not None
     low, high = limits
     groups = group_numbers(rows.groups.tolist())
-    truth, labels = rows.target[part], rows.target[train]
+    truth, labels, named = rows.target[part], rows.target[train], rows.labels[part].tolist()
     predictions, empty = target_readings(rows, clustering, train, part, seed=seed)
     return {
         "num_rows": len(part),
+        "num_groups": count_groups(rows.groups, part),
         "num_without_training_row_in_cluster": int(empty.sum()),
         "mae": {
             name: _mean_with_interval(np.abs(values - truth), groups[part], seed)
@@ -127,7 +129,7 @@ def _read_part(
             "constant_median": constant_median(labels, truth)["mae"],
             "random_training_label": random_training_label(labels, truth)["mae"],
             "uniform_random_bin": uniform_random_bin(np.linspace(low, high, RANDOM_BINS), truth)["mae"],
-            "class_mean_oracle": class_mean_oracle(rows.labels[part].tolist(), truth)["mae"],
+            **({"class_mean_oracle": class_mean_oracle(named, truth)["mae"]} if all(named) else {}),
         },
     }
 
@@ -184,20 +186,19 @@ def _cluster_means(
     return means
 
 
-def _mean_with_interval(values: NDArray[np.float64], groups: NDArray[np.int64], seed: int) -> dict[str, float | None]:
-    """Mean with its percentile bootstrap interval over groups (Efron 1979); no interval for one group."""
+def _mean_with_interval(values: NDArray[np.float64], groups: NDArray[np.int64], seed: int) -> dict[str, Any]:
+    """Mean with its interval over groups, as `estimate` gives it."""
     numbers = np.unique(groups, return_inverse=True)[1]
-    sums, counts = np.bincount(numbers, weights=values), np.bincount(numbers)
-    mean = float(values.mean())
-    if len(counts) < 2:
-        return {"value": mean, "low": None, "high": None}
-    random = np.random.default_rng(seed)
-    samples = np.empty(RESAMPLES)
-    for i in range(RESAMPLES):
-        drawn = random.integers(len(counts), size=len(counts))
-        samples[i] = sums[drawn].sum() / counts[drawn].sum()
-    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return {"value": mean, "low": float(low), "high": float(high)}
+    found = mean_estimate(values, numbers.astype(np.int64), seed=seed)
+    return {
+        **{name: _number(getattr(found, name)) for name in ("value", "low", "high")},
+        "interval": found.how,
+        "drawn": found.num_groups,
+    }
+
+
+def _number(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def _range(name: str, train: NDArray[np.float64]) -> tuple[float, float]:

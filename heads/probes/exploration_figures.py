@@ -78,7 +78,7 @@ def class_means(
     title = f"{name_text(name)} per class: mean and standard deviation" + (left_out and f" ({left_out})")
     figure = new_figure(8.0, 2.1 + 0.24 * len(shown), title, heading)
     axes = figure.subplots()
-    names = split_order(splits[finite].tolist())
+    names = split_order(splits[finite & np.isin(labels, shown)].tolist())
     # Splits of one class stand below each other, within 0.6 of the distance between classes.
     distance = min(0.2, 0.6 / max(len(names), 1))
     present = [[name for name in names if (finite & (splits == name) & (labels == label)).any()] for label in shown]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reelbank.heads.examples.splits import assign_folds
-from reelbank.heads.judging.baselines import majority_class, uniform_random_class
-from reelbank.heads.judging.intervals import group_numbers, interval
+from reelbank.heads.examples.splits import assign_folds, count_groups
+from reelbank.heads.judging.baselines import of_classes
+from reelbank.heads.judging.intervals import estimate, group_numbers
 from reelbank.heads.judging.metrics import METRICS, ClassScores
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Protocol:
 
 
 def make_protocol(rows: ProbeRows) -> Protocol:
-    """The protocol the splits of `rows` allow. Rows without a label and of split 'unknown' are left out."""
+    """The protocol the splits of `rows` allow. Rows without a label or of 'unknown' or 'unused' are left out."""
     labelled = rows.labels != ""
     train, val, test = (np.flatnonzero(labelled & (rows.splits == name)) for name in ("train", "val", "test"))
     if len(train) and len(test):
@@ -60,7 +60,7 @@ def make_protocol(rows: ProbeRows) -> Protocol:
     if len(train) and len(val):
         sentence = f"No test split: fitted on {len(train)} training rows, judged on {len(val)} validation rows."
         return Protocol(judged=val, fitted=train, choosing=val[:0], reported="val", sentence=sentence)
-    every = np.flatnonzero(labelled & (rows.splits != "unknown"))
+    every = np.flatnonzero(labelled & ~np.isin(rows.splits, ("unknown", "unused")))
     sentence = (
         f"No train and test split together: each of {len(np.unique(rows.groups[every]))} groups "
         "(clips, where there are no groups) is judged by the others."
@@ -195,11 +195,13 @@ def judgement(
     groups = group_numbers(rows.groups[protocol.judged].tolist())
     metrics: dict[str, Mapping[str, Any]] = {}
     for name in ("accuracy", "macro_f1"):
-        value, low, high = interval(name, judged, groups, seed=seed)
+        value, low, high, how, drawn = estimate(name, judged, groups, seed=seed)
         metrics[name] = {
             "value": _number(value),
             "low": _number(low),
             "high": _number(high),
+            "interval": how,
+            "drawn": drawn,
             "higher_is_better": METRICS[name].higher_is_better,
             "unit": METRICS[name].unit,
         }
@@ -209,11 +211,11 @@ def judgement(
         "reported": protocol.reported,
         "sentence": protocol.sentence,
         "num_rows": len(protocol.judged),
-        "num_groups": int(groups.max()) + 1,
+        "num_groups": count_groups(rows.groups, protocol.judged),
         "metrics": metrics,
         "baselines": {
-            "majority_class": majority_class(numbers[protocol.fitted], judged.truth, len(classes)),
-            "uniform_random_class": uniform_random_class(judged.truth, len(classes)),
+            guess: {name: value for name, value in values.items() if name in metrics}
+            for guess, values in of_classes(numbers[protocol.fitted], judged.truth, len(classes)).items()
         },
         "confusion": {"labels": classes.tolist(), "counts": confusion.tolist()},
     }

@@ -305,7 +305,7 @@ class _Page:
         analyses |= {"views": self.views.to_json()} if self.views is not None else {}
         analyses |= {name: dict(finding.numbers) for name, finding in self.findings.items()}
         self.notes += self.views.notes() if self.views is not None else []
-        notes = [*self.notes, *(note for finding in self.findings.values() for note in finding.notes)]
+        notes = dict.fromkeys([*self.notes, *(note for finding in self.findings.values() for note in finding.notes)])
         plugins = [plugin.identity() for name in self.findings if (plugin := PROBES.plugin(name)) is not None]
         results: dict[str, Any] = {
             "format_version": 1,
@@ -321,7 +321,7 @@ class _Page:
             **_counts(rows if rows is not None else self.exploration or self.views),
             "analyses": analyses,
             "plugins": plugins,
-            "notes": notes,
+            "notes": list(notes),
             "seconds": round(time.monotonic() - began, 3),
         }
         results["verdict"] = list(verdict(results, self.findings))
@@ -349,13 +349,19 @@ class _Page:
 
 def _counts(looked_at: ProbeRows | Exploration | StoredViews | None) -> dict[str, Any]:
     """How much was looked at: rows of features, else the clips of the manifest, else those that were drawn."""
+    import numpy as np
+
+    from reelbank.heads.examples.splits import count_groups
+
     assert looked_at is not None
     vectors = getattr(looked_at, "vectors", None)
     return {
         "num_rows": len(looked_at),
         "num_clips": getattr(looked_at, "num_clips", len(looked_at)),
         "num_dimensions": None if vectors is None else vectors.shape[1],
-        "num_groups": len(set(looked_at.groups.tolist()) - {""}),
+        "num_groups": len(set(looked_at.groups.tolist()) - {""})
+        if vectors is None
+        else count_groups(looked_at.groups, np.arange(len(looked_at))) or 0,
         "labels": sorted(set(looked_at.labels.tolist()) - {""}),
         "target_name": looked_at.target_name or None,
     }

@@ -63,7 +63,7 @@ def probe_page(
         ("backbone", f"{results['backbone']} (weights: {results['weights'].get('kind', 'unknown')})"),
         ("tap", f"{config['tap']}, {results['num_dimensions']} numbers per row" if rows is not None else None),
         ("rows", f"{results['num_rows']} ({unit} of {results['num_clips']} clips)"),
-        ("groups", results["num_groups"]),
+        ("groups", results["num_groups"] or "none"),
         ("labels", len(results["labels"])),
         ("target", results["target_name"]),
         ("sampling", results["sampling"]),

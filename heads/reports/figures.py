@@ -354,6 +354,8 @@ def class_counts(labels: Sequence[str], splits: Sequence[str], *, heading: Headi
     left = np.zeros(len(order))
     for color, split in zip(cycle(len(split_names)), split_names, strict=True):
         width = np.array([np.sum((of_class == names[i]) & (of_split == split)) for i in order])
+        if not width.any():
+            continue  # its clips are of classes that are not shown
         axes.barh(range(len(order)), width, left=left, color=color, label=name_text(split) or "(none)", height=0.8)
         left += width
     axes.set_yticks(range(len(order)), name_texts([names[i] for i in order]), fontsize=8)

@@ -142,12 +142,19 @@ def cell(value: Any) -> str:
 
 
 def with_interval(value: Mapping[str, Any]) -> str:
-    """'0.63 [0.51, 0.74]'; without an interval the value alone."""
+    """'0.63 [0.51, 0.74]', '1 [0.82, 1; Wilson]'; without an interval the value alone."""
     if value.get("value") is None:
         return DASH
     if value.get("low") is None or value.get("high") is None:
         return f"{value['value']:.4g}"
-    return f"{value['value']:.4g} [{value['low']:.4g}, {value['high']:.4g}]"
+    kind = "; Wilson" if value.get("interval") == "Wilson" else ""
+    return f"{value['value']:.4g} [{value['low']:.4g}, {value['high']:.4g}{kind}]"
+
+
+def counted(split: Mapping[str, Any]) -> str:
+    """'30 clips, 7 groups' of a split of results.json; 'no groups' where the manifest has none."""
+    num_groups = split["num_groups"]
+    return f"{split['num_clips']} clips, {'no groups' if num_groups is None else f'{num_groups} groups'}"
 
 
 def picture(content: bytes, caption: str) -> str:
@@ -289,7 +296,8 @@ def _run_page(
         ("epochs", f"best {training.get('best_epoch')} of {training.get('epochs_run')}"),
         ("training time", f"{training.get('seconds', 0):.1f} s"),
     ]
-    left_out = [f"{entry['count']} clips left out: {entry['reason']}" for entry in counts.get("left_out", [])]
+    left_out = [f"{entry['count']} clips are left out: {entry['reason']}." for entry in counts.get("left_out", [])]
+    notes = dict.fromkeys([*results.get("notes", []), *config.get("notes", []), *left_out])  # each once
     files = sorted(
         str(path.relative_to(run_dir)) for path in run_dir.rglob("*") if path.is_file() and path.name != "report.html"
     )
@@ -300,7 +308,7 @@ def _run_page(
         + section("Pictures", *(picture(content, caption) for content, caption in drawn.values()))
         + section("Folds", _fold_table(results.get("folds", [])))
         + section("What was trained", table(["", ""], [row for row in facts if row[1] not in (None, "")]))
-        + section("Notes", items([*results.get("notes", []), *config.get("notes", []), *left_out]))
+        + section("Notes", items(notes))
         + section("Files", items(files), details("configuration", json.dumps(config, indent=2, ensure_ascii=False)))
     )
     return document(
@@ -323,7 +331,7 @@ def _split_table(results: Mapping[str, Any], split: str) -> str:
     ]
     head = ["metric", "this run [95 % interval]", *(name.replace("_", " ") for name in baselines), "better"]
     reported = " (reported)" if split == results.get("reported") else ""
-    caption = f"Split {split}{reported}: {entry['num_clips']} clips, {entry['num_groups']} groups"
+    caption = f"Split {split}{reported}: {counted(entry)}"
     return paragraphs([caption], kind="soft") + table(head, rows)
 
 

@@ -111,7 +111,7 @@ def finished(name: str, prepared: Prepared, trained: Sequence[Trained], seconds:
             "num_parameters": prepared.num_parameters,
             **_training_entry(first.state),
         },
-        "notes": notes,
+        "notes": list(dict.fromkeys(notes)),
         "verdict": judged.verdict,
         "target_name": None if prepared.bins is None else prepared.bins.target,
         "target_unit": None if prepared.bins is None else prepared.bins.unit,

@@ -36,11 +36,13 @@
     reported: "test" | "val"   (the split the verdict speaks of; with --folds "test" is the pooled out-of-fold rows)
     counts: {clips, train, val, test, unknown, classes, groups (null: no group column), left_out: [{reason, count}]}
             (with --folds train and val are those of fold 0)
-    splits: {split: {num_clips, num_groups,
-                     metrics:   {name: {value, low, high, higher_is_better, unit}},   value null = undefined
+    splits: {split: {num_clips, num_groups (null: no clip has a group),
+                     metrics:   {name: {value, low, high, interval, drawn, higher_is_better, unit}},
+                                value null = undefined; interval: "bootstrap", "Wilson" or why there is none; drawn: of
+                                how many groups, of clips where num_groups is null
                      baselines: {baseline: {metric: value}}}}
-        class metrics:  accuracy, top5_accuracy, macro_f1 (fractions); with several labels per clip macro_ap,
-                        micro_f1_at_half, macro_f1_at_half, and beside `metrics` per_class: [{label, clips, share,
+        class metrics:  accuracy, top5_accuracy (of more than 5 classes), macro_f1 (fractions); with several
+                        labels per clip macro_ap, micro_f1_at_half, macro_f1_at_half, and beside `metrics` per_class: [{label, clips, share,
                         average_precision, random_order}]
         target metrics: mae (target unit), mae_bins (bins), spc_values, spc_bins, nll (nats; nll_mean: over bins)
         baselines: majority_class, uniform_random_class; training_prevalence, random_order; constant_median,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from reelbank.heads.judging.intervals import FEW_GROUPS, interval_notes
 from reelbank.heads.probes import Finding, Question
 from reelbank.heads.probes.neighbours import knn, linear, make_protocol, require_labels
 from reelbank.heads.reports import figures
@@ -45,6 +46,7 @@ def _finding(
 ) -> Finding:
     accuracy = numbers["metrics"]["accuracy"]
     chance = numbers["baselines"]["majority_class"].get("accuracy")
+    units = "clips" if numbers["num_groups"] is None else "groups"
     confusion = numbers["confusion"]
     figure = figures.confusion_matrix(
         np.array(confusion["counts"]),
@@ -56,18 +58,20 @@ def _finding(
         numbers=numbers,
         sentences=[
             f"{title} ({settings}): accuracy {with_interval(accuracy)} on {numbers['reported']} "
-            f"({numbers['num_rows']} rows, {numbers['num_groups']} groups); always the commonest class: {chance:.4g}."
-            f"{_beats(accuracy, chance)}"
+            f"({numbers['num_rows']} rows, {accuracy['drawn']} {units}); always the commonest class: {chance:.4g}."
+            f"{_beats(accuracy, chance, units)}"
         ],
-        notes=notes or [],
+        notes=[*(notes or []), *interval_notes({numbers["reported"]: numbers})],
         page=section(title, _page(title, settings, numbers)),
         pictures={f"{name}-confusion.png": figures.png(figure)},
     )
 
 
-def _beats(metric: Mapping[str, Any], chance: float) -> str:
-    if metric.get("low") is None:
-        return " Too few groups for an interval."
+def _beats(metric: Mapping[str, Any], chance: float, units: str) -> str:
+    if metric["low"] is None:
+        return f" No interval: {metric['interval'].replace('groups', units)}."
+    if metric["drawn"] < FEW_GROUPS:
+        return f" An interval over {metric['drawn']} {units} says too little to call either better."
     if metric["low"] > chance:
         return " The 95 % interval lies above it."
     return " The 95 % interval does not lie above it."

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from reelbank.heads.judging.intervals import interval_notes
 from reelbank.heads.probes import Finding, Question
 from reelbank.heads.probes.cluster_reading import cluster_purities, read_labels, read_target, silhouette
 from reelbank.heads.probes.kmeans import kmeans
@@ -55,6 +56,9 @@ def clusters(question: Question) -> Finding:
         pictures["kmeans-clusters.png"] = figures.png(figure)
     if rows.target is not None:
         numbers["target"] = read_target(rows, clustering, seed=question.seed)
+        notes += interval_notes(
+            {name: {**part, "metrics": part["mae"]} for name, part in numbers["target"]["parts"].items()}
+        )
     return Finding(
         numbers=numbers,
         sentences=list(_sentences(numbers)),
