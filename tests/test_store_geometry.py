@@ -83,6 +83,7 @@ def test_store_is_cut_by_the_manifest_announced_and_keeps_its_cut(synth_set: Pat
     folder_of_tap = store.path / "features" / next(iter(store.taps))
     cut = read_grid(folder_of_tap)[0].chunk
     assert store.clips.num_steps.tolist() == [4, 4, 6]
+    assert store.geometry.shard_steps == 6  # of the longest clip that the manifest names
     assert "x 4 to 6 steps, by the manifest's intervals: about 2.1 MB for 3 clips" in " ".join(filter(None, told))
     stored = sum(file.stat().st_size for file in (store.path / "features").rglob("*") if file.is_file())
     assert stored < 1.2 * 14 * 224 * 224 * 3
