@@ -327,7 +327,7 @@ def test_equal_strengths_take_the_weakest() -> None:
 
 def test_linear_needs_two_classes_to_fit() -> None:
     rows = _rows(np.eye(4), ["a", "a", "b", "b"], ["train", "train", "test", "test"])
-    with pytest.raises(ValueError, match="needs at least 2 labels among the fitted rows, found 1"):
+    with pytest.raises(ValueError, match="need at least 2 labels among the fitted rows, found 1"):
         linear(rows, make_protocol(rows))
     alone = _rows(np.eye(2), ["a", "b"], ["train", "train"], groups=["g", "g"])
     with pytest.raises(ValueError, match="labelled rows of at least 2 groups"):

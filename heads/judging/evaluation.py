@@ -15,7 +15,7 @@ from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.splits import count_groups
 from reelbank.heads.judging import baselines
 from reelbank.heads.judging.intervals import FEW_GROUPS, WILSON, estimate, group_numbers, interval_notes
-from reelbank.heads.judging.label_sets import LabelScores, average_precisions, random_precision
+from reelbank.heads.judging.label_sets import LabelScores, per_label
 from reelbank.heads.judging.metrics import METRICS, ClassScores, Scores, TargetScores, evaluate, names_of
 from reelbank.heads.reports.html import counted
 
@@ -200,24 +200,8 @@ def split_results(prepared: Prepared, predictions: Predictions, train: np.ndarra
             guess: {name: value for name, value in values.items() if name in metrics}
             for guess, values in guesses.items()
         },
-        **({} if sets is None else {"per_class": _per_class(prepared.labels or (), sets[0])}),
+        **({} if sets is None else {"per_class": per_label(prepared.labels or (), sets[0])}),
     }
-
-
-def _per_class(labels: Sequence[str], scores: LabelScores) -> list[dict[str, Any]]:
-    """An entry for each of independent labels; both average precisions are null where no clip has it."""
-    counts, found = scores.truth.sum(axis=0), average_precisions(scores.truth, scores.probabilities)
-    size = len(scores.truth)
-    return [
-        {
-            "label": label,
-            "clips": int(n),
-            "share": float(n / size),
-            "average_precision": number(float(ap)),
-            "random_order": number(random_precision(int(n), size)),
-        }
-        for label, n, ap in zip(labels, counts.tolist(), found.tolist(), strict=True)
-    ]
 
 
 def _with_interval(prepared: Prepared, name: str, scores: Scores, rows: np.ndarray) -> dict[str, Any]:

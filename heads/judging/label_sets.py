@@ -5,7 +5,9 @@ K are the classes that training knows. NaN means undefined.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -94,3 +96,19 @@ def _counts(truth: Array, probabilities: Array) -> tuple[Array, Array]:
     """(TP, 2 TP + FP + FN) of each class."""
     predicted = probabilities >= THRESHOLD
     return (truth & predicted).sum(axis=0), truth.sum(axis=0) + predicted.sum(axis=0)
+
+
+def per_label(labels: Sequence[str], scores: LabelScores) -> list[dict[str, Any]]:
+    """An entry for each of independent labels; both average precisions are null where no clip has it."""
+    counts, found = scores.truth.sum(axis=0), average_precisions(scores.truth, scores.probabilities)
+    size = len(scores.truth)
+    return [
+        {
+            "label": label,
+            "clips": int(n),
+            "share": float(n / size),
+            "average_precision": None if np.isnan(ap) else float(ap),
+            "random_order": None if n == 0 else random_precision(int(n), size),
+        }
+        for label, n, ap in zip(labels, counts.tolist(), found.tolist(), strict=True)
+    ]

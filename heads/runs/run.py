@@ -42,7 +42,8 @@
                                 how many groups, of clips where num_groups is null
                      baselines: {baseline: {metric: value}}}}
         class metrics:  accuracy, top5_accuracy (of more than 5 classes), macro_f1 (fractions); with several
-                        labels per clip macro_ap, micro_f1_at_half, macro_f1_at_half, and beside `metrics` per_class: [{label, clips, share,
+                        labels per clip macro_ap, micro_f1_at_half, macro_f1_at_half, and beside
+                        `metrics` per_class: [{label, clips, share,
                         average_precision, random_order}]
         target metrics: mae (target unit), mae_bins (bins), spc_values, spc_bins, nll (nats; nll_mean: over bins)
         baselines: majority_class, uniform_random_class; training_prevalence, random_order; constant_median,
