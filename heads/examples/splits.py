@@ -324,9 +324,8 @@ def _impossible(
 ) -> TrainingError:
     """What is said where a fold leaves no validation part: another number of folds, where one does."""
     num_groups = len(np.unique(groups[rows]))
-    others = sorted(
-        set(range(2, min(num_groups, MOST_TRIED_FOLDS) + 1)) - {folds}, key=lambda other: abs(other - folds)
-    )
+    others = [other for other in range(2, min(num_groups, MOST_TRIED_FOLDS) + 1) if other != folds]
+    others.sort(key=lambda other: abs(other - folds))
     found = next((other for other in others if _can_fold(rows, labels, groups, other, seed)), None)
     advice = "add clips of other groups" if found is None else f"pass --folds {found}, or add clips of other groups"
     return TrainingError(

@@ -134,7 +134,7 @@ def _principal_components(rows: NDArray[np.floating], seed: int) -> tuple[NDArra
     dimensions = min(PCA_DIMENSIONS, *rows.shape)
     pca = PCA(n_components=dimensions, random_state=seed)
     reduced = pca.fit_transform(rows.astype(np.float64))
-    return np.ascontiguousarray(reduced, dtype=np.float64), float(pca.explained_variance_ratio_.sum())
+    return np.ascontiguousarray(reduced, dtype=np.float64), min(float(pca.explained_variance_ratio_.sum()), 1.0)
 
 
 def _start(reduced: NDArray[np.float64], seed: int) -> NDArray[np.float64]:

@@ -114,6 +114,10 @@ def load_rows(
     note = ""
     if normalize == "zscore":
         vectors, note = standardized(vectors, splits == "train")
+    if len(vectors) > 1 and not np.ptp(vectors, axis=0).any():
+        notes.append(
+            f"All {len(vectors)} rows are equal (--normalize {normalize}): nothing but their order tells them apart."
+        )
     groups = effective_groups(table.groups.tolist(), table.clip_ids.tolist())
     return ProbeRows(
         vectors=vectors,

@@ -44,7 +44,11 @@ def clusters(question: Question) -> Finding:
         notes.append(f"Only {filled} of {asked} clusters hold rows: the rows have no more distinct vectors.")
     pictures = {}
     labelled = rows.labels != ""
-    if labelled.any():
+    if 0 < len(set(rows.labels[labelled].tolist())) < 2:
+        notes.append(
+            "NMI, ARI and purity are not shown: all labelled rows have one label, which any clusters agree with."
+        )
+    elif labelled.any():
         numbers["labels"] = read_labels(clustering.labels[labelled], rows.labels[labelled], seed=question.seed)
         counts = np.unique(rows.labels[labelled], return_counts=True)[1]
         figure = figures.cluster_sizes(
@@ -56,6 +60,11 @@ def clusters(question: Question) -> Finding:
         pictures["kmeans-clusters.png"] = figures.png(figure)
     if rows.target is not None:
         numbers["target"] = read_target(rows, clustering, seed=question.seed)
+        if not numbers["target"]["parts"]:
+            notes.append(
+                f"{rows.target_name} is not read from the clusters: that needs it in 2 training rows, "
+                f"found {numbers['target']['num_train']}."
+            )
         notes += interval_notes(
             {name: {**part, "metrics": part["mae"]} for name, part in numbers["target"]["parts"].items()}
         )
