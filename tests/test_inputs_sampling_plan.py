@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from clips import CLIPS, Clip, picture, write
 
 from reelbank.extract.errors import DecodeError
-from reelbank.extract.video import counting, packets, plan, timeline
+from reelbank.extract.video import counting, listing, packets, plan, timeline
 from reelbank.extract.video.damage import Reports
 from reelbank.extract.video.decode import Video
 from reelbank.extract.video.opening import Limits
@@ -455,6 +456,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Any:
         limits: Limits | None = None,
     ) -> Examination:  # fmt: skip
         monkeypatch.setattr(counting, "ending", lambda path: Ending(missing_bytes=missing, is_known=True))
+        monkeypatch.setattr(listing, "listing", lambda *of_a_file: nullcontext(listing.Listing(())))
         frames = {id(packet): out for packet, out in given}
 
         ends = [out for packet, out in given if packet.size == 0 and packet.dts is None and packet.pts is None]
