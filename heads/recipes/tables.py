@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -226,7 +228,8 @@ def latex_table(data: Data) -> str:
 
 
 TEXT_WIDTH = 100
-"""Of the table for a terminal; a wider one breaks its headings at their spaces, and puts remarks below their row."""
+"""Of the table for a terminal; a wider one breaks headings and names at their spaces, and has its columns in blocks."""
+NAME_WIDTH = 36
 
 
 def text_table(directory: Path, data: Data) -> str:
@@ -238,9 +241,7 @@ def text_table(directory: Path, data: Data) -> str:
         split = [name.split(" ") if i >= count else [name] for i, name in enumerate([*head[:-1], ""])]
         depth = max(map(len, split))
         heads = [[words[i] if i < len(words) else "" for words in split] for i in range(depth)]
-        lines = _aligned(heads, [[*row[:-1], ""] for row in rows], count)
-        remarks = [*[""] * depth, *(row[-1] for row in rows)]
-        lines = [_remarked(line, remark) for line, remark in zip(lines, remarks, strict=True)]
+        lines = _in_blocks(heads, [part for row in rows for part in _folded(row, count)], count)
     said = [quick_warning(data), data["warning"], *few_groups(data), *data["sentences"], data["selection"]]
     files = [f"Report: {directory / 'report.html'}", f"Numbers: {directory / 'recipe.json'}"]
     return "\n".join([f"{data['recipe']}: {data['title']}", *lines, legend(data), "", *(s for s in said if s), *files])
@@ -259,6 +260,35 @@ def _aligned(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], coun
         if line[count] == BASELINE:
             cells[: count + 1] = [line[0].ljust(sum(wide[: count + 1]) + 2 * count)]
         lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _folded(row: Sequence[str], count: int) -> list[list[str]]:
+    """A row as lines whose leading cells are no wider than NAME_WIDTH; all else of it is in the first."""
+    width = 2 * NAME_WIDTH if row[count] == BASELINE else NAME_WIDTH // (1 + count // 3)
+    parts = [textwrap.wrap(cell, width) or [""] for cell in row[:count]]
+    first, *more = itertools.zip_longest(*parts, fillvalue="")
+    mark = BASELINE if row[count] == BASELINE else ""
+    return [[*first, *row[count:]], *([*cells, mark, *[""] * (len(row) - count - 1)] for cells in more)]
+
+
+def _in_blocks(heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], count: int) -> list[str]:
+    """The lines of a wide table: as many columns at a time as fit, each time beside what tells the rows apart."""
+
+    def lines_of(columns: Sequence[int]) -> list[str]:
+        shown = [*range(count + 1), *columns]
+        cut = [[*(line[i] for i in shown), ""] for line in (*heads, *rows)]
+        return _aligned(cut[: len(heads)], cut[len(heads) :], count)
+
+    blocks: list[list[int]] = [[]]
+    for column in range(count + 1, len(rows[0]) - 1):
+        if blocks[-1] and max(map(len, lines_of([*blocks[-1], column]))) > TEXT_WIDTH:
+            blocks.append([])
+        blocks[-1].append(column)
+    remarks = [*[""] * len(heads), *(row[-1] for row in rows)]
+    lines = [_remarked(line, remark) for line, remark in zip(lines_of(blocks[0]), remarks, strict=True)]
+    for block in blocks[1:]:
+        lines += ["", *lines_of(block)]
     return lines
 
 
