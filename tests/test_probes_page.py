@@ -201,3 +201,22 @@ def test_unfinished_run_is_refused(tmp_path: Path) -> None:
     (run / "results.json").unlink()
     with pytest.raises(ValueError, match=r"no results\.json: not a finished run"):
         write_run_report(run)
+
+
+def test_a_note_of_run_config_and_counts_stands_on_the_page_once(tmp_path: Path) -> None:
+    run = _run_dir(tmp_path / "run")
+    said = ["2 clips are left out: decode.", "The manifest has no groups."]
+    for name in ("config.json", "results.json"):
+        data = json.loads((run / name).read_text())
+        (run / name).write_text(json.dumps({**data, "notes": [*said, *said]}))
+    page = write_run_report(run).read_text().split("<pre>")[0]
+    assert [page.count(note) for note in said] == [1, 1]
+
+
+def test_a_split_of_no_groups_says_so(tmp_path: Path) -> None:
+    run = _run_dir(tmp_path / "run")
+    results = json.loads((run / "results.json").read_text())
+    for entry in results["splits"].values():
+        entry["num_groups"] = None
+    (run / "results.json").write_text(json.dumps(results))
+    assert "8 clips, no groups" in write_run_report(run).read_text()
