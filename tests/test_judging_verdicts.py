@@ -266,8 +266,8 @@ def test_an_interval_over_few_groups_calls_nothing_better(
     assert said.endswith(f": an interval over {drawn} {units} says too little to call either better.") == few
     assert (BEATS in said) != few
     notes = interval_notes({"test": entry, "val": entry})
-    cautions = [f"Intervals of {split!r} over {drawn} {units} say little" for split in ("test", "val")]
-    assert [note.split(":")[0] for note in notes] == (cautions if few else [])
+    caution = f"Intervals of 'test' over {drawn} {units}, of 'val' over {drawn} {units} say little"
+    assert [note.split(":")[0] for note in notes] == ([caution] if few else [])
 
 
 def test_intervals_that_are_no_bootstrap_are_said_once(tmp_path: Path) -> None:

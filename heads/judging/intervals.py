@@ -47,16 +47,18 @@ class Estimate(NamedTuple):
 
 def interval_notes(splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Sentences about intervals that say little, are Wilson's or are left out, of {split: entry of results.json}."""
-    notes, wilson_used, alike = [], False, {}
+    notes, few, wilson_used, alike = [], [], False, {}
     for split, entry in splits.items():
         measured = {name: one for name, one in entry["metrics"].items() if one["value"] is not None}
         units = "clips" if entry["num_groups"] is None else "groups"
         drawn = sorted({one["drawn"] for one in measured.values() if one["low"] is not None})
         if drawn and drawn[0] < FEW_GROUPS:
-            notes.append(f"Intervals of {split!r} over {drawn[0]} {units} say little: read no difference out of them.")
+            few.append(f"of {split!r} over {drawn[0]} {units}")
         wilson_used |= any(one["interval"] == WILSON for one in measured.values())
         if names := [name for name, one in measured.items() if one["interval"] == ALL_ALIKE]:
             alike[split] = f"{', '.join(names)} on {split!r}"
+    if few:
+        notes.append(f"Intervals {', '.join(few)} say little: read no difference out of them.")
     if wilson_used:
         notes.append(f"Intervals marked Wilson are his for a share of groups or clips: there {ALL_ALIKE}.")
     if alike:
