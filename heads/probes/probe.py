@@ -65,9 +65,9 @@ class ProbeResult:
     warning: str
 
     def text(self) -> str:
-        """The findings for a person: sentences, then where the files are."""
+        """The findings for a person: sentences, then where the page is that shows the pictures."""
         lines = [*([self.warning] if self.warning else []), *self.verdict, f"Page: {self.page}"]
-        return "\n".join([*lines, f"Pictures: {', '.join(str(path) for path in self.pictures)}"])
+        return "\n".join(lines)
 
 
 def probe(config: ProbeConfig, progress: Progress | None = None) -> ProbeResult:
