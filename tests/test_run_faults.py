@@ -13,6 +13,7 @@ from pipeline import copy_set, read_lines, run, run_patched, store_of, write_lin
 
 import reelbank.store
 from reelbank.extract.errors import DiskFullError
+from reelbank.extract.run.featurize import featurize
 from reelbank.extract.run.repeating import retry_config
 from reelbank.store import verify
 from reelbank.store.description import describe, failure_lines
@@ -77,6 +78,23 @@ def test_each_bad_clip_is_a_ledger_row_with_a_reason(faulty: Path) -> None:
     assert report.text().count("  failed: ") == 15  # each reason is of another kind
 
 
+def test_retry_keeps_the_targets_that_were_named(synth_set: Path, tmp_path: Path) -> None:
+    """The column became text: heads found no target any more."""
+    folder = copy_set(synth_set, tmp_path / "set", slice(0, 1))
+    video = next((folder / "videos").iterdir())
+    (folder / "videos/broken.mp4").write_bytes(b"no video")
+    lines = [f"good,videos/{video.name},1.5", "bad,videos/broken.mp4,2.5"]
+    write_lines(folder, "clip_id,video,score", lines)
+    path = run(folder, model=("frames",), target_columns=("score",)).stores[0].store
+    (folder / "videos/broken.mp4").write_bytes(video.read_bytes())
+    config = retry_config(path)
+    assert config is not None
+    assert not featurize(config).has_failures
+    store = reelbank.store.open(path)
+    assert store.target_names == ("score",)
+    assert store.column("score").tolist() == [1.5, 2.5]
+
+
 def test_a_reason_of_many_clips_is_one_line(synth_set: Path, tmp_path: Path) -> None:
     folder = copy_set(synth_set, tmp_path / "set", slice(0, 1))
     video = next((folder / "videos").iterdir()).name
@@ -112,7 +130,6 @@ def test_failed_clips_stay_failed_until_their_file_changes_or_retry(faulty: Path
     config = retry_config(store_of(faulty), manifest=faulty / "manifest.csv", workers=1)
     assert config is not None
     assert len(config.clip) == 7
-    from reelbank.extract import featurize
 
     retried = featurize(config)
     assert len(retried.stores[0].failures) == 7

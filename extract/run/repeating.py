@@ -60,6 +60,7 @@ def retry_config(
     failed_clips = tuple(store.column("clip_id")[failed].tolist())
     return _config(
         spec, manifest, path, weights, workers=workers, clip=failed_clips, retry_failed=True,
+        target_columns=store.target_names,
         allow_group_overlap=True,  # a store that was not meant to hold such clips would not be there
     )  # fmt: skip
 
