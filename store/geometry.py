@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
-
-import numpy as np
 
 from reelbank.store.errors import StoreError
 from reelbank.store.spec import TapSpec
@@ -57,7 +54,7 @@ class Geometry:
 
 def least_padded(tap: TapSpec, shard_steps: int, counts: Sequence[int]) -> int:
     """The steps of a chunk with which clips of so many steps take least, where a chunk costs CHUNK_COST_BYTES more."""
-    step_bytes, numbers = step_bytes_of(tap), Counter(counts)
+    step_bytes, numbers = tap.step_bytes, Counter(counts)
     fitting = [n for n in range(1, shard_steps + 1) if shard_steps % n == 0 and n * step_bytes <= CHUNK_LIMIT_BYTES]
 
     def cost(steps: int) -> int:
@@ -73,13 +70,9 @@ def stored_steps(geometry: Geometry, tap: TapSpec, count: int) -> int:
     return -(-count // steps) * steps
 
 
-def step_bytes_of(tap: TapSpec) -> int:
-    return math.prod(tap.shape) * np.dtype(tap.dtype).itemsize
-
-
 def chunk_steps(tap: TapSpec, fixed_steps: int | None) -> int:
     """Steps of one chunk: all of them where they are fixed and small, else a block."""
-    step_bytes = step_bytes_of(tap)
+    step_bytes = tap.step_bytes
     if fixed_steps is not None and fixed_steps * step_bytes <= CHUNK_LIMIT_BYTES:
         return fixed_steps
     if fixed_steps is not None:

@@ -40,7 +40,6 @@ from reelbank.store.geometry import (
     UNKNOWN_COUNTS,
     chunk_steps,
     least_padded,
-    step_bytes_of,
     stored_steps,
 )
 from reelbank.store.geometry import Geometry as Geometry
@@ -152,7 +151,7 @@ def plan_geometry(spec: FeatureSpec, fixed_steps: int | None, num_clips: int, co
         num_clips: of the manifest.
         counts: steps of clips, as far as they are known before; they need not be exact.
     """
-    step_bytes = max(map(step_bytes_of, spec.taps))
+    step_bytes = max(tap.step_bytes for tap in spec.taps)
     chunks = None
     if fixed_steps is not None:
         shard_steps = fixed_steps

@@ -5,12 +5,9 @@ A store may come from anywhere: a number in it must not decide how much memory a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from reelbank.store.errors import StoreError
 from reelbank.store.kinds import check_kinds
@@ -59,7 +56,7 @@ def check_root(path: Path, root: Mapping[str, Any]) -> None:
     ):
         raise _wrong(path, "chunk_steps", chunks)
     unit, steps = geometry["unit_clips"], max(geometry["shard_steps"], geometry["fixed_steps"] or 1)
-    step_bytes = max(math.prod(tap.shape) * np.dtype(tap.dtype).itemsize for tap in spec.taps)
+    step_bytes = max(tap.step_bytes for tap in spec.taps)
     if unit > MAX_UNIT_CLIPS:
         raise _wrong(path, "unit_clips", unit)
     if steps > MAX_STEPS or step_bytes > MAX_STEP_BYTES:

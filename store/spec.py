@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+import numpy as np
 
 from reelbank.store.errors import SpecMismatch, StoreError
 from reelbank.store.kinds import check_kinds
@@ -53,6 +56,11 @@ class TapSpec:
     def is_vector(self) -> bool:
         """Whether one step is a float vector (D,): such taps have `mean` and `std`."""
         return len(self.shape) == 1 and self.dtype.startswith("float")
+
+    @property
+    def step_bytes(self) -> int:
+        """Bytes of one step, uncompressed."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True, kw_only=True)

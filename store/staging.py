@@ -244,7 +244,7 @@ def _checked(store: Path, folder: Path, taps: Sequence[TapSpec]) -> Outcome:
         if {len(outcome.step_seconds), len(outcome.frame_index)} != {steps}:
             raise StoreError("has a record whose steps do not agree")
         for tap in taps:
-            size = steps * int(np.prod(tap.shape)) * np.dtype(tap.dtype).itemsize
+            size = steps * tap.step_bytes
             if len(outcome.checksums[tap.name]) != views:
                 raise StoreError("has a record whose views do not agree")
             for view, checksum in enumerate(outcome.checksums[tap.name]):

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from reelbank.extract.inputs.preprocess import Preprocess
@@ -89,7 +88,7 @@ class BackboneInfo:
 
     def to_json(self) -> dict[str, Any]:
         """The description as JSON types, with the bytes that one step of each tap takes."""
-        taps = [{**asdict(tap), "bytes_per_step": _num_bytes(tap)} for tap in self.taps.values()]
+        taps = [{**asdict(tap), "bytes_per_step": tap.step_bytes} for tap in self.taps.values()]
         return {
             "name": self.name,
             "taps": taps,
@@ -255,7 +254,3 @@ def map_tap(name: str, channels: int, size: int) -> TapSpec:
 def taps_by_name(*taps: TapSpec) -> dict[str, TapSpec]:
     """The table of taps that BackboneInfo wants."""
     return {tap.name: tap for tap in taps}
-
-
-def _num_bytes(tap: TapSpec) -> int:
-    return int(np.prod(tap.shape)) * np.dtype(tap.dtype).itemsize

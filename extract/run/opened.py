@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,31 +43,11 @@ class OpenFiles:
     A file that has changed since, by its size or time, is another one.
     """
 
-    def __init__(
-        self,
-        limits: Limits,
-        *,
-        keep_damaged: bool,
-        square_pixels: bool,
-        device: str | None,
-        columns: Mapping[str, str] | None = None,
-    ) -> None:
-        """Opens nothing yet; the arguments are those of `open_source`."""
-        self._limits, self._options = limits, {"keep_damaged": keep_damaged, "square_pixels": square_pixels}
-        self._device, self._columns = device, columns
+    def __init__(self, setup: WorkerSetup, limits: Limits) -> None:
+        """Of a worker, whose models say how files are read; opens nothing yet."""
+        self._setup, self._limits = setup, limits
+        self._columns = next((job.spec.annotation_columns for job in setup.models if job.spec.annotation_columns), None)
         self._files: dict[str, _Files] = {}
-
-    @classmethod
-    def of(cls, setup: WorkerSetup, limits: Limits) -> OpenFiles:
-        """The files of a worker, read as its models ask."""
-        columns = next((job.spec.annotation_columns for job in setup.models if job.spec.annotation_columns), None)
-        return cls(
-            limits,
-            keep_damaged=setup.keep_damaged,
-            square_pixels=setup.square_pixels,
-            device=setup.decode_device,
-            columns=columns,
-        )
 
     def content(self, source: str, paths: Sequence[Path], stat: Stat | None, news: Callable[[], None]) -> str:
         """The hash of what a clip is read from."""
@@ -87,9 +67,10 @@ class OpenFiles:
                 clip,
                 self._limits,
                 count=count,
-                device=self._device,
+                keep_damaged=self._setup.keep_damaged,
+                square_pixels=self._setup.square_pixels,
+                device=self._setup.decode_device,
                 columns=self._columns,
-                **self._options,
             )
         return files.sources[key]
 

@@ -7,8 +7,6 @@ import math
 import shutil
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
 from reelbank.extract.errors import DiskFullError
 from reelbank.extract.inputs.sampling import MAX_STEPS, All, Every, Fps, Sampling, fixed_steps
 from reelbank.extract.run.messages import ModelJob
@@ -68,9 +66,9 @@ def plan_notes(
     if not num_clips:
         return []
     views, taps = len(job.spec.views), job.spec.taps
-    step_bytes = sum(map(num_bytes, taps))
+    step_bytes = sum(tap.step_bytes for tap in taps)
     steps = fixed_steps(job.sampling)
-    each = ", ".join(f"{tap.name} {num_bytes(tap):,}" for tap in taps)
+    each = ", ".join(f"{tap.name} {tap.step_bytes:,}" for tap in taps)
     line = f"{job.store}: {each} bytes per step" + (f" x {views} views" if views > 1 else "")
     if steps is not None:
         total = step_bytes * steps * (num_clips + num_viewed * (views - 1))
@@ -92,7 +90,7 @@ def refuse_what_no_disk_holds(job: ModelJob, num_clips: int) -> None:
     steps = fixed_steps(job.sampling)
     if not steps:
         return
-    each = sum(num_bytes(tap) * (1.0 if tap.codec == "none" else LEAST_COMPRESSED) for tap in job.spec.taps)
+    each = sum(tap.step_bytes * (1.0 if tap.codec == "none" else LEAST_COMPRESSED) for tap in job.spec.taps)
     needed, free = math.ceil(each * steps * num_clips), shutil.disk_usage(job.store.resolve().parent).free
     if needed > free:
         clips = f"{num_clips:,} clip{'s' * (num_clips != 1)}"
@@ -108,12 +106,12 @@ def _of_unlike_clips(job: ModelJob, num_clips: int, num_viewed: int, counts: Seq
     """What follows the bytes of a step where clips have as many steps as they have frames, or seconds."""
     free = shutil.disk_usage(job.store.resolve().parent).free
     if not counts:
-        each = sum(map(num_bytes, job.spec.taps))
+        each = sum(tap.step_bytes for tap in job.spec.taps)
         return f"; how many steps clips have is seen when they are opened: {free // each:,} fit on the disk"
     # Clips whose length is not known are taken to be as long as the others.
     scale = (num_clips + num_viewed * (len(job.spec.views) - 1)) / len(counts)
-    total = scale * sum(sum(counts) * num_bytes(tap) for tap in job.spec.taps)
-    stored = scale * sum(stored_steps(geometry, tap, n) * num_bytes(tap) for tap in job.spec.taps for n in counts)
+    total = scale * sum(sum(counts) * tap.step_bytes for tap in job.spec.taps)
+    stored = scale * sum(stored_steps(geometry, tap, n) * tap.step_bytes for tap in job.spec.taps for n in counts)
     line = f" x {min(counts)} to {max(counts)} steps, by the manifest's intervals: about {readable(total)} for "
     line += f"{num_clips} clip{'s' * (num_clips != 1)}"
     line += f", {readable(stored)} with the ends of their chunks" if stored > NOTED_PADDING * total else ""
@@ -128,7 +126,7 @@ def frames_advice(taps: tuple[TapSpec, ...], views: int) -> str | None:
     side 256 serves every view.
     """
     maps = [tap for tap in taps if tap.axes == ("channel", "height", "width")]  # flow and heatmaps are no layers
-    step_bytes = sum(map(num_bytes, maps)) * views
+    step_bytes = sum(tap.step_bytes for tap in maps) * views
     model, frame_bytes = ("frames", CROP_BYTES) if views == 1 else ("frames:256", FRAME_BYTES)
     if step_bytes <= frame_bytes:
         return None
@@ -137,8 +135,3 @@ def frames_advice(taps: tuple[TapSpec, ...], views: int) -> str | None:
         f"{names}: {step_bytes:,} bytes per step{' in all views' * (views > 1)}, a uint8 frame takes {frame_bytes:,}: "
         f"--model {model} stores less and keeps every layer trainable"
     )
-
-
-def num_bytes(tap: TapSpec) -> int:
-    """Bytes of one step, uncompressed."""
-    return math.prod(tap.shape) * np.dtype(tap.dtype).itemsize

@@ -90,7 +90,7 @@ class Worker:
                 self._engines.append(LocalModel(job, self._tally, self._note))
         self._waiting: list[_ClipRun] = []
         limits = Limits(frame_px=setup.max_pixels, news=self._news)
-        self._files = OpenFiles.of(setup, limits)
+        self._files = OpenFiles(setup, limits)
         self._last_news = time.monotonic()
 
     def take(self, job: ClipJob) -> None:

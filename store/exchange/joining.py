@@ -68,11 +68,12 @@ def shares(source: ArraySource, manifest: Manifest, array_of: str | None) -> tup
         StoreError: no array belongs to a clip; one could be that of two; every clip that is a part of a video would
             need times that are not there.
     """
-    matched = _joined(source, manifest)
+    matched, exported = _joined(source, manifest), _exported(source)
     found = []
     whole = 0
     for clip, (name, called_by_clip) in zip(manifest.clips, matched, strict=True):
-        if name is None or not _has_interval(clip) or _as_exported(source, clip):
+        is_cut = exported.get(clip.clip_id) == (clip.start_seconds, clip.end_seconds)
+        if name is None or not _has_interval(clip) or is_cut:
             found.append(Share(name=name))
         elif array_of == CLIP or (array_of is None and called_by_clip and source.header is None):
             whole += array_of is None
@@ -90,19 +91,15 @@ def _has_interval(clip: Clip) -> bool:
     return clip.start_seconds is not None or clip.end_seconds is not None
 
 
-def _as_exported(source: ArraySource, clip: Clip) -> bool:
-    """Whether an export of reelbank has this clip with this interval."""
+def _exported(source: ArraySource) -> dict[str, tuple[float | None, float | None]]:
+    """{clip id: its interval} of an export of reelbank, whose arrays are cut already; of another source nothing."""
     if source.header is None:
-        return False
-    ids = source.columns["manifest/clip_id"].tolist()
-    if clip.clip_id not in ids:
-        return False
-    i = ids.index(clip.clip_id)
-    for wanted, name in ((clip.start_seconds, "start_seconds"), (clip.end_seconds, "end_seconds")):
-        stored = float(source.columns[f"manifest/{name}"][i])
-        if (None if math.isnan(stored) else stored) != wanted:
-            return False
-    return True
+        return {}
+    edges = (
+        [None if math.isnan(edge) else edge for edge in source.columns[f"manifest/{name}"].astype(float).tolist()]
+        for name in ("start_seconds", "end_seconds")
+    )
+    return dict(zip(source.columns["manifest/clip_id"].tolist(), zip(*edges, strict=True), strict=True))
 
 
 def _own(source: ArraySource, clip: Clip, name: str) -> Share:
