@@ -13,6 +13,7 @@ from reelbank.heads.judging.baselines import (
     random_training_label,
     uniform_random_bin,
 )
+from reelbank.heads.judging.evaluation import number
 from reelbank.heads.judging.intervals import group_numbers, mean_estimate
 from reelbank.heads.probes.neighbours import nearest_donor
 
@@ -191,14 +192,10 @@ def _mean_with_interval(values: NDArray[np.float64], groups: NDArray[np.int64], 
     numbers = np.unique(groups, return_inverse=True)[1]
     found = mean_estimate(values, numbers.astype(np.int64), seed=seed)
     return {
-        **{name: _number(getattr(found, name)) for name in ("value", "low", "high")},
+        **{name: number(getattr(found, name)) for name in ("value", "low", "high")},
         "interval": found.how,
         "drawn": found.num_groups,
     }
-
-
-def _number(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 def _range(name: str, train: NDArray[np.float64]) -> tuple[float, float]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from reelbank.heads.examples.splits import assign_folds, count_groups
 from reelbank.heads.judging.baselines import of_classes
+from reelbank.heads.judging.evaluation import number
 from reelbank.heads.judging.intervals import estimate, group_numbers
 from reelbank.heads.judging.metrics import METRICS, ClassScores
 
@@ -197,9 +198,9 @@ def judgement(
     for name in ("accuracy", "macro_f1"):
         value, low, high, how, drawn = estimate(name, judged, groups, seed=seed)
         metrics[name] = {
-            "value": _number(value),
-            "low": _number(low),
-            "high": _number(high),
+            "value": number(value),
+            "low": number(low),
+            "high": number(high),
             "interval": how,
             "drawn": drawn,
             "higher_is_better": METRICS[name].higher_is_better,
@@ -305,8 +306,3 @@ def _unit(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
         vectors, lengths, out=np.zeros(vectors.shape, dtype=np.float32), where=lengths > 0
     )
     return unit
-
-
-def _number(value: float) -> float | None:
-    """JSON has no NaN: what is undefined is null."""
-    return float(value) if np.isfinite(value) else None
