@@ -9,11 +9,10 @@ from pathlib import Path
 
 from reelbank.store.errors import StoreError
 from reelbank.store.files import give_back, make_folder, only_writer, sync, take_place
-from reelbank.store.layout import DONE, FOLDERS, PLAIN_FOLDERS, read_root
-from reelbank.store.plain import PlainArray
+from reelbank.store.layout import FOLDERS, GROUP, PLAIN_FOLDERS, read_root
 from reelbank.store.spec import FeatureSpec, differences
 from reelbank.store.staging import num_staged
-from reelbank.store.sums import read_summed
+from reelbank.store.sums import read_summed, write_summed
 
 
 @contextmanager
@@ -80,8 +79,10 @@ def emptied(path: Path, spec: FeatureSpec) -> str:
     differing = differences(FeatureSpec.from_json(root["spec"]), spec)
     if not differing or num_staged(path) or not _is_ours(path):
         return ""
-    if (PlainArray(path / "clips/status").read(0, int(root["num_clips"])) == DONE).any():
+    # Asked of the features themselves: a status that was lost reads as that of a clip which was never tried.
+    if any(file.is_file() and file.name != "zarr.json" for file in (path / "features").rglob("*")):
         return ""
+    write_summed(path / "zarr.json", dict(GROUP))  # killed from here on, it is one that was never made whole
     _clear(path)
     return f"a store of another specification ({', '.join(differing)}) was here without any feature: replaced"
 

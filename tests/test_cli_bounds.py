@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from reelbank.extract.run import sizing
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.sweeps.config import SweepConfig
-from reelbank.store import SpecMismatch
+from reelbank.store import SpecMismatch, building
 from reelbank.store.exchange.options import ExportConfig
 from reelbank.store.layout import DONE, MISSING
 
@@ -140,6 +141,36 @@ def test_store_with_a_staged_clip_or_a_file_of_another_is_not_empty(
     with pytest.raises(SpecMismatch):
         run(folder, sampling=("uniform:2",))
     assert mine.read_text() == "mine"
+
+
+def test_store_that_lost_its_status_is_not_taken_for_empty(synth_set: Path, tmp_path: Path) -> None:
+    """What is not there reads as fill, which is that of clips that were never tried: features would be removed."""
+    folder = copy_set(synth_set, tmp_path / "set", slice(0, 2))
+    run(folder)
+    features = sorted(file for file in (store_of(folder) / "features").rglob("*") if file.is_file())
+    shutil.rmtree(store_of(folder) / "clips/status/c")
+    with pytest.raises(SpecMismatch):
+        run(folder, sampling=("uniform:2",))
+    assert all(file.is_file() for file in features)
+
+
+def test_kill_while_an_empty_store_is_replaced_leaves_nothing_in_the_way(
+    synth_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copy_set(synth_set, tmp_path / "set", slice(0, 2))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("reelbank.extract.run.pool.Pool.run", interrupted)
+        run(folder, sampling=("uniform:900",))
+
+    def killed(path: Path) -> None:
+        shutil.rmtree(path / "clips")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(building, "_clear", killed)
+        run(folder)
+    assert run(folder).stores[0].num_extracted == 2
+    assert reelbank.store.open(store_of(folder)).spec.sampling == "uniform:4"
 
 
 def interrupted(*arguments: Any) -> None:
