@@ -75,6 +75,11 @@ def test_a_network_on_metal_gives_what_it_gives_on_the_cpu(name: str, precision:
         np.testing.assert_allclose(value, expected[tap], rtol=0.02, atol=0.02)
 
 
+def test_a_network_that_bf16_rounds_far_is_taken(mac: Metal) -> None:
+    """`lite:1` is 0.3 away from fp32 on a CPU, too."""
+    assert backbones.build("lite:1", device="mps", precision="bf16").device == "mps"
+
+
 def test_featurize_runs_the_network_in_its_own_process_and_keeps_what_the_bits_depend_on(
     mac: Metal, synth_set: Path, tmp_path: Path
 ) -> None:
