@@ -77,7 +77,7 @@ def test_a_network_on_metal_gives_what_it_gives_on_the_cpu(name: str, precision:
 
 
 def test_a_network_that_bf16_rounds_far_on_a_cpu_too_is_taken(mac: Metal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`lite` with random weights is 0.3 away from fp32. A CPU in bf16 stands for Metal: autocast knows no `mps` here."""
+    """`lite` with random weights is 0.3 away from fp32. A CPU in bf16 stands for Metal, which is none here."""
     exact = backbones.build("lite", weights="random", device="cpu")
     assert isinstance(exact, Network)
     rounded, expected = dataclasses.replace(exact, precision="bf16"), metal.reference(exact)

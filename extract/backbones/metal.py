@@ -20,8 +20,8 @@ METAL = "mps"
 MAX_ERROR = {"fp32": 0.01, "bf16": 0.25, "fp16": 0.25}
 """Largest distance of a tap from what the CPU computes in fp32, in lengths of that.
 
-What is wrong is about 1 away. bf16 on a CPU was at most 0.09 away in googlenet and ResNets, but 0.25 in EfficientNet-Lite,
-and 0.5 with random weights: twice what a CPU is away in bf16 is rounding, too.
+What is wrong is about 1 away. bf16 on a CPU was at most 0.09 away in googlenet and ResNets, but 0.25 in
+EfficientNet-Lite, and 0.5 with random weights: twice what a CPU is away in bf16 is rounding, too.
 """
 MOST_ERROR = 0.75
 
