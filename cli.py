@@ -214,7 +214,7 @@ def predict(
         if video:
             from reelbank.extract import extract_as
 
-            call = partial(predict_videos, extract=partial(extract_as, weights=weights))
+            call = partial(predict_videos, extract=partial(extract_as, weights=(weights,) if weights else ()))
         result = call(run, store or video, split=split, accept_changed_code=accept_changed_code)
         what = f"{len(video)}-videos" if len(video) > 1 else (store or video)[0].stem
         path = out or run / f"predictions-{what}.csv"

@@ -261,24 +261,29 @@ def _pair(folder: Path, *, num: int = 24) -> tuple[Path, Path]:
 def test_videos_are_predicted_with_the_features_that_the_run_reads(tmp_path: Path) -> None:
     first, second = _pair(tmp_path)
     run = _run((first, second), tmp_path / "run", tap=("cls", "other"), epochs=1, folds=2)
-    asked: list[tuple[str, list[str], tuple[str, ...], str]] = []
+    asked: list[tuple[str, list[str], tuple[str, ...]]] = []
     rows = [{"clip_id": "v1", "label": "class 1", "split": "test"}, {"clip_id": "v0", "split": "test"}]
 
-    def extract(spec: FeatureSpec, videos: Sequence[Path], store: Path) -> None:
-        asked.append((spec.backbone, [tap.name for tap in spec.taps], spec.views, store.name))
+    def extract(
+        specs: Sequence[FeatureSpec], videos: Sequence[Path], folder: Path, *, like: Sequence[Path], **rest: Any
+    ) -> list[Path]:
         assert list(videos) == [Path("v1.mp4"), Path("v0.mp4")]
-        random = np.random.default_rng(len(asked))
-        shapes = {tap.name: (3, *tap.shape) for tap in spec.taps}
-        features = {
-            name: [random.normal(size=shape).astype(np.float16) for _ in rows] for name, shape in shapes.items()
-        }
-        write_store(store, features, rows, backbone=spec.backbone)
-        write_store(tmp_path / f"kept{store.name}", features, rows, backbone=spec.backbone)
+        assert list(like) == [first, second]
+        for i, spec in enumerate(specs):
+            asked.append((spec.backbone, [tap.name for tap in spec.taps], spec.views))
+            random = np.random.default_rng(len(asked))
+            shapes = {tap.name: (3, *tap.shape) for tap in spec.taps}
+            features = {
+                name: [random.normal(size=shape).astype(np.float16) for _ in rows] for name, shape in shapes.items()
+            }
+            write_store(folder / f"{i}.zarr", features, rows, backbone=spec.backbone)
+            write_store(tmp_path / f"kept{i}.zarr", features, rows, backbone=spec.backbone)
+        return [folder / "0.zarr", folder / "1.zarr"]
 
     events: list[Event] = []
     found = predict_videos(run, ["v1.mp4", "v0.mp4"], extract=extract, progress=events.append)
     assert events[-1] == Event(stage="evaluate", done=2, total=2)
-    assert asked == [("toy", ["cls"], ("original",), "0.zarr"), ("second", ["other"], ("original",), "1.zarr")]
+    assert asked == [("toy", ["cls"], ("original",)), ("second", ["other"], ("original",))]
     assert found.clip_ids.tolist() == ["v1", "v0"]
     same = predict(str(run), (tmp_path / "kept0.zarr", tmp_path / "kept1.zarr"))
     assert found.probabilities["label"].tolist() == same.probabilities["label"].tolist()

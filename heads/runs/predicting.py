@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from reelbank.heads.examples.features import load_features
 from reelbank.heads.examples.label_sets import joined, matrix
 from reelbank.heads.examples.resident import Resident, home_of
 from reelbank.heads.examples.vectors import Reading
+from reelbank.heads.extraction import Extract, extracted
 from reelbank.heads.judging.label_sets import THRESHOLD, macro_ap
 from reelbank.heads.judging.metrics import point_estimate
 from reelbank.heads.models import head_row
@@ -28,7 +29,7 @@ from reelbank.heads.training.trainer import probabilities
 from reelbank.manifests.events import Event, Progress
 from reelbank.store.devices import check_has_float64, cpu_threads, resolve_device
 from reelbank.store.errors import SpecMismatch
-from reelbank.store.files import appearing, reading, scratch
+from reelbank.store.files import appearing, reading
 from reelbank.store.indexing import parse_segments
 from reelbank.store.spec import FeatureSpec, differences
 
@@ -201,20 +202,22 @@ def _clips_of(path: Path) -> set[str]:
     return {row["clip_id"] for row in read_table(path, ("clip_id", "split"))[1] if row["split"] != "unknown"}
 
 
-class Extract(Protocol):
-    """Makes features of videos as a run's stores were made; from outside, because `heads` imports no decoder."""
-
-    def __call__(self, spec: FeatureSpec, videos: Sequence[Path], store: Path) -> None:
-        """Writes the features of `videos`, a clip each, into a new store of `spec` at `store`."""
-
-
-def predict_videos(run: Path | str, videos: Sequence[Path | str], *, extract: Extract, **options: Any) -> PredictResult:
+def predict_videos(
+    run: Path | str,
+    videos: Sequence[Path | str],
+    *,
+    extract: Extract,
+    keep: Path | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> PredictResult:
     """Applies the head of a finished run to videos, whose features are made for it and not kept.
 
     Args:
         run: run directory.
-        videos: files; each is a clip.
-        extract: makes the features; it is called once per store of the run, in their order.
+        videos: files and folders, or a table of clips, as `extract` takes them.
+        extract: makes the features of all stores of the run.
+        keep: folder in which the features stay.
         options: of `predict`.
 
     Raises:
@@ -222,20 +225,20 @@ def predict_videos(run: Path | str, videos: Sequence[Path | str], *, extract: Ex
         SpecMismatch: `extract` made other features than the run was trained on.
     """
     run = Path(run)
-    stored = read_results(run)
+    stored, config = read_results(run), read_config(run)
     trained = run / f"fold-{stored['folds'][0]['fold']}" if stored["folds"] else run
     sources = Predictor.load(trained / "best.safetensors", accept_changed_code=True).sources
-    with scratch(run, "predicting", elsewhere=True) as folder:
-        stores = []
-        for i, source in enumerate(sources):
-            with reading(trained / "best.safetensors", TrainingError):
-                spec = FeatureSpec.from_json(source["spec"])
-            used = _used(source)
-            # Taps that the head does not read and views that only training knows cost time here and change nothing.
-            spec = replace(spec, taps=tuple(tap for tap in spec.taps if tap.name in used), views=spec.views[:1])
-            stores.append(folder / f"{i}.zarr")
-            extract(spec, [Path(video) for video in videos], stores[-1])
-        return predict(run, tuple(stores), **options)
+    specs = []
+    for source in sources:
+        with reading(trained / "best.safetensors", TrainingError):
+            spec = FeatureSpec.from_json(source["spec"])
+        used = _used(source)
+        # Taps that the head does not read and views that only training knows cost time here and change nothing.
+        taps = tuple(tap for tap in spec.taps if tap.name in used)
+        specs.append(replace(spec, taps=taps, views=spec.views[:1], view_split="train"))
+    like = [Path(entry["path"]) for entry in config["stores"]]
+    with extracted(extract, specs, videos, near=run, like=like, keep=keep, progress=progress) as stores:
+        return predict(run, stores, progress=progress, **options)
 
 
 def _readings(source: Mapping[str, Any]) -> dict[str, Reading]:
