@@ -22,7 +22,8 @@ from reelbank.heads.judging import intervals
 from reelbank.heads.models import HeadShape, build_head
 from reelbank.heads.runs.checkpoints import Predictor, read_tensors, write_tensors
 from reelbank.heads.runs.directory import name_of_run, open_directory, read_json, refuse_other_config, write_json
-from reelbank.heads.runs.predicting import PredictResult, refuse_other_features
+from reelbank.heads.runs.predicting import refuse_other_features
+from reelbank.heads.runs.predictions import PredictResult
 from reelbank.manifests.events import Event
 from reelbank.store import FeatureSpec, SpecMismatch
 from reelbank.store.testing import write_store
@@ -140,27 +141,6 @@ def test_a_store_of_other_features_is_refused(single: Path, store: Path, tmp_pat
     other = planted_store(tmp_path / "s.zarr", num=12, backbone="other")
     with pytest.raises(SpecMismatch, match="backbone: the run 'toy', the store 'other'"):
         predict(single, other)
-
-
-def test_text_says_what_was_predicted() -> None:
-    lines = _result(notes=("NOTE.",)).text().split("\n")
-    assert lines == [
-        "5 clips predicted.",
-        "accuracy of split 'test' where the label is a known class: 0.500",
-        "accuracy of split 'val' where the label is a known class: 0.000",
-        "NOTE.",
-    ]
-    assert _result(warning="W").text().startswith("W\n5 clips")
-    data = _result(warning="W", left_out=(("failed", 2),), notes=("NOTE.",)).to_json()
-    assert data == {
-        "num_clips": 5,
-        "classes": ["a", "b"],
-        "target_name": "kcal",
-        "accuracy_by_split": {"test": 0.5, "val": 0.0},
-        "left_out": [{"reason": "failed", "count": 2}],
-        "warning": "W",
-        "notes": ["NOTE."],
-    }
 
 
 def test_one_split_can_be_asked_for(single: Path, store: Path) -> None:

@@ -14,10 +14,11 @@ from reelbank.extract.config import FeaturizeConfig
 from reelbank.extract.errors import ExtractionError
 from reelbank.extract.inputs import views
 from reelbank.extract.run.featurize import featurize
+from reelbank.extract.run.report import REMARKS
 from reelbank.extract.weights.files import WeightsError, WeightsFile, given_file, sha256_of, weights_dir
 from reelbank.manifests.datasets.folder import gather
 from reelbank.manifests.delimited import SUFFIXES
-from reelbank.manifests.events import Progress
+from reelbank.manifests.events import Event, Progress
 from reelbank.manifests.manifest import Manifest, ManifestError
 from reelbank.manifests.reading import FORMATS, read, write
 from reelbank.store.errors import StoreError
@@ -94,6 +95,7 @@ def extract_as(
         folder: is made; what an earlier call has left there is gone on with.
         like: where stores of these specs lie, or lay: they know where a weights file was taken from.
         weights: weights files, for specs whose weights came from files; each takes the one of its checksum.
+        progress: called with each step, and with what a report of `featurize` says of the clips as notes.
 
     Returns:
         The stores, in the order of `specs`. Why a clip failed stands in them, as in any other.
@@ -108,7 +110,10 @@ def extract_as(
         _refuse_without_videos(spec)
     chosen = _weights_of(specs, like, weights)
     passes = _passes(specs, chosen)
+    tell = _without(folder, progress)
     manifest = _manifest_of(videos)
+    for note in manifest.notes:
+        tell(Event(stage="extract", done=0, total=0, note=note))
     stores: dict[int, Path] = {}
     for place, numbers in enumerate(passes):
         first, below = specs[numbers[0]], folder / str(place)
@@ -121,9 +126,23 @@ def extract_as(
             [specs[number] for number in numbers], below / "manifest.csv", str(below / "{model}.zarr"),
             chosen[numbers[0]], target_columns=manifest.target_names, allow_group_overlap=True,
         )  # fmt: skip
-        featurize(config, progress, like={specs[number].backbone: specs[number] for number in numbers})
+        report = featurize(config, tell, like={specs[number].backbone: specs[number] for number in numbers})
+        for one in report.stores:
+            for name, count in one.remarks.items():
+                remark = REMARKS[name].format(n=f"{count} clip{'s' * (count != 1)}")
+                tell(Event(stage="extract", done=len(clips), total=len(clips), note=f"{one.model}: {remark}"))
         stores |= {number: config.store_path(specs[number].backbone) for number in numbers}
     return tuple(stores[number] for number in range(len(specs)))
+
+
+def _without(folder: Path, progress: Progress | None) -> Progress:
+    """`progress` without what is said of the stores in a folder, which nobody asked for by name."""
+
+    def tell(event: Event) -> None:
+        if progress is not None:
+            progress(replace(event, note="") if event.note.startswith(str(folder)) else event)
+
+    return tell
 
 
 def _passes(specs: Sequence[FeatureSpec], weights: Sequence[str | None]) -> list[list[int]]:
