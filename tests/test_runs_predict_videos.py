@@ -158,7 +158,7 @@ def test_all_stores_of_a_run_with_views_are_extracted(synth_set: Path, tmp_path:
     views: dict[str, Any] = {"weights": "random", "views": "flip", "sampling": ("uniform:1",), "seed": 5}
     featurize(FeaturizeConfig(model=("resnet18",), **common, **views))
     stores = (tmp_path / "flow-dis.zarr", tmp_path / "resnet18.zarr")
-    config = TrainConfig.of(store=stores, run=tmp_path / "run", epochs=1, bins=20, report=False, folds=2)
+    config = TrainConfig.of(store=stores, run=tmp_path / "run", epochs=1, bins=20, report=False)
     train_head(config)
     video = sorted((synth_set / "videos").glob("*.mp4"))[0]
     found = predict_videos(tmp_path / "run", [video], extract=extract_as)
