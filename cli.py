@@ -39,6 +39,7 @@ from reelbank.extract.config import FeaturizeConfig
 from reelbank.extract.errors import ExtractionError
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.probes.config import ProbeConfig
+from reelbank.heads.probes.search_config import FindConfig
 from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.request import CONFIGS, request
 from reelbank.heads.sweeps.config import SweepConfig
@@ -189,6 +190,19 @@ def probe(as_json: bool, **options: Any) -> None:
         with progress_bar("probe") as show:
             result = run(ProbeConfig(**options), show)
         emit(result.results, as_json, lambda: f"{result.text()}\n{written(result.out)}")
+
+
+@main.command(context_settings=CONTEXT, short_help="Clips of a store that are most like one.")
+@options_of(FindConfig)
+@json_option
+def find(as_json: bool, **options: Any) -> None:
+    """Find the clips of a store that are most like one of them; writes a page with their pictures."""
+    with plain_errors():
+        from reelbank.heads import find as run
+
+        with progress_bar("find") as show:
+            result = run(FindConfig(**options), show)
+        emit(result.results, as_json, result.text)
 
 
 @main.command(context_settings=CONTEXT)

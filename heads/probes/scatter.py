@@ -167,12 +167,13 @@ def _thumbnails(store: Store, clip_rows: NDArray[np.int64]) -> list[str]:
             result.append("")
             continue
         if row not in texts:
-            texts[row] = _data_uri(store.thumbnail(row))
+            texts[row] = data_uri(store.thumbnail(row))
         result.append(texts[row])
     return result
 
 
-def _data_uri(rgb: NDArray[np.uint8]) -> str:
+def data_uri(rgb: NDArray[np.uint8]) -> str:
+    """A picture (H, W, 3) as the source of an image of a page; '' for one that is black, which no clip has."""
     from PIL import Image
 
     if not rgb.any():
