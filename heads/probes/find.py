@@ -38,6 +38,7 @@ _GRID = "display:grid;grid-template-columns:repeat(auto-fill,minmax(min(150px,42
 _CARD = "margin:0;min-width:0;overflow-wrap:anywhere;font-size:.85rem;line-height:1.35"
 _PICTURE = "display:block;width:100%;aspect-ratio:4/3;object-fit:cover"
 _EMPTY = f"{_PICTURE};border:1px solid var(--line)"
+_ASKED = "outline:3px solid var(--accent);outline-offset:4px"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,8 @@ def _table(neighbours: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]
         ]
         for place, one in enumerate(neighbours, start=1)
     ]
-    return head, rows
+    kept = [i for i in range(len(head)) if any(row[i] for row in rows)]  # without labels or groups where none has any
+    return [head[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
 def _short(text: str) -> str:
@@ -149,7 +151,7 @@ def _page(store: Store, found: Found, results: dict[str, Any]) -> str:
         ("order", "cosine, largest first; of equal ones the earlier clip of the store"),
         ("distance", "Euclidean, between the normalised vectors"),
     ]
-    cards = [_card("Query", query.name, [query.label, query.group], query.picture)]
+    cards = [_card("Query", query.name, [query.label, query.group], query.picture, style=f"{_CARD};{_ASKED}")]
     cards += [_neighbour(store, place, one) for place, one in enumerate(found.neighbours, start=1)]
     body = (
         paragraphs(results["verdict"], kind="verdict")
@@ -168,14 +170,14 @@ def _page(store: Store, found: Found, results: dict[str, Any]) -> str:
 
 
 def _neighbour(store: Store, place: int, one: Neighbour) -> str:
-    lines = [one.label, f"{one.group} {OWN_GROUP}" if one.own_group else one.group, f"cosine {one.cosine:.3f}"]
+    lines = [one.label, f"{one.group} {OWN_GROUP}" if one.own_group else one.group, f"cosine {one.cosine:.4f}"]
     if one.seconds is not None:
         lines.append(f"at {one.seconds:.2f} s, the query at {one.query_seconds:.2f} s")
     return _card(f"{place}", one.clip_id, lines, store.thumbnail(one.row))
 
 
-def _card(head: str, name: str, lines: list[str], picture: NDArray[np.uint8]) -> str:
+def _card(head: str, name: str, lines: list[str], picture: NDArray[np.uint8], *, style: str = _CARD) -> str:
     source = data_uri(picture)
     shown = f'<img style="{_PICTURE}" src="{source}" alt="">' if source else f'<div style="{_EMPTY}"></div>'
     said = "".join(f"<br>{escape(line)}" for line in lines if line)
-    return f'<figure style="{_CARD}">{shown}<b>{escape(head)}</b> {escape(name)}{said}</figure>'
+    return f'<figure style="{style}">{shown}<b>{escape(head)}</b> {escape(name)}{said}</figure>'
