@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from reelbank.heads.recipes.config import RecipeConfig
     from reelbank.heads.recipes.run import RecipeResult, run_recipe
     from reelbank.heads.run_config import RunConfig
-    from reelbank.heads.runs.predicting import PredictResult, predict, predict_videos
+    from reelbank.heads.runs.predicting import predict, predict_videos
+    from reelbank.heads.runs.predictions import PredictResult
     from reelbank.heads.runs.run import RunResult, train_head
     from reelbank.heads.sweeps.config import MembersConfig, SweepConfig
     from reelbank.heads.sweeps.sweep import SweepResult, sweep
@@ -49,7 +50,7 @@ else:
             "MembersConfig": "reelbank.heads.sweeps.config",
             "ObjectiveConfig": "reelbank.heads.config",
             "OptimizerConfig": "reelbank.heads.optimizers",
-            "PredictResult": "reelbank.heads.runs.predicting",
+            "PredictResult": "reelbank.heads.runs.predictions",
             "ProbeConfig": "reelbank.heads.probes.config",
             "ProbeResult": "reelbank.heads.probes.probe",
             "RecipeConfig": "reelbank.heads.recipes.config",

@@ -17,6 +17,8 @@ class FindConfig:
 
     store: Path | None = option(None, "--store", "store to search; default: the only *.zarr of this folder")
     clip: str | None = option(None, "--clip", "clip_id whose neighbours are looked for")
+    image: Path | None = option(None, "--image", "instead of --clip: a picture, whose features are made as the store's")
+    video: Path | None = option(None, "--video", "instead of --clip: a video, whose features are made as the store's")
     tap: str | None = option(None, "--tap", "tap to read; default: the store's first")
     count: int = option(12, "--count", "neighbours to show", least=1, most=1000)
     level: str = option(
@@ -35,9 +37,25 @@ class FindConfig:
         False, "--other-groups", "leave out clips of the query's own group, which are marked otherwise"
     )
     label: str = option("label", "--label", "text column with the class")
+    weights: tuple[Path, ...] = option(
+        (), "--weights", "with a file: the weights file that the store was made with", multiple=True
+    )
     out: Path | None = option(None, "--out", "folder of the page; default: <store>-find")
 
     def __post_init__(self) -> None:
         check_options(self, ValueError)
-        if self.clip is None:
-            raise ValueError("--clip ID is needed: the clip whose neighbours are looked for")
+        given = [flag for flag in ("clip", "image", "video") if getattr(self, flag) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "give one of --clip ID, --image FILE and --video FILE: what neighbours are looked for"
+                + (f"; here are {' and '.join(f'--{flag}' for flag in given)}" if given else "")
+            )
+        if self.weights and self.file is None:
+            raise ValueError("--weights belongs to --image and --video: features of a clip are in the store")
+        if self.other_groups and self.file is not None:
+            raise ValueError("--other-groups belongs to --clip: a file is of no group")
+
+    @property
+    def file(self) -> Path | None:
+        """The picture or video that was asked for; None for a clip of the store."""
+        return self.image or self.video
