@@ -1,4 +1,4 @@
-"""Nearest neighbours of a clip, as a table and as a page with their pictures.
+"""Nearest neighbours of a clip or a file, as a table and as a page with their pictures.
 
 `find(config)` fills one folder:
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from reelbank.heads.extraction import Extract
     from reelbank.heads.probes.search import Found, Neighbour
     from reelbank.heads.probes.search_config import FindConfig
     from reelbank.store.reader import Store
@@ -66,15 +67,18 @@ class FindResult:
         return "\n".join([*said, "", *(line.rstrip() for line in lines), "", *found["notes"], f"Page: {self.page}"])
 
 
-def find(config: FindConfig, progress: Progress | None = None) -> FindResult:
+def find(config: FindConfig, progress: Progress | None = None, *, extract: Extract | None = None) -> FindResult:
     """Finds what `config` asks for and writes the folder described above.
 
     Args:
         config: the query and what is searched.
         progress: called with an Event after every block of clips.
+        extract: makes the features of a file, for `image` and `video`: `reelbank.extract.extract_as`; from outside,
+            because `heads` imports no decoder.
 
     Raises:
-        ValueError: no or several stores, no such clip, tap or column, or an output folder that holds other files.
+        ValueError: no or several stores, no such clip, tap or column, an output folder that holds other files, or a
+            file that gives no features like the store's.
         StoreError: a path that is not a store.
     """
     import reelbank.store
@@ -87,9 +91,9 @@ def find(config: FindConfig, progress: Progress | None = None) -> FindResult:
     out = config.out or Path(f"{store.path.name.removesuffix('.zarr')}-find")
     require_free(out, {*OUTPUTS}, writer="find")
     tap = config.tap or store.default_tap
-    found = search(store, tap, config, progress)
+    found = search(store, tap, config, progress, extract=extract)
     query = found.query
-    asked = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
+    asked = json.loads(json.dumps(asdict(config), default=str))
     results: dict[str, Any] = {
         "format_version": 1,
         "store": store.path.name,

@@ -1,20 +1,23 @@
-"""Nearest neighbours of one clip in a store, read in blocks: no more than a block and what was found is in memory.
+"""Nearest neighbours of a clip or a file in a store, read in blocks: only a block and what was found is in memory.
 
 A vector is of a clip (the mean of its steps) or of a step; with steps, a clip counts by its step that is most like one
 of the query's. The order is that of the cosine, largest first, to nine decimals, so that rounding decides nothing; of
-equal ones the earlier row of the store comes first. The query itself is never found.
+equal ones the earlier row of the store comes first. A clip is never its own neighbour. Features of a file are made as
+those of the store were, in a store that is gone afterwards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import reelbank.store
 from reelbank.heads.examples.clips import StoreSource, load_table, text_column
+from reelbank.heads.extraction import extracted
 from reelbank.heads.probes.rows import require_finite, vector_blocks, vector_tap, without_noise
 from reelbank.manifests.events import Event, Progress
 from reelbank.store.layout import DONE
@@ -24,11 +27,14 @@ if TYPE_CHECKING:
 
     from reelbank.heads.examples.clips import ClipTable
     from reelbank.heads.examples.vectors import VectorTap
+    from reelbank.heads.extraction import Extract
     from reelbank.heads.probes.search_config import FindConfig
     from reelbank.store.reader import Store
 
 COSINE_DECIMALS = 9
 NUM_NEAR_IDS = 3
+TABLES = (".csv", ".jsonl", ".ndjson", ".parquet", ".tsv", ".txt")
+"""What who extracts would take for a list of clips."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +42,9 @@ class Query:
     """What neighbours are looked for.
 
     Attributes:
-        name: a clip id.
+        name: a clip id, or the path of a file.
         label, group, split: of the clip; '' where it has none.
-        row: of the store.
+        row: of the store; -1 for a file.
         vectors: (Q, D) float32 as stored: one of a clip, or one of each step.
         seconds: (Q,) time of each step; None where the vector is of the clip.
         picture: (72, 96, 3) uint8, black where there is none.
@@ -119,20 +125,28 @@ class Found:
         return lines
 
 
-def search(store: Store, tap: str, config: FindConfig, progress: Progress | None = None) -> Found:
+def search(
+    store: Store, tap: str, config: FindConfig, progress: Progress | None = None, *, extract: Extract | None = None
+) -> Found:
     """The neighbours that `config` asks for.
+
+    Args:
+        extract: makes the features of a file; `reelbank.extract.extract_as`.
 
     Raises:
         ValueError: no such clip (the nearest ids are named), one without features, a tap without vectors, a query of
-            zeros, or nothing to compare it with.
+            zeros, or nothing to compare it with; a file that is not there or gives no features like the store's.
     """
-    row = _row_of(store, str(config.clip))
     table = load_table((StoreSource(store=store, keys={tap: tap}),), label_column=config.label)
     read = vector_tap(store, tap)
-    query = _of_clip(store, tap, read, row, config)
+    if config.file is None:
+        query = _of_clip(store, tap, _row_of(store, str(config.clip)), config)
+        file_notes: list[str] = []
+    else:
+        query, file_notes = _of_file(store, tap, read, config, extract, progress)
     mean, spread, note = _scale(store, tap, read, table, config)
     notes = [f"{count} clips are left out: {reason}." for reason, count in table.left_out]
-    notes += [note] if note else []
+    notes += file_notes + ([note] if note else [])
     own = (table.groups == query.group) & (query.group != "")
     if config.other_groups and not query.group:
         raise ValueError(f"--other-groups: clip {query.name!r} has no group in {store.path}")
@@ -226,12 +240,56 @@ def _row_of(store: Store, clip_id: str) -> int:
     return row
 
 
-def _of_clip(store: Store, tap: str, read: VectorTap | None, row: int, config: FindConfig) -> Query:
-    rows, names = np.array([row]), np.array([str(config.clip)])
-    vectors = np.concatenate([block for block, _, _ in _blocks(store, tap, read, rows, names, config)])
+def _of_file(
+    store: Store,
+    tap: str,
+    read: VectorTap | None,
+    config: FindConfig,
+    extract: Extract | None,
+    progress: Progress | None,
+) -> tuple[Query, list[str]]:
+    """The query that a picture or a video is, and what is to be said of it."""
+    path, flag = config.file, "--image" if config.image else "--video"
+    assert path is not None
+    if extract is None:
+        raise ValueError(f"{flag}: pass extract=reelbank.extract.extract_as, which makes the features of a file")
+    if not path.is_file():
+        raise ValueError(f"{flag} {path}: there is no such file")
+    if path.suffix.lower() in TABLES:
+        raise ValueError(f"{flag} {path} is a table; give one picture or video")
+    if config.image and store.spec.weights.get("kind") != "imported" and _reads_motion(store.spec.backbone):
+        raise ValueError(
+            f"--image {path}: {store.path} holds features of motion ({store.spec.backbone} reads frames that follow "
+            "each other), and a picture has none; give a --video, or search a store of appearance"
+        )
+    used = {tap, *(read.reading.beside if read else ())}
+    taps = tuple(one for one in store.spec.taps if one.name in used)
+    spec = replace(store.spec, taps=taps, views=store.spec.views[:1], view_split="train")
+    with extracted(extract, [spec], [path], near=store.path.parent, like=[store.path], progress=progress) as (made,):
+        found = reelbank.store.open(made)
+        if found.num_clips != 1:
+            raise ValueError(f"{flag} {path} holds {found.num_clips} clips; give one picture or video")
+        num_frames = int(found.clips.num_frames[0])
+        if config.image and num_frames > 1:
+            raise ValueError(f"--image {path} has {num_frames} frames; give it as --video")
+        query = _of_clip(found, tap, 0, replace(config, label="none"))
+    notes = [f"{path} is a single picture: its steps are all alike."] if config.video and num_frames == 1 else []
+    return replace(query, name=str(path), label="", group="", split="", row=-1), notes
+
+
+def _reads_motion(backbone: str) -> bool:
+    from reelbank.extract.backbones import describe
+
+    return len(describe(backbone).step_frames) > 1
+
+
+def _of_clip(store: Store, tap: str, row: int, config: FindConfig) -> Query:
+    rows, name = np.array([row]), str(store.column("clip_id")[row])
+    blocks = _blocks(store, tap, vector_tap(store, tap), rows, np.array([name]), config)
+    vectors = np.concatenate([block for block, _, _ in blocks])
     label = "" if config.label == "none" else str(text_column(store, config.label)[row])
     return Query(
-        name=str(config.clip),
+        name=name,
         label=label,
         group=str(text_column(store, "group")[row]),
         split=str(text_column(store, "split")[row]),
