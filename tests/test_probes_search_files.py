@@ -12,7 +12,8 @@ from PIL import Image
 
 import reelbank.store
 from reelbank.cli import main
-from reelbank.extract import ExtractionError, FeaturizeConfig, extract_as, featurize
+from reelbank.extract import FeaturizeConfig, extract_as, featurize
+from reelbank.extract.errors import ExtractionError
 from reelbank.heads import FindConfig, find
 from reelbank.store.testing import write_store
 
