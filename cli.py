@@ -435,13 +435,13 @@ def upgrade(path: Path, as_json: bool) -> None:
         emit(result.to_json(), as_json, result.text)
 
 
-@store.command("export", short_help="As HDF5, .npy files or safetensors.")
+@store.command("export", short_help="As HDF5, .npy files, safetensors or a table.")
 @store_argument
 @click.argument("out", type=PATH)
 @options_of(ExportConfig)
 @json_option
 def export_(path: Path, out: Path, as_json: bool, **options: Any) -> None:
-    """Write a store to OUT as HDF5, .npy files or safetensors, for programs that read those.
+    """Write a store to OUT as HDF5, .npy files, safetensors or Parquet, for programs that read those.
 
     Example: reelbank store export dinov2.zarr dinov2.h5 --format hdf5 --layout array
     """
