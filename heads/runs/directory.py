@@ -28,6 +28,7 @@ from reelbank.heads.judging.metrics import METRICS, point_estimate
 from reelbank.heads.losses import loss_function
 from reelbank.heads.run_config import RunConfig
 from reelbank.heads.runs.results import FORMAT_VERSION, Finished
+from reelbank.heads.runs.tensorboard import write_outcome
 from reelbank.heads.stored import ANY_CONFIG, read_config, read_json
 from reelbank.manifests.events import Event, Progress
 from reelbank.manifests.registry import file_name
@@ -249,6 +250,8 @@ def write_finished(directory: Path, prepared: Prepared, found: Finished, progres
         write_predictions(directory / name, prepared, parts.values())
     if found.confusions:
         write_json(directory / "confusion.json", found.confusions)
+    if prepared.config.run.tensorboard:
+        write_outcome(directory, prepared.config, found.results)
     write_json(directory / "results.json", found.results)
     if prepared.config.run.report:
         from reelbank.heads.reports.html import write_run_report

@@ -19,6 +19,7 @@ from reelbank.heads.examples.splits import Partition
 from reelbank.heads.judging.evaluation import Predictions, number
 from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progress, saved_epoch
 from reelbank.heads.runs.results import Trained
+from reelbank.heads.runs.tensorboard import EpochEvents
 from reelbank.heads.stored import PLACE, epoch_of
 from reelbank.heads.training.trainer import EpochRecord, Trainer, probabilities
 from reelbank.manifests.events import Event, Progress
@@ -43,7 +44,7 @@ class Recording:
         self._kept = {
             fold: saved_epoch(folder / "last.safetensors") if resume else 0 for fold, folder in self._folders.items()
         }
-        self._log = EpochLog(directory / "metrics.jsonl")
+        self._log = EpochLog(directory / "metrics.jsonl", tensorboard=self._config.run.tensorboard)
         self._log.keep(self._kept)
         self._before = 0
 
@@ -83,10 +84,11 @@ class Recording:
 
 
 class EpochLog:
-    """metrics.jsonl: one line per epoch, on the disk as soon as it is written."""
+    """metrics.jsonl: one line per epoch, on the disk as soon as it is written; events of the same where asked for."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, tensorboard: bool = False) -> None:
         self._path = path
+        self._events = EpochEvents(path.parent) if tensorboard else None
         self._file: FileIO | None = None
 
     def keep(self, epochs: Mapping[int | None, int]) -> None:
@@ -106,6 +108,10 @@ class EpochLog:
             if entry["epoch"] <= epochs.get(entry["fold"], 0):
                 kept.append(line + "\n")
         write_whole(self._path, "".join(kept))
+        if self._events is not None:
+            self._events.restart()
+            for line in kept:
+                self._events.add(json.loads(line))
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Writes one line."""
@@ -120,6 +126,8 @@ class EpochLog:
             except OSError:
                 self._file.truncate(end)
                 raise
+        if self._events is not None:
+            self._events.add(entry)
 
     def flush(self) -> None:
         """Makes the lines durable: a checkpoint must not outlive the lines of its epochs."""
@@ -133,6 +141,8 @@ class EpochLog:
             self.flush()
             self._file.close()
             self._file = None
+        if self._events is not None:
+            self._events.close()
 
 
 def log_line(record: EpochRecord) -> dict[str, Any]:
