@@ -225,6 +225,8 @@ def predict(
             )
         if stores := [path for path in videos if (path / "zarr.json").is_file()]:
             raise click.UsageError(f"{stores[0]} is a store: give it as --store {stores[0]}")
+        if out is not None and not out.parent.is_dir():  # said before anything is extracted
+            raise click.UsageError(f"--csv {out}: there is no folder {out.parent}; make it")
         call: Any = predict
         if videos:
             from reelbank.extract import extract_as

@@ -108,6 +108,7 @@ def test_files_of_one_name_are_called_by_their_paths(run: Path, synth_set: Path,
         (["--store", "s", "v.mp4"], "give either videos or --store: what to predict"),
         (["--store", "s", "--weights", "w"], "--weights and --keep are for videos"),
         (["--store", "s", "--keep", "k"], "--weights and --keep are for videos"),
+        (["v.mp4", "--csv", "none/x.csv"], "--csv none/x.csv: there is no folder none; make it"),
     ],
 )
 def test_command_takes_stores_or_videos(options: list[str], message: str, run: Path) -> None:
