@@ -40,6 +40,7 @@ from reelbank.extract.errors import ExtractionError
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.predict_config import PredictConfig
 from reelbank.heads.probes.config import ProbeConfig
+from reelbank.heads.probes.search_config import FindConfig
 from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.request import CONFIGS, request
 from reelbank.heads.sweeps.config import SweepConfig
@@ -190,6 +191,19 @@ def probe(as_json: bool, **options: Any) -> None:
         with progress_bar("probe") as show:
             result = run(ProbeConfig(**options), show)
         emit(result.results, as_json, lambda: f"{result.text()}\n{written(result.out)}")
+
+
+@main.command(context_settings=CONTEXT, short_help="Clips of a store that are most like a clip or a file.")
+@options_of(FindConfig)
+@json_option
+def find(as_json: bool, **options: Any) -> None:
+    """Find the clips of a store that are most like one of them, or like a file; writes a page with their pictures."""
+    with plain_errors(), progress_bar("find") as show:
+        from reelbank.extract import extract_as
+        from reelbank.heads import find as run
+
+        result = run(config := FindConfig(**options), show, extract=partial(extract_as, weights=config.weights))
+    emit(result.results, as_json, result.text)
 
 
 @main.command(context_settings=CONTEXT, short_help="Apply the head of a run to videos, or to a store.")
@@ -406,13 +420,13 @@ def upgrade(path: Path, as_json: bool) -> None:
         emit(result.to_json(), as_json, result.text)
 
 
-@store.command("export", short_help="As HDF5, .npy files or safetensors.")
+@store.command("export", short_help="As HDF5, .npy files, safetensors or a table.")
 @store_argument
 @click.argument("out", type=PATH)
 @options_of(ExportConfig)
 @json_option
 def export_(path: Path, out: Path, as_json: bool, **options: Any) -> None:
-    """Write a store to OUT as HDF5, .npy files or safetensors, for programs that read those.
+    """Write a store to OUT as HDF5, .npy files, safetensors or Parquet, for programs that read those.
 
     Example: reelbank store export dinov2.zarr dinov2.h5 --format hdf5 --layout array
     """
