@@ -1,9 +1,9 @@
 """A run as TensorBoard shows it, on request: event files below `<run>/tensorboard`.
 
-The files there are a copy for watching: metrics.jsonl and results.json hold the same and are what reelbank reads.
-The files there are a copy for watching: metrics.jsonl and results.json hold the same and are what reelbank reads. While
-run has finished, `tensorboard/` gets its options as hyperparameters and every metric of every split as
-`<split>/<metric>` at the step of the best epoch, and the folder of a fold the metrics of that fold.
+The files there are a copy for watching; reelbank reads metrics.jsonl and results.json, which hold the same. While a run
+trains, `tensorboard/` (with --folds K: `tensorboard/fold-0/`, ...) gets scalars of each epoch, `TAGS`. When it has
+finished, `tensorboard/` gets its options as hyperparameters and every metric of every split as `<split>/<metric>` at
+the step of the best epoch, and the folder of a fold the metrics of that fold.
 """
 
 from __future__ import annotations
