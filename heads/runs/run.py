@@ -30,6 +30,10 @@
 `confusion.json`  (absent without a class output)
     {split: {labels: [names of rows and columns], counts: [[true x predicted]]}}
 
+`tensorboard/`  (with --tensorboard)
+    events of every epoch, hyperparameters and final metrics, see `reelbank.heads.runs.tensorboard`; reelbank reads
+    none of it
+
 `results.json`  (written last: a run without it is not finished)
     format_version · run (name) · weights_are_random · warning · shuffled_labels (bool)
     selection: {select_on, criterion, sentence}
