@@ -100,7 +100,7 @@ def test_last_line_names_everything_that_lies_in_a_folder(
     [
         ("store info nothing.zarr", "no store at nothing.zarr"),  # the library's sentence
         ("manifest csv nothing.csv", "nothing.csv"),
-        ("predict --run run", "give either --store or --video"),  # click's
+        ("predict --run run", "give either videos or --store"),  # click's
         ("nothing", "No such command"),
     ],
 )

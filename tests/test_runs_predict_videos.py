@@ -158,7 +158,7 @@ def test_all_stores_of_a_run_with_views_are_extracted(synth_set: Path, tmp_path:
     views: dict[str, Any] = {"weights": "random", "views": "flip", "sampling": ("uniform:1",), "seed": 5}
     featurize(FeaturizeConfig(model=("resnet18",), **common, **views))
     stores = (tmp_path / "flow-dis.zarr", tmp_path / "resnet18.zarr")
-    config = TrainConfig.of(store=stores, run=tmp_path / "run", epochs=1, bins=20, report=False, folds=2)
+    config = TrainConfig.of(store=stores, run=tmp_path / "run", epochs=1, bins=20, report=False)
     train_head(config)
     video = sorted((synth_set / "videos").glob("*.mp4"))[0]
     found = predict_videos(tmp_path / "run", [video], extract=extract_as)
@@ -166,6 +166,28 @@ def test_all_stores_of_a_run_with_views_are_extracted(synth_set: Path, tmp_path:
     place = stored.clip_ids.tolist().index(video.stem)
     for output, values in found.probabilities.items():
         np.testing.assert_allclose(values[0], stored.probabilities[output][place], atol=1e-6)
+
+
+def test_a_video_called_as_a_clip_of_the_training_is_not_said_to_have_trained(
+    run: Path, synth_set: Path, tmp_path: Path
+) -> None:
+    """Where folds were averaged, clips of those names are found in the run's predictions."""
+    shutil.copytree(run, tmp_path / "run")
+    results = json.loads((run / "results.json").read_text())
+    fold = {**results["training"], "train": 1, "val": 1, "test": 1, "metrics": {}}
+    results["folds"] = [{**fold, "fold": number} for number in (0, 1)]
+    (tmp_path / "run/results.json").write_text(json.dumps(results))
+    for number in (0, 1):
+        (tmp_path / f"run/fold-{number}").mkdir()
+        shutil.copy(run / "best.safetensors", tmp_path / f"run/fold-{number}")
+    video = sorted((synth_set / "videos").glob("*.mp4"))[0]
+    rows = (run / "predictions.csv").read_text().splitlines()
+    (tmp_path / "run/predictions.csv").write_text(
+        "\n".join([rows[0], rows[1].replace(rows[1].split(",")[0], video.stem)])
+    )
+    found = predict_videos(tmp_path / "run", [video], extract=extract_as)
+    assert found.notes == ("Mean of the heads of 2 folds.",)
+    assert predict_videos(run, [video], extract=extract_as).notes == ()
 
 
 @pytest.mark.parametrize(

@@ -196,23 +196,28 @@ def _weights_of(specs: Sequence[FeatureSpec], like: Sequence[Path], offered: Seq
 
 def _file_of(sha256: str, backbone: str, store: Path | None, offered: Sequence[WeightsFile]) -> str:
     """The weights file of this checksum: where the store had it from, or in the folder for weights files."""
-    places: list[Path] = []
-    with suppress(StoreError, OSError):
-        asked = reelbank.store.open(store).provenance.get("weights", {}).get("asked") if store else None
-        places += [Path(str(asked)).expanduser()] if asked else []
-    recorded = list(places)
+    recorded = _asked_of(store)
+    places = [] if recorded is None else [recorded]
     with suppress(WeightsError, OSError):
         places += sorted(weights_dir().iterdir())
     for path in places:
         if path.is_file() and sha256_of(path) == sha256:
             return str(path)
-    lay = (
-        f" (they were {recorded[0]}, which {'has changed' if recorded[0].exists() else 'is gone'})" if recorded else ""
-    )
+    what = "has changed" if recorded and recorded.exists() else "is gone"
+    lay = "" if recorded is None else f" (they were {recorded}, which {what})"
     not_it = f"; {offered[0].path} has another one, {offered[0].sha256}" if offered else ""
     raise WeightsError(
         f"{backbone} had weights from a file{lay}: give the file of sha256 {sha256} as --weights FILE{not_it}"
     )
+
+
+def _asked_of(store: Path | None) -> Path | None:
+    """The weights file that was named when the store was made; None where that is not known."""
+    with suppress(ValueError, OSError, RuntimeError):  # a store may hold anything, and be gone
+        weights = None if store is None else reelbank.store.open(store).provenance.get("weights")
+        if isinstance(weights, dict) and weights.get("kind") == "file" and "\0" not in str(weights.get("asked")):
+            return Path(str(weights.get("asked"))).expanduser()
+    return None
 
 
 def _config(

@@ -161,8 +161,10 @@ def try_out(prepared: Prepared) -> None:
 
 
 def name_of_run(config: TrainConfig) -> str:
-    """What the directory of a run is called before its number: stores, head and loss."""
+    """What the directory of a run is called before its number: stores, head and, of a network, loss."""
     stores = "+".join(path.stem for path in config.data.store)
+    if config.head.is_fitted:
+        return f"{stores}-{file_name(config.head.name)}"
     return f"{stores}-{file_name(config.head.name)}-{file_name(config.objective.loss)}"
 
 

@@ -232,7 +232,9 @@ def _result(
         notes.append("If clips of split 'train' trained this head, what it says of them is no test.")
     if num_heads > 1:
         notes.append(f"Mean of the heads of {num_heads} folds.")
-    if trained.any():
+    targets = None if predictor.bins is None else table.targets.get(predictor.bins.target)
+    judged = (table.labels != "") | (False if targets is None else np.isfinite(targets))
+    if (trained & judged).any():  # a new video may be called as a clip of the training
         notes.append(
             f"{int(trained.sum())} of these clips trained most of the heads and count in no accuracy; what the head "
             "that never saw a clip says of it stands in the run's predictions.csv."
@@ -249,7 +251,7 @@ def _result(
         target_unit="" if predictor.bins is None else predictor.bins.unit,
         predicted_target=values,
         target_bounds=bounds,
-        targets=None if predictor.bins is None else table.targets.get(predictor.bins.target),
+        targets=targets,
         durations_seconds=table.sources[0].store.clips.duration_seconds[table.rows[0]],
         trained_folds=trained,
         left_out=table.left_out,

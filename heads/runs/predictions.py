@@ -203,7 +203,7 @@ class PredictResult:
         """`notes`, and what a reader of the rows of videos should know."""
         if not self.is_per_clip:
             return self.notes
-        notes = [note for note in self.notes if "left out: failed" not in note]  # each is a row
+        notes = [note for note in self.notes if "clips are left out: " not in note]  # each is a row
         if self.class_names is not None and self.separator is None:
             names = ", ".join(self.class_names[:_MOST_NAMES]) + (", ..." if len(self.class_names) > _MOST_NAMES else "")
             notes.append(f"Each clip is given one of the {len(self.class_names)} classes ({names}), whatever it shows.")
