@@ -86,8 +86,8 @@ def write_outcome(directory: Path, config: TrainConfig, results: Mapping[str, An
         for name, metric in entry["metrics"].items()
         if metric["value"] is not None
     }
-    writer = _writer(folder)
-    for event in hparams(_hyperparameters(config), found):
+    writer: Any = _writer(folder)
+    for event in hparams(_hyperparameters(config), found):  # type: ignore[no-untyped-call]
         writer.file_writer.add_summary(event)
     for tag, value in found.items():
         writer.add_scalar(tag, value, results["training"]["best_epoch"])
