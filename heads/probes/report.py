@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from reelbank.heads.probes import Finding, exploration, scatter, stored_views
@@ -13,9 +12,11 @@ from reelbank.heads.reports.html import (
     data_block,
     details,
     document,
+    fact_table,
     items,
     paragraphs,
     picture,
+    point_map,
     section,
     table,
 )
@@ -77,7 +78,7 @@ def probe_page(
         + (_map(store, rows, points, config["seed"]) if rows is not None and points is not None else "")
         + "".join(finding.page for finding in findings.values())
         + section("Pictures", *(picture(content, caption) for content, caption in pictures.values()))
-        + section("What was looked at", table(["", ""], [row for row in facts if row[1] not in (None, "")]))
+        + section("What was looked at", fact_table(facts))
         + section("Notes", items(results["notes"]))
         + section("Files", items(results["files"]), details("configuration", json.dumps(dict(config), indent=2)))
     )
@@ -112,10 +113,7 @@ def _explored(found: Mapping[str, Any]) -> str:
 
 def _map(store: Store, rows: ProbeRows, coordinates: NDArray[np.floating], seed: int) -> str:
     item, num_points = scatter.item(store, rows, coordinates, seed=seed)
-    keys = "".join(
-        f'<span><b style="color:{color}">{mark}</b> {escape(name or "(no label)")}</span>'
-        for name, color, mark in scatter.legend(rows.labels)
-    )
+    keys = [(name or "(no label)", color, mark) for name, color, mark in scatter.legend(rows.labels)]
     hint = "Point at a mark to see its clip."
     if outside := outside_text(rows.splits.tolist()):
         hint += f" Hollow marks take no part in training and test: {outside}."
@@ -123,7 +121,7 @@ def _map(store: Store, rows: ProbeRows, coordinates: NDArray[np.floating], seed:
         hint += f" A random {num_points} of {len(rows)} rows are shown."
     return section(
         "Map",
-        f'<div id="scatter" data-expected="{num_points}"></div>\n<div class="keys">{keys}</div>\n',
+        point_map(num_points, keys),
         paragraphs([hint], kind="soft"),
         data_block("scatter-data", item),
     )

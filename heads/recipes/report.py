@@ -161,9 +161,7 @@ def _what_was_run(data: Data) -> str:
         ]
         for row in own
     ]
-    return html.section(
-        "What was run", html.table(["", ""], [fact for fact in facts if fact[1]]), html.table(head, rows)
-    )
+    return html.section("What was run", html.fact_table(facts), html.table(head, rows))
 
 
 _HIDDEN = ("folds",)

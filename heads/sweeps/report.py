@@ -15,7 +15,7 @@ from reelbank.heads.config import ObjectiveConfig, TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging.evaluation import number
-from reelbank.heads.reports.drawing import DPI, PALETTE, Heading, clean_axes, name_text, new_figure, png
+from reelbank.heads.reports.drawing import PALETTE, Heading, clean_axes, name_text, new_figure, png
 from reelbank.heads.stored import read_epochs, read_results
 from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.heads.sweeps.grid import Axis, Member, value_text
@@ -258,6 +258,8 @@ def sweep_text(directory: Path, results: Mapping[str, Any]) -> str:
     lines += results["notes"]
     lines += [f"Runs of the winner: {directory / 'members' / name}" for name in winner["members"]]
     lines.append(f"Sweep: {directory / 'sweep.json'}, {directory / 'sweep.csv'}, {directory / 'sweep.png'}")
+    if (directory / "report.html").exists():
+        lines.append(f"Report: {directory / 'report.html'}")
     return "\n".join(line for line in lines if line)
 
 
@@ -303,7 +305,6 @@ def _ranking(results: Mapping[str, Any], heading: Heading) -> bytes:
     shown = [one for one in results["combinations"] if one["mean"] is not None][:MAX_DRAWN][::-1]
     title = "Sweep" if len(shown) == len(results["combinations"]) else f"Sweep ({len(shown)} best)"
     figure = new_figure(8.0, 1.9 + 0.24 * len(shown), title, heading)
-    figure.set_dpi(DPI)
     axes = figure.subplots()
     means = [one["mean"] for one in shown]
     axes.errorbar(

@@ -12,7 +12,7 @@ from reelbank.heads.probes import Finding, Question
 from reelbank.heads.probes.cluster_reading import cluster_purities, read_labels, read_target, silhouette
 from reelbank.heads.probes.kmeans import kmeans
 from reelbank.heads.reports import figures
-from reelbank.heads.reports.html import paragraphs, section, table, with_interval
+from reelbank.heads.reports.html import fact_table, paragraphs, section, table, with_interval
 from reelbank.store.devices import resolve_device
 
 _READINGS = ("cluster_mean_label", "nearest_train", "cluster_id", "shuffled_cluster_id")
@@ -109,7 +109,7 @@ def _page(entry: Mapping[str, Any]) -> str:
     agreement = [
         [kind.replace("_", " "), values["nmi"], values["ari"], values["purity"]] for kind, values in labels.items()
     ]
-    parts = [table(["", ""], facts), table(["against the labels", "NMI", "ARI", "purity"], agreement)]
+    parts = [fact_table(facts), table(["against the labels", "NMI", "ARI", "purity"], agreement)]
     for split, part in entry.get("target", {}).get("parts", {}).items():
         rows = [[name.replace("_", " "), with_interval(part["mae"][name])] for name in _READINGS]
         rows += [[f"baseline: {name.replace('_', ' ')}", value] for name, value in part["baselines"].items()]
