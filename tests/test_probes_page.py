@@ -119,8 +119,8 @@ def test_chromium_renders_the_map_and_runs_nothing_of_the_data(tmp_path: Path) -
 def _run_dir(folder: Path, *, label: str = "b", warning: str = "") -> Path:
     """A finished run as `reelbank.heads.runs.run` describes it."""
     folder.mkdir()
-    metric = {"value": 0.625, "low": 0.5, "high": 0.75, "higher_is_better": True, "unit": "fraction"}
-    mae = {"value": 90.5, "low": 80.0, "high": 100.0, "higher_is_better": False, "unit": "target"}
+    metric = {"value": 0.625, "low": 0.5, "high": 0.75, "drawn": 4, "higher_is_better": True, "unit": "fraction"}
+    mae = {"value": 90.5, "low": 80.0, "high": 100.0, "drawn": 4, "higher_is_better": False, "unit": "target"}
     undefined = metric | {"value": None, "low": None, "high": None}
     part = {
         "num_clips": 8,
@@ -180,9 +180,9 @@ def test_run_report_shows_every_part_of_the_run(tmp_path: Path) -> None:
     assert text.index("random weights: not a pretrained network") < text.index("<main>")
     for part in (
         "Accuracy 0.625 on test, above the majority class.",
-        "0.625 [0.5, 0.75]",
-        "90.5 [80, 100]",
-        "mae (kcal/h)",
+        "0.625 [0.5, 0.75; 4 groups]",
+        "90.5 [80, 100; 4 groups]",
+        "mean absolute error, kcal/h",
         "155.5",
         "Selected on validation.",
         "2 clips are left out: decode.",

@@ -20,6 +20,7 @@ from reelbank.heads.reports.html import (
     section,
     table,
 )
+from reelbank.heads.reports.wording import warnings_first
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,6 +73,7 @@ def probe_page(
         ("seed", config["seed"]),
     ]
     points = next((found.coordinates for found in findings.values() if found.coordinates is not None), None)
+    warnings, notes = warnings_first(results["notes"])
     body = (
         paragraphs(results["verdict"], kind="verdict")
         + (_explored(analyses["explore"]) if "explore" in analyses else "")
@@ -79,13 +81,13 @@ def probe_page(
         + "".join(finding.page for finding in findings.values())
         + section("Pictures", *(picture(content, caption) for content, caption in pictures.values()))
         + section("What was looked at", fact_table(facts))
-        + section("Notes", items(results["notes"]))
+        + section("Notes", items(notes))
         + section("Files", items(results["files"]), details("configuration", json.dumps(dict(config), indent=2)))
     )
     return document(
         title=f"Probe of {results['store']}",
         subtitle=" · ".join(part for part in (results["backbone"], tap, f"{results['num_rows']} {unit}") if part),
-        warnings=[results["warning"]],
+        warnings=[results["warning"], *warnings],
         body=body,
         scripts=scatter.scripts() if points is not None else (),
     )

@@ -14,6 +14,7 @@ from reelbank.heads.recipes.sentences import few_groups, judged_columns
 from reelbank.heads.recipes.tables import BASELINE, legend, num_leading, quick_warning, table_of
 from reelbank.heads.reports import html
 from reelbank.heads.reports.drawing import figures_as, files_of
+from reelbank.heads.reports.wording import DASH
 from reelbank.store.files import write_whole
 
 Data = Mapping[str, Any]
@@ -98,7 +99,7 @@ def _folds(data: Data) -> str:
 
 
 def _digits(value: float | None, column: Data) -> str:
-    return html.DASH if value is None else f"{value:.{column['digits']}f}"
+    return DASH if value is None else f"{value:.{column['digits']}f}"
 
 
 def _mean(folds: Mapping[str, float | None]) -> float | None:

@@ -10,27 +10,28 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import os
 import re
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import numpy as np
+from reelbank.heads.reports.wording import DASH, cell
 
 if TYPE_CHECKING:
+    import numpy as np
     from jinja2 import Environment
-
-DASH = "\u2013"
-"""What stands where a value is undefined."""
+    from numpy.typing import NDArray
 
 MOST_ROOMY_COLUMNS = 6
 """A table with more is set in smaller print, so that it fits the page."""
+_JPEG_QUALITY = 65
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,33 +159,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], *, lead: int = 0, 
     return _part("table", identifier, head, numeric, body, len(head) > MOST_ROOMY_COLUMNS)
 
 
-def cell(value: Any) -> str:
-    """A value as a reader wants it: four significant digits (two of small ones), a dash for what is undefined."""
-    if value is None or (isinstance(value, float) and not np.isfinite(value)):
-        return DASH
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.4g}" if abs(value) >= 0.01 or value == 0 else f"{value:.2g}"
-
-
-def with_interval(value: Mapping[str, Any]) -> str:
-    """'0.63 [0.51, 0.74]', '1 [0.82, 1; Wilson]'; without an interval the value alone."""
-    if value.get("value") is None:
-        return DASH
-    if value.get("low") is None or value.get("high") is None:
-        return f"{value['value']:.4g}"
-    kind = "; Wilson" if value.get("interval") == "Wilson" else ""
-    return f"{value['value']:.4g} [{value['low']:.4g}, {value['high']:.4g}{kind}]"
-
-
-def counted(split: Mapping[str, Any]) -> str:
-    """'30 clips, 7 groups' of a split of results.json; 'no groups' where the manifest has none."""
-    num_groups = split["num_groups"]
-    return f"{split['num_clips']} clips, {'no groups' if num_groups is None else f'{num_groups} groups'}"
-
-
 def link_to(path: Path, folder: Path, text: str = "") -> Link | str:
     """A link from a page in `folder` to `path`, called `text` or its name; the text alone where no such file is."""
     shown = text or path.name
@@ -209,6 +183,22 @@ def picture(content: bytes, caption: str) -> str:
     """A PNG inside the page; the caption is its text for those who do not see it, too."""
     size = struct.unpack(">II", content[16:24]) if content.startswith(b"\x89PNG") else None  # the page does not jump
     return _part("picture", f"data:image/png;base64,{base64.b64encode(content).decode()}", size, caption)
+
+
+def thumbnail_source(rgb: NDArray[np.uint8]) -> str:
+    """A picture (H, W, 3) as a small JPEG, as the source of an image; '' for one that is all black: there is none."""
+    from PIL import Image
+
+    if not rgb.any():
+        return ""
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, format="JPEG", quality=_JPEG_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def cards(rows: Sequence[tuple[str, Sequence[tuple[str, str, str]]]]) -> str:
+    """(heading, [(name, source of its picture or '', text)]): clips beside each other, with or without a picture."""
+    return _part("cards", rows) if rows else ""
 
 
 def details(summary: str, text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +12,19 @@ import numpy as np
 
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.reports import html
+from reelbank.heads.reports.clip_rows import (
+    ClipRow,
+    Thumbnails,
+    clip_table,
+    mistakes,
+    read_clip_rows,
+    script,
+    target_pairs,
+)
 from reelbank.heads.reports.drawing import figures_as, files_of
-from reelbank.heads.stored import read_config, read_confusion, read_epochs, read_results, read_table
-from reelbank.store.files import reading, refuse_links, write_whole
+from reelbank.heads.reports.wording import counted, title, units_of, warnings_first, with_interval, with_unit
+from reelbank.heads.stored import read_config, read_confusion, read_epochs, read_results
+from reelbank.store.files import refuse_links, write_whole
 
 
 def write_run_report(run_dir: Path | str, *, figures_kind: str = "png") -> Path:
@@ -41,16 +50,23 @@ def write_run_report(run_dir: Path | str, *, figures_kind: str = "png") -> Path:
         count=f"n = {results['counts'].get('clips')} clips",
         warning=_warning_lines(results)[0],
     )
+    predictions = run_dir / "predictions.csv"
+    rows = read_clip_rows(predictions) if predictions.is_file() else []
     with figures_as(figures_kind):
-        drawn = _run_pictures(run_dir, results, heading)
+        drawn = _run_pictures(run_dir, results, rows, heading)
     folder = run_dir / "figures"
     folder.mkdir(exist_ok=True)
     for name, (content, _) in drawn.items():
         for file, data in files_of(name, content).items():
             write_whole(folder / file, data)
     page = run_dir / "report.html"
-    write_whole(page, _run_page(run_dir, config, results, drawn))
+    write_whole(page, _run_page(run_dir, config, results, rows, drawn))
     return page
+
+
+def _store_link(run_dir: Path, store: Mapping[str, Any]) -> html.Link | str:
+    path = Path(store["path"])
+    return html.link_to(path, run_dir, f"{path.name} ({store['backbone']})")
 
 
 def _stores(config: Mapping[str, Any]) -> str:
@@ -65,16 +81,16 @@ def _warning_lines(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _run_pictures(run_dir: Path, results: Mapping[str, Any], heading: Any) -> dict[str, tuple[bytes, str]]:
+def _run_pictures(
+    run_dir: Path, results: Mapping[str, Any], rows: Sequence[ClipRow], heading: Any
+) -> dict[str, tuple[bytes, str]]:
     """{file name: (PNG, caption)} of what the run's files allow."""
     from reelbank.heads.reports import figures
 
     drawn: dict[str, tuple[bytes, str]] = {}
-    epochs, pairs = [], {}
+    epochs, pairs = [], target_pairs(rows)
     if (run_dir / "metrics.jsonl").is_file():
         epochs = read_epochs(run_dir / "metrics.jsonl")
-    if (run_dir / "predictions.csv").is_file():
-        pairs = _target_pairs(run_dir / "predictions.csv")
     if epochs:
         figure = figures.learning_curves(epochs, heading=heading)
         drawn["learning-curves.png"] = (figures.png(figure), "Learning curves; a dot marks the best epoch")
@@ -104,12 +120,16 @@ def _run_pictures(run_dir: Path, results: Mapping[str, Any], heading: Any) -> di
 
 
 def _run_page(
-    run_dir: Path, config: Mapping[str, Any], results: Mapping[str, Any], drawn: Mapping[str, tuple[bytes, str]]
+    run_dir: Path,
+    config: Mapping[str, Any],
+    results: Mapping[str, Any],
+    rows: Sequence[ClipRow],
+    drawn: Mapping[str, tuple[bytes, str]],
 ) -> str:
     counts, training = results["counts"], results["training"]
     asked = config["config"]
     facts = [
-        ("stores", _stores(config)),
+        ("stores", [_store_link(run_dir, store) for store in config["stores"]]),
         ("taps", ", ".join(tap for store in config["stores"] for tap in store["taps"])),
         ("head", f"{asked.get('head')}, {config.get('num_parameters')} parameters"),
         ("loss", asked.get("loss")),
@@ -124,26 +144,34 @@ def _run_page(
         ("training time", f"{training.get('seconds', 0):.1f} s"),
     ]
     left_out = [f"{entry['count']} clips are left out: {entry['reason']}." for entry in counts.get("left_out", [])]
-    notes = dict.fromkeys([*results.get("notes", []), *config.get("notes", []), *left_out])  # each once
+    warnings, notes = warnings_first([*results.get("notes", []), *config.get("notes", []), *left_out])
     files = html.files_below(run_dir)
+    splits = sorted(results["splits"], key=lambda split: split != results["reported"])  # what is reported comes first
+    clips, unit = clip_table(rows), results.get("target_unit") or ""
     body = (
         html.paragraphs(
             [results["verdict"]] if isinstance(results["verdict"], str) else results["verdict"], kind="verdict"
         )
-        + html.section("Results", *(_split_table(results, split) for split in results["splits"]))
+        + html.section("Results", *(_split_table(results, split) for split in splits))
+        + html.section("Notes", html.items(notes))
         + html.section(
             "Average precision of each label", *(_class_table(results, split) for split in results["splits"])
         )
         + html.section("Pictures", *(html.picture(content, caption) for content, caption in drawn.values()))
+        + html.section("Worst mistakes", *mistakes(rows, results["reported"], unit, Thumbnails(config["stores"])))
+        + html.section("Clips", *clips)
         + html.section("Folds", _fold_table(results.get("folds", [])))
         + html.section("What was trained", html.fact_table(facts))
-        + html.section("Notes", html.items(notes))
         + html.section(
             "Files", html.items(files), html.details("configuration", json.dumps(config, indent=2, ensure_ascii=False))
         )
     )
     return html.document(
-        title=f"Run {results['run']}", subtitle=_stores(config), warnings=_warning_lines(results), body=body
+        title=f"Run {results['run']}",
+        subtitle=_stores(config),
+        warnings=[*_warning_lines(results), *warnings],
+        body=body,
+        scripts=[script()] if clips else [],
     )
 
 
@@ -153,16 +181,16 @@ def _split_table(results: Mapping[str, Any], split: str) -> str:
     shown = [name for name, metric in entry["metrics"].items() if metric.get("value") is not None]
     rows = [
         [
-            f"{name} ({_unit(entry['metrics'][name], results)})",
-            html.with_interval(entry["metrics"][name]),
+            with_unit(name, _unit(entry["metrics"][name], results)),
+            with_interval(entry["metrics"][name], units_of(entry)),
             *(values.get(name) for values in baselines.values()),
             "higher" if entry["metrics"][name].get("higher_is_better") else "lower",
         ]
         for name in shown
     ]
-    head = ["metric", "this run [95 % interval]", *(name.replace("_", " ") for name in baselines), "better"]
+    head = ["metric", "this run [95 % interval]", *map(title, baselines), "better"]
     reported = " (reported)" if split == results.get("reported") else ""
-    caption = f"Split {split}{reported}: {html.counted(entry)}"
+    caption = f"Split {split}{reported}: {counted(entry)}"
     return html.paragraphs([caption], kind="soft") + html.table(head, rows)
 
 
@@ -187,7 +215,7 @@ def _fold_table(folds: Sequence[Mapping[str, Any]]) -> str:
     if not folds:
         return ""
     names = list(folds[0]["metrics"])
-    head = ["fold", "train", "val", "test", "best epoch", "epochs", *names]
+    head = ["fold", "train", "val", "test", "best epoch", "epochs", *map(title, names)]
     rows = [
         [
             f["fold"],
@@ -201,16 +229,3 @@ def _fold_table(folds: Sequence[Mapping[str, Any]]) -> str:
         for f in folds
     ]
     return html.table(head, rows)
-
-
-def _target_pairs(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """split -> (true, predicted) from predictions.csv, rows with both numbers only."""
-    pairs: dict[str, list[tuple[float, float]]] = {}
-    with reading(path, TrainingError):
-        for row in read_table(path, ("split",))[1]:
-            if row.get("target") and row.get("predicted_target"):
-                pair = float(row["target"]), float(row["predicted_target"])
-                if not all(map(math.isfinite, pair)):
-                    raise ValueError(f"a target is {pair[0]} and its prediction {pair[1]}")
-                pairs.setdefault(row["split"], []).append(pair)
-    return {split: (np.array(values)[:, 0], np.array(values)[:, 1]) for split, values in sorted(pairs.items())}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reelbank.heads.reports import html
+from reelbank.heads.reports.wording import title
 
 MOST_MEMBERS = 1000
 """Members in the table of the page; sweep.csv has all of them."""
@@ -35,7 +36,9 @@ def sweep_page(directory: Path, results: Mapping[str, Any], picture: bytes) -> s
         html.paragraphs([f"Winner: {values}.", results["selection"]["sentence"]], kind="verdict")
         + html.section("Winner", _reported(winner), html.items(_pages(directory, winner["members"])))
         + html.section("Notes", html.items(results["notes"]))
-        + html.section("Combinations", html.picture(picture, f"Combinations by {metric}"), _combinations(results))
+        + html.section(
+            "Combinations", html.picture(picture, f"Combinations by {title(metric)}"), _combinations(results)
+        )
         + html.section("Members", _members(directory, results), html.paragraphs([left_out], kind="soft"))
         + html.section("What was tried", html.fact_table(facts))
         + html.section("Files", html.items(html.files_below(directory, deep=False)))
@@ -49,7 +52,9 @@ def sweep_page(directory: Path, results: Mapping[str, Any], picture: bytes) -> s
 
 
 def _reported(winner: Mapping[str, Any]) -> str:
-    rows = [[name, entry["mean"], entry["deviation"], entry["count"]] for name, entry in winner["metrics"].items()]
+    rows = [
+        [title(name), entry["mean"], entry["deviation"], entry["count"]] for name, entry in winner["metrics"].items()
+    ]
     head = [f"metric on {winner['reported']}", "mean over seeds", "standard deviation", "seeds"]
     return html.table(head, rows)
 
@@ -61,7 +66,7 @@ def _pages(directory: Path, names: list[str]) -> list[html.Link | str]:
 
 
 def _combinations(results: Mapping[str, Any]) -> str:
-    head = [*results["fields"], results["selection"]["metric"], "standard deviation", "seeds", "failed"]
+    head = [*results["fields"], title(results["selection"]["metric"]), "standard deviation", "seeds", "failed"]
     rows = [
         [*one["values"].values(), one["mean"], one["deviation"], len(one["members"]), one["failed"]]
         for one in results["combinations"]
@@ -71,7 +76,7 @@ def _combinations(results: Mapping[str, Any]) -> str:
 
 def _members(directory: Path, results: Mapping[str, Any]) -> str:
     measured = ("val_loss", "val_accuracy", "val_mae")
-    head = ["member", *results["fields"], "seed", "status", *measured, "best epoch", "epochs", "seconds"]
+    head = ["member", *results["fields"], "seed", "status", *map(title, measured), "best epoch", "epochs", "seconds"]
     rows = [
         [
             html.link_to(directory / "members" / one["name"], directory),

@@ -16,6 +16,7 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging.evaluation import number
 from reelbank.heads.reports.drawing import PALETTE, Heading, clean_axes, name_text, new_figure, png
+from reelbank.heads.reports.wording import title
 from reelbank.heads.stored import read_epochs, read_results
 from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.heads.sweeps.grid import Axis, Member, value_text
@@ -195,7 +196,7 @@ def summarize(
 def _sentence(config: SweepConfig, metric: str, why: str, reported: str) -> str:
     repeats = config.members.repeats
     each = f"mean of {repeats} seeds" if repeats > 1 else "one seed"
-    chosen = f"The winner has the best {metric} ({each}; {why})"
+    chosen = f"The winner has the best {title(metric)} ({each}; {why})"
     if config.train.data.select_on == "reported-set":
         return f"{chosen}, chosen on the reported set itself (--select-on reported-set): its numbers are too good."
     if reported != "test":
@@ -240,8 +241,10 @@ def sweep_text(directory: Path, results: Mapping[str, Any]) -> str:
     from rich.text import Text
 
     metric = results["selection"]["metric"]
-    table = Table(title=f"{len(results['combinations'])} combinations by {metric}, best first", title_justify="left")
-    for column in [*results["fields"], metric, "+-", "seeds", "failed"]:
+    table = Table(
+        title=f"{len(results['combinations'])} combinations by {title(metric)}, best first", title_justify="left"
+    )
+    for column in [*results["fields"], title(metric), "+-", "seeds", "failed"]:
         table.add_column(column, overflow="fold")
     for one in results["combinations"]:
         cells = [*one["values"].values(), _shown(one["mean"]), _shown(one["deviation"])]
@@ -252,9 +255,10 @@ def sweep_text(directory: Path, results: Mapping[str, Any]) -> str:
     winner = results["winner"]
     values = ", ".join(f"{name} {value}" for name, value in winner["values"].items()) or "the one configuration"
     lines = [results["warning"], captured.get().rstrip(), f"Winner: {values}", results["selection"]["sentence"]]
+    width = max([13, *(len(title(name)) for name in winner["metrics"])])
     for name, entry in winner["metrics"].items():
         spread = "" if entry["deviation"] is None else f" +- {_shown(entry['deviation'])} over {entry['count']} seeds"
-        lines.append(f"  {winner['reported']} {name:<13} {_shown(entry['mean'])}{spread}")
+        lines.append(f"  {winner['reported']} {title(name):<{width}} {_shown(entry['mean'])}{spread}")
     lines += results["notes"]
     lines += [f"Runs of the winner: {directory / 'members' / name}" for name in winner["members"]]
     lines.append(f"Sweep: {directory / 'sweep.json'}, {directory / 'sweep.csv'}, {directory / 'sweep.png'}")
@@ -271,7 +275,7 @@ def draw(results: Mapping[str, Any], prepared: Prepared) -> bytes:
     """The grid as PNG: a heat map of two fields, else the combinations from best to worst."""
     heading = Heading(
         source=" + ".join(str(source.store.path.name) for source in prepared.table.sources),
-        count=f"{len(results['members'])} trainings, {results['selection']['metric']} on validation",
+        count=f"{len(results['members'])} trainings, {title(results['selection']['metric'])}",
         warning=results["warning"],
     )
     if len(results["fields"]) == 2 and not results["steps"]:
@@ -289,7 +293,7 @@ def _heat_map(results: Mapping[str, Any], heading: Heading) -> bytes:
     axes = figure.subplots()
     higher = results["selection"]["higher_is_better"]
     image = axes.imshow(grid, aspect="auto", cmap="viridis" if higher else "viridis_r")
-    figure.colorbar(image, ax=axes, label=results["selection"]["metric"])
+    figure.colorbar(image, ax=axes, label=title(results["selection"]["metric"]))
     for (row, column), value in np.ndenumerate(grid):
         axes.text(
             column, row, "failed" if math.isnan(value) else f"{value:.4g}", ha="center", va="center",
@@ -303,8 +307,8 @@ def _heat_map(results: Mapping[str, Any], heading: Heading) -> bytes:
 
 def _ranking(results: Mapping[str, Any], heading: Heading) -> bytes:
     shown = [one for one in results["combinations"] if one["mean"] is not None][:MAX_DRAWN][::-1]
-    title = "Sweep" if len(shown) == len(results["combinations"]) else f"Sweep ({len(shown)} best)"
-    figure = new_figure(8.0, 1.9 + 0.24 * len(shown), title, heading)
+    heads = "Sweep" if len(shown) == len(results["combinations"]) else f"Sweep ({len(shown)} best)"
+    figure = new_figure(8.0, 1.9 + 0.24 * len(shown), heads, heading)
     axes = figure.subplots()
     means = [one["mean"] for one in shown]
     axes.errorbar(
@@ -313,7 +317,7 @@ def _ranking(results: Mapping[str, Any], heading: Heading) -> bytes:
     axes.plot(means[-1], len(shown) - 1, "o", color=PALETTE[3], label="winner", zorder=3)
     labels = [", ".join(f"{name}={value}" for name, value in one["values"].items()) or "base" for one in shown]
     axes.set_yticks(range(len(shown)), [label.replace("$", r"\$") for label in labels], fontsize=8)
-    axes.set(xlabel=results["selection"]["metric"])
+    axes.set(xlabel=title(results["selection"]["metric"]))
     axes.legend(fontsize=8, frameon=False)
     clean_axes(axes)
     return png(figure)
