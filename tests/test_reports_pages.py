@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from probe_stores import clustered_store
 from recipe_stores import calorie_store, run_calories, shorten
 
@@ -29,6 +30,8 @@ from reelbank.store.testing import write_store
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"
 LONG = "a_class_name_without_any_place_to_break_it_" * 3
 KINDS = ("train-head", "folds", "sweep", "probe", "recipe", "gallery")
+DRAWN: list[tuple[str, float, float]] = []
+"""(title, width in inches, smallest letter in points) of each figure on the pages."""
 SMALL = {"device": "cpu", "epochs": 2, "bins": 8, "target": "kcal", "seed": 0}
 
 
@@ -118,14 +121,28 @@ def make_pages(folder: Path, label: str, patch: pytest.MonkeyPatch) -> dict[str,
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Path]]:
     """{what a class is called: {kind: page}}."""
     folder = tmp_path_factory.mktemp("pages")
+    to_png = drawing._png
+
+    def noted(figure: Any) -> bytes:
+        letters = [text.get_fontsize() for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+        DRAWN.append((figure.get_suptitle().split("\n")[0], figure.get_figwidth(), min(letters)))
+        return to_png(figure)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(drawing, "DPI", 40)
+        patch.setattr(drawing, "_png", noted)
         labels = {"tame": LONG, "hostile": HOSTILE}
         return {name: make_pages(folder / name, label, patch) for name, label in labels.items()}
 
 
 def test_there_is_a_page_of_every_kind(pages: Any) -> None:
     assert tuple(pages["tame"]) == KINDS
+
+
+def test_every_figure_can_be_read_at_a_width_of_16_cm(pages: Any) -> None:
+    """Of every page; what a figure is shrunk by there would shrink its letters too."""
+    assert len({title for title, *_ in DRAWN}) > 15 and pages
+    assert [one for one in DRAWN if one[1] > 16 / 2.54 + 0.01 or one[2] < 7] == []
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reelbank.heads.reports.drawing import GREY, MAX_CLASSES, PALETTE, takes_part
+from reelbank.heads.reports.drawing import GREY, MARKERS, MAX_CLASSES, style_of, takes_part
 from reelbank.heads.reports.html import Script, thumbnail_source
 
 if TYPE_CHECKING:
@@ -122,7 +122,10 @@ def _styles(labels: NDArray[np.str_]) -> dict[str, tuple[str, str]]:
     names, counts = np.unique(labels, return_counts=True)
     shown = sorted(names[np.argsort(-counts, kind="stable")[:MAX_CLASSES]].tolist())
     styles = dict.fromkeys(names.tolist(), (GREY, "dot"))
-    return styles | {name: (PALETTE[i % 8], _BOKEH_MARKERS[i // 8]) for i, name in enumerate(shown)}
+    for i, name in enumerate(shown):
+        color, marker = style_of(i)
+        styles[name] = color, _BOKEH_MARKERS[MARKERS.index(marker)]
+    return styles
 
 
 def _columns(

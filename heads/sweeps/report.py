@@ -26,6 +26,7 @@ from reelbank.store.options import options
 FORMAT_VERSION = 1
 HIGHER_IS_BETTER = {"val_accuracy": True, "val_loss": False, "val_mae": False}
 MAX_DRAWN = 60  # combinations in the ranked picture
+MOST_WRITTEN = 9  # columns of a heat map whose numbers have room
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,7 +295,9 @@ def _heat_map(results: Mapping[str, Any], heading: Heading) -> bytes:
     higher = results["selection"]["higher_is_better"]
     image = axes.imshow(grid, aspect="auto", cmap="viridis" if higher else "viridis_r")
     figure.colorbar(image, ax=axes, label=title(results["selection"]["metric"]))
-    for (row, column), value in np.ndenumerate(grid):
+    # Of more columns the numbers would lie on each other: the table of the page and sweep.csv have them.
+    shown = np.ndenumerate(grid) if len(column_values) <= MOST_WRITTEN else ()
+    for (row, column), value in shown:
         axes.text(
             column, row, "failed" if math.isnan(value) else f"{value:.4g}", ha="center", va="center",
             fontsize=8, bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
