@@ -1,6 +1,6 @@
 """A training run: one directory that says what was trained, on what, and how good it is beside trivial guesses.
 
-`train_head(config)` makes it, `reelbank.heads.reports.html.write_run_report(run_dir)` draws it. The files:
+`train_head(config)` makes it, `reelbank.heads.reports.run_page.write_run_report(run_dir)` draws it. The files:
 
 `config.json`  (written first)
     format_version 1 · config: every field of its parts · stores: [{path, backbone, weights, weights_are_random,
