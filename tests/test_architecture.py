@@ -30,6 +30,7 @@ ROOMS = {
         *(
             "errors",
             "stored",
+            "extraction",
             "reports",
             "augmentation",
             "losses",
