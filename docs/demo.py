@@ -40,6 +40,27 @@ def sentences(results: Mapping[str, Any]) -> list[str]:
     return re.split(r"(?<=\.) (?=(?:test|val|unknown)\b)", said) if isinstance(said, str) else list(said)
 
 
+def found(folder: Path, videos: Path) -> dict[str, str]:
+    """What there is after all steps: {word: text} of the last lines."""
+    trained, probes = folder / "runs" / "demo", [folder / f"{model}-probe" for model in MODELS]
+    results = json.loads((trained / "results.json").read_text())
+    said = sentences(results)
+    if "unknown" in results["splits"]:
+        said.append("(test: subjects that training never saw; unknown: motions that it never saw, which have no class)")
+    pictures = sum(len(list(place.rglob("*.png"))) for place in (trained, *probes))
+    one = next((path for path in sorted(videos.rglob("*")) if path.is_file()), Path("some.mp4"))
+    program = Path(sys.executable).with_name("reelbank")
+    shown = os.path.relpath(program) if program.is_relative_to(Path.cwd()) else str(program)
+    return {
+        "result": "\n          ".join(said),
+        "report": str(trained / "report.html"),
+        "probes": ", ".join(str(place / "index.html") for place in probes),
+        "pictures": f"{pictures} in {trained / 'figures'}, {', '.join(map(str, probes))}",
+        "stores": ", ".join(str(folder / f"{model}.zarr") for model in MODELS),
+        "next": shlex.join([shown, "predict", "--run", str(trained), str(one)]),
+    }
+
+
 def main() -> None:
     started = time.monotonic()
     parser = argparse.ArgumentParser(description="Runs featurize, train-head and probe on a small set.")
@@ -68,29 +89,10 @@ def main() -> None:
         info = json.loads(run("reelbank", "store", "info", store, "--json", into=folder))
         clusters = str(max(2, min(20, info["counts"]["done"] // 5)))
         run("probe", "--store", store, "--tsne", "--kmeans", clusters, "--knn", "5", into=folder)
-    trained = folder / "runs" / "demo"
-    results = json.loads((trained / "results.json").read_text())
-    probes = [folder / f"{model}-probe" for model in MODELS]
-    pictures = sum(len(list(place.rglob("*.png"))) for place in (trained, *probes))
-    videos = options.videos or folder / "videos"
-    one = next((path for path in sorted(videos.rglob("*")) if path.is_file()), Path("some.mp4"))
-    program = Path(sys.executable).with_name("reelbank")
-    shown = os.path.relpath(program) if program.is_relative_to(Path.cwd()) else str(program)
     print("\n" + "=" * 80)
-    for name, text in {
-        "result": "\n          ".join(sentences(results)),
-        "": "(test: subjects that training never saw; unknown: motions that it never saw, so they have no class)"
-        if "unknown" in results["splits"]
-        else "",
-        "report": trained / "report.html",
-        "probes": ", ".join(str(place / "index.html") for place in probes),
-        "pictures": f"{pictures} PNG files in {trained / 'figures'}, {', '.join(map(str, probes))}",
-        "stores": ", ".join(str(folder / store) for store in stores),
-        "took": f"{time.monotonic() - started:.0f} s",
-        "next": f"{shown} predict --run {shlex.quote(str(trained))} {shlex.quote(str(one))}",
-    }.items():
-        if text:
-            print(f"{name + ':' if name else '':<10}{text}")
+    for name, text in found(folder, options.videos or folder / "videos").items():
+        print(f"{name + ':':<10}{text}")
+    print(f"{'took:':<10}{time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":
