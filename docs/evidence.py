@@ -1,18 +1,19 @@
 """Measures what the docs say about accuracy, writes docs/evidence.json and renews the tables of Measured and README.
 
-Five questions, answered by the product's own commands, all of them or those named:
+Six questions, answered by the product's own commands, all of them or those named:
 
 - `synth`: on rendered clips whose class is their motion, does a motion feature beat appearance, and does appearance
   add to it? The same of kcal, on known and on unknown motions.
 - `fight`: on a real labelled set (fight / no fight, with REELBANK_DATA set), does the line from video to head find
   signal, and none where labels are shuffled? What does appearance add to motion?
 - `precision`: what do bf16, `--resize fast` and int8 change of trained features and of the head on them, on both sets?
+- `defaults`: is `train-head` without options better than it was, than a constant, than the best of a sweep?
 - `labels`: what does a guesser score on the public calorie labels of Vid2Burn (with REELBANK_DATA set)?
 - `calories`: does `calories/beyond` beat the constant and every row of the tables on unknown motions, on the rendered
   set that it was made with and on another? It takes two hours on two cores; with `--work DIR` what lies there already
   is kept, and a run that was killed goes on.
 
-`--every 8` tries the first three on each eighth clip, and writes nothing into the docs.
+`--every 8` tries the first four on each eighth clip, and writes nothing into the docs.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from reelbank.docs import evidence_heads as heads
+from reelbank.docs.evidence_defaults import chosen_table, defaults, defaults_table
 from reelbank.docs.evidence_heads import fresh, run
 from reelbank.heads.judging import baselines
 from reelbank.manifests.datasets.vid2burn import read_lists
@@ -147,23 +149,17 @@ def _interval(found: dict[str, Any]) -> str:
     return f"{found['value']:.0f} [{found['low']:.0f}, {found['high']:.0f}]"
 
 
-def headline_table(rows: list[dict[str, Any]]) -> str:
-    """README's rows: the default settings on either set, what appearance adds on the real one, and the control."""
-    return heads.accuracy_table([row for row in rows if row["id"] in HEADLINES])
-
-
-HEADLINES = ("synth-flow", "fight-flow", "fight-flow-lite", "fight-shuffled")
-
-
 TABLES: dict[Path, dict[str, tuple[tuple[str, ...], Callable[[list[dict[str, Any]]], str]]]] = {
     PAGE: {
         "evidence": (("synth", "fight"), heads.accuracy_table),
         "kcal": (("synth",), heads.kcal_table),
         "precision": (("precision",), heads.precision_table),
+        "defaults": (("defaults",), defaults_table),
+        "chosen": (("defaults",), chosen_table),
         "labels": (("labels",), labels_table),
         "calories": (("calories",), calories_table),
     },
-    README: {"evidence": (("synth", "fight"), headline_table)},
+    README: {"defaults": (("defaults",), defaults_table)},
 }
 """{file: {marker: (questions whose rows it shows, what writes them)}}."""
 
@@ -181,7 +177,7 @@ def renewed(path: Path, found: dict[str, list[dict[str, Any]]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ("synth", "fight", "precision", "labels", "calories")
+    names = ("synth", "fight", "precision", "defaults", "labels", "calories")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(names)}; default: all")
     parser.add_argument("--work", type=Path, help="folder that is kept; default: a temporary one")
     parser.add_argument("--every", type=int, default=1, help="take each N-th clip of a set, and write nothing")
@@ -196,6 +192,7 @@ def main() -> None:
             "synth": lambda: heads.synth(fresh(work / "synth"), given.every),
             "fight": lambda: heads.fight(fresh(work / "fight"), Path(str(data)), given.every),
             "precision": lambda: heads.precision(work / "precision", Path(data) if data else None, given.every),
+            "defaults": lambda: defaults(work / "defaults", Path(data) if data else None, given.every),
             "labels": lambda: labels(Path(str(data))),
             "calories": lambda: calories(work),
         }
