@@ -1,8 +1,8 @@
 """The question `defaults` of `docs/evidence.py`: `train-head` without options beside what it was, a sweep, a constant.
 
 Five tasks on three sets: classes and kcal of the rendered set, the real fights, movements of exercises and which way
-they go (push, pull, static) from two photographs each. Every head is judged on the same clips, by folds over groups, and
-every choice is made on training clips: the sweep's winner by validation.
+they go (push, pull, static) from two photographs each. Every head is judged on the same clips, by folds over groups;
+every choice is made on training clips, that of the sweep on validation.
 """
 
 from __future__ import annotations

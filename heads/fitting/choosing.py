@@ -9,7 +9,7 @@ the uncertainty of their difference over groups, and the frequencies of the trai
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from reelbank.heads.fitting.forests import fit_trees, number_of_trees
 from reelbank.heads.fitting.linear import STRENGTHS, fit_linear
 from reelbank.heads.fitting.tasks import Task
 from reelbank.heads.models.combination import Constant
+from reelbank.heads.models.trees import smoothed
 
 Array = NDArray[np.float64]
 Taps = tuple[str, ...]
@@ -30,6 +31,8 @@ MANY_CLIPS, VERY_MANY_CLIPS = 4_000, 20_000
 """From so many clips on there are 3 inner folds, and one part that is held out: their noise is small by then."""
 BLOCK = 1024  # clips predicted at once
 CONSTANT = "the constant"
+WIDENINGS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""Spreads of a target's distribution that are tried, as multiples of the width of the labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,7 @@ class Chosen:
         rows: clips that were judged; `out_of_fold` (n, K) their probabilities by fits that saw none of their group.
         losses: {candidate's name: mean loss there}, in the order of preference.
         sentences: for the report.
+        widening: standard deviation in bins by which the target's distribution is spread, also out of fold.
     """
 
     candidate: Candidate
@@ -65,6 +69,7 @@ class Chosen:
     out_of_fold: Array
     losses: Mapping[str, float] = field(default_factory=dict)
     sentences: tuple[str, ...] = ()
+    widening: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +153,8 @@ def choose(
     if of_constant <= named[taken.name]:
         nothing = Candidate(name=CONSTANT, parts=(Part(kind="constant", taps=()),))
         return Chosen(candidate=nothing, rows=judged, out_of_fold=constant, losses=named | {nothing.name: of_constant})
-    return Chosen(candidate=taken, rows=judged, out_of_fold=found[taken], losses=named | {CONSTANT: of_constant})
+    chosen = Chosen(candidate=taken, rows=judged, out_of_fold=found[taken], losses=named | {CONSTANT: of_constant})
+    return chosen if task.bins is None else _widened(chosen, task)
 
 
 def tap_sets(taps: Taps) -> list[Taps]:
@@ -212,6 +218,25 @@ def preferred(losses: Mapping[Candidate, Array], groups: NDArray[np.str_]) -> Ca
     sums = np.bincount(group_of, weights=difference - difference.mean())
     error = float(np.sqrt((sums**2).sum())) / len(difference)
     return best if float(difference.mean()) > error else first
+
+
+def _widened(chosen: Chosen, task: Task) -> Chosen:
+    """With the spread under which the true bins are the most probable out of fold, in nats.
+
+    The values of similar clips say where a target lies, not how far new clips lie from them.
+    """
+    assert task.bins is not None
+    bins = task.bins.nearest(task.truth[chosen.rows].astype(np.float64))
+    own = torch.from_numpy(chosen.out_of_fold)
+    best, found = np.inf, chosen
+    for times in WIDENINGS:
+        values = smoothed(own, times * task.bins.sigma_bins).numpy()
+        values /= values.sum(axis=1, keepdims=True)
+        nats = float(-np.log(values[np.arange(len(bins)), bins].clip(1e-12)).mean())
+        if nats < best:
+            best = nats
+            found = replace(chosen, out_of_fold=values, widening=float(times * task.bins.sigma_bins))
+    return found
 
 
 def _fits(fitting: Fitting, task: Task, rows: NDArray[np.int64], taps: Taps) -> Iterator[tuple[Part, nn.Module]]:

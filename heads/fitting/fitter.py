@@ -45,14 +45,12 @@ class Fitter:
     @property
     def options(self) -> Mapping[str, Any]:
         """What builds the head again before its weights are loaded."""
-        parts = {
-            output: [
-                {"kind": part.kind, "taps": list(part.taps), "options": _options(module)}
-                for part, module in zip(chosen.candidate.parts, self.head.parts[output], strict=True)
-            ]
-            for output, chosen in self.choices.items()
+        made = {output: list(self.head.parts[output]) for output in self.choices}
+        return {
+            "parts": _parts(self.choices, made),
+            "independent": self.head.independent,
+            "widening": self.head.widening,
         }
-        return {"parts": parts, "independent": self._prepared.config.objective.independent}
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -163,18 +161,23 @@ def _head(
 ) -> Combination:
     if not choices:
         raise TrainingError("there is nothing to predict: no class and no target")
-    parts = {
+    widening = choices["target"].widening if "target" in choices else 0.0
+    head = Combination(job.shape, _parts(choices, made), independent=independent, widening=widening)
+    for output, modules in made.items():
+        for place, module in enumerate(modules):
+            head.parts[output][place].load_state_dict(module.state_dict())  # type: ignore[index]
+    return head.to(job.device)
+
+
+def _parts(choices: Mapping[str, Chosen], made: Mapping[str, list[torch.nn.Module]]) -> dict[str, list[dict[str, Any]]]:
+    """What `Combination` is built from."""
+    return {
         output: [
             {"kind": part.kind, "taps": list(part.taps), "options": _options(module)}
             for part, module in zip(chosen.candidate.parts, made[output], strict=True)
         ]
         for output, chosen in choices.items()
     }
-    head = Combination(job.shape, parts, independent=independent)
-    for output, modules in made.items():
-        for place, module in enumerate(modules):
-            head.parts[output][place].load_state_dict(module.state_dict())  # type: ignore[index]
-    return head.to(job.device)
 
 
 def _options(module: torch.nn.Module) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class HeadRow:
     is_fitted: bool = False
 
 
-FITTED_OPTIONS = ("independent", "parts")
+FITTED_OPTIONS = ("independent", "parts", "widening")
 """What a fitted head is built from beside its options; nobody gives it."""
 
 _ROWS = {

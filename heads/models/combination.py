@@ -83,15 +83,21 @@ class Combination(nn.Module):
         shape: of the head.
         parts: {output: [{"kind", "taps", "options"}]}.
         independent: whether the classes are judged each by itself.
+        widening: standard deviation in bins by which the target's distribution is spread; 0: not at all.
     """
 
     def __init__(
-        self, shape: HeadShape, parts: Mapping[str, Sequence[Mapping[str, Any]]], *, independent: bool
+        self,
+        shape: HeadShape,
+        parts: Mapping[str, Sequence[Mapping[str, Any]]],
+        *,
+        independent: bool,
+        widening: float = 0.0,
     ) -> None:
         super().__init__()
         if set(parts) != set(shape.outputs) or not all(parts.values()):
             raise TrainingError(f"the outputs are {sorted(shape.outputs)}, there are parts for {sorted(parts)}")
-        self.independent = independent
+        self.independent, self.widening = independent, widening
         self.taps = {output: [tuple(part["taps"]) for part in given] for output, given in parts.items()}
         self.parts = nn.ModuleDict()
         for output, given in parts.items():
@@ -116,6 +122,8 @@ class Combination(nn.Module):
         for output, parts in self.parts.items():
             given = zip(parts, self.taps[output], strict=True)  # type: ignore[call-overload]
             mean = torch.stack([part(side_by_side(vectors, taps)) for part, taps in given]).mean(dim=0)
+            if output == "target":
+                mean = trees.smoothed(mean, self.widening)
             several = self.independent and output == "label"
             logits[output] = mean.logit(eps=1e-6) if several else mean.clamp(min=LEAST).log()
         return logits
@@ -132,4 +140,6 @@ def build(shape: HeadShape, options: Mapping[str, Any]) -> nn.Module:
     """The head for `shape` with the `parts` of `options`, empty until they are fitted or loaded."""
     if not options.get("parts"):
         raise TrainingError("this head is fitted by `train-head`; it cannot be built without its parts")
-    return Combination(shape, options["parts"], independent=bool(options["independent"]))
+    return Combination(
+        shape, options["parts"], independent=bool(options["independent"]), widening=float(options["widening"])
+    )

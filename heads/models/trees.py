@@ -113,15 +113,21 @@ class Trees(nn.Module):
 
     def _smoothed(self, votes: Tensor) -> Tensor:
         """Votes (B, K) for bins spread over their neighbours; none leaves the range."""
-        if not self.sigma:
-            return votes
-        reach = min(math.ceil(REACH * self.sigma), self.outputs - 1)
-        offsets = torch.arange(-reach, reach + 1, device=votes.device, dtype=votes.dtype)
-        kernel = torch.exp(-(offsets**2) / (2 * self.sigma**2))
-        # What a border cuts off goes to the bins that are there, as in the labels of training (`Bins.distributions`).
-        inside = nn.functional.conv1d(torch.ones_like(votes[:1]).unsqueeze(1), kernel[None, None], padding=reach)
-        scaled = votes / inside.squeeze(1)
-        return nn.functional.conv1d(scaled.unsqueeze(1), kernel[None, None], padding=reach).squeeze(1)
+        return smoothed(votes, self.sigma)
+
+
+def smoothed(p: Tensor, sigma: float) -> Tensor:
+    """Masses on bins (B, K), each spread over its neighbours with standard deviation `sigma` in bins; 0: as they are.
+
+    What a border cuts off goes to the bins that are there, as in the labels of training (`Bins.distributions`).
+    """
+    if not sigma:
+        return p
+    reach = min(math.ceil(REACH * sigma), p.shape[1] - 1)
+    offsets = torch.arange(-reach, reach + 1, device=p.device, dtype=p.dtype)
+    kernel = torch.exp(-(offsets**2) / (2 * sigma**2))[None, None]
+    inside = nn.functional.conv1d(torch.ones_like(p[:1]).unsqueeze(1), kernel, padding=reach).squeeze(1)
+    return nn.functional.conv1d((p / inside).unsqueeze(1), kernel, padding=reach).squeeze(1)
 
 
 def build(width: int, outputs: int, options: Mapping[str, Any]) -> Trees:
