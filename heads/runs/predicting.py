@@ -236,7 +236,7 @@ def _result(
     judged = (table.labels != "") | (False if targets is None else np.isfinite(targets))
     if (trained & judged).any():  # a new video may be called as a clip of the training
         notes.append(
-            f"{int(trained.sum())} of these clips trained most of the heads and count in no accuracy; what the head "
+            f"{int((trained & judged).sum())} of these clips trained most of the heads and count in no accuracy; what the head "
             "that never saw a clip says of it stands in the run's predictions.csv."
         )
     return PredictResult(
