@@ -28,11 +28,13 @@ SCRIPTS = {
     ".": "a shell's own",
     "cd": "a shell's own",
     "docker": "an image",
+    "embedding-atlas": "another program",
     "git": "a clone",
     "make": "a target",
     "pip": "an install",
     "python": "a script",
     "sudo": "an install",
+    "tensorboard": "another program",
     "wsl": "an install",
 }
 """Other words that a command line may begin with."""

@@ -12,20 +12,26 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelbank.heads.probes.probe import require_free
-from reelbank.heads.probes.scatter import data_uri
-from reelbank.heads.reports.html import details, document, items, paragraphs, section, table
+from reelbank.heads.reports.html import (
+    cards,
+    details,
+    document,
+    fact_table,
+    items,
+    paragraphs,
+    section,
+    table,
+    thumbnail_source,
+)
+from reelbank.heads.reports.wording import warnings_first
 from reelbank.manifests.events import Progress
 from reelbank.store.files import filling
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from reelbank.heads.extraction import Extract
     from reelbank.heads.probes.search import Found, Neighbour
     from reelbank.heads.probes.search_config import FindConfig
@@ -33,13 +39,6 @@ if TYPE_CHECKING:
 
 OUTPUTS = ("index.html", "results.json")
 OWN_GROUP = "*"
-
-# Style attributes: what two kinds of page share is in their style sheet, and only this one shows pictures side by side.
-_GRID = "display:grid;grid-template-columns:repeat(auto-fill,minmax(min(150px,42vw),1fr));gap:.9rem;margin:.6rem 0"
-_CARD = "margin:0;min-width:0;overflow-wrap:anywhere;font-size:.85rem;line-height:1.35"
-_PICTURE = "display:block;width:100%;aspect-ratio:4/3;object-fit:cover"
-_EMPTY = f"{_PICTURE};border:1px solid var(--line)"
-_ASKED = "outline:3px solid var(--accent);outline-offset:4px"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,33 +154,30 @@ def _page(store: Store, found: Found, results: dict[str, Any]) -> str:
         ("order", "cosine, largest first; of equal ones the earlier clip of the store"),
         ("distance", "Euclidean, between the normalised vectors"),
     ]
-    cards = [_card("Query", query.name, [query.label, query.group], query.picture, style=f"{_CARD};{_ASKED}")]
-    cards += [_neighbour(store, place, one) for place, one in enumerate(found.neighbours, start=1)]
+    said = " · ".join(filter(None, [query.label, query.group]))
+    asked = (query.name, thumbnail_source(query.picture), said)
+    neighbours = [_card(store, place, one) for place, one in enumerate(found.neighbours, start=1)]
+    warnings, notes = warnings_first(results["notes"])
     body = (
         paragraphs(results["verdict"], kind="verdict")
-        + section("Nearest clips", f'<div style="{_GRID}">{"".join(cards)}</div>\n')
+        + section("Nearest clips", cards([("Query", [asked]), ("Nearest first", neighbours)]))
         + section("Table", table(*_table(results["neighbours"])))
-        + section("What was searched", table(["", ""], facts))
-        + section("Notes", items(results["notes"]))
+        + section("What was searched", fact_table(facts))
+        + section("Notes", items(notes))
         + section("Files", items(results["files"]), details("configuration", json.dumps(config, indent=2)))
     )
     return document(
         title=f"Nearest to {query.name}",
         subtitle=f"{results['store']} · {results['backbone']} · tap {config['tap']}",
-        warnings=[results["warning"]],
+        warnings=[results["warning"], *warnings],
         body=body,
     )
 
 
-def _neighbour(store: Store, place: int, one: Neighbour) -> str:
-    lines = [one.label, f"{one.group} {OWN_GROUP}" if one.own_group else one.group, f"cosine {one.cosine:.4f}"]
+def _card(store: Store, place: int, one: Neighbour) -> tuple[str, str, str]:
+    """Name, picture and text of a clip that was found."""
+    group = f"{one.group} {OWN_GROUP}" if one.own_group else one.group
+    lines = [one.label, group, f"cosine {one.cosine:.4f}"]
     if one.seconds is not None:
         lines.append(f"at {one.seconds:.2f} s, the query at {one.query_seconds:.2f} s")
-    return _card(f"{place}", one.clip_id, lines, store.thumbnail(one.row))
-
-
-def _card(head: str, name: str, lines: list[str], picture: NDArray[np.uint8], *, style: str = _CARD) -> str:
-    source = data_uri(picture)
-    shown = f'<img style="{_PICTURE}" src="{source}" alt="">' if source else f'<div style="{_EMPTY}"></div>'
-    said = "".join(f"<br>{escape(line)}" for line in lines if line)
-    return f'<figure style="{style}">{shown}<b>{escape(head)}</b> {escape(name)}{said}</figure>'
+    return f"{place}. {one.clip_id}", thumbnail_source(store.thumbnail(one.row)), " · ".join(filter(None, lines))

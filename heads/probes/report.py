@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from reelbank.heads.probes import PROBES, Finding, exploration, scatter, stored_views
@@ -13,12 +12,15 @@ from reelbank.heads.reports.html import (
     data_block,
     details,
     document,
+    fact_table,
     items,
     paragraphs,
     picture,
+    point_map,
     section,
     table,
 )
+from reelbank.heads.reports.wording import warnings_first
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,20 +73,21 @@ def probe_page(
         ("seed", config["seed"]),
     ]
     maps = {name: found.coordinates for name, found in findings.items() if found.coordinates is not None}
+    warnings, notes = warnings_first(results["notes"])
     body = (
         paragraphs(results["verdict"], kind="verdict")
         + (_explored(analyses["explore"]) if "explore" in analyses else "")
         + (_maps(store, rows, maps, config["seed"]) if rows is not None else "")
         + "".join(finding.page for finding in findings.values())
         + section("Pictures", *(picture(content, caption) for content, caption in pictures.values()))
-        + section("What was looked at", table(["", ""], [row for row in facts if row[1] not in (None, "")]))
-        + section("Notes", items(results["notes"]))
+        + section("What was looked at", fact_table(facts))
+        + section("Notes", items(notes))
         + section("Files", items(results["files"]), details("configuration", json.dumps(dict(config), indent=2)))
     )
     return document(
         title=f"Probe of {results['store']}",
         subtitle=" · ".join(part for part in (results["backbone"], tap, f"{results['num_rows']} {unit}") if part),
-        warnings=[results["warning"]],
+        warnings=[results["warning"], *warnings],
         body=body,
         scripts=scatter.scripts() if maps else (),
     )
@@ -130,10 +133,7 @@ def _map(
     most_thumbnails: int,
 ) -> str:
     item, num_points = scatter.item(store, rows, coordinates, seed=seed, place=place, most_thumbnails=most_thumbnails)
-    keys = "".join(
-        f'<span><b style="color:{color}">{mark}</b> {escape(name or "(no label)")}</span>'
-        for name, color, mark in scatter.legend(rows.labels)
-    )
+    keys = [(name or "(no label)", color, mark) for name, color, mark in scatter.legend(rows.labels)]
     hint = "Point at a mark to see its clip."
     if outside := outside_text(rows.splits.tolist()):
         hint += f" Hollow marks take no part in training and test: {outside}."
@@ -141,7 +141,7 @@ def _map(
         hint += f" A random {num_points} of {len(rows)} rows are shown."
     return section(
         heading,
-        f'<div id="{place}" data-expected="{num_points}"></div>\n<div class="keys">{keys}</div>\n',
+        point_map(num_points, keys, place),
         paragraphs([hint], kind="soft"),
         data_block(f"{place}-data", item),
     )

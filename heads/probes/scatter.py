@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reelbank.heads.reports.drawing import GREY, MAX_CLASSES, PALETTE, takes_part
-from reelbank.heads.reports.html import Script
+from reelbank.heads.reports.drawing import GREY, MARKERS, MAX_CLASSES, style_of, takes_part
+from reelbank.heads.reports.html import Script, thumbnail_source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,11 +27,10 @@ _CHARACTERS = {
     "square": "■", "triangle": "▲", "diamond": "◆", "inverted_triangle": "▼", "plus": "✚", "x": "✖", "hex": "⬢",
 }  # fmt: skip
 _BOKEH_MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "plus", "x", "hex")
-_JPEG_QUALITY = 65
 
 # One string per field: bokeh escapes every @value, and leaves the image out where there is none.
 _TOOLTIP = (
-    '<div style="font:13px system-ui;max-width:220px;overflow-wrap:anywhere">'
+    '<div style="font:13px system-ui;color:#1b1f24;max-width:220px;overflow-wrap:anywhere">'
     '<img src="@thumbnail" width="144" height="108" style="display:@shown"><br>'
     "<b>@clip_id</b><br>@label · @split@more</div>"
 )
@@ -137,7 +134,10 @@ def _styles(labels: NDArray[np.str_]) -> dict[str, tuple[str, str]]:
     names, counts = np.unique(labels, return_counts=True)
     shown = sorted(names[np.argsort(-counts, kind="stable")[:MAX_CLASSES]].tolist())
     styles = dict.fromkeys(names.tolist(), (GREY, "dot"))
-    return styles | {name: (PALETTE[i % 8], _BOKEH_MARKERS[i // 8]) for i, name in enumerate(shown)}
+    for i, name in enumerate(shown):
+        color, marker = style_of(i)
+        styles[name] = color, _BOKEH_MARKERS[MARKERS.index(marker)]
+    return styles
 
 
 def _columns(
@@ -183,17 +183,6 @@ def _thumbnails(store: Store, clip_rows: NDArray[np.int64], most: int) -> list[s
             result.append("")
             continue
         if row not in texts:
-            texts[row] = data_uri(store.thumbnail(row))
+            texts[row] = thumbnail_source(store.thumbnail(row))
         result.append(texts[row])
     return result
-
-
-def data_uri(rgb: NDArray[np.uint8]) -> str:
-    """A picture (H, W, 3) as the source of an image of a page; '' for one that is black, which no clip has."""
-    from PIL import Image
-
-    if not rgb.any():
-        return ""
-    buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, format="JPEG", quality=_JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -256,7 +256,7 @@ def write_finished(directory: Path, prepared: Prepared, found: Finished, progres
         write_outcome(directory, prepared.config, found.results)
     write_json(directory / "results.json", found.results)
     if prepared.config.run.report:
-        from reelbank.heads.reports.html import write_run_report
+        from reelbank.heads.reports.run_page import write_run_report
 
         write_run_report(directory, figures_kind=prepared.config.run.figures)
         tell(Event(stage="report", done=1, total=1, message=f"report in {directory}"))

@@ -1,6 +1,6 @@
 """A training run: one directory that says what was trained, on what, and how good it is beside trivial guesses.
 
-`train_head(config)` makes it, `reelbank.heads.reports.html.write_run_report(run_dir)` draws it. The files:
+`train_head(config)` makes it, `reelbank.heads.reports.run_page.write_run_report(run_dir)` draws it. The files:
 
 `config.json`  (written first)
     format_version 1 · config: every field of its parts · stores: [{path, backbone, weights, weights_are_random,
@@ -29,6 +29,10 @@
 
 `confusion.json`  (absent without a class output)
     {split: {labels: [names of rows and columns], counts: [[true x predicted]]}}
+
+`tensorboard/`  (with --tensorboard)
+    events of every epoch, hyperparameters and final metrics, see `reelbank.heads.runs.tensorboard`; reelbank reads
+    none of it
 
 `results.json`  (written last: a run without it is not finished)
     format_version · run (name) · weights_are_random · warning · shuffled_labels (bool)

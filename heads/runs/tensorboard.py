@@ -1,9 +1,9 @@
 """A run as TensorBoard shows it, on request: event files below `<run>/tensorboard`.
 
-The files there are a copy for watching: metrics.jsonl and results.json hold the same and are what reelbank reads.
-The files there are a copy for watching: metrics.jsonl and results.json hold the same and are what reelbank reads. While
-run has finished, `tensorboard/` gets its options as hyperparameters and every metric of every split as
-`<split>/<metric>` at the step of the best epoch, and the folder of a fold the metrics of that fold.
+The files there are a copy for watching; reelbank reads metrics.jsonl and results.json, which hold the same. While a run
+trains, `tensorboard/` (with --folds K: `tensorboard/fold-0/`, ...) gets scalars of each epoch, `TAGS`. When it has
+finished, `tensorboard/` gets its options as hyperparameters and every metric of every split as `<split>/<metric>` at
+the step of the best epoch, and the folder of a fold the metrics of that fold.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def write_outcome(directory: Path, config: TrainConfig, results: Mapping[str, An
         for name, metric in entry["metrics"].items()
         if metric["value"] is not None
     }
-    writer = _writer(folder)
-    for event in hparams(_hyperparameters(config), found):
+    writer: Any = _writer(folder)
+    for event in hparams(_hyperparameters(config), found):  # type: ignore[no-untyped-call]
         writer.file_writer.add_summary(event)
     for tag, value in found.items():
         writer.add_scalar(tag, value, results["training"]["best_epoch"])
