@@ -16,6 +16,7 @@ import reelbank.store
 from reelbank.extract import backbones, extract_as
 from reelbank.extract.errors import ExtractionError
 from reelbank.extract.run import repeating
+from reelbank.extract.run.report import FeaturizeReport
 from reelbank.extract.weights.files import WEIGHTS_DIR_VARIABLE, WeightsError, sha256_of
 from reelbank.manifests import ManifestError
 from reelbank.store import FeatureSpec, SpecMismatch, Store
@@ -55,9 +56,14 @@ def _assert_same_features(ours: Store, theirs: Store, clips: Sequence[str]) -> N
 def test_features_are_those_of_featurize_bit_for_bit_in_one_pass(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passes: list[Any] = []
+    passes: list[FeaturizeReport] = []
     original = repeating.featurize
-    monkeypatch.setattr(repeating, "featurize", lambda *a, **k: passes.append(original(*a, **k)))
+
+    def counted(*given: Any, **options: Any) -> FeaturizeReport:
+        passes.append(original(*given, **options))
+        return passes[-1]
+
+    monkeypatch.setattr(repeating, "featurize", counted)
     stores = [reelbank.store.open(store_of(made, model)) for model in MODELS]
     found = extract_as([store.spec for store in stores], [made / "videos"], tmp_path / "new")
     assert [one.num_clips for one in passes] == [3]

@@ -234,10 +234,10 @@ def _result(
         notes.append(f"Mean of the heads of {num_heads} folds.")
     targets = None if predictor.bins is None else table.targets.get(predictor.bins.target)
     judged = (table.labels != "") | (False if targets is None else np.isfinite(targets))
-    if (trained & judged).any():  # a new video may be called as a clip of the training
+    if seen := int((trained & judged).sum()):  # a new video, of which nothing is known, may be called as a clip of it
         notes.append(
-            f"{int(trained.sum())} of these clips trained most of the heads and count in no accuracy; what the head "
-            "that never saw a clip says of it stands in the run's predictions.csv."
+            f"{seen} of these clips trained most of the heads and count in no accuracy; what the head that never saw a "
+            "clip says of it stands in the run's predictions.csv."
         )
     return PredictResult(
         clip_ids=table.clip_ids,
