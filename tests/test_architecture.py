@@ -39,9 +39,10 @@ ROOMS = {
             "optimizers",
             "run_config",
             "config",
+            "defaults",
             "examples",
         ),
-        *("training", "judging", "runs", "probes", "sweeps", "recipes", "request"),
+        *("training", "judging", "fitting", "runs", "probes", "sweeps", "recipes", "request"),
     ),
     "manifests": (
         *("events", "files", "lazy", "plugins", "registry", "terminal"),

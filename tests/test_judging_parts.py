@@ -76,10 +76,7 @@ def test_selecting_on_the_reported_set_takes_test_or_else_val() -> None:
     assert part.notes == ("The 3 clips of split 'val' are not used: the best epoch is chosen on 'test'.",)
     (only,) = _make(["train", "train", "val"], select_on="reported-set")
     assert (only.val.tolist(), only.test.tolist(), only.val_is_reported) == ([2], [], True)
-    assert only.notes == (
-        "The store has no split 'test': the numbers are those of the validation clips, which also chose the best "
-        "epoch, so they are somewhat too good.",
-    )
+    assert only.notes == ("The store has no split 'test': the numbers are those of the validation clips.",)
     (without,) = _make(["train", "train", "test"], select_on="reported-set")
     assert without.notes == ()
     with pytest.raises(TrainingError, match="needs clips in split 'test' or 'val'"):
@@ -94,8 +91,7 @@ def test_validation_is_cut_from_training_clips_where_there_is_none() -> None:
     assert part.test.tolist() == [20, 21]
     assert not part.val_is_reported
     assert part.notes == (
-        "The store has no split 'val': 4 of 20 training clips, in whole groups, were held out to choose the best "
-        "epoch.",
+        "The store has no split 'val': 4 of 20 training clips, in whole groups, were held out for validation.",
     )
 
 

@@ -111,7 +111,8 @@ def _guesses_elsewhere(folder: Path, case: Prepared, split: str) -> dict[str, An
 
 SELECTION = {
     "validation": "Selected on validation, test reported once: {} by the validation loss.",
-    "only validation": "Only validation is reported: {} by the loss of the very clips that are reported.",
+    "only validation": "Only validation is reported: {} by the loss of the very clips that are reported, so the "
+    "numbers are somewhat too good.",
     "reported": (
         "Selected on the reported set itself (--select-on reported-set), as some papers do: {} by the loss there, so "
         "the numbers are too good for clips that nobody has seen."

@@ -145,7 +145,7 @@ def test_direct_pass_gives_the_gradients_of_autograd(name: str, options: dict[st
         torch.testing.assert_close(tensor.grad, gradient, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", sorted(HEADS))
+@pytest.mark.parametrize("name", [name for name in sorted(HEADS) if not HEADS[name].is_fitted])
 def test_flat_parameters_are_those_of_the_head(name: str) -> None:
     head = build_head(name, SHAPE)
     before = {key: value.clone() for key, value in head.state_dict().items()}

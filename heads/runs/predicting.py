@@ -167,7 +167,8 @@ def refuse_other_features(run: Path, path: Path, found: FeatureSpec, trained: Ma
         for name, values in differences(expected, found).items()
         if not any(name == free or name.startswith((f"{free}.", f"{free}[")) for free in _FREE_FIELDS)
     }
-    if expected.weights.get("sha256") == found.weights.get("sha256"):
+    trained_kinds = {spec.weights.get("kind") for spec in (expected, found)} <= {"file", "pretrained"}
+    if trained_kinds and expected.weights.get("sha256") == found.weights.get("sha256"):
         differing.pop("weights.kind", None)  # of a published file that was named as a file
     there = {tap.name: f"{tap.shape} {tap.dtype}" for tap in found.taps}
     for tap in sorted(used):
