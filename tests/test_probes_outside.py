@@ -84,6 +84,9 @@ def test_a_row_of_the_table_is_all_that_an_analysis_needs(folder: Path, monkeypa
     result = probe(config)
     assert list(result.results["analyses"]) == ["tsne", "pca"]
     assert {"pca-class.png", "tsne-class.png"} <= set(result.results["files"])
+    page = result.page.read_text()
+    assert [f'id="{place}{end}"' in page for place in ("scatter", "scatter-2") for end in ("", "-data")] == [True] * 4
+    assert "Map by t-SNE" in page and "Map by PCA" in page
     header = (folder / "out" / "coordinates.csv").read_text().splitlines()[0]
     assert header.endswith("x,y,pca_x,pca_y,norm")
 

@@ -21,7 +21,7 @@ MAX_POINTS = 20_000
 """Points on the interactive map; of more rows a seeded sample is shown, and the page says so."""
 
 MAX_THUMBNAILS = 2_000
-"""Points that carry a picture: about 3 kB each in the page."""
+"""Points that carry a picture, on all maps of a page together: about 3 kB each in the page."""
 
 _CHARACTERS = {
     "square": "■", "triangle": "▲", "diamond": "◆", "inverted_triangle": "▼", "plus": "✚", "x": "✖", "hex": "⬢",
@@ -39,18 +39,19 @@ _START = Script(
     text="""
 "use strict";
 (async () => {
-  const place = document.getElementById("scatter");
-  const item = JSON.parse(document.getElementById("scatter-data").textContent);
-  await Bokeh.embed.embed_item(item, "scatter");
   const canvases = (root) => [...root.querySelectorAll("*")].reduce(
     (sum, node) => sum + (node.tagName === "CANVAS") + (node.shadowRoot ? canvases(node.shadowRoot) : 0), 0);
-  const settle = () => {
-    const count = canvases(place);
-    if (count === 0) { requestAnimationFrame(settle); return; }
-    place.dataset.canvases = count;
-    place.dataset.points = place.dataset.expected;
-  };
-  settle();
+  for (const place of document.querySelectorAll("[data-expected]")) {
+    const item = JSON.parse(document.getElementById(`${place.id}-data`).textContent);
+    await Bokeh.embed.embed_item(item, place.id);
+    const settle = () => {
+      const count = canvases(place);
+      if (count === 0) { requestAnimationFrame(settle); return; }
+      place.dataset.canvases = count;
+      place.dataset.points = place.dataset.expected;
+    };
+    settle();
+  }
 })();
 """
 )
@@ -70,9 +71,20 @@ def scripts() -> tuple[Script, ...]:
 
 
 def item(
-    store: Store, rows: ProbeRows, coordinates: NDArray[np.floating], *, seed: int = 0
+    store: Store,
+    rows: ProbeRows,
+    coordinates: NDArray[np.floating],
+    *,
+    seed: int = 0,
+    place: str = "scatter",
+    most_thumbnails: int = MAX_THUMBNAILS,
 ) -> tuple[dict[str, Any], int]:
-    """The map as bokeh JSON, and how many points it shows."""
+    """The map as bokeh JSON, and how many points it shows.
+
+    Args:
+        place: id of the element that it is shown in.
+        most_thumbnails: points that carry a picture.
+    """
     from bokeh.core.types import ID
     from bokeh.embed import json_item
     from bokeh.models import ColumnDataSource, HoverTool
@@ -81,7 +93,7 @@ def item(
     chosen = np.arange(len(rows))
     if len(rows) > MAX_POINTS:
         chosen = np.sort(np.random.default_rng(seed).choice(len(rows), MAX_POINTS, replace=False))
-    source = ColumnDataSource(_columns(store, rows, coordinates, chosen))
+    source = ColumnDataSource(_columns(store, rows, coordinates, chosen, most_thumbnails))
     plot = figure(
         height=560,
         sizing_mode="stretch_width",
@@ -108,7 +120,7 @@ def item(
     )
     plot.add_tools(HoverTool(tooltips=_TOOLTIP, limit=1))
     # Through text and back: bokeh's encoder turns arrays into plain JSON.
-    return json.loads(json.dumps(json_item(plot, ID("scatter")))), len(chosen)
+    return json.loads(json.dumps(json_item(plot, ID(place)))), len(chosen)
 
 
 def legend(labels: NDArray[np.str_]) -> list[tuple[str, str, str]]:
@@ -129,12 +141,16 @@ def _styles(labels: NDArray[np.str_]) -> dict[str, tuple[str, str]]:
 
 
 def _columns(
-    store: Store, rows: ProbeRows, coordinates: NDArray[np.floating], chosen: NDArray[np.int64]
+    store: Store,
+    rows: ProbeRows,
+    coordinates: NDArray[np.floating],
+    chosen: NDArray[np.int64],
+    most_thumbnails: int,
 ) -> dict[str, list[Any]]:
     styles = _styles(rows.labels)
     labels = rows.labels[chosen].tolist()
     unknown = ~takes_part(rows.splits.tolist())[chosen]
-    thumbnails = _thumbnails(store, rows.clip_rows[chosen])
+    thumbnails = _thumbnails(store, rows.clip_rows[chosen], most_thumbnails)
     more = ["" if step < 0 else f" · step {step}" for step in rows.steps[chosen].tolist()]
     if rows.target is not None:
         values = rows.target[chosen].tolist()
@@ -157,10 +173,10 @@ def _columns(
     }
 
 
-def _thumbnails(store: Store, clip_rows: NDArray[np.int64]) -> list[str]:
+def _thumbnails(store: Store, clip_rows: NDArray[np.int64], most: int) -> list[str]:
     """One data URI per point, '' where the clip has no picture or the page's share is used up."""
     texts: dict[int, str] = {}
-    carrying = set(np.linspace(0, len(clip_rows) - 1, min(len(clip_rows), MAX_THUMBNAILS)).astype(int).tolist())
+    carrying = set(np.linspace(0, len(clip_rows) - 1, min(len(clip_rows), most)).astype(int).tolist())
     result = []
     for place, row in enumerate(clip_rows.tolist()):
         if place not in carrying:

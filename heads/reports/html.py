@@ -229,9 +229,9 @@ def data_block(identifier: str, data: Any) -> str:
     return _part("data_block", identifier, _as_html(text))
 
 
-def point_map(num_points: int, keys: Sequence[tuple[str, str, str]]) -> str:
-    """The place of a map that a script draws, and its keys: (name, colour, mark)."""
-    return _part("map", num_points, keys)
+def point_map(num_points: int, keys: Sequence[tuple[str, str, str]], place: str = "scatter") -> str:
+    """The place of a map that a script draws, with its id, and its keys: (name, colour, mark)."""
+    return _part("map", place, num_points, keys)
 
 
 def _is_number_like(value: Any) -> bool:
