@@ -26,6 +26,22 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def pictures_not_rendered() -> Iterator[None]:
+    """Figures are made and their files written, as blank pictures: rendering takes most of a short training's time."""
+    import io
+
+    from PIL import Image
+
+    from reelbank.heads.reports import drawing
+
+    blank = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(blank, "png")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drawing, "_png", lambda figure: blank.getvalue())
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _restore_global_rng() -> Iterator[None]:
     """No test may depend on the random state that another one left behind."""

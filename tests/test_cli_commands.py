@@ -27,6 +27,8 @@ from reelbank.manifests.datasets import READERS
 from reelbank.store import console
 from reelbank.store.options import options as options_of_config
 
+pytestmark = pytest.mark.usefixtures("pictures_not_rendered")
+
 RUN = "runs/flow-dis-mlp-jsd-1"
 HEAVY = ("av", "cv2", "matplotlib", "sklearn", "timm", "torch", "torchvision", "zarr")
 COMMANDS = (

@@ -22,6 +22,8 @@ from reelbank.manifests.registry import meant
 from reelbank.store import console
 from reelbank.store.devices import DeviceError
 
+pytestmark = pytest.mark.usefixtures("pictures_not_rendered")
+
 NAMES = ("clip", "dinov2", "dinov3", "flow", "resnet18", "resnet50", "warp-flow")
 
 

@@ -16,6 +16,8 @@ from planted import planted_store
 from reelbank import cli
 from reelbank.manifests.datasets import READERS
 
+pytestmark = pytest.mark.usefixtures("pictures_not_rendered")
+
 
 def leaves(command: click.Command, name: str = "") -> Iterator[tuple[str, click.Command]]:
     """(words after `reelbank`, command) of every command that is no group."""
