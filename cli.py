@@ -38,6 +38,7 @@ from click.core import ParameterSource
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.extract.errors import ExtractionError
 from reelbank.heads.config import TrainConfig
+from reelbank.heads.predict_config import PredictConfig
 from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.probes.search_config import FindConfig
 from reelbank.heads.recipes.config import RecipeConfig
@@ -207,22 +208,11 @@ def find(as_json: bool, **options: Any) -> None:
 
 @main.command(context_settings=CONTEXT, short_help="Apply the head of a run to videos, or to a store.")
 @click.argument("videos", nargs=-1, type=PATH, metavar="[VIDEO | FOLDER | TABLE]...")
-@click.option("--run", "run", type=PATH, required=True, help="Run directory of train-head.")
-@click.option("--store", "store", type=PATH, multiple=True, help="Instead of videos: store to predict; as in training.")
-@click.option("--video", "named", type=PATH, multiple=True, hidden=True)
-@click.option("--weights", type=PATH, multiple=True, help="Weights file that a store of the run was made with.")
-@click.option("--keep", type=PATH, help="Folder in which the features of the videos stay.  [default: they are removed]")
-@click.option("--split", help="Only clips of this split.  [default: all]")
-@click.option(
-    "--csv", "--out", "out", type=PATH, help="CSV to write.  [default: none; of a store <run>/predictions-<store>.csv]"
-)
-@click.option("--accept-changed-code", is_flag=True, help="Apply a head from outside although its source has changed.")
+@options_of(PredictConfig)
+@click.option("--out", type=PATH, hidden=True)  # what --csv was called
 @json_option
 @click.pass_context
-def predict(
-    ctx: click.Context, /, run: Path, videos: tuple[Path, ...], store: tuple[Path, ...], named: tuple[Path, ...],
-    weights: tuple[Path, ...], keep: Path | None, out: Path | None, as_json: bool, **options: Any,
-) -> None:  # fmt: skip
+def predict(ctx: click.Context, /, videos: tuple[Path, ...], out: Path | None, as_json: bool, **options: Any) -> None:
     """Apply the head of a finished run to videos and pictures, to all in a FOLDER, or to the clips of a TABLE.
 
     Their features are made as those of the run's stores were. With --store those of a store are taken.
@@ -232,26 +222,21 @@ def predict(
     with plain_errors():
         from reelbank.heads import predict, predict_videos
 
-        videos = (*videos, *named)
-        if bool(store) == bool(videos) or (store and (weights or keep)):
-            raise click.UsageError(
-                "give either videos or --store: what to predict; --weights and --keep are for videos"
-            )
-        if stores := [path for path in videos if (path / "zarr.json").is_file()]:
-            raise click.UsageError(f"{stores[0]} is a store: give it as --store {stores[0]}")
-        call: Any = predict
-        if videos:
+        asked = {"video": (*videos, *options["video"]), "csv": options["csv"] or out}
+        config = PredictConfig(**options | asked)
+        call: Any = partial(predict, config.run, config.store)
+        if config.video:
             from reelbank.extract import extract_as
 
-            call = partial(predict_videos, extract=partial(extract_as, weights=weights), keep=keep)
+            extract = partial(extract_as, weights=config.weights)
+            call = partial(predict_videos, config.run, config.video, extract=extract, keep=config.keep)
         with progress_bar("predict") as show:
-            result = call(run, store or videos, progress=show, **options)
-        path = out or (run / f"predictions-{store[0].stem}.csv" if store else None)
-        if path is not None:
-            result.write_csv(path)
-        written = {} if path is None else {"csv": str(path)}
-        emit(result.to_json() | written, as_json, lambda: result.text() + (f"\nPredictions: {path}" if path else ""))
-        ctx.exit(SOME_FAILED if result.failures else OK)
+            found = call(split=config.split, accept_changed_code=config.accept_changed_code, progress=show)
+        written = {"csv": str(path)} if (path := config.csv_path) else {}
+        if path:
+            found.write_csv(path)
+        emit(found.to_json() | written, as_json, lambda: found.text() + (f"\nPredictions: {path}" if path else ""))
+        ctx.exit(SOME_FAILED if found.failures else OK)
 
 
 # -- manifests -------------------------------------------------------------------------------------------

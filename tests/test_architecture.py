@@ -31,6 +31,7 @@ ROOMS = {
             "errors",
             "stored",
             "extraction",
+            "predict_config",
             "reports",
             "augmentation",
             "losses",

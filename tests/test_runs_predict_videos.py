@@ -66,7 +66,7 @@ def test_command_takes_videos_and_says_which_gave_nothing(run: Path, synth_set: 
     (tmp_path / "damaged.mp4").write_bytes(b"no video")
     out = tmp_path / "found.csv"
     asked = ["predict", "--run", str(run), "--video", str(video), "--video", str(tmp_path / "damaged.mp4")]
-    found = CliRunner().invoke(main, [*asked, "--out", str(out)])
+    found = CliRunner().invoke(main, [*asked, "--csv", str(out)])
     assert found.exit_code == 1, found.output
     good, bad = csv.DictReader(out.read_text().splitlines())
     assert (good["clip_id"], good["failed"]) == (video.stem, "")
@@ -106,8 +106,9 @@ def test_files_of_one_name_are_called_by_their_paths(run: Path, synth_set: Path,
     [
         ([], "give either videos or --store: what to predict"),
         (["--store", "s", "v.mp4"], "give either videos or --store: what to predict"),
-        (["--store", "s", "--weights", "w"], "--weights and --keep are for videos"),
-        (["--store", "s", "--keep", "k"], "--weights and --keep are for videos"),
+        (["--store", "s", "--weights", "w"], "--weights and --keep are for videos: a store has its features"),
+        (["--store", "s", "--keep", "k"], "--weights and --keep are for videos: a store has its features"),
+        (["v.mp4", "--csv", "none/x.csv"], "--csv none/x.csv: there is no folder none; make it"),
     ],
 )
 def test_command_takes_stores_or_videos(options: list[str], message: str, run: Path) -> None:

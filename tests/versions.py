@@ -86,7 +86,8 @@ def files_of_tree(root: Path) -> set[str]:
     found = {"reelbank/cli.py"}
     for name in {package.split(".")[1] for package in settings["options"]["packages"].split()[1:]}:
         above = root / "tests" / "reelbank" if name == "testing" else root
-        found |= {f"reelbank/{path.relative_to(above)}" for path in (above / name).rglob("*") if path.is_file()}
+        files = (path.relative_to(above) for path in (above / name).rglob("*") if path.is_file())
+        found |= {f"reelbank/{path}" for path in files if "__pycache__" not in path.parts}
     return found
 
 
