@@ -86,10 +86,16 @@ def test_wheel_holds_every_package_and_its_types(wheel: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(wheel)!r})\n"
         "import reelbank.testing, reelbank.cli\n"
-        "print(reelbank.testing.check_loss.__module__, reelbank.testing.__file__)"
+        "print(reelbank.testing.check_loss.__module__, reelbank.testing.__file__)\n"
+        "from reelbank.heads.reports import html\n"
+        "page = html.document(title='<t>', subtitle='', warnings=[], body=html.items(['<b>']))\n"
+        "print(html.__file__, page.count('&lt;'), page.count('prefers-color-scheme'))"
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.split() == ["reelbank.testing.losses", str(wheel / "reelbank" / "testing" / "__init__.py")]
+    first, second = done.stdout.splitlines()
+    assert first.split() == ["reelbank.testing.losses", str(wheel / "reelbank" / "testing" / "__init__.py")]
+    # Templates and style are in it, too.
+    assert second.split() == [str(wheel / "reelbank" / "heads" / "reports" / "html.py"), "3", "1"]
 
 
 def test_users_mypy_sees_types_not_any(wheel: Path, tmp_path: Path) -> None:

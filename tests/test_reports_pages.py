@@ -12,6 +12,7 @@ from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -157,6 +158,16 @@ def test_hostile_labels_change_no_element_of_a_page(kind: str, pages: Any) -> No
         assert element["scope"] in ("col", "row")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_links_lead_to_files_that_are_there(kind: str, pages: Any) -> None:
+    page = pages["tame"][kind]
+    targets = [str(one["href"]) for one in _Elements(page.read_text(encoding="utf-8")).of["a"]]
+    files = [page.parent / unquote(target) for target in targets if not target.startswith("#")]
+    assert files and all(file.exists() for file in files)
+    if kind in ("train-head", "folds", "probe"):
+        assert {"toy store.zarr", "results.json"} <= {file.name for file in files}
+
+
 @pytest.mark.parametrize("kind", ["train-head", "probe"])
 def test_intervals_over_few_groups_are_a_warning_and_no_note(kind: str, pages: Any) -> None:
     text = pages["tame"][kind].read_text(encoding="utf-8")
@@ -179,6 +190,17 @@ def test_no_page_is_wider_than_its_window(pages: Any, tmp_path: Path) -> None:
         for width, needed, num_tables, beyond in measured:
             assert needed <= width and not beyond, (kind, width, needed, beyond)
             assert num_tables, kind
+
+
+def test_no_table_is_cut_where_a_page_is_printed(pages: Any, tmp_path: Path) -> None:
+    """On paper nothing scrolls: with the rules of print, at the width between the margins of A4."""
+    script = """(window) => [
+      ...[...window.document.querySelectorAll(".wide")].map((one) => one.scrollWidth - one.clientWidth),
+      window.getComputedStyle(window.document.querySelector("nav")).display]"""
+    texts = {kind: page.read_text().replace("@media print", "@media all") for kind, page in pages["tame"].items()}
+    for kind, ((*beyond, nav),) in in_frames(texts, script, tmp_path, widths=(688,)).items():
+        assert max(beyond) <= 1, (kind, beyond)
+        assert nav == "none"
 
 
 def test_worst_mistakes_have_the_thumbnails_of_the_store(pages: Any, tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_failed_member_has_its_reason_and_no_number(tmp_path: Path) -> None:
 
 
 def _finished(folder: Path, reported: str, mae: float | None, accuracy: float = 0.5) -> dict[str, Any]:
-    entry = {"metrics": {"accuracy": {"value": accuracy}, "mae": {"value": mae}}}
+    entry = {"metrics": {"accuracy": {"value": accuracy, "unit": "fraction"}, "mae": {"value": mae, "unit": "kcal/h"}}}
     other = {"metrics": {"accuracy": {"value": 0.99}, "mae": {"value": 0.01}}}
     return {"reported": reported, "splits": {"val": other, "unknown": other, reported: entry}}
 
@@ -246,8 +246,13 @@ def test_only_the_winner_is_reported_on_test_with_mean_and_deviation(tmp_path: P
     assert found["winner"]["value"] == 2.0
     assert found["winner"]["reported"] == "test"
     assert found["winner"]["metrics"] == {
-        "accuracy": {"mean": pytest.approx(0.2), "deviation": pytest.approx(np.std([0.1, 0.3], ddof=1)), "count": 2},
-        "mae": {"mean": 8.0, "deviation": pytest.approx(math.sqrt(2)), "count": 2},
+        "accuracy": {
+            "mean": pytest.approx(0.2),
+            "deviation": pytest.approx(np.std([0.1, 0.3], ddof=1)),
+            "count": 2,
+            "unit": "fraction",
+        },
+        "mae": {"mean": 8.0, "deviation": pytest.approx(math.sqrt(2)), "count": 2, "unit": "kcal/h"},
     }
     assert found["selection"] == {
         "metric": "val_loss",
@@ -296,7 +301,12 @@ def test_winner_is_reported_by_its_mean_over_seeds(tmp_path: Path) -> None:
         trials.append(Trial(member=member, error=None, val_loss=1.0))
     case = prepared(clips(["a", "b"]), classes=("a", "b"))
     found = summarize(asked, case, parse_axes(asked.sweep), trials, [], run="r", executor="stacked")
-    assert found["winner"]["metrics"]["mae"] == {"mean": 4.0, "deviation": pytest.approx(math.sqrt(19)), "count": 3}
+    assert found["winner"]["metrics"]["mae"] == {
+        "mean": 4.0,
+        "deviation": pytest.approx(math.sqrt(19)),
+        "count": 3,
+        "unit": "kcal/h",
+    }
 
 
 @pytest.mark.parametrize(("bins", "metric"), [(BINS, "val_mae"), (None, "val_accuracy")])
@@ -316,9 +326,9 @@ def test_sweep_over_losses_is_judged_by_what_the_run_predicts(bins: Any, metric:
 
 def test_undefined_numbers_of_the_winner_are_left_out_of_its_mean(tmp_path: Path) -> None:
     one = _summary(tmp_path / "one", tests=(None, 9.0))["winner"]["metrics"]["mae"]
-    assert one == {"mean": 9.0, "deviation": None, "count": 1}
+    assert one == {"mean": 9.0, "deviation": None, "count": 1, "unit": "kcal/h"}
     none = _summary(tmp_path / "none", tests=(None, None))["winner"]["metrics"]["mae"]
-    assert none == {"mean": None, "deviation": None, "count": 0}
+    assert none == {"mean": None, "deviation": None, "count": 0, "unit": "kcal/h"}
 
 
 def test_sentence_says_where_the_winner_was_chosen(tmp_path: Path) -> None:

@@ -330,7 +330,7 @@ class _Page:
         results["files"] = [
             *drawn, *(["coordinates.csv"] if rows is not None else []), "index.html", "results.json",
         ]  # fmt: skip
-        page = probe_page(store, rows, self.findings, results, pictures)
+        page = probe_page(store, rows, self.findings, results, pictures, out)
         text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
         with filling(out, stale=former, last="results.json") as made:
             for name, content in drawn.items():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelbank.heads.probes import PROBES, Finding, exploration, scatter, stored_views
 from reelbank.heads.reports.drawing import outside_text
 from reelbank.heads.reports.html import (
+    beside,
     data_block,
     details,
     document,
@@ -18,6 +20,7 @@ from reelbank.heads.reports.html import (
     picture,
     point_map,
     section,
+    stored_in,
     table,
 )
 from reelbank.heads.reports.wording import warnings_first
@@ -48,6 +51,7 @@ def probe_page(
     findings: Mapping[str, Finding],
     results: Mapping[str, Any],
     pictures: Mapping[str, tuple[bytes, str]],
+    out: Path,
 ) -> str:
     """The whole index.html.
 
@@ -55,13 +59,14 @@ def probe_page(
         rows: None where no features were read.
         findings: of the analyses; those with coordinates are maps that show clips under the pointer.
         pictures: {file name: (PNG, caption)}.
+        out: the folder that the page will lie in.
     """
     analyses = results["analyses"]
     config = results["config"]
     tap = f"tap {config['tap']}" if rows is not None else ""
     unit = "clips" if config["level"] == "clip" else "steps"
     facts = [
-        ("store", results["store"]),
+        *stored_in(store, out),
         ("backbone", f"{results['backbone']} (weights: {results['weights'].get('kind', 'unknown')})"),
         ("tap", f"{config['tap']}, {results['num_dimensions']} numbers per row" if rows is not None else None),
         ("rows", f"{results['num_rows']} ({unit} of {results['num_clips']} clips)"),
@@ -72,6 +77,7 @@ def probe_page(
         ("normalisation", config["normalize"] if rows is not None else None),
         ("seed", config["seed"]),
     ]
+    files = items(map(beside, results["files"]))
     maps = {name: found.coordinates for name, found in findings.items() if found.coordinates is not None}
     warnings, notes = warnings_first(results["notes"])
     body = (
@@ -82,7 +88,7 @@ def probe_page(
         + section("Pictures", *(picture(content, caption) for content, caption in pictures.values()))
         + section("What was looked at", fact_table(facts))
         + section("Notes", items(notes))
-        + section("Files", items(results["files"]), details("configuration", json.dumps(dict(config), indent=2)))
+        + section("Files", files, details("configuration", json.dumps(dict(config), indent=2)))
     )
     return document(
         title=f"Probe of {results['store']}",

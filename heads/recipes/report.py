@@ -34,11 +34,11 @@ def write_recipe_page(directory: Path, *, figures_kind: str = "png") -> Path:
         for file, data_of in files_of(name, content).items():
             write_whole(folder / file, data_of)
     path = directory / "report.html"
-    write_whole(path, _page(data, drawn))
+    write_whole(path, _page(directory, data, drawn))
     return path
 
 
-def _page(data: Data, drawn: Mapping[str, bytes]) -> str:
+def _page(directory: Path, data: Data, drawn: Mapping[str, bytes]) -> str:
     head, rows = table_of(data)
     lead = num_leading(data)
     # A baseline's name takes the columns that tell rows apart, and the one that would say "baseline".
@@ -66,6 +66,7 @@ def _page(data: Data, drawn: Mapping[str, bytes]) -> str:
         + _what_was_run(data)
         + html.section("Notes", html.items(data["notes"]))
         + html.section("Rows", html.details("options of every row", json.dumps(_options(data), indent=1)))
+        + html.section("Files", html.items(html.files_below(directory, deep=False)))
     )
     return html.document(
         title=f"{data['recipe']}: {data['title']}",

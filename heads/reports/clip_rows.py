@@ -116,6 +116,10 @@ class Thumbnails:
             else:
                 self._stores.append((store, rows))
 
+    def links(self, folder: Path) -> list[tuple[str, html.Link | str]]:
+        """(what, link) of the stores that are there and of their manifests, from a page in `folder`."""
+        return list(dict.fromkeys(link for store, _ in self._stores for link in html.stored_in(store, folder)))
+
     def _note(self, why: str) -> None:
         self.notes[
             f"Without thumbnails: {why}. Write this page again where the store is found under that path: "

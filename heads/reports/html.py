@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from numpy.typing import NDArray
 
+    from reelbank.store.reader import Store
+
 MOST_ROOMY_COLUMNS = 6
 """A table with more is set in smaller print, so that it fits the page."""
 _JPEG_QUALITY = 65
@@ -170,6 +172,19 @@ def link_to(path: Path, folder: Path, text: str = "") -> Link | str:
         return shown
     # A leading "./" and the encoded colon: no name of a file becomes the scheme of an address.
     return Link(text=shown, target="./" + quote(relative.as_posix()))
+
+
+def beside(name: str) -> Link:
+    """A link to a file that is written into the folder of the page."""
+    return Link(text=name, target="./" + quote(name))
+
+
+def stored_in(store: Store, folder: Path) -> list[tuple[str, Link | str]]:
+    """Links from a page in `folder` to a store and to the manifest that it was made of, where that is still there."""
+    named = store.provenance.get("manifest")
+    # Its path is relative to the store's folder.
+    manifest = [("manifest", link_to(store.path.parent / named, folder))] if isinstance(named, str) and named else []
+    return [("store", link_to(store.path, folder, f"{store.path.name} ({store.spec.backbone})")), *manifest]
 
 
 def files_below(folder: Path, *, deep: bool = True, own: str = "report.html") -> list[Link | str]:

@@ -64,11 +64,6 @@ def write_run_report(run_dir: Path | str, *, figures_kind: str = "png") -> Path:
     return page
 
 
-def _store_link(run_dir: Path, store: Mapping[str, Any]) -> html.Link | str:
-    path = Path(store["path"])
-    return html.link_to(path, run_dir, f"{path.name} ({store['backbone']})")
-
-
 def _stores(config: Mapping[str, Any]) -> str:
     return ", ".join(f"{Path(store['path']).name} ({store['backbone']})" for store in config["stores"])
 
@@ -126,10 +121,12 @@ def _run_page(
     rows: Sequence[ClipRow],
     drawn: Mapping[str, tuple[bytes, str]],
 ) -> str:
+    thumbnails = Thumbnails(config["stores"])
+    links = thumbnails.links(run_dir)
     counts, training = results["counts"], results["training"]
     asked = config["config"]
     facts = [
-        ("stores", [_store_link(run_dir, store) for store in config["stores"]]),
+        *(links or [("stores", _stores(config))]),
         ("taps", ", ".join(tap for store in config["stores"] for tap in store["taps"])),
         ("head", f"{asked.get('head')}, {config.get('num_parameters')} parameters"),
         ("loss", asked.get("loss")),
@@ -158,7 +155,7 @@ def _run_page(
             "Average precision of each label", *(_class_table(results, split) for split in results["splits"])
         )
         + html.section("Pictures", *(html.picture(content, caption) for content, caption in drawn.values()))
-        + html.section("Worst mistakes", *mistakes(rows, results["reported"], unit, Thumbnails(config["stores"])))
+        + html.section("Worst mistakes", *mistakes(rows, results["reported"], unit, thumbnails))
         + html.section("Clips", *clips)
         + html.section("Folds", _fold_table(results.get("folds", [])))
         + html.section("What was trained", html.fact_table(facts))

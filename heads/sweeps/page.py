@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reelbank.heads.reports import html
-from reelbank.heads.reports.wording import title
+from reelbank.heads.reports.wording import title, with_unit
 
 MOST_MEMBERS = 1000
 """Members in the table of the page; sweep.csv has all of them."""
@@ -53,7 +53,8 @@ def sweep_page(directory: Path, results: Mapping[str, Any], picture: bytes) -> s
 
 def _reported(winner: Mapping[str, Any]) -> str:
     rows = [
-        [title(name), entry["mean"], entry["deviation"], entry["count"]] for name, entry in winner["metrics"].items()
+        [with_unit(name, entry.get("unit")), entry["mean"], entry["deviation"], entry["count"]]
+        for name, entry in winner["metrics"].items()
     ]
     head = [f"metric on {winner['reported']}", "mean over seeds", "standard deviation", "seeds"]
     return html.table(head, rows)

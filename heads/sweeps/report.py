@@ -138,7 +138,7 @@ def summarize(
     selection {metric, higher_is_better, sentence} · steps [{field, chosen, <metric>}] of --stepwise · combinations
     (best first) [{values, members, mean, deviation, failed}] · members [{name, values, seed, status "done"|"failed",
     error, val_loss, val_accuracy, val_mae, best_epoch, epochs_run, seconds}] · winner {values, members, value,
-    reported: split, metrics {name: {mean, deviation, count}}} · notes
+    reported: split, metrics {name: {mean, deviation, count, unit}}} · notes
     """
     metric, why = criterion(config.sweep_by, axes, has_target=prepared.bins is not None)
     order = ranked(trials, metric)
@@ -148,12 +148,14 @@ def summarize(
     reported = finished[0]["reported"]
     metrics = {}
     for name in finished[0]["splits"][reported]["metrics"]:
-        values = [entry["splits"][reported]["metrics"].get(name, {}).get("value") for entry in finished]
+        entries = [entry["splits"][reported]["metrics"].get(name, {}) for entry in finished]
+        values = [entry.get("value") for entry in entries]
         known = [value for value in values if value is not None]
         metrics[name] = {
             "mean": float(np.mean(known)) if known else None,
             "deviation": float(np.std(known, ddof=1)) if len(known) > 1 else None,
             "count": len(known),
+            "unit": entries[0].get("unit"),
         }
     failed = sum(trial.error is not None for trial in trials)
     if failed:

@@ -54,8 +54,8 @@ CALORIES = Study(
     captions={
         "loss.png": "Training and validation loss of every row that was trained; full dot: the epoch that it keeps, "
         "hollow: the one with the lowest validation loss",
-        "validation.png": "Validation MAE of every row that was trained; dashed: the constant predictor on the same "
-        "clips",
+        "validation.png": "Mean absolute error on validation of every row that was trained; dashed: the constant "
+        "predictor on the same clips",
         "compared.png": "Figure 3.50: predicted and true values, known activities left, unknown right; Adam above, the "
         "best RAdam of table 3.4 below",
         "distributions.png": "Predicted and true values of both test sets: the row named, in grey the others, cut at "
