@@ -87,7 +87,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"clip": "clip_1", "tap": "cls"}, r"no tap 'cls' in this store; it holds pool"),
     ({"clip": "clip_1", "label": "kcal"}, r"--label kcal: this column is numeric"),
     ({"clip": "clip_1", "count": 0}, r"--count 0 must be 1 or more"),
-    ({"clip": None}, r"--clip ID is needed"),
+    ({"clip": None}, r"give one of --clip ID, --image FILE and --video FILE"),
 ]
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from reelbank.heads.probes.probe import require_free
 from reelbank.heads.reports.html import (
+    beside,
     cards,
     details,
     document,
@@ -24,6 +25,7 @@ from reelbank.heads.reports.html import (
     items,
     paragraphs,
     section,
+    stored_in,
     table,
     thumbnail_source,
 )
@@ -109,7 +111,7 @@ def find(config: FindConfig, progress: Progress | None = None, *, extract: Extra
         "files": [*OUTPUTS],
         "seconds": round(time.monotonic() - began, 3),
     }
-    page = _page(store, found, results)
+    page = _page(store, found, results, out)
     with filling(out, stale=OUTPUTS, last="results.json") as made:
         (made / "index.html").write_text(page, encoding="utf-8")
         text = json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False)
@@ -142,10 +144,10 @@ def _short(text: str) -> str:
     return " ".join(text.split())
 
 
-def _page(store: Store, found: Found, results: dict[str, Any]) -> str:
+def _page(store: Store, found: Found, results: dict[str, Any], out: Path) -> str:
     query, config = found.query, results["config"]
     facts = [
-        ("store", results["store"]),
+        *stored_in(store, out),
         ("backbone", f"{results['backbone']} (weights: {results['weights'].get('kind', 'unknown')})"),
         ("tap", config["tap"]),
         ("searched", f"{found.num_searched} clips"),
@@ -164,7 +166,7 @@ def _page(store: Store, found: Found, results: dict[str, Any]) -> str:
         + section("Table", table(*_table(results["neighbours"])))
         + section("What was searched", fact_table(facts))
         + section("Notes", items(notes))
-        + section("Files", items(results["files"]), details("configuration", json.dumps(config, indent=2)))
+        + section("Files", items([beside("results.json")]), details("configuration", json.dumps(config, indent=2)))
     )
     return document(
         title=f"Nearest to {query.name}",
