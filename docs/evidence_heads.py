@@ -150,8 +150,8 @@ def _cosines(before: Path, after: Path) -> list[float]:
     one, other = store.open(before), store.open(after)
     tap, places = one.default_tap, {clip: row for row, clip in enumerate(other.column("clip_id").tolist())}
     rows = [(row, places[one.column("clip_id")[row]]) for row in one.done_rows().tolist()]
-    a = np.concatenate([one.read(tap, row) for row, _ in rows]).astype(np.float64)
-    b = np.concatenate([other.read(tap, row) for _, row in rows])
+    a = np.concatenate([one.read(tap, row)[0] for row, _ in rows]).astype(np.float64)
+    b = np.concatenate([other.read(tap, row)[0] for _, row in rows])
     mean = a.mean(axis=0)
     a, b = a - mean, b.astype(np.float64) - mean
     cosines = (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)

@@ -6,8 +6,10 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
+import numpy as np
 import pytest
 from attacks import ATTACKS, table
 from click.testing import CliRunner
@@ -16,7 +18,7 @@ from docs_pages import ROOT, commands_of
 from reelbank import cli
 from reelbank.benchmarks import readme
 from reelbank.benchmarks.measuring import RESULTS
-from reelbank.docs import click_pages, docstrings, evidence, generate
+from reelbank.docs import click_pages, docstrings, evidence, evidence_heads, generate
 
 MAX_README_LINES = 120
 REFERENCE = ROOT / "docs" / "reference"
@@ -162,3 +164,22 @@ def test_tables_of_evidence_are_those_of_its_results(path: Path) -> None:
     assert evidence.renewed(path, found) == path.read_text(), "run docs/evidence.py"
     found["fight"][0]["accuracy"] = 0.123
     assert evidence.renewed(path, found) != path.read_text()
+
+
+def test_cosines_of_evidence_are_of_each_step_less_the_mean_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clips are matched by id; what all steps share (here 100) does not count."""
+    steps = {"a": np.array([[101.0, 100], [99, 100]]), "b": np.array([[100.0, 101], [100, 99]])}
+    turned = steps | {"b": steps["b"][::-1]}
+
+    def opened(path: Path) -> SimpleNamespace:
+        held, order = (turned, ["b", "a"]) if path.name == "after" else (steps, ["a", "b"])
+        return SimpleNamespace(
+            default_tap="pool",
+            column=lambda name: np.array(order),
+            done_rows=lambda: np.arange(2),
+            read=lambda tap, row: held[order[row]][None],
+        )
+
+    monkeypatch.setattr(evidence_heads.store, "open", opened)
+    assert evidence_heads._cosines(Path("before"), Path("after")) == pytest.approx([-1.0, 0.0])
+    assert evidence_heads._cosines(Path("before"), Path("before")) == pytest.approx([1.0, 1.0])
