@@ -51,6 +51,7 @@ from reelbank.store.console import (
     WRONG_USE,
     Command,
     Group,
+    GroupedOption,
     Stopped,
     emit,
     json_option,
@@ -111,7 +112,6 @@ _NAMELESS: Mapping[type, str] = {MemoryError: "not enough memory"}
 
 
 @click.group(cls=Group, context_settings=CONTEXT)
-@click.version_option(package_name="reelbank")
 def main() -> None:
     """Decode once, train forever: features of video clips in Zarr stores, light heads and probes on them."""
 
@@ -301,31 +301,33 @@ def _pairs(ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]) -
     return mapping
 
 
+reading = partial(click.option, cls=GroupedOption, group="What is read")
+splitting = partial(click.option, cls=GroupedOption, group="Splits")
 READER_OPTIONS: dict[str, Callable[[Any], Any]] = {
-    "allow_group_overlap": click.option(
+    "allow_group_overlap": splitting(
         "--allow-group-overlap", is_flag=True, help="Note a group on both sides of a split instead of refusing it."
     ),
-    "decimal": click.option(
+    "decimal": reading(
         "--decimal", type=click.Choice(["comma", "point"]), help="What 1.200 is, where FILE does not tell: 1200 or 1.2."
     ),
-    "fold": click.option("--fold", type=click.IntRange(1, 3), default=1, show_default=True, help="Official split."),
-    "labels": click.option("--labels", type=PATH, help="The label file.  [default: the only one in ROOT]"),
-    "mapping": click.option(
+    "fold": splitting("--fold", type=click.IntRange(1, 3), default=1, show_default=True, help="Official split."),
+    "labels": reading("--labels", type=PATH, help="The label file.  [default: the only one in ROOT]"),
+    "mapping": reading(
         "--map", "mapping", multiple=True, metavar="OURS=THEIRS", callback=_pairs,
         help="Column of the manifest = column of FILE.",
     ),
-    "rate_fps": click.option("--rate-fps", type=float, help="Frames per second of the frame folders."),
-    "root": click.option("--root", type=PATH, help="Folder of the videos.  [default: FILE's folder]"),
-    "seed": click.option(
+    "rate_fps": reading("--rate-fps", type=float, help="Frames per second of the frame folders."),
+    "root": reading("--root", type=PATH, help="Folder of the videos.  [default: FILE's folder]"),
+    "seed": splitting(
         "--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Of the cut where there is none."
     ),
-    "splits": click.option(
+    "splits": splitting(
         "--splits", type=PATH, help="Folder of the official split files.  [default: found under ROOT]"
     ),
-    "target_columns": click.option(
+    "target_columns": reading(
         "--target-columns", multiple=True, help="Numeric target columns.  [default: kcal, else target*]"
     ),
-    "unknown": click.option(
+    "unknown": splitting(
         "--unknown", multiple=True, metavar="CLASS",
         help="A class that training never sees; may be repeated. The split is made by this.",
     ),
@@ -345,7 +347,9 @@ def _reader_command(name: str, row: ReaderRow) -> click.Command:
     for option in reversed(row.options):
         decorated = READER_OPTIONS[option](decorated)
     decorated = click.argument("source", metavar=row.argument, type=PATH)(decorated)
-    return click.command(name, cls=Command, help=row.layout or row.summary, short_help=row.summary)(decorated)
+    made = click.command(name, cls=Command, help=row.layout or row.summary, short_help=row.summary)(decorated)
+    made.examples = [("", f"reelbank manifest {name} {row.argument}")]
+    return made
 
 
 for _name, _row in READERS.items():
@@ -354,7 +358,7 @@ for _name, _row in READERS.items():
 # -- stores ----------------------------------------------------------------------------------------------
 
 
-@main.group()
+@main.group(short_help="Look into, check, mend, join and convert stores.")
 def store() -> None:
     """Look into stores; check, repair, compare, join and convert them."""
 
@@ -409,10 +413,7 @@ def upgrade(path: Path, as_json: bool) -> None:
 @options_of(ExportConfig)
 @json_option
 def export_(path: Path, out: Path, as_json: bool, **options: Any) -> None:
-    """Write a store to OUT as HDF5, .npy files or safetensors, for programs that read those.
-
-    Example: reelbank store export dinov2.zarr dinov2.h5 --format hdf5 --layout array
-    """
+    """Write a store to OUT as HDF5, .npy files or safetensors, for programs that read those."""
     with plain_errors():
         from reelbank.store import export
 
@@ -428,10 +429,7 @@ def export_(path: Path, out: Path, as_json: bool, **options: Any) -> None:
 @json_option
 @click.pass_context
 def import_(ctx: click.Context, /, src: Path, path: Path, as_json: bool, **options: Any) -> None:
-    """Make a store of the arrays in SRC: an export, or features that another program computed.
-
-    Example: reelbank store import s3d_features/ s3d.zarr --manifest manifest.csv --tap s3d
-    """
+    """Make a store of the arrays in SRC: an export, or features that another program computed."""
     with plain_errors():
         from reelbank.store import import_store
 
@@ -447,10 +445,7 @@ def import_(ctx: click.Context, /, src: Path, path: Path, as_json: bool, **optio
 @json_option
 @click.pass_context
 def diff_(ctx: click.Context, a: Path, b: Path, as_json: bool) -> None:
-    """Say how the stores A and B differ: spec, clips, labels, features; exit status 1 if they do.
-
-    Example: reelbank store diff dinov2.zarr dinov2-fast.zarr
-    """
+    """Say how the stores A and B differ: spec, clips, labels, features; exit status 1 if they do."""
     with plain_errors():
         from reelbank.store import diff
 
@@ -466,10 +461,7 @@ def diff_(ctx: click.Context, a: Path, b: Path, as_json: bool) -> None:
 @overwrite_option
 @json_option
 def merge_(out: Path, stores: tuple[Path, ...], overwrite: bool, as_json: bool) -> None:
-    """Join STORES of one spec into the new store OUT; of a clip that several have, the done one is taken.
-
-    Example: reelbank store merge all.zarr part-1.zarr part-2.zarr
-    """
+    """Join STORES of one spec into the new store OUT; of a clip that several have, the done one is taken."""
     with plain_errors():
         from reelbank.store import merge
 
