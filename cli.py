@@ -15,6 +15,7 @@ if sys.excepthook is sys.__excepthook__:
 
     sys.excepthook = _uncaught
 
+import json
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,7 +34,6 @@ if sys.platform == "win32":  # the package refuses with a sentence; a command sa
         sys.exit(2)
 
 import click
-from click.core import ParameterSource
 
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.extract.errors import ExtractionError
@@ -45,6 +45,7 @@ from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.manifests.datasets import READERS, ReaderRow
 from reelbank.manifests.files import not_written
 from reelbank.manifests.terminal import drive_hint
+from reelbank.store.config_files import changed_since, config_option, given_names, origins, origins_text
 from reelbank.store.console import (
     OK,
     SOME_FAILED,
@@ -121,6 +122,7 @@ def main() -> None:
 
 @main.command(context_settings=CONTEXT, short_help="Extract features of a manifest's clips.")
 @options_of(FeaturizeConfig)
+@config_option
 @json_option
 @click.pass_context
 def featurize(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
@@ -134,7 +136,7 @@ def _featurize(ctx: click.Context, config: Any, as_json: bool) -> None:
 
     with progress_bar("featurize") as show:
         report = run(config, show)
-    emit(report.to_json(), as_json, report.text)
+    emit(report.to_json() | origins(ctx), as_json, lambda: f"{report.text()}{origins_text(ctx)}")
     ctx.exit(SOME_FAILED if report.has_failures else OK)
 
 
@@ -143,6 +145,7 @@ def _featurize(ctx: click.Context, config: Any, as_json: bool) -> None:
 
 @main.command("train-head", context_settings=CONTEXT, short_help="Train a light head on stores.")
 @options_of(*CONFIGS)
+@config_option
 @json_option
 @click.pass_context
 def train_head(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
@@ -157,7 +160,9 @@ def train_head(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
         run = _runner(config)
         with progress_bar("train-head") as show:
             result = run(config, lambda e: show(replace(e, note=notes.pop()) if notes else e))
-        emit(result.results, as_json, lambda: f"{result.text()}\n{written(result.directory)}")
+        changed = changed_since(ctx, json.loads((result.directory / "config.json").read_bytes()))
+        text = lambda: f"{result.text()}{origins_text(ctx)}{changed}\n{written(result.directory)}"  # noqa: E731
+        emit({**result.results, **origins(ctx)}, as_json, text)
         ctx.exit(SOME_FAILED if result.has_failures else OK)
 
 
@@ -172,23 +177,25 @@ def _about_recipe(ctx: click.Context, config: RecipeConfig) -> list[str]:
     """What is said when a recipe begins. An option that it decides is refused even where its value is the default."""
     from reelbank.heads.recipes import announcement, refuse_decided
 
-    given = (name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE)
-    refuse_decided(config.recipe, given)
+    refuse_decided(config.recipe, given_names(ctx))
     stores, repeats = len(config.train.data.store), config.members.repeats
     return [announcement(config.recipe, repeats=repeats, is_quick=config.quick, num_stores=stores)]
 
 
 @main.command(context_settings=CONTEXT, short_help="t-SNE, k-means, kNN, linear probe.")
 @options_of(ProbeConfig)
+@config_option
 @json_option
-def probe(as_json: bool, **options: Any) -> None:
+@click.pass_context
+def probe(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Look at a store: t-SNE, k-means, nearest neighbours, linear probe; writes pictures and a page."""
     with plain_errors():
         from reelbank.heads import probe as run
 
         with progress_bar("probe") as show:
             result = run(ProbeConfig(**options), show)
-        emit(result.results, as_json, lambda: f"{result.text()}\n{written(result.out)}")
+        text = lambda: f"{result.text()}{origins_text(ctx)}\n{written(result.out)}"  # noqa: E731
+        emit(result.results | origins(ctx), as_json, text)
 
 
 @main.command(context_settings=CONTEXT)

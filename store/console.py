@@ -21,6 +21,7 @@ import click
 
 from reelbank.manifests.events import Event, Pace
 from reelbank.manifests.terminal import printable
+from reelbank.store.config_files import note_file
 from reelbank.store.examples import EXAMPLES, Example
 
 OK, SOME_FAILED, WRONG_USE, STOPPED = 0, 1, 2, 130
@@ -198,22 +199,38 @@ class Command(click.Command):
             sys.exit(error.exit_code)
         except (click.ClickException, click.Abort) as error:
             known = error if isinstance(error, click.ClickException) else Stopped("stopped")
-            if isinstance(known, click.NoSuchOption):
-                known = click.UsageError(_no_such_option(known), known.ctx)
-            known.show()
-            _tell(known.format_message(), given)
+            sentence = _no_such_option(known) if isinstance(known, click.NoSuchOption) else known.format_message()
+            sentence += "".join(f"\n  {note}" for note in dict.fromkeys(getattr(known, "__notes__", ())))
+            told = (
+                click.UsageError(sentence, known.ctx)
+                if isinstance(known, click.UsageError)
+                else click.ClickException(sentence)
+            )
+            told.show()
+            _tell(sentence, given)
             sys.exit(known.exit_code)
         except Exception as error:
             _tell(f"{type(error).__name__}: {error}", given)
             raise
         sys.exit(status if isinstance(status, int) else OK)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's; an error says where a value of --config comes from."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            note_file(ctx, error)
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
-        """As click's."""
+        """As click's; an error says where a value of --config comes from."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:  # outside of what the command itself guards
             raise Stopped("stopped") from None
+        except click.ClickException as error:
+            note_file(ctx, error)
+            raise
 
 
 class Group(Command, click.Group):
