@@ -45,6 +45,7 @@ from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.manifests.datasets import READERS, ReaderRow
 from reelbank.manifests.files import not_written
 from reelbank.manifests.terminal import drive_hint
+from reelbank.store.completion import SHELLS, scripts
 from reelbank.store.config_files import changed_since, config_option, given_names, origins, origins_text
 from reelbank.store.console import (
     OK,
@@ -53,6 +54,7 @@ from reelbank.store.console import (
     Command,
     Group,
     GroupedOption,
+    NamedArgument,
     Stopped,
     emit,
     json_option,
@@ -199,8 +201,8 @@ def probe(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
 
 
 @main.command(context_settings=CONTEXT)
-@click.option("--run", "run", type=PATH, required=True, help="Run directory of train-head.")
-@click.option("--store", "store", type=PATH, multiple=True, help="Store to predict; as in training.")
+@click.option("--run", "run", cls=GroupedOption, type=PATH, required=True, help="Run directory of train-head.")
+@click.option("--store", "store", cls=GroupedOption, type=PATH, multiple=True, help="Store to predict; as in training.")
 @click.option("--video", "video", type=PATH, multiple=True, help="Instead: video to predict; no features are kept.")
 @click.option("--weights", help="With --video: the weights file that the run's store was made with.")
 @click.option("--split", help="Only clips of this split.  [default: all]")
@@ -370,7 +372,8 @@ def store() -> None:
     """Look into stores; check, repair, compare, join and convert them."""
 
 
-store_argument = click.argument("path", type=PATH, metavar="STORE")
+of_stores = partial(click.argument, cls=NamedArgument, offers="--store", type=PATH)
+store_argument = of_stores("path", metavar="STORE")
 
 
 @store.command(short_help="Taps, shapes, spec, weights, clips.")
@@ -447,8 +450,8 @@ def import_(ctx: click.Context, /, src: Path, path: Path, as_json: bool, **optio
 
 
 @store.command("diff", short_help="How two stores differ.")
-@click.argument("a", type=PATH)
-@click.argument("b", type=PATH)
+@of_stores("a")
+@of_stores("b")
 @json_option
 @click.pass_context
 def diff_(ctx: click.Context, a: Path, b: Path, as_json: bool) -> None:
@@ -464,7 +467,7 @@ def diff_(ctx: click.Context, a: Path, b: Path, as_json: bool) -> None:
 
 @store.command("merge", short_help="Several stores of one spec as one.")
 @click.argument("out", type=PATH)
-@click.argument("stores", type=PATH, nargs=-1, required=True)
+@of_stores("stores", nargs=-1, required=True)
 @overwrite_option
 @json_option
 def merge_(out: Path, stores: tuple[Path, ...], overwrite: bool, as_json: bool) -> None:
@@ -502,7 +505,7 @@ def retry(
 
 
 @main.command(short_help="List backbones: taps, shapes, weights.")
-@click.argument("name", required=False, default="")
+@click.argument("name", cls=NamedArgument, offers="--model", required=False, default="")
 @json_option
 def backbones(name: str, as_json: bool) -> None:
     """List the backbones: taps, shapes, bytes per step, weights, licence. With NAME: those whose name holds it."""
@@ -532,7 +535,7 @@ for _kind, _module, _table in (
 
 
 @main.command(short_help="List the recipes: named experiments.")
-@click.argument("name", required=False)
+@click.argument("name", cls=NamedArgument, offers="--recipe", required=False)
 @json_option
 def recipes(name: str | None, as_json: bool) -> None:
     """List the recipes: experiments that `train-head --recipe NAME` trains row by row. With NAME: the rows of one."""
@@ -555,6 +558,14 @@ def doctor(manifest: Path | None, as_json: bool) -> None:
 
         found = examine(manifest)
         emit(found.to_json(), as_json, found.text)
+
+
+@main.command(short_help="What makes the Tab key complete names.")
+@click.argument("shell", type=click.Choice(SHELLS))
+@json_option
+def completion(shell: str, as_json: bool) -> None:
+    """Print what SHELL must read for the Tab key to complete commands, models, heads, recipes, stores and taps."""
+    emit({"shell": shell, "script": scripts(shell)}, as_json, lambda: scripts(shell))
 
 
 # The other console scripts. `reelbank` is `main`.

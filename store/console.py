@@ -15,12 +15,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from platform import python_version
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 from reelbank.manifests.events import Event, Pace
 from reelbank.manifests.terminal import printable
+from reelbank.store.completion import offered
 from reelbank.store.config_files import note_file
 from reelbank.store.examples import EXAMPLES, Example
 
@@ -108,6 +112,22 @@ class GroupedOption(click.Option):
     def __init__(self, *args: Any, group: str = "", **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.group = group
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What there is of it, else as click's."""
+        return offered(ctx, self, incomplete) or super().shell_complete(ctx, incomplete)
+
+
+class NamedArgument(click.Argument):
+    """An argument that the Tab key completes as it does an option: that of `offers`."""
+
+    def __init__(self, *args: Any, offers: str, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.offers = offers
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What there is of it, else as click's."""
+        return offered(ctx, self, incomplete) or super().shell_complete(ctx, incomplete)
 
 
 def headed(options: Sequence[click.Option]) -> dict[str, list[click.Option]]:

@@ -23,6 +23,10 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("those whose name holds dino", "reelbank backbones dino"),
         ("for a program", "reelbank backbones --json"),
     ],
+    "completion": [
+        ("kept where the shell reads it", "reelbank completion bash > ~/.reelbank-completion"),
+        ("what it is", "reelbank completion zsh"),
+    ],
     "doctor": [
         ("this machine", "reelbank doctor"),
         ("and the clips of a manifest", "reelbank doctor --manifest manifest.csv"),
@@ -123,7 +127,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     "train-head": [
         ("classes, and the target if the store has one", "train-head --store flow.zarr"),
         ("two stores, the calories", "train-head --store dinov2.zarr --store flow.zarr --target kcal"),
-        ("cross-validation over groups", "train-head --store flow.zarr --folds 5"),
+        ("cross-validation over groups", "train-head --store flow.zarr --folds 5 --run runs/folds"),
         ("a grid, three seeds each", "train-head --store flow.zarr --sweep lr=1e-3,1e-4 --repeats 3"),
     ],
 }

@@ -55,6 +55,7 @@ ROOMS = {
             "cores",
             "devices",
             "examples",
+            "completion",
             "config_files",
             "console",
             "options",

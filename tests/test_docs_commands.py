@@ -40,6 +40,9 @@ SCRIPTS = {
 PUBLIC_CALLS = ((extract, "featurize"), *((heads, name) for name in ("probe", "run_recipe", "sweep", "train_head")))
 """What the commands call with a config, after the config has checked itself."""
 
+OPTIONS = ROOT / "tests" / "fixtures" / "options"
+"""What stands for the files that shown lines name by --config."""
+
 SMALLER: dict[str, tuple[tuple[str, str, str], ...]] = {
     "featurize": (
         ("--device", "--device", "cpu"),
@@ -81,6 +84,9 @@ class _AcceptedError(BaseException):
 
 def accept(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Gives a line to its command up to the public call. Raises ValueError where the line is refused before that."""
+    if "--config" in words:  # the file of a run before, or of the reader
+        words = [*words]
+        words[words.index("--config") + 1] = str(OPTIONS / f"{words[words[0] == 'reelbank']}.toml")
     docs_pages.parse(cli.main, words)
     if not {"featurize", "probe", "train-head"}.intersection(words[:2]):
         return
