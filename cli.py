@@ -35,7 +35,7 @@ if sys.platform == "win32":  # the package refuses with a sentence; a command sa
 
 import click
 
-from reelbank.extract.config import FeaturizeConfig
+from reelbank.extract.config import DEFAULT_SAMPLING, FeaturizeConfig
 from reelbank.extract.errors import ExtractionError
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.probes.config import ProbeConfig
@@ -550,13 +550,26 @@ def recipes(name: str | None, as_json: bool) -> None:
 
 @main.command(short_help="Cores, devices, disk and weights here.")
 @click.option("--manifest", type=PATH, help="Also look at the clips of this manifest.")
+@click.option("--model", cls=GroupedOption, multiple=True, help="Estimate time and needs of this backbone on them.")
+@click.option("--sampling", multiple=True, help="With --model: which frames, as for featurize.")
+@click.option("--device", default="auto", show_default=True, help="With --model: as for featurize.")
 @json_option
-def doctor(manifest: Path | None, as_json: bool) -> None:
-    """Say what this machine has: cores, devices, decoder, disk, weights; and what a manifest would need."""
+def doctor(
+    manifest: Path | None, model: tuple[str, ...], sampling: tuple[str, ...], device: str, as_json: bool
+) -> None:
+    """Say what this machine has: cores, devices, decoder, disk, weights; and what a manifest would need.
+
+    With --model a few clips are extracted and thrown away: about 20 s for an estimate of a run's time, bytes, memory.
+    """
     with plain_errors():
         from reelbank.extract.doctor import examine
 
-        found = examine(manifest)
+        if (sampling or device != "auto") and not model:
+            raise click.UsageError("--sampling and --device go with --model: of which time and needs are told")
+        frames = sampling or (DEFAULT_SAMPLING,)
+        run = FeaturizeConfig(model=model, manifest=manifest, device=device, sampling=frames) if model else None
+        with progress_bar("doctor") as show:
+            found = examine(manifest, run=run, progress=show)
         emit(found.to_json(), as_json, found.text)
 
 

@@ -30,6 +30,8 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     "doctor": [
         ("this machine", "reelbank doctor"),
         ("and the clips of a manifest", "reelbank doctor --manifest manifest.csv"),
+        ("how long a run takes", "reelbank doctor --manifest manifest.csv --model flow"),
+        ("with other frames", "reelbank doctor --model dinov2 --sampling fps:4"),
     ],
     "featurize": [
         ("motion of every clip, 16 pairs of frames each, into flow.zarr", "featurize --model flow"),

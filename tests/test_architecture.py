@@ -25,7 +25,7 @@ ARROWS = {
 }
 """What a stage may import beside itself."""
 ROOMS = {
-    "extract": ("errors", "video", "weights", "inputs", "backbones", "config", "run", "doctor"),
+    "extract": ("errors", "video", "weights", "inputs", "backbones", "config", "run", "estimating", "doctor"),
     "heads": (
         *(
             "errors",
