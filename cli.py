@@ -38,7 +38,9 @@ import click
 from reelbank.extract.config import DEFAULT_SAMPLING, FeaturizeConfig
 from reelbank.extract.errors import ExtractionError
 from reelbank.heads.config import TrainConfig
+from reelbank.heads.predict_config import PredictConfig
 from reelbank.heads.probes.config import ProbeConfig
+from reelbank.heads.probes.search_config import FindConfig
 from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.request import CONFIGS, request
 from reelbank.heads.sweeps.config import SweepConfig
@@ -64,6 +66,7 @@ from reelbank.store.console import (
 )
 from reelbank.store.exchange.options import ExportConfig, ImportConfig
 from reelbank.store.options import MAX_CPUS, MAX_SEED, options_of
+from reelbank.store.reader_options import READER_OPTIONS
 
 GOES_ON = "stopped; what was finished is kept, the same command goes on"
 
@@ -200,35 +203,48 @@ def probe(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
         emit(result.results | origins(ctx), as_json, text)
 
 
-@main.command(context_settings=CONTEXT)
-@click.option("--run", "run", cls=GroupedOption, type=PATH, required=True, help="Run directory of train-head.")
-@click.option("--store", "store", cls=GroupedOption, type=PATH, multiple=True, help="Store to predict; as in training.")
-@click.option("--video", "video", type=PATH, multiple=True, help="Instead: video to predict; no features are kept.")
-@click.option("--weights", help="With --video: the weights file that the run's store was made with.")
-@click.option("--split", help="Only clips of this split.  [default: all]")
-@click.option("--out", type=PATH, help="CSV to write.  [default: <run>/predictions-<store or video>.csv]")
-@click.option("--accept-changed-code", is_flag=True, help="Apply a head from outside although its source has changed.")
+@main.command(context_settings=CONTEXT, short_help="Clips of a store that are most like a clip or a file.")
+@options_of(FindConfig)
 @json_option
-def predict(
-    run: Path, store: tuple[Path, ...], video: tuple[Path, ...], weights: str | None, out: Path | None, as_json: bool,
-    split: str | None, accept_changed_code: bool,
-) -> None:  # fmt: skip
-    """Apply the head of a finished run to a store, or to videos."""
+def find(as_json: bool, **options: Any) -> None:
+    """Find the clips of a store that are most like one of them, or like a file; writes a page with their pictures."""
+    with plain_errors(), progress_bar("find") as show:
+        from reelbank.extract import extract_as
+        from reelbank.heads import find as run
+
+        result = run(config := FindConfig(**options), show, extract=partial(extract_as, weights=config.weights))
+    emit(result.results, as_json, result.text)
+
+
+@main.command(context_settings=CONTEXT, short_help="Apply the head of a run to videos, or to a store.")
+@click.argument("videos", nargs=-1, type=PATH, metavar="[VIDEO | FOLDER | TABLE]...")
+@options_of(PredictConfig)
+@click.option("--out", type=PATH, hidden=True)  # what --csv was called
+@json_option
+@click.pass_context
+def predict(ctx: click.Context, /, videos: tuple[Path, ...], out: Path | None, as_json: bool, **options: Any) -> None:
+    """Apply the head of a finished run to videos and pictures, to all in a FOLDER, or to the clips of a TABLE.
+
+    Their features are made as those of the run's stores were. With --store those of a store are taken.
+    """
     with plain_errors():
         from reelbank.heads import predict, predict_videos
 
-        if bool(store) == bool(video) or (weights and store):
-            raise click.UsageError("give either --store or --video: what to predict; --weights goes with --video")
-        call: Any = predict
-        if video:
+        asked = {"video": (*videos, *options["video"]), "csv": options["csv"] or out}
+        config = PredictConfig(**options | asked)
+        call: Any = partial(predict, config.run, config.store)
+        if config.video:
             from reelbank.extract import extract_as
 
-            call = partial(predict_videos, extract=partial(extract_as, weights=weights))
-        result = call(run, store or video, split=split, accept_changed_code=accept_changed_code)
-        what = f"{len(video)}-videos" if len(video) > 1 else (store or video)[0].stem
-        path = out or run / f"predictions-{what}.csv"
-        result.write_csv(path)
-        emit(result.to_json() | {"csv": str(path)}, as_json, lambda: f"{result.text()}\nPredictions: {path}")
+            extract = partial(extract_as, weights=config.weights)
+            call = partial(predict_videos, config.run, config.video, extract=extract, keep=config.keep)
+        with progress_bar("predict") as show:
+            found = call(split=config.split, accept_changed_code=config.accept_changed_code, progress=show)
+        written = {"csv": str(path)} if (path := config.csv_path) else {}
+        if path:
+            found.write_csv(path)
+        emit(found.to_json() | written, as_json, lambda: found.text() + (f"\nPredictions: {path}" if path else ""))
+        ctx.exit(SOME_FAILED if found.failures else OK)
 
 
 # -- manifests -------------------------------------------------------------------------------------------
@@ -296,52 +312,6 @@ def synth(directory: Path, clips: int, seed: int, overwrite: bool, as_json: bool
         out = directory / "manifest.csv"
         lines = f"{out}: {made.summary()}\nVideos: {directory / 'videos'}"
         emit(made.to_json() | {"manifest": str(out)}, as_json, lambda: lines)
-
-
-def _pairs(ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
-    mapping: dict[str, str] = {}
-    for pair in pairs:
-        ours, separator, theirs = pair.partition("=")
-        if not separator:
-            raise click.BadParameter(f"{pair!r} is not of the form OURS=THEIRS", ctx, param)
-        if mapping.get(ours, theirs) != theirs:
-            raise click.BadParameter(f"{ours!r} is mapped to {mapping[ours]!r} and to {theirs!r}", ctx, param)
-        mapping[ours] = theirs
-    return mapping
-
-
-reading = partial(click.option, cls=GroupedOption, group="What is read")
-splitting = partial(click.option, cls=GroupedOption, group="Splits")
-READER_OPTIONS: dict[str, Callable[[Any], Any]] = {
-    "allow_group_overlap": splitting(
-        "--allow-group-overlap", is_flag=True, help="Note a group on both sides of a split instead of refusing it."
-    ),
-    "decimal": reading(
-        "--decimal", type=click.Choice(["comma", "point"]), help="What 1.200 is, where FILE does not tell: 1200 or 1.2."
-    ),
-    "fold": splitting("--fold", type=click.IntRange(1, 3), default=1, show_default=True, help="Official split."),
-    "labels": reading("--labels", type=PATH, help="The label file.  [default: the only one in ROOT]"),
-    "mapping": reading(
-        "--map", "mapping", multiple=True, metavar="OURS=THEIRS", callback=_pairs,
-        help="Column of the manifest = column of FILE.",
-    ),
-    "rate_fps": reading("--rate-fps", type=float, help="Frames per second of the frame folders."),
-    "root": reading("--root", type=PATH, help="Folder of the videos.  [default: FILE's folder]"),
-    "seed": splitting(
-        "--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Of the cut where there is none."
-    ),
-    "splits": splitting(
-        "--splits", type=PATH, help="Folder of the official split files.  [default: found under ROOT]"
-    ),
-    "target_columns": reading(
-        "--target-columns", multiple=True, help="Numeric target columns.  [default: kcal, else target*]"
-    ),
-    "unknown": splitting(
-        "--unknown", multiple=True, metavar="CLASS",
-        help="A class that training never sees; may be repeated. The split is made by this.",
-    ),
-}  # fmt: skip
-"""How an option of `READERS` is written on the command line."""
 
 
 def _reader_command(name: str, row: ReaderRow) -> click.Command:
@@ -417,13 +387,13 @@ def upgrade(path: Path, as_json: bool) -> None:
         emit(result.to_json(), as_json, result.text)
 
 
-@store.command("export", short_help="As HDF5, .npy files or safetensors.")
+@store.command("export", short_help="As HDF5, .npy files, safetensors or a table.")
 @store_argument
 @click.argument("out", type=PATH)
 @options_of(ExportConfig)
 @json_option
 def export_(path: Path, out: Path, as_json: bool, **options: Any) -> None:
-    """Write a store to OUT as HDF5, .npy files or safetensors, for programs that read those."""
+    """Write a store to OUT as HDF5, .npy files, safetensors or Parquet, for programs that read those."""
     with plain_errors():
         from reelbank.store import export
 

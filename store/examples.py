@@ -39,6 +39,11 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("four frames per second of the training clips", "featurize --model dinov2 --sampling fps:4 --split train"),
         ("other frames in another store", "featurize --model flow --sampling uniform:4 --out flow-4.zarr"),
     ],
+    "find": [
+        ("most like a clip", "reelbank find --store flow.zarr --clip clip_00001"),
+        ("most like a file", "reelbank find --store flow.zarr --video new.mp4"),
+        ("step by step, of other people", "reelbank find --clip clip_00001 --level step --other-groups"),
+    ],
     "heads": [("what `train-head --head` takes", "reelbank heads")],
     "losses": [("what `train-head --loss` takes", "reelbank losses")],
     "manifest": [
@@ -80,7 +85,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     "metrics": [("what runs report, and what `--metric` takes", "reelbank metrics")],
     "predict": [
         ("the clips of a store", "reelbank predict --run runs/flow-mlp-ce-1 --store flow.zarr"),
-        ("new videos; no features are kept", "reelbank predict --run runs/flow-mlp-ce-1 --video new.mp4"),
+        ("new videos, a folder of them", "reelbank predict --run runs/flow-mlp-ce-1 new.mp4 more/"),
         ("of one split", "reelbank predict --run runs/flow-mlp-ce-1 --store flow.zarr --split test"),
     ],
     "probe": [

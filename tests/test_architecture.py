@@ -30,6 +30,8 @@ ROOMS = {
         *(
             "errors",
             "stored",
+            "extraction",
+            "predict_config",
             "reports",
             "augmentation",
             "losses",
@@ -59,6 +61,7 @@ ROOMS = {
             "config_files",
             "console",
             "options",
+            "reader_options",
             "processes",
         ),
         *("sums", "durable", "indexing", "spec", "sizes", "geometry", "arrays", "chunks", "plain", "layout"),

@@ -117,9 +117,16 @@ def test_run_is_done_again_to_the_same_bits(folder: Path) -> None:
     assert json.loads(again.stdout)["options"]["from_command_line"] == ["--run"]
     for name in ("best.safetensors", "predictions.csv"):
         assert Path("a", name).read_bytes() == Path("b", name).read_bytes()
-    records = [json.loads(Path(run, "config.json").read_text()) for run in "ab"]
+    records = [json.loads(Path(run, "config.json").read_text()) | {"notes": []} for run in "ab"]
     assert records[0].pop("config") | {"run": "b"} == records[1].pop("config")
     assert records[0] == records[1]
+
+
+def test_what_the_defaults_chose_is_chosen_again(folder: Path) -> None:
+    for line in (("--store", "flow.zarr", "--run", "a"), ("--config", "a/config.json", "--run", "b")):
+        result = call("train-head", *line, "--no-report")
+        assert result.exit_code == cli.OK, result.output
+    assert Path("a/predictions.csv").read_bytes() == Path("b/predictions.csv").read_bytes()
 
 
 def test_replay_says_where_the_data_are_others(folder: Path) -> None:

@@ -18,7 +18,9 @@ from test_docs_commands import accept
 
 from reelbank import cli
 from reelbank.extract.config import FeaturizeConfig
+from reelbank.heads.predict_config import PredictConfig
 from reelbank.heads.probes.config import ProbeConfig
+from reelbank.heads.probes.search_config import FindConfig
 from reelbank.heads.request import CONFIGS
 from reelbank.store import console
 from reelbank.store.examples import EXAMPLES
@@ -38,7 +40,9 @@ def shown(line: str, width: int, **given: bool) -> str:
     return result.stdout
 
 
-@pytest.mark.parametrize("config", [*CONFIGS, ExportConfig, FeaturizeConfig, ImportConfig, ProbeConfig])
+@pytest.mark.parametrize(
+    "config", [*CONFIGS, ExportConfig, FeaturizeConfig, FindConfig, ImportConfig, PredictConfig, ProbeConfig]
+)
 def test_every_option_of_a_config_has_a_heading(config: type) -> None:
     assert [one.flag for one in options(config).values() if not one.group] == []
 

@@ -28,16 +28,21 @@ SCRIPTS = {
     ".": "a shell's own",
     "cd": "a shell's own",
     "docker": "an image",
+    "embedding-atlas": "another program",
     "git": "a clone",
     "make": "a target",
     "pip": "an install",
     "python": "a script",
     "sudo": "an install",
+    "tensorboard": "another program",
     "wsl": "an install",
 }
 """Other words that a command line may begin with."""
 
-PUBLIC_CALLS = ((extract, "featurize"), *((heads, name) for name in ("probe", "run_recipe", "sweep", "train_head")))
+PUBLIC_CALLS = (
+    (extract, "featurize"),
+    *((heads, name) for name in ("find", "probe", "run_recipe", "sweep", "train_head")),
+)
 """What the commands call with a config, after the config has checked itself."""
 
 OPTIONS = ROOT / "tests" / "fixtures" / "options"
@@ -88,7 +93,7 @@ def accept(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         words = [*words]
         words[words.index("--config") + 1] = str(OPTIONS / f"{words[words[0] == 'reelbank']}.toml")
     docs_pages.parse(cli.main, words)
-    if not {"featurize", "probe", "train-head"}.intersection(words[:2]):
+    if not {"featurize", "find", "probe", "train-head"}.intersection(words[:2]):
         return
 
     def stop(*args: Any, **options: Any) -> None:
