@@ -15,6 +15,7 @@ if sys.excepthook is sys.__excepthook__:
 
     sys.excepthook = _uncaught
 
+import json
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,9 +34,8 @@ if sys.platform == "win32":  # the package refuses with a sentence; a command sa
         sys.exit(2)
 
 import click
-from click.core import ParameterSource
 
-from reelbank.extract.config import FeaturizeConfig
+from reelbank.extract.config import DEFAULT_SAMPLING, FeaturizeConfig
 from reelbank.extract.errors import ExtractionError
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.predict_config import PredictConfig
@@ -47,12 +47,16 @@ from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.manifests.datasets import READERS, ReaderRow
 from reelbank.manifests.files import not_written
 from reelbank.manifests.terminal import drive_hint
+from reelbank.store.completion import SHELLS, scripts
+from reelbank.store.config_files import changed_since, config_option, given_names, origins, origins_text
 from reelbank.store.console import (
     OK,
     SOME_FAILED,
     WRONG_USE,
     Command,
     Group,
+    GroupedOption,
+    NamedArgument,
     Stopped,
     emit,
     json_option,
@@ -62,6 +66,7 @@ from reelbank.store.console import (
 )
 from reelbank.store.exchange.options import ExportConfig, ImportConfig
 from reelbank.store.options import MAX_CPUS, MAX_SEED, options_of
+from reelbank.store.reader_options import READER_OPTIONS
 
 GOES_ON = "stopped; what was finished is kept, the same command goes on"
 
@@ -113,7 +118,6 @@ _NAMELESS: Mapping[type, str] = {MemoryError: "not enough memory"}
 
 
 @click.group(cls=Group, context_settings=CONTEXT)
-@click.version_option(package_name="reelbank")
 def main() -> None:
     """Decode once, train forever: features of video clips in Zarr stores, light heads and probes on them."""
 
@@ -123,6 +127,7 @@ def main() -> None:
 
 @main.command(context_settings=CONTEXT, short_help="Extract features of a manifest's clips.")
 @options_of(FeaturizeConfig)
+@config_option
 @json_option
 @click.pass_context
 def featurize(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
@@ -136,7 +141,7 @@ def _featurize(ctx: click.Context, config: Any, as_json: bool) -> None:
 
     with progress_bar("featurize") as show:
         report = run(config, show)
-    emit(report.to_json(), as_json, report.text)
+    emit(report.to_json() | origins(ctx), as_json, lambda: f"{report.text()}{origins_text(ctx)}")
     ctx.exit(SOME_FAILED if report.has_failures else OK)
 
 
@@ -145,6 +150,7 @@ def _featurize(ctx: click.Context, config: Any, as_json: bool) -> None:
 
 @main.command("train-head", context_settings=CONTEXT, short_help="Train a light head on stores.")
 @options_of(*CONFIGS)
+@config_option
 @json_option
 @click.pass_context
 def train_head(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
@@ -159,7 +165,9 @@ def train_head(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
         run = _runner(config)
         with progress_bar("train-head") as show:
             result = run(config, lambda e: show(replace(e, note=notes.pop()) if notes else e))
-        emit(result.results, as_json, lambda: f"{result.text()}\n{written(result.directory)}")
+        changed = changed_since(ctx, json.loads((result.directory / "config.json").read_bytes()))
+        text = lambda: f"{result.text()}{origins_text(ctx)}{changed}\n{written(result.directory)}"  # noqa: E731
+        emit({**result.results, **origins(ctx)}, as_json, text)
         ctx.exit(SOME_FAILED if result.has_failures else OK)
 
 
@@ -174,23 +182,25 @@ def _about_recipe(ctx: click.Context, config: RecipeConfig) -> list[str]:
     """What is said when a recipe begins. An option that it decides is refused even where its value is the default."""
     from reelbank.heads.recipes import announcement, refuse_decided
 
-    given = (name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE)
-    refuse_decided(config.recipe, given)
+    refuse_decided(config.recipe, given_names(ctx))
     stores, repeats = len(config.train.data.store), config.members.repeats
     return [announcement(config.recipe, repeats=repeats, is_quick=config.quick, num_stores=stores)]
 
 
 @main.command(context_settings=CONTEXT, short_help="t-SNE, k-means, kNN, linear probe.")
 @options_of(ProbeConfig)
+@config_option
 @json_option
-def probe(as_json: bool, **options: Any) -> None:
+@click.pass_context
+def probe(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Look at a store: t-SNE, k-means, nearest neighbours, linear probe; writes pictures and a page."""
     with plain_errors():
         from reelbank.heads import probe as run
 
         with progress_bar("probe") as show:
             result = run(ProbeConfig(**options), show)
-        emit(result.results, as_json, lambda: f"{result.text()}\n{written(result.out)}")
+        text = lambda: f"{result.text()}{origins_text(ctx)}\n{written(result.out)}"  # noqa: E731
+        emit(result.results | origins(ctx), as_json, text)
 
 
 @main.command(context_settings=CONTEXT, short_help="Clips of a store that are most like a clip or a file.")
@@ -216,8 +226,6 @@ def predict(ctx: click.Context, /, videos: tuple[Path, ...], out: Path | None, a
     """Apply the head of a finished run to videos and pictures, to all in a FOLDER, or to the clips of a TABLE.
 
     Their features are made as those of the run's stores were. With --store those of a store are taken.
-
-    Example: reelbank predict --run runs/flow-mlp-jsd-1 new.mp4 more/
     """
     with plain_errors():
         from reelbank.heads import predict, predict_videos
@@ -306,50 +314,6 @@ def synth(directory: Path, clips: int, seed: int, overwrite: bool, as_json: bool
         emit(made.to_json() | {"manifest": str(out)}, as_json, lambda: lines)
 
 
-def _pairs(ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
-    mapping: dict[str, str] = {}
-    for pair in pairs:
-        ours, separator, theirs = pair.partition("=")
-        if not separator:
-            raise click.BadParameter(f"{pair!r} is not of the form OURS=THEIRS", ctx, param)
-        if mapping.get(ours, theirs) != theirs:
-            raise click.BadParameter(f"{ours!r} is mapped to {mapping[ours]!r} and to {theirs!r}", ctx, param)
-        mapping[ours] = theirs
-    return mapping
-
-
-READER_OPTIONS: dict[str, Callable[[Any], Any]] = {
-    "allow_group_overlap": click.option(
-        "--allow-group-overlap", is_flag=True, help="Note a group on both sides of a split instead of refusing it."
-    ),
-    "decimal": click.option(
-        "--decimal", type=click.Choice(["comma", "point"]), help="What 1.200 is, where FILE does not tell: 1200 or 1.2."
-    ),
-    "fold": click.option("--fold", type=click.IntRange(1, 3), default=1, show_default=True, help="Official split."),
-    "labels": click.option("--labels", type=PATH, help="The label file.  [default: the only one in ROOT]"),
-    "mapping": click.option(
-        "--map", "mapping", multiple=True, metavar="OURS=THEIRS", callback=_pairs,
-        help="Column of the manifest = column of FILE.",
-    ),
-    "rate_fps": click.option("--rate-fps", type=float, help="Frames per second of the frame folders."),
-    "root": click.option("--root", type=PATH, help="Folder of the videos.  [default: FILE's folder]"),
-    "seed": click.option(
-        "--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Of the cut where there is none."
-    ),
-    "splits": click.option(
-        "--splits", type=PATH, help="Folder of the official split files.  [default: found under ROOT]"
-    ),
-    "target_columns": click.option(
-        "--target-columns", multiple=True, help="Numeric target columns.  [default: kcal, else target*]"
-    ),
-    "unknown": click.option(
-        "--unknown", multiple=True, metavar="CLASS",
-        help="A class that training never sees; may be repeated. The split is made by this.",
-    ),
-}  # fmt: skip
-"""How an option of `READERS` is written on the command line."""
-
-
 def _reader_command(name: str, row: ReaderRow) -> click.Command:
     if unknown := sorted(set(row.options) - set(READER_OPTIONS)):
         known = ", ".join(sorted(READER_OPTIONS))
@@ -362,7 +326,9 @@ def _reader_command(name: str, row: ReaderRow) -> click.Command:
     for option in reversed(row.options):
         decorated = READER_OPTIONS[option](decorated)
     decorated = click.argument("source", metavar=row.argument, type=PATH)(decorated)
-    return click.command(name, cls=Command, help=row.layout or row.summary, short_help=row.summary)(decorated)
+    made = click.command(name, cls=Command, help=row.layout or row.summary, short_help=row.summary)(decorated)
+    made.examples = [("", f"reelbank manifest {name} {row.argument}")]
+    return made
 
 
 for _name, _row in READERS.items():
@@ -371,12 +337,13 @@ for _name, _row in READERS.items():
 # -- stores ----------------------------------------------------------------------------------------------
 
 
-@main.group()
+@main.group(short_help="Look into, check, mend, join and convert stores.")
 def store() -> None:
     """Look into stores; check, repair, compare, join and convert them."""
 
 
-store_argument = click.argument("path", type=PATH, metavar="STORE")
+of_stores = partial(click.argument, cls=NamedArgument, offers="--store", type=PATH)
+store_argument = of_stores("path", metavar="STORE")
 
 
 @store.command(short_help="Taps, shapes, spec, weights, clips.")
@@ -426,10 +393,7 @@ def upgrade(path: Path, as_json: bool) -> None:
 @options_of(ExportConfig)
 @json_option
 def export_(path: Path, out: Path, as_json: bool, **options: Any) -> None:
-    """Write a store to OUT as HDF5, .npy files, safetensors or Parquet, for programs that read those.
-
-    Example: reelbank store export dinov2.zarr dinov2.h5 --format hdf5 --layout array
-    """
+    """Write a store to OUT as HDF5, .npy files, safetensors or Parquet, for programs that read those."""
     with plain_errors():
         from reelbank.store import export
 
@@ -445,10 +409,7 @@ def export_(path: Path, out: Path, as_json: bool, **options: Any) -> None:
 @json_option
 @click.pass_context
 def import_(ctx: click.Context, /, src: Path, path: Path, as_json: bool, **options: Any) -> None:
-    """Make a store of the arrays in SRC: an export, or features that another program computed.
-
-    Example: reelbank store import s3d_features/ s3d.zarr --manifest manifest.csv --tap s3d
-    """
+    """Make a store of the arrays in SRC: an export, or features that another program computed."""
     with plain_errors():
         from reelbank.store import import_store
 
@@ -459,15 +420,12 @@ def import_(ctx: click.Context, /, src: Path, path: Path, as_json: bool, **optio
 
 
 @store.command("diff", short_help="How two stores differ.")
-@click.argument("a", type=PATH)
-@click.argument("b", type=PATH)
+@of_stores("a")
+@of_stores("b")
 @json_option
 @click.pass_context
 def diff_(ctx: click.Context, a: Path, b: Path, as_json: bool) -> None:
-    """Say how the stores A and B differ: spec, clips, labels, features; exit status 1 if they do.
-
-    Example: reelbank store diff dinov2.zarr dinov2-fast.zarr
-    """
+    """Say how the stores A and B differ: spec, clips, labels, features; exit status 1 if they do."""
     with plain_errors():
         from reelbank.store import diff
 
@@ -479,14 +437,11 @@ def diff_(ctx: click.Context, a: Path, b: Path, as_json: bool) -> None:
 
 @store.command("merge", short_help="Several stores of one spec as one.")
 @click.argument("out", type=PATH)
-@click.argument("stores", type=PATH, nargs=-1, required=True)
+@of_stores("stores", nargs=-1, required=True)
 @overwrite_option
 @json_option
 def merge_(out: Path, stores: tuple[Path, ...], overwrite: bool, as_json: bool) -> None:
-    """Join STORES of one spec into the new store OUT; of a clip that several have, the done one is taken.
-
-    Example: reelbank store merge all.zarr part-1.zarr part-2.zarr
-    """
+    """Join STORES of one spec into the new store OUT; of a clip that several have, the done one is taken."""
     with plain_errors():
         from reelbank.store import merge
 
@@ -520,7 +475,7 @@ def retry(
 
 
 @main.command(short_help="List backbones: taps, shapes, weights.")
-@click.argument("name", required=False, default="")
+@click.argument("name", cls=NamedArgument, offers="--model", required=False, default="")
 @json_option
 def backbones(name: str, as_json: bool) -> None:
     """List the backbones: taps, shapes, bytes per step, weights, licence. With NAME: those whose name holds it."""
@@ -550,7 +505,7 @@ for _kind, _module, _table in (
 
 
 @main.command(short_help="List the recipes: named experiments.")
-@click.argument("name", required=False)
+@click.argument("name", cls=NamedArgument, offers="--recipe", required=False)
 @json_option
 def recipes(name: str | None, as_json: bool) -> None:
     """List the recipes: experiments that `train-head --recipe NAME` trains row by row. With NAME: the rows of one."""
@@ -565,14 +520,35 @@ def recipes(name: str | None, as_json: bool) -> None:
 
 @main.command(short_help="Cores, devices, disk and weights here.")
 @click.option("--manifest", type=PATH, help="Also look at the clips of this manifest.")
+@click.option("--model", cls=GroupedOption, multiple=True, help="Estimate time and needs of this backbone on them.")
+@click.option("--sampling", multiple=True, help="With --model: which frames, as for featurize.")
+@click.option("--device", default="auto", show_default=True, help="With --model: as for featurize.")
 @json_option
-def doctor(manifest: Path | None, as_json: bool) -> None:
-    """Say what this machine has: cores, devices, decoder, disk, weights; and what a manifest would need."""
+def doctor(
+    manifest: Path | None, model: tuple[str, ...], sampling: tuple[str, ...], device: str, as_json: bool
+) -> None:
+    """Say what this machine has: cores, devices, decoder, disk, weights; and what a manifest would need.
+
+    With --model a few clips are extracted and thrown away: about 20 s for an estimate of a run's time, bytes, memory.
+    """
     with plain_errors():
         from reelbank.extract.doctor import examine
 
-        found = examine(manifest)
+        if (sampling or device != "auto") and not model:
+            raise click.UsageError("--sampling and --device go with --model: of which time and needs are told")
+        frames = sampling or (DEFAULT_SAMPLING,)
+        run = FeaturizeConfig(model=model, manifest=manifest, device=device, sampling=frames) if model else None
+        with progress_bar("doctor") as show:
+            found = examine(manifest, run=run, progress=show)
         emit(found.to_json(), as_json, found.text)
+
+
+@main.command(short_help="What makes the Tab key complete names.")
+@click.argument("shell", type=click.Choice(SHELLS))
+@json_option
+def completion(shell: str, as_json: bool) -> None:
+    """Print what SHELL must read for the Tab key to complete commands, models, heads, recipes, stores and taps."""
+    emit({"shell": shell, "script": scripts(shell)}, as_json, lambda: scripts(shell))
 
 
 # The other console scripts. `reelbank` is `main`.

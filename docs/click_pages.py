@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from reelbank.docs.docstrings import escaped, table
+from reelbank.store.console import headed
+from reelbank.store.examples import EXAMPLES
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -26,13 +28,10 @@ class Program:
     Attributes:
         name: what the group of everything is called on the command line.
         scripts: commands that are also programs of their own; they come first.
-        parts: {command: {parameter: (name, sentence) of the part of a config that it belongs to}}, for commands
-            whose many options stand in parts.
     """
 
     name: str
     scripts: frozenset[str] = frozenset()
-    parts: Mapping[str, Mapping[str, tuple[str, str]]] = field(default_factory=dict)
 
 
 def page(root: click.Group, program: Program) -> str:
@@ -64,23 +63,15 @@ def _section(path: tuple[str, ...], command: click.Command, program: Program) ->
     parts.append(f"```text\n{usage}\n```")
     if path[0] in program.scripts:
         parts.append(f"The same as `{program.name} {' '.join(path)}`.")
-    shown = ""
-    for (name, sentence), option in _by_part(command, program.parts.get(" ".join(path), {})):
-        if name != shown:
-            parts += [f"{level}# {' '.join(path)}: {name}", escaped(sentence)]
-            shown = name
-        parts.append(_option(option, context))
+    if examples := EXAMPLES.get(" ".join(path), ()):
+        lines = [word for about, line in examples for word in (f"# {about}" if about else "", line) if word]
+        parts.append("```text\n{}\n```".format("\n".join(lines)))
+    groups = headed([item for item in command.params if isinstance(item, click.Option) and not item.hidden])
+    for heading, options in groups.items():
+        if len(groups) > 1:
+            parts.append(f"{level}# {' '.join(path)}: {heading}")
+        parts += [_option(option, context) for option in options]
     return "\n\n".join(filter(None, parts))
-
-
-def _by_part(
-    command: click.Command, parts: Mapping[str, tuple[str, str]]
-) -> list[tuple[tuple[str, str], click.Option]]:
-    """Options with their part, the parts in the order of their first option; those of no part come first."""
-    options = [item for item in command.params if isinstance(item, click.Option) and not item.hidden]
-    found = [(parts.get(str(option.name), ("", "")), option) for option in options]
-    order = list(dict.fromkeys([("", ""), *(part for part, _ in found)]))
-    return sorted(found, key=lambda entry: order.index(entry[0]))
 
 
 def _help(command: click.Command) -> str:

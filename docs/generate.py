@@ -31,11 +31,9 @@ from reelbank.heads.losses import LOSSES, loss_function
 from reelbank.heads.models import HEADS
 from reelbank.heads.recipes import RECIPES, detail_text
 from reelbank.heads.reports.wording import title
-from reelbank.heads.request import CONFIGS
 from reelbank.heads.runs import run as run_files
 from reelbank.manifests.manifest import GUARDED_SPLITS, IMAGE_SUFFIXES, PATH_COLUMNS, VIDEO_SUFFIXES, Clip
 from reelbank.store import layout
-from reelbank.store.options import options
 from reelbank.store.spec import FeatureSpec, TapSpec
 from reelbank.store.testing import write_store
 
@@ -66,12 +64,7 @@ def commands() -> str:
     settings.read(ROOT / "setup.cfg", encoding="utf-8")
     lines = settings["options.entry_points"]["console_scripts"].split("\n")
     scripts = frozenset(line.partition("=")[0].strip() for line in lines if line.strip()) - {PROGRAM}
-    parts: dict[str, tuple[str, str]] = {}
-    for config in CONFIGS:
-        for name, option in options(config).items():
-            title = option.part.__name__.removesuffix("Config").lower()
-            parts.setdefault(name, (title, summary(option.part)))
-    return click_pages.page(cli.main, Program(name=PROGRAM, scripts=scripts, parts={"train-head": parts}))
+    return click_pages.page(cli.main, Program(name=PROGRAM, scripts=scripts))
 
 
 def manifest() -> str:

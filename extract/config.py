@@ -37,6 +37,7 @@ class FeaturizeConfig:
         "--model",
         "backbone, see `reelbank backbones`, or module:function of your own; several share one decode",
         multiple=True,
+        group="Clips, backbones, stores",
     )
     manifest: Path | None = option(
         None, "--manifest", "table of clips; default: $REELBANK_MANIFEST, else manifest.csv, else the CSV of manifests/"
@@ -64,6 +65,7 @@ class FeaturizeConfig:
         "which frames: all, consecutive:N[:centre|random|zero], every:K, fps:F, position:P[,P...], random:N, "
         "uniform:N[:open]; MODEL=RULE sets it for one model",
         multiple=True,
+        group="Frames and views",
     )
     views: str = option(
         "original",
@@ -82,6 +84,7 @@ class FeaturizeConfig:
         "transforms of DINOv2 and CLIP use (exact is up to 2 levels off on up to 1.5 % of values); fast: scaled by the "
         "decoder",
         choices=RESIZES,
+        group="Pixels and numbers",
     )
     precision: str = option("fp32", "--precision", "number format of the forward pass", choices=PRECISIONS)
     square_pixels: bool = option(
@@ -92,7 +95,12 @@ class FeaturizeConfig:
         choices=DECODES,
     )  # fmt: skip
     seed: int = option(0, "--seed", "of random frame starts and of random weights", least=0, most=MAX_SEED)
-    device: str = option("auto", "--device", "auto (a GPU of CUDA if there is one), cpu, cuda, cuda:N, or mps (Apple)")
+    device: str = option(
+        "auto",
+        "--device",
+        "auto (a GPU of CUDA if there is one), cpu, cuda, cuda:N, or mps (Apple)",
+        group="Machine and speed",
+    )
     forward: str = option(
         "auto",
         "--forward",
@@ -114,6 +122,7 @@ class FeaturizeConfig:
         "--deadline",
         "seconds without a new packet or frame after which a clip is given up as hung",
         above=0,
+        group="Broken and failed clips",
     )
     max_pixels: int = option(
         2**26, "--max-pixels", "pixels of one frame above which a clip is refused", least=1, most=2**29
@@ -127,7 +136,11 @@ class FeaturizeConfig:
     retry_failed: bool = option(False, "--retry-failed", "do clips again that failed in an earlier run")
     rehash: bool = option(False, "--rehash", "compare every video's bytes (sha256), not only its size and time")
     target_columns: tuple[str, ...] = option(
-        (), "--target-columns", "numeric target columns of the manifest; default: kcal, else target*", multiple=True
+        (),
+        "--target-columns",
+        "numeric target columns of the manifest; default: kcal, else target*",
+        multiple=True,
+        group="Columns of tables",
     )
     mapping: tuple[str, ...] = option(
         (),

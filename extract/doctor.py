@@ -12,6 +12,7 @@ from typing import Any
 
 from reelbank import manifests
 from reelbank.extract import backbones
+from reelbank.extract.config import FeaturizeConfig
 from reelbank.extract.errors import DecodeError
 from reelbank.extract.run.todo import versions
 from reelbank.extract.video.plan import scan
@@ -19,6 +20,8 @@ from reelbank.extract.video.scan import HDR_TRANSFERS, SEEN_ASPECT
 from reelbank.extract.video.stills import is_pictures
 from reelbank.extract.video.timeline import COUNTED, LATE_SECONDS, REPAIRED
 from reelbank.extract.weights.files import cached_file
+from reelbank.manifests.events import Progress
+from reelbank.manifests.finding import find_manifest
 from reelbank.store.cores import available_cores
 from reelbank.store.devices import unseen_gpu
 
@@ -44,11 +47,22 @@ class Diagnosis:
         return "\n".join(f"{topic:<10}{sentence}" for topic, sentence in self.findings)
 
 
-def examine(manifest: Path | None = None, folder: Path = Path()) -> Diagnosis:
+def examine(
+    manifest: Path | None = None,
+    folder: Path = Path(),
+    *,
+    run: FeaturizeConfig | None = None,
+    progress: Progress | None = None,
+) -> Diagnosis:
     """Looks at cores, devices, decoder, free disk and weights, and at the files of a manifest.
+
+    Args:
+        run: of which time and needs are told, too; a few clips are extracted for it.
+        progress: told of those clips.
 
     Raises:
         ManifestError: the manifest named cannot be read.
+        ValueError, ExtractionError: what `run` asks for cannot be done.
     """
     found = [("cores", f"{available_cores()} may be used: that many workers by default")]
     found += [("device", sentence) for sentence in _devices()]
@@ -59,8 +73,16 @@ def examine(manifest: Path | None = None, folder: Path = Path()) -> Diagnosis:
             path = cached_file(source)
             found.append(("weights", f"{name}: {path if path else f'{source.file_name} is not cached'}"))
     found.append(("parquet", "readable" if importlib.util.find_spec("pyarrow") else "needs reelbank[parquet]"))
+    if run is not None and manifest is None:
+        manifest = find_manifest()
     if manifest is not None:
         found += _manifest(manifest)
+    if run is not None:
+        from reelbank.extract.estimating import estimate
+
+        found += estimate(run, progress)
+    elif manifest is not None:
+        found.append(("estimate", "with --model, as for featurize: seconds, bytes and memory of a run"))
     return Diagnosis(findings=tuple(found))
 
 

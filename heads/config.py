@@ -47,7 +47,7 @@ class DataConfig:
     """Which clips of which stores are trained and judged, and what is predicted of them."""
 
     store: tuple[Path, ...] = option(
-        MISSING, "--store", "store to train on; several are joined by clip_id", multiple=True
+        MISSING, "--store", "store to train on; several are joined by clip_id", multiple=True, group="Data"
     )
     join: str = option(
         "error",
@@ -68,6 +68,7 @@ class DataConfig:
         "K: cross-validation over groups with K test parts; 0: the store's own splits",
         least=0,
         most=10_000,
+        group="Splits and judging",
     )
     select_on: str = option(
         "validation",
@@ -96,7 +97,9 @@ class DataConfig:
 class FeaturesConfig:
     """How the features of a clip are read, and which training rows an epoch draws."""
 
-    tap: tuple[str, ...] = option((), "--tap", "tap(s) to read; default: the first tap of each store", multiple=True)
+    tap: tuple[str, ...] = option(
+        (), "--tap", "tap(s) to read; default: the first tap of each store", multiple=True, group="Features"
+    )
     view: int = option(0, "--view", "stored view to read; 0 is the evaluation view", least=0, most=10_000)
     pool: str = option(
         "auto",
@@ -121,6 +124,7 @@ class FeaturesConfig:
         "--train-views",
         "all: every stored view of a training clip is a training row, beside --view; others keep to --view",
         choices=("all", "one"),
+        group="Training clips",
     )
     augment: tuple[str, ...] = option(
         (),
@@ -175,6 +179,7 @@ class HeadConfig:
         choices=sorted(HEADS),
         name="head",
         more=PLUGIN,
+        group="Head",
     )
     head_option: tuple[str, ...] = option(
         (), "--head-option", "NAME=VALUE: an option of the head that is no flag (`reelbank heads`)", multiple=True
@@ -246,6 +251,7 @@ class ObjectiveConfig:
         "loss on the target's bins; without a target, on the classes; jsd-sum: jsd without its halves",
         choices=sorted(LOSSES),
         more=PLUGIN,
+        group="Loss",
     )
     class_loss: str = option(
         "auto",
@@ -263,7 +269,9 @@ class ObjectiveConfig:
     label_smoothing: float = option(
         0.0, "--label-smoothing", "share of the class label spread over all classes, 0 to 1"
     )
-    bins: int = option(1000, "--bins", "number of bins of the target", least=2, most=100_000)
+    bins: int = option(
+        1000, "--bins", "number of bins of the target", least=2, most=100_000, group="Bins of the target"
+    )
     range: tuple[float, float] | None = option(
         None,
         "--range",
@@ -320,7 +328,12 @@ class TrainConfig(Flat):
     objective: ObjectiveConfig = ObjectiveConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     seed: int = option(
-        0, "--seed", "of the initial weights, the order of clips, splits and intervals", least=0, most=MAX_SEED
+        0,
+        "--seed",
+        "of the initial weights, the order of clips, splits and intervals",
+        least=0,
+        most=MAX_SEED,
+        group="Epochs and seed",
     )
     run: RunConfig = RunConfig()
 

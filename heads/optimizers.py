@@ -53,7 +53,9 @@ MAX_EPOCHS = 1_000_000
 class OptimizerConfig:
     """How it is minimised: batches, the update, the schedule, the epochs, which weights are kept."""
 
-    name: str = option("adam", "--optimizer", "optimiser", choices=sorted(OPTIMIZERS), name="optimizer")
+    name: str = option(
+        "adam", "--optimizer", "optimiser", choices=sorted(OPTIMIZERS), name="optimizer", group="Optimiser"
+    )
     batch: int = option(32, "--batch", "clips per step", least=1, most=10_000_000)
     lr: float = option(1e-3, "--lr", "learning rate", above=0)
     weight_decay: float = option(1e-5, "--weight-decay", "L2 added to the gradient (adamw: decoupled)", least=0)
@@ -62,7 +64,11 @@ class OptimizerConfig:
     momentum: float = option(0.9, "--momentum", "of sgd and rmsprop", least=0)
     alpha: float = option(0.99, "--alpha", "smoothing of rmsprop", above=0)
     schedule: str = option(
-        "none", "--schedule", "learning-rate schedule, one step per epoch", choices=sorted(SCHEDULES)
+        "none",
+        "--schedule",
+        "learning-rate schedule, one step per epoch",
+        choices=sorted(SCHEDULES),
+        group="Schedule of the rate",
     )
     step_epochs: int = option(20, "--step-epochs", "step: epochs between reductions", least=1, most=MAX_EPOCHS)
     milestones: tuple[int, ...] = option(
@@ -76,7 +82,7 @@ class OptimizerConfig:
         least=0,
         most=MAX_EPOCHS,
     )
-    epochs: int = option(100, "--epochs", "most epochs", least=1, most=MAX_EPOCHS)
+    epochs: int = option(100, "--epochs", "most epochs", least=1, most=MAX_EPOCHS, group="Epochs and seed")
     early_stop_epochs: int = option(
         20,
         "--early-stop",

@@ -15,7 +15,7 @@ class PredictConfig:
     Raises ValueError naming the flag whose value cannot be used.
     """
 
-    run: Path = option(MISSING, "--run", "run directory of train-head")
+    run: Path = option(MISSING, "--run", "run directory of train-head", group="Run, clips, table")
     store: tuple[Path, ...] = option(
         (), "--store", "instead of videos: store to predict; as many as in training, in that order", multiple=True
     )

@@ -11,7 +11,7 @@ from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.store.options import from_options, options
 
-CONFIGS = (TrainConfig, RecipeConfig, SweepConfig)
+CONFIGS = (TrainConfig, SweepConfig, RecipeConfig)
 """The fields of these are the options of the command."""
 
 

@@ -19,7 +19,11 @@ class RunConfig:
     """Where and with what a run is made; nothing here changes a number."""
 
     directory: Path | None = option(
-        None, "--run", "run directory; default: runs/<store>-<head>-<loss>-<n>, the first n that is free", name="run"
+        None,
+        "--run",
+        "run directory; default: runs/<store>-<head>-<loss>-<n>, the first n that is free",
+        name="run",
+        group="Run directory and machine",
     )
     overwrite: bool = option(False, "--overwrite", "replace the run in --run")
     resume: bool = option(False, "--resume", "continue the run in --run from its last checkpoint")
@@ -34,7 +38,7 @@ class RunConfig:
     checkpoint_seconds: float = option(
         10.0, "--checkpoint-seconds", "least time between two checkpoints for --resume", least=0
     )
-    report: bool = option(True, "--report", "write report.html and figures at the end")
+    report: bool = option(True, "--report", "write report.html and figures at the end", group="Report")
     tensorboard: bool = option(
         False, "--tensorboard", "also write events for TensorBoard, below the run; needs reelbank[tensorboard]"
     )

@@ -1,4 +1,4 @@
-"""What all commands do alike: print, show progress, hint at wrong options, say errors as JSON, end on Ctrl-C.
+"""What all commands do alike: help in parts, print, show progress, hint at wrong options, errors as JSON, Ctrl-C.
 
 Belongs to the command line (`cli.py`), which alone imports it: the root may hold no second module, and this lies where
 options are made.
@@ -14,17 +14,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from platform import python_version
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 from reelbank.manifests.events import Event, Pace
 from reelbank.manifests.terminal import printable
+from reelbank.store.completion import offered
+from reelbank.store.config_files import note_file
+from reelbank.store.examples import EXAMPLES, Example
 
 OK, SOME_FAILED, WRONG_USE, STOPPED = 0, 1, 2, 130
 """Exit statuses; the last is what shells give for Ctrl-C."""
 
 BAR_WIDTH = 20
+MAX_NAME_WIDTH = 28
+"""Columns for the names of options in the help; a longer one has the line to itself."""
 PLAIN_LINE_SECONDS = 2.0
 """Least time between two progress lines where stderr is no terminal: a short job leaves none in a log."""
 PLAIN_SILENCE_SECONDS = 60.0
@@ -97,6 +106,66 @@ def written(folder: Path) -> str:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, an error too.")
 
 
+class GroupedOption(click.Option):
+    """An option that says under which heading of the help it stands."""
+
+    def __init__(self, *args: Any, group: str = "", **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.group = group
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What there is of it, else as click's."""
+        return offered(ctx, self, incomplete) or super().shell_complete(ctx, incomplete)
+
+
+class NamedArgument(click.Argument):
+    """An argument that the Tab key completes as it does an option: that of `offers`."""
+
+    def __init__(self, *args: Any, offers: str, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.offers = offers
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What there is of it, else as click's."""
+        return offered(ctx, self, incomplete) or super().shell_complete(ctx, incomplete)
+
+
+def headed(options: Sequence[click.Option]) -> dict[str, list[click.Option]]:
+    """{heading: options} in the order in which headings first come; options without one last, under `Options`, or
+    `Other options` where there are headings."""
+    found: dict[str, list[click.Option]] = {}
+    for option in options:
+        found.setdefault(getattr(option, "group", ""), []).append(option)
+    rest = found.pop("", [])
+    return found | ({"Other options" if found else "Options": rest} if rest else {})
+
+
+def versions() -> str:
+    """`reelbank 0.1.0, torch 2.13.0, Python 3.11.9`, of what is installed; nothing of it is loaded."""
+    from importlib import metadata  # which takes longer than all else that the help loads
+
+    return ", ".join([*(f"{name} {metadata.version(name)}" for name in ("reelbank", "torch")),
+                      f"Python {python_version()}"])  # fmt: skip
+
+
+def _show_versions(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        say(versions())
+        ctx.exit()
+
+
+VERSION = click.Option(
+    ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_show_versions,
+    help="Show the versions of reelbank, torch and Python, and exit.",
+)  # fmt: skip
+
+
+def _coloured(text: str, **style: Any) -> str:
+    """`text` in colour; click takes it away again where the help goes to no terminal."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain else click.style(text, **style)
+
+
 class Stopped(click.ClickException):
     """Ctrl-C or SIGTERM: one line says what is kept."""
 
@@ -104,8 +173,36 @@ class Stopped(click.ClickException):
 
 
 class Command(click.Command):
-    """A command whose errors are JSON after --json, which hints at other programs' names of its options, and which ends
-    with one line on Ctrl-C."""
+    """A command whose help has headings and examples, whose errors are JSON after --json, which hints at other
+    programs' names of its options, and which ends with one line on Ctrl-C."""
+
+    examples: Sequence[Example] = ()
+    """Shown where EXAMPLES has none of it: a command that is made of a table's row sets its own."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """As click's, and --version, whichever command it is."""
+        *own, last = super().get_params(ctx)
+        return [*own, VERSION, last]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click's, under the headings of `GroupedOption`."""
+        options = [one for one in self.get_params(ctx) if isinstance(one, click.Option) and not one.hidden]
+        records = {option: option.get_help_record(ctx) or ("", "") for option in options}
+        # One column for all headings.
+        width = max((len(name) for name, _ in records.values() if len(name) <= MAX_NAME_WIDTH), default=0)
+        for heading, group in headed(options).items():
+            with formatter.section(_coloured(heading, bold=True)):
+                rows = [records[option] for option in group]
+                formatter.write_dl([(_coloured(f"{name:<{width}}", fg="cyan"), text) for name, text in rows], width)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click's, and the examples; their lines are not broken, so that they can be copied."""
+        super().format_epilog(ctx, formatter)
+        if lines := EXAMPLES.get(_words(ctx), self.examples):
+            with formatter.section(_coloured("Examples", bold=True)):
+                for about, line in lines:
+                    formatter.write(f"  {_coloured(f'# {about}', dim=True)}\n" if about else "")
+                    formatter.write(f"  {line}\n")
 
     def main(
         self, args: Sequence[str] | None = None, prog_name: str | None = None, complete_var: str | None = None,
@@ -117,24 +214,43 @@ class Command(click.Command):
             return super().main(given, prog_name, complete_var, standalone_mode=False, **extra)
         try:
             status = super().main(given, prog_name, complete_var, standalone_mode=False, **extra)
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.ctx.get_help(), err=True)
+            sys.exit(error.exit_code)
         except (click.ClickException, click.Abort) as error:
             known = error if isinstance(error, click.ClickException) else Stopped("stopped")
-            if isinstance(known, click.NoSuchOption):
-                known = click.UsageError(_no_such_option(known), known.ctx)
-            known.show()
-            _tell(known.format_message(), given)
+            sentence = _no_such_option(known) if isinstance(known, click.NoSuchOption) else known.format_message()
+            sentence += "".join(f"\n  {note}" for note in dict.fromkeys(getattr(known, "__notes__", ())))
+            told = (
+                click.UsageError(sentence, known.ctx)
+                if isinstance(known, click.UsageError)
+                else click.ClickException(sentence)
+            )
+            told.show()
+            _tell(sentence, given)
             sys.exit(known.exit_code)
         except Exception as error:
             _tell(f"{type(error).__name__}: {error}", given)
             raise
         sys.exit(status if isinstance(status, int) else OK)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's; an error says where a value of --config comes from."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            note_file(ctx, error)
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
-        """As click's."""
+        """As click's; an error says where a value of --config comes from."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:  # outside of what the command itself guards
             raise Stopped("stopped") from None
+        except click.ClickException as error:
+            note_file(ctx, error)
+            raise
 
 
 class Group(Command, click.Group):
@@ -142,6 +258,21 @@ class Group(Command, click.Group):
 
     command_class = Command
     group_class = type
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As a command's, and the list of commands."""
+        super().format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
+def _words(ctx: click.Context) -> str:
+    """What is typed after `reelbank` to come to the command of `ctx`, whichever program was called."""
+    names = []
+    at: click.Context | None = ctx
+    while at is not None and at.command.name != "main":
+        names.append(str(at.command.name))
+        at = at.parent
+    return " ".join(reversed(names))
 
 
 def _tell(sentence: str, given: Sequence[str]) -> None:

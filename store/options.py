@@ -33,6 +33,7 @@ def option(
     above: float | None = None,
     name: str = "",
     more: str = "",
+    group: str = "",
 ) -> Any:
     """A field of a config.
 
@@ -47,6 +48,7 @@ def option(
         above: what a value must be greater than; it must then be finite, too.
         name: of the option where it is not the field's.
         more: what may be given beside `choices`, in capitals; the config checks it. Empty: nothing else.
+        group: heading in the command's help that begins here, or is gone on with: those after it stand there too.
     """
     metadata = {
         "help": text,
@@ -58,6 +60,7 @@ def option(
         "above": above,
         "name": name,
         "more": more,
+        "group": group,
     }
     return field(metadata=metadata) if default is MISSING else field(default=default, metadata=metadata)
 
@@ -129,6 +132,16 @@ class Option:
     def flag(self) -> str:
         """Its name on the command line."""
         return str(self.entry.metadata["flag"])
+
+    @property
+    def group(self) -> str:
+        """The heading that it stands under in the help: its own, else that of the field before it; empty: none."""
+        heading = ""
+        for entry in fields(self.part):
+            heading = entry.metadata.get("group") or heading
+            if entry.name == self.entry.name:
+                break
+        return heading
 
     @property
     def choices(self) -> tuple[str, ...] | None:
@@ -282,6 +295,8 @@ def options_of(config: type, *others: type) -> Callable[[Command], Command]:
 def _click_option(one: Option, *, required: bool) -> Callable[[Command], Command]:
     import click
 
+    from reelbank.store.console import GroupedOption
+
     meta = one.entry.metadata
     text = str(one.type)
     default = None if one.default is MISSING else one.default
@@ -306,7 +321,7 @@ def _click_option(one: Option, *, required: bool) -> Callable[[Command], Command
         settings["type"] = float
     settings["multiple"] = meta["multiple"]
     settings["show_default"] = default is not None and default != () and default is not False
-    return click.option(flag, one.name, **settings)
+    return click.option(flag, one.name, cls=GroupedOption, group=one.group, **settings)
 
 
 def _pair(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, float] | None:

@@ -2,7 +2,7 @@
 
 A fenced block of the language `bash` holds command lines. It is run by the tests, in order, unless a comment before it
 says what it needs: `<!-- needs: data, weights -->`. A page says in what folder its commands begin:
-`<!-- starts with: rendered set -->`.
+`<!-- starts with: rendered set -->`. A block that is a file of the reader's says which: `<!-- file: mine.py -->`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NEEDS: Mapping[str, str] = {
     "data": "videos or tables of the reader's own, or a published set",
     "gpu": "a GPU of NVIDIA or Apple",
+    "plug-in": "a package that the page makes: another test installs it and runs these blocks (test_plugins_howto.py)",
     "install": "a fresh clone, or the network: it makes the environment that the tests run in",
     "time": "minutes or hours",
     "weights": "published weights",
@@ -36,7 +37,7 @@ OTHER_OPTIONS: Mapping[str, str] = {"--full": "benchmarks/run.py", "--scale": "b
 """{option in running text that belongs to no command: the script that has it}."""
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\S*)")
-_MARK = re.compile(r"^\s*<!-- (?P<kind>needs|starts with): (?P<words>.*) -->$")
+_MARK = re.compile(r"^\s*<!-- (?P<kind>needs|starts with|file): (?P<words>.*) -->$")
 _CODE = re.compile(r"`([^`]+)`")
 _STATUS = re.compile(r"# exit status (\d)$")
 _OPTION = re.compile(r"^--?[a-z][a-z-]*")
@@ -51,12 +52,14 @@ class Block:
         language: what stands after the fence.
         needs: marks of NEEDS.
         lines: what it holds.
+        file: what it is written as, in the folder of the commands; empty: it is no file.
     """
 
     place: str
     language: str
     needs: tuple[str, ...]
     lines: tuple[str, ...]
+    file: str = ""
 
     def commands(self) -> list[tuple[list[str], int]]:
         """(words, exit status) of each command line; lines that end in a backslash are joined.
@@ -99,7 +102,7 @@ def read(path: Path) -> Page:
     name = str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
     if path.suffix == ".ipynb":
         return _notebook(name, json.loads(path.read_text(encoding="utf-8"))["cells"])
-    starts, needs = STARTS[0], tuple[str, ...]()
+    starts, needs, written = STARTS[0], tuple[str, ...](), ""
     blocks, code = [], []
     fence, held, first = "", list[str](), 0
     text: list[tuple[int, str]] = []
@@ -110,8 +113,9 @@ def read(path: Path) -> Page:
                 language = fence.removeprefix("```")
                 if not language.startswith("{"):  # a directive of MyST
                     _check(language, LANGUAGES, f"{name}:{first}", "the language of a block")
-                    blocks.append(Block(place=f"{name}:{first}", language=language, needs=needs, lines=tuple(held)))
-                fence, held, needs = "", [], ()
+                    place = f"{name}:{first}"
+                    blocks.append(Block(place=place, language=language, needs=needs, lines=tuple(held), file=written))
+                fence, held, needs, written = "", [], (), ""
             else:
                 held.append(line)
         elif opened:
@@ -121,11 +125,13 @@ def read(path: Path) -> Page:
                 needs = tuple(word.strip() for word in mark["words"].split(","))
                 for word in needs:
                     _check(word, tuple(NEEDS), f"{name}:{number}", "what a block needs")
+            elif mark["kind"] == "file":
+                written = mark["words"]
             else:
                 starts = mark["words"]
                 _check(starts, STARTS, f"{name}:{number}", "what a page starts with")
         elif line.strip():
-            if needs:
+            if needs or written:
                 raise ValueError(f"{name}:{number}: `<!-- needs: ... -->` must stand right before a block")
             text.append((number, line))
     # A piece of code may go over the end of a line.

@@ -25,7 +25,7 @@ ARROWS = {
 }
 """What a stage may import beside itself."""
 ROOMS = {
-    "extract": ("errors", "video", "weights", "inputs", "backbones", "config", "run", "doctor"),
+    "extract": ("errors", "video", "weights", "inputs", "backbones", "config", "run", "estimating", "doctor"),
     "heads": (
         *(
             "errors",
@@ -50,8 +50,22 @@ ROOMS = {
         *("rendered",),
     ),
     "store": (
-        *("errors", "kinds", "agreement", "cores", "devices", "console", "options", "processes"),
-        *("files", "sums", "durable", "indexing", "spec", "sizes", "geometry", "arrays", "chunks", "plain", "layout"),
+        *(
+            "errors",
+            "kinds",
+            "agreement",
+            "files",
+            "cores",
+            "devices",
+            "examples",
+            "completion",
+            "config_files",
+            "console",
+            "options",
+            "reader_options",
+            "processes",
+        ),
+        *("sums", "durable", "indexing", "spec", "sizes", "geometry", "arrays", "chunks", "plain", "layout"),
         *("shards", "growing", "ledger", "staging", "building", "sharded", "reader", "writer"),
         *("comparing", "description", "exchange", "merging", "testing", "verification", "repairing", "upgrading"),
     ),

@@ -32,7 +32,8 @@ def leaves(command: click.Command, name: str = "") -> Iterator[tuple[str, click.
 
 COMMANDS = dict(leaves(cli.main))
 WORKS = {
-    "analyses": "", "backbones": "", "doctor": "", "heads": "", "losses": "", "metrics": "", "recipes": "",
+    "analyses": "", "backbones": "", "completion": "zsh",
+    "doctor": "", "heads": "", "losses": "", "metrics": "", "recipes": "",
     "featurize": "--model flow:dis --sampling uniform:2 --workers 1",
     "train-head": "--store flow-dis.zarr --epochs 1 --run run", "predict": "--run run --store flow-dis.zarr",
     "probe": "--store flow-dis.zarr --kmeans 4 --out probe", "find": "--store flow-dis.zarr --clip clip_00001",

@@ -45,6 +45,9 @@ PUBLIC_CALLS = (
 )
 """What the commands call with a config, after the config has checked itself."""
 
+OPTIONS = ROOT / "tests" / "fixtures" / "options"
+"""What stands for the files that shown lines name by --config."""
+
 SMALLER: dict[str, tuple[tuple[str, str, str], ...]] = {
     "featurize": (
         ("--device", "--device", "cpu"),
@@ -86,6 +89,9 @@ class _AcceptedError(BaseException):
 
 def accept(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Gives a line to its command up to the public call. Raises ValueError where the line is refused before that."""
+    if "--config" in words:  # the file of a run before, or of the reader
+        words = [*words]
+        words[words.index("--config") + 1] = str(OPTIONS / f"{words[words[0] == 'reelbank']}.toml")
     docs_pages.parse(cli.main, words)
     if not {"featurize", "find", "probe", "train-head"}.intersection(words[:2]):
         return
@@ -105,6 +111,8 @@ def accept(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_every_shown_line_is_taken_by_its_command(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for block in docs_pages.read(PAGES[name]).blocks:
+        if "plug-in" in block.needs:  # names that only its package has
+            continue
         for words, _ in block.commands() if block.language == "bash" else ():
             if (line := docs_pages.without_container(words))[0] in PROGRAMS:
                 accept(line, monkeypatch)
@@ -273,7 +281,7 @@ def run_page(page: Page, monkeypatch: pytest.MonkeyPatch) -> int:
     names: dict[str, Any] = {"__name__": "__main__"}
     count = 0
     for block in page.blocks:
-        if block.needs or block.language == "text":
+        if block.needs or block.file or block.language == "text":
             continue
         count += 1
         if block.language == "python":
@@ -293,7 +301,7 @@ def run_page(page: Page, monkeypatch: pytest.MonkeyPatch) -> int:
 RUNNABLE = [
     name
     for name, path in PAGES.items()
-    if any(not block.needs and block.language != "text" for block in docs_pages.read(path).blocks)
+    if any(not (block.needs or block.file) and block.language != "text" for block in docs_pages.read(path).blocks)
 ]
 
 

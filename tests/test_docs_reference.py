@@ -19,6 +19,7 @@ from reelbank import cli
 from reelbank.benchmarks import readme
 from reelbank.benchmarks.measuring import RESULTS
 from reelbank.docs import click_pages, docstrings, evidence, evidence_heads, generate
+from reelbank.store import console
 
 MAX_README_LINES = 120
 REFERENCE = ROOT / "docs" / "reference"
@@ -41,7 +42,7 @@ def sections(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("line", [name for name, _ in commands_of(cli.main)])
 def test_every_command_has_a_section_with_every_option_of_its_help(line: str, parts: dict[str, str]) -> None:
     text = CliRunner().invoke(cli.main, [*line.split(), "--help"], terminal_width=200).output
-    offered = set(re.findall(r"^ {2}(?:-\w, )?(--[a-z-]+)", text, re.MULTILINE)) - {"--help"}
+    offered = set(re.findall(r"^ {2}(?:-\w, )?(--[a-z-]+)", text, re.MULTILINE)) - {"--help", "--version"}
     found = sections(parts["commands"])
     section = "\n".join(text for heading, text in found.items() if heading.partition(": ")[0] == line)
     described = dict(re.findall(r"^`([^`]*)`\n: (.+)$", section, re.MULTILINE))
@@ -62,24 +63,24 @@ def test_option_without_help_or_default_is_shown_as_it_is() -> None:
     assert "`--name TEXT`\n: Must be given." in page
 
 
-def test_options_of_parts_stand_under_their_part() -> None:
+def test_options_stand_under_the_heading_of_their_group() -> None:
     @click.command()
-    @click.option("--size", help="a")
+    @click.option("--size", cls=console.GroupedOption, group="Form", help="a")
     @click.option("--name", help="b")
-    @click.option("--depth", help="c")
+    @click.option("--depth", cls=console.GroupedOption, group="Form", help="c")
     def cut() -> None:
         """Cut."""
 
-    parts = {"cut": {"size": ("form", "How big."), "depth": ("form", "How big.")}}
     page = click_pages.page(
-        click.Group(commands={"cut": cut}), click_pages.Program(name="tool", scripts=frozenset({"cut"}), parts=parts)
+        click.Group(commands={"cut": cut}), click_pages.Program(name="tool", scripts=frozenset({"cut"}))
     )
     assert re.findall(r"^(?:#.*|`--\S+)", page, re.MULTILINE) == [
         "## cut",
-        "`--name",
-        "### cut: form",
+        "### cut: Form",
         "`--size",
         "`--depth",
+        "### cut: Other options",
+        "`--name",
     ]
     assert "The same as `tool cut`." in page
 

@@ -85,7 +85,7 @@ def featurize(
             committers.append(Committer(writer, job, todos[-1]))
         clips = planning.clip_jobs(manifest, jobs, todos)
         remote = {model: job for model, job in enumerate(jobs) if _runs_in_parent(job, config)}
-        workers = min(config.workers or _default_workers(bool(remote), decode_device), max(1, len(clips)))
+        workers = min(config.workers or default_workers(bool(remote), decode_device), max(1, len(clips)))
         run = _Extraction(jobs, committers, total=len(clips), progress=progress, started=started)
         pool = Pool(
             WorkerSetup(
@@ -145,7 +145,7 @@ def _decode_device(config: FeaturizeConfig, jobs: list[ModelJob]) -> str | None:
     return device
 
 
-def _default_workers(has_remote: bool, decode_device: str | None) -> int:
+def default_workers(has_remote: bool, decode_device: str | None) -> int:
     """One process per core that decodes and forwards on one thread beats overlapping the two on a CPU.
 
     Where there are several, one is left for a parent that feeds a GPU.

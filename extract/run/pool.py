@@ -10,7 +10,7 @@ import errno
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Any
@@ -84,8 +84,8 @@ class Pool:
         self.tally = Tally()
         self.worker_seconds = 0.0
 
-    def run(self, jobs: Iterable[ClipJob]) -> Iterator[Finished | tuple[ClipJob, str]]:
-        """Yields what finished, as it finishes.
+    def run(self, jobs: Iterable[ClipJob]) -> Generator[Finished | tuple[ClipJob, str], None, None]:
+        """Yields what finished, as it finishes; closed before its end, it stops the workers.
 
         Yields:
             Finished for a clip under one model, or (job, reason) for a clip that killed its workers or hung.
@@ -107,6 +107,11 @@ class Pool:
             if self._forwarder is not None:
                 self.tally += self._forwarder.tally
                 self._forwarder.close()
+
+    @property
+    def pids(self) -> list[int]:
+        """Ids of the worker processes that there are now."""
+        return [worker.process.pid for worker in self._workers]
 
     # -- inside -----------------------------------------------------------------------------------------
 

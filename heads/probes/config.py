@@ -22,9 +22,11 @@ class ProbeConfig:
     Raises ValueError naming the flag whose value cannot be used.
     """
 
-    store: Path | None = option(None, "--store", "store to look at; default: the only *.zarr of this folder")
+    store: Path | None = option(
+        None, "--store", "store to look at; default: the only *.zarr of this folder", group="Store"
+    )
     tap: str | None = option(None, "--tap", "tap to read; default: the store's first")
-    tsne: bool = option(False, "--tsne", "map the rows to the plane by t-SNE")
+    tsne: bool = option(False, "--tsne", "map the rows to the plane by t-SNE", group="Analyses")
     umap: bool = option(False, "--umap", "map the rows to the plane by UMAP; needs reelbank[umap]")
     kmeans: int | None = option(None, "--kmeans", "cluster the rows into K clusters", least=1, most=10_000_000)
     knn: int | None = option(
@@ -38,7 +40,10 @@ class ProbeConfig:
         (), "--analysis-option", "NAME.OPTION=VALUE: an option of one of --analysis", multiple=True
     )
     explore: bool = option(
-        False, "--explore", "classes, target and clip sizes of the manifest; alone, it reads no features"
+        False,
+        "--explore",
+        "classes, target and clip sizes of the manifest; alone, it reads no features",
+        group="Clips without features",
     )
     views: bool = option(
         False, "--views", "draw stored views of a few clips beside the original; needs a store of frames"
@@ -46,7 +51,9 @@ class ProbeConfig:
     clip: tuple[str, ...] = option(
         (), "--clip", "clip_id whose views are drawn; default: the first clips that have some", multiple=True
     )
-    level: str = option("clip", "--level", "what a row is: a clip (the mean of its steps) or a step", ("clip", "step"))
+    level: str = option(
+        "clip", "--level", "what a row is: a clip (the mean of its steps) or a step", ("clip", "step"), group="Rows"
+    )
     normalize: str = option(
         "zscore",
         "--normalize",
@@ -57,7 +64,9 @@ class ProbeConfig:
     target: str | None = option(
         None, "--target", "numeric column; default: the store's first target; 'none': no target"
     )
-    perplexity: float = option(30.0, "--perplexity", "of t-SNE: effective number of neighbours", above=0)
+    perplexity: float = option(
+        30.0, "--perplexity", "of t-SNE: effective number of neighbours", above=0, group="Settings of the analyses"
+    )
     umap_neighbors: int = option(
         15, "--umap-neighbors", "of UMAP: rows that count as near to one", least=2, most=10_000
     )
@@ -66,8 +75,15 @@ class ProbeConfig:
     )
     n_init: int = option(1, "--n-init", "starts of k-means; the best is kept", least=1, most=10_000)
     max_iter: int = option(300, "--max-iter", "most Lloyd steps of one start of k-means", least=1, most=1_000_000)
-    view: int = option(0, "--view", "stored view to read; 0 is the evaluation view", least=0, most=10_000)
-    seed: int = option(0, "--seed", "of t-SNE, UMAP, k-means, folds and intervals", least=0, most=MAX_SEED)
+    view: int = option(0, "--view", "stored view to read; 0 is the evaluation view", least=0, most=10_000, group="Rows")
+    seed: int = option(
+        0,
+        "--seed",
+        "of t-SNE, UMAP, k-means, folds and intervals",
+        least=0,
+        most=MAX_SEED,
+        group="Seed, machine, output",
+    )
     device: str = option("auto", "--device", "of k-means: auto | cpu | cuda[:N]")
     figures: str = option("png", "--figures", "png | svg | pdf: write the pictures in that format too", FIGURES)
     out: Path | None = option(None, "--out", "folder of the results; default: <store>-probe")

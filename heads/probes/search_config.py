@@ -15,12 +15,14 @@ class FindConfig:
     Raises ValueError naming the flag whose value cannot be used.
     """
 
-    store: Path | None = option(None, "--store", "store to search; default: the only *.zarr of this folder")
+    store: Path | None = option(
+        None, "--store", "store to search; default: the only *.zarr of this folder", group="What is asked for"
+    )
     clip: str | None = option(None, "--clip", "clip_id whose neighbours are looked for")
     image: Path | None = option(None, "--image", "instead of --clip: a picture, whose features are made as the store's")
     video: Path | None = option(None, "--video", "instead of --clip: a video, whose features are made as the store's")
     tap: str | None = option(None, "--tap", "tap to read; default: the store's first")
-    count: int = option(12, "--count", "neighbours to show", least=1, most=1000)
+    count: int = option(12, "--count", "neighbours to show", least=1, most=1000, group="What is compared and shown")
     level: str = option(
         "clip",
         "--level",

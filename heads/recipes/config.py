@@ -23,7 +23,10 @@ class RecipeConfig(Flat):
 
     train: TrainConfig
     recipe: str = option(
-        MISSING, "--recipe", "train the rows of a named experiment (`reelbank recipes`) and write its report into --run"
+        MISSING,
+        "--recipe",
+        "train the rows of a named experiment (`reelbank recipes`) and write its report into --run",
+        group="Recipes: named experiments",
     )
     quick: bool = option(
         False, "--quick", "recipe: a twentieth of the epochs on at most 64 training clips, said in the report"

@@ -18,7 +18,12 @@ class MembersConfig:
     """How often and with what the members of a sweep, or the rows of a recipe, are trained."""
 
     repeats: int = option(
-        1, "--repeats", "trainings per combination, with seeds SEED, SEED+1, ...", least=1, most=10_000
+        1,
+        "--repeats",
+        "trainings per combination, with seeds SEED, SEED+1, ...",
+        least=1,
+        most=10_000,
+        group="Sweeps and repeats",
     )
     executor: str = option(
         "auto",
@@ -49,7 +54,11 @@ class SweepConfig(Flat):
 
     train: TrainConfig
     sweep: tuple[str, ...] = option(
-        (), "--sweep", "FIELD=A,B,C: train one member per value; several make a grid of all combinations", multiple=True
+        (),
+        "--sweep",
+        "FIELD=A,B,C: train one member per value; several make a grid of all combinations",
+        multiple=True,
+        group="Sweeps and repeats",
     )
     stepwise: bool = option(
         False, "--stepwise", "tune the --sweep fields one at a time, in the order given, and keep the winner of each"

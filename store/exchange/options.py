@@ -16,7 +16,7 @@ NAMINGS = ("clip_id", "howto100m", "video_features")
 class ExportConfig:
     """How a store is written out. Every field is a flag of `reelbank store export`."""
 
-    format: str = option("hdf5", "--format", "file format", choices=FORMATS)
+    format: str = option("hdf5", "--format", "file format", choices=FORMATS, group="What is written")
     tap: tuple[str, ...] = option(
         (), "--tap", "tap(s) to write; default: all (howto100m, parquet: the store's first)", multiple=True
     )
@@ -63,6 +63,7 @@ class ImportConfig:
         "--manifest",
         "clips and labels, joined by clip id or by the video's file stem; default: an export's own, else a clip per "
         "array without label",
+        group="Clips and labels",
     )
     tap: tuple[str, ...] = option(
         (),
@@ -70,6 +71,7 @@ class ImportConfig:
         "which arrays of a clip; where a clip has one array, the tap's name [default: all of an export, else "
         "'features']",
         multiple=True,
+        group="Arrays",
     )
     array_of: str | None = option(
         None,
@@ -91,7 +93,10 @@ class ImportConfig:
         choices=("float16", "float32"),
     )
     backbone: str | None = option(
-        None, "--backbone", "what made the features, e.g. clip:ViT-B/32; default: as an export says, else 'imported'"
+        None,
+        "--backbone",
+        "what made the features, e.g. clip:ViT-B/32; default: as an export says, else 'imported'",
+        group="The store",
     )
     max_gb: float | None = option(
         None,
@@ -101,12 +106,16 @@ class ImportConfig:
         above=0,
     )
     target_columns: tuple[str, ...] = option(
-        (), "--target-columns", "numeric target columns of --manifest; default: kcal, else target*", multiple=True
+        (),
+        "--target-columns",
+        "numeric target columns of --manifest; default: kcal, else target*",
+        multiple=True,
+        group="Clips and labels",
     )
     allow_group_overlap: bool = option(
         False, "--allow-group-overlap", "accept a group on both sides of a split; printed in every report"
     )
-    overwrite: bool = option(False, "--overwrite", "replace the store that is there")
+    overwrite: bool = option(False, "--overwrite", "replace the store that is there", group="The store")
 
     def __post_init__(self) -> None:
         check_options(self, StoreError)
