@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from reelbank.heads import augmentation
@@ -21,6 +20,7 @@ from reelbank.heads.models import HEADS, parse_options
 from reelbank.heads.optimizers import OptimizerConfig
 from reelbank.heads.run_config import RunConfig
 from reelbank.manifests.plugins import Plugin
+from reelbank.store.accepted import Many, ManyPaths
 from reelbank.store.errors import StoreError
 from reelbank.store.indexing import SegmentRule, parse_segments
 from reelbank.store.options import MAX_SEED, Flat, check_options, option, options
@@ -46,9 +46,7 @@ def flagged(flag: str) -> Iterator[None]:
 class DataConfig:
     """Which clips of which stores are trained and judged, and what is predicted of them."""
 
-    store: tuple[Path, ...] = option(
-        MISSING, "--store", "store to train on; several are joined by clip_id", multiple=True
-    )
+    store: ManyPaths = option(MISSING, "--store", "store to train on; several are joined by clip_id", multiple=True)
     join: str = option(
         "error",
         "--join",
@@ -78,7 +76,7 @@ class DataConfig:
     shuffle_labels: bool = option(
         False, "--shuffle-labels", "control experiment: labels and targets of the training part are permuted"
     )
-    metric: tuple[str, ...] = option(
+    metric: Many[str] = option(
         (), "--metric", "one more metric to report: a plug-in's name or module:attribute", multiple=True
     )
 
@@ -96,7 +94,7 @@ class DataConfig:
 class FeaturesConfig:
     """How the features of a clip are read, and which training rows an epoch draws."""
 
-    tap: tuple[str, ...] = option((), "--tap", "tap(s) to read; default: the first tap of each store", multiple=True)
+    tap: Many[str] = option((), "--tap", "tap(s) to read; default: the first tap of each store", multiple=True)
     view: int = option(0, "--view", "stored view to read; 0 is the evaluation view", least=0, most=10_000)
     pool: str = option("mean", "--pool", "what heads without steps get of a clip's steps", choices=("mean", "mean+std"))
     segments: str | None = option(
@@ -117,7 +115,7 @@ class FeaturesConfig:
         "all: every stored view of a training clip is a training row, beside --view; others keep to --view",
         choices=("all", "one"),
     )
-    augment: tuple[str, ...] = option(
+    augment: Many[str] = option(
         (),
         "--augment",
         "METHOD[=AMOUNT]: one more copy of each training clip; dropout (rate 0.1), noise (0.1), scaling (0.1), "
@@ -170,7 +168,7 @@ class HeadConfig:
         name="head",
         more=PLUGIN,
     )
-    head_option: tuple[str, ...] = option(
+    head_option: Many[str] = option(
         (), "--head-option", "NAME=VALUE: an option of the head that is no flag (`reelbank heads`)", multiple=True
     )
     trunk: str = option(
@@ -340,13 +338,7 @@ class TrainConfig(Flat):
         """The configuration that `to_json` wrote. Raises TrainingError for unknown fields."""
         if unknown := sorted(set(data) - set(options(cls))):
             raise TrainingError(f"the configuration has fields this version does not know: {', '.join(unknown)}")
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
-        }
-        values["store"] = tuple(Path(path) for path in values["store"])
-        if values.get("run") is not None:
-            values["run"] = Path(values["run"])
-        return cls.of(**values)
+        return cls.of(**data)
 
     def identity(self) -> dict[str, Any]:
         """What a resumed run must share: all but `run`, where the stores lie and how many epochs there are."""

@@ -47,7 +47,7 @@ ROOMS = {
         *("rendered",),
     ),
     "store": (
-        *("errors", "kinds", "agreement", "cores", "devices", "console", "options", "processes"),
+        *("errors", "kinds", "agreement", "cores", "devices", "console", "accepted", "options", "processes"),
         *("files", "sums", "durable", "indexing", "spec", "sizes", "geometry", "arrays", "chunks", "plain", "layout"),
         *("shards", "growing", "ledger", "staging", "building", "sharded", "reader", "writer"),
         *("comparing", "description", "exchange", "merging", "testing", "verification", "repairing", "upgrading"),

@@ -73,6 +73,13 @@ def test_unknown_name_lists_what_there_is() -> None:
         _ = reelbank.heads.train
 
 
+@pytest.mark.parametrize("module", LAZY)
+def test_every_package_has_the_version_that_is_installed(module: str) -> None:
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    assert importlib.import_module(module).__version__ == settings["metadata"]["version"]
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an unpacked wheel, built from what git would have; nothing is left in the tree."""
@@ -122,6 +129,14 @@ def test_users_mypy_sees_types_not_any(wheel: Path, tmp_path: Path) -> None:
         "reveal_type(Clip(clip_id='a', video='a.mp4').split)\n"
         "reveal_type(TapSpec(name='a', dtype='float16', axes=(), shape=()).shape)\n"
         "from reelbank.manifests import nothing_of_that_name\n"
+        "from reelbank.store import __version__\n"
+        "reveal_type(__version__)\n"
+        "from pathlib import Path\n"
+        "from reelbank.store.exchange.options import ImportConfig\n"
+        "config = ImportConfig(tap='a', manifest='m.csv', target_columns=['kcal'])\n"
+        "reveal_type(config.tap)\n"
+        "reveal_type(config.manifest)\n"
+        "ImportConfig(tap=3, manifest=Path('m.csv'))\n"
     )
     options = ["--strict", "--cache-dir", "cache", "--config-file", "", "--follow-imports", "silent"]
     done = subprocess.run(
@@ -131,6 +146,11 @@ def test_users_mypy_sees_types_not_any(wheel: Path, tmp_path: Path) -> None:
     assert "-> reelbank.manifests.manifest.Manifest" in done.stdout, done.stdout + done.stderr
     assert 'user.py:4: note: Revealed type is "str"' in done.stdout
     assert 'user.py:5: note: Revealed type is "tuple[int, ...]"' in done.stdout
+    assert 'user.py:8: note: Revealed type is "str"' in done.stdout
+    # What a field takes and what it holds are two types.
+    assert 'user.py:12: note: Revealed type is "tuple[str, ...]"' in done.stdout
+    assert 'user.py:13: note: Revealed type is "pathlib.Path | None"' in done.stdout
+    assert 'Argument "tap" to "ImportConfig" has incompatible type "int"; expected "str | Iterable' in done.stdout
     assert 'Module "reelbank.manifests" has no attribute "nothing_of_that_name"' in done.stdout
 
 

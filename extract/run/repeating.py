@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from reelbank.extract.run.featurize import featurize
 from reelbank.manifests.manifest import Clip, Manifest
 from reelbank.manifests.reading import write
 from reelbank.manifests.validation import derive_ids
+from reelbank.store.accepted import StrPath, paths_of
 from reelbank.store.errors import StoreError
 from reelbank.store.layout import FAILED, MISSING
 from reelbank.store.spec import FeatureSpec
@@ -65,7 +66,9 @@ def retry_config(
     )  # fmt: skip
 
 
-def extract_as(spec: FeatureSpec, videos: Sequence[Path], store: Path, *, weights: str | None = None) -> None:
+def extract_as(
+    spec: FeatureSpec, videos: StrPath | Iterable[StrPath], store: StrPath, *, weights: StrPath | None = None
+) -> None:
     """Writes the features of `videos`, a clip each, into a new store that is made as `spec` says.
 
     This is what `reelbank.heads.predict_videos` is handed. A clip is called as its file, without the suffix; where two
@@ -78,6 +81,7 @@ def extract_as(spec: FeatureSpec, videos: Sequence[Path], store: Path, *, weight
         ExtractionError: a video that is not there, none that can be read, features that were imported. Why single
             videos failed stands in the store, as in any other.
     """
+    videos, (store,) = paths_of("videos", videos, ExtractionError), paths_of("store", store, ExtractionError)
     kind = str(spec.weights.get("kind"))
     if kind == "imported":
         raise ExtractionError(f"the features were imported from {spec.weights.get('source')}: no video gives them")
@@ -105,7 +109,7 @@ def extract_as(spec: FeatureSpec, videos: Sequence[Path], store: Path, *, weight
 
 
 def _config(
-    spec: FeatureSpec, manifest: Path | None, out: Path, weights: str | None, **options: Any
+    spec: FeatureSpec, manifest: Path | None, out: Path, weights: StrPath | None, **options: Any
 ) -> FeaturizeConfig:
     kind = str(spec.weights.get("kind"))
     return FeaturizeConfig(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from reelbank.heads.runs.directory import probability_column
 from reelbank.heads.stored import read_config, read_results, read_table
 from reelbank.heads.training.trainer import probabilities
 from reelbank.manifests.events import Event, Progress
+from reelbank.store.accepted import StrPath, paths_of
 from reelbank.store.devices import check_has_float64, cpu_threads, resolve_device
 from reelbank.store.errors import SpecMismatch
 from reelbank.store.files import appearing, reading, scratch
@@ -145,7 +146,7 @@ class PredictResult:
 
 def predict(
     run: Path | str,
-    store: Path | str | tuple[Path | str, ...],
+    store: StrPath | Iterable[StrPath],
     *,
     split: str | None = None,
     device: str = "auto",
@@ -169,7 +170,7 @@ def predict(
         SpecMismatch: the store was not made as the run's store was; the fields that differ are listed.
     """
     check_has_float64(device)
-    run, paths = Path(run), tuple(Path(p) for p in (store if isinstance(store, tuple) else (store,)))
+    run, paths = Path(run), paths_of("store", store, TrainingError)
     stored, config = read_results(run), read_config(run)
     folders = [run / f"fold-{entry['fold']}" for entry in stored["folds"]] or [run]
     predictors = [
@@ -208,12 +209,14 @@ class Extract(Protocol):
         """Writes the features of `videos`, a clip each, into a new store of `spec` at `store`."""
 
 
-def predict_videos(run: Path | str, videos: Sequence[Path | str], *, extract: Extract, **options: Any) -> PredictResult:
+def predict_videos(
+    run: Path | str, videos: StrPath | Iterable[StrPath], *, extract: Extract, **options: Any
+) -> PredictResult:
     """Applies the head of a finished run to videos, whose features are made for it and not kept.
 
     Args:
         run: run directory.
-        videos: files; each is a clip.
+        videos: file or files; each is a clip.
         extract: makes the features; it is called once per store of the run, in their order.
         options: of `predict`.
 
@@ -221,7 +224,7 @@ def predict_videos(run: Path | str, videos: Sequence[Path | str], *, extract: Ex
         TrainingError: no finished run there, or no video that gave features.
         SpecMismatch: `extract` made other features than the run was trained on.
     """
-    run = Path(run)
+    run, files = Path(run), paths_of("videos", videos, TrainingError)
     stored = read_results(run)
     trained = run / f"fold-{stored['folds'][0]['fold']}" if stored["folds"] else run
     sources = Predictor.load(trained / "best.safetensors", accept_changed_code=True).sources
@@ -234,7 +237,7 @@ def predict_videos(run: Path | str, videos: Sequence[Path | str], *, extract: Ex
             # Taps that the head does not read and views that only training knows cost time here and change nothing.
             spec = replace(spec, taps=tuple(tap for tap in spec.taps if tap.name in used), views=spec.views[:1])
             stores.append(folder / f"{i}.zarr")
-            extract(spec, [Path(video) for video in videos], stores[-1])
+            extract(spec, list(files), stores[-1])
         return predict(run, tuple(stores), **options)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from reelbank.store.accepted import Many, MaybePath
 from reelbank.store.errors import StoreError
 from reelbank.store.options import check_options, option
 
@@ -17,9 +17,7 @@ class ExportConfig:
     """How a store is written out. Every field is a flag of `reelbank store export`."""
 
     format: str = option("hdf5", "--format", "file format", choices=FORMATS)
-    tap: tuple[str, ...] = option(
-        (), "--tap", "tap(s) to write; default: all (howto100m: the store's first)", multiple=True
-    )
+    tap: Many[str] = option((), "--tap", "tap(s) to write; default: all (howto100m: the store's first)", multiple=True)
     layout: str = option(
         "groups", "--layout", "hdf5: a group per clip, or one array with offsets", choices=("array", "groups")
     )
@@ -51,13 +49,13 @@ class ExportConfig:
 class ImportConfig:
     """How arrays become a store. Every field is a flag of `reelbank store import`."""
 
-    manifest: Path | None = option(
+    manifest: MaybePath = option(
         None,
         "--manifest",
         "clips and labels, joined by clip id or by the video's file stem; default: an export's own, else a clip per "
         "array without label",
     )
-    tap: tuple[str, ...] = option(
+    tap: Many[str] = option(
         (),
         "--tap",
         "which arrays of a clip; where a clip has one array, the tap's name [default: all of an export, else "
@@ -93,7 +91,7 @@ class ImportConfig:
         "announce any amount",
         above=0,
     )
-    target_columns: tuple[str, ...] = option(
+    target_columns: Many[str] = option(
         (), "--target-columns", "numeric target columns of --manifest; default: kcal, else target*", multiple=True
     )
     allow_group_overlap: bool = option(
