@@ -27,7 +27,7 @@ from reelbank.store.cores import available_cores
 from reelbank.store.devices import resolve_device, unseen_gpu
 from reelbank.store.files import only_writer, scratch
 from reelbank.store.layout import DONE
-from reelbank.store.processes import import_ahead
+from reelbank.store.processes import import_ahead, leave_if_importing
 from reelbank.store.writer import remove_unfinished
 
 WORKER_MODULES = ("torch", "cv2", "reelbank.extract.run.worker")
@@ -50,7 +50,9 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
         WeightsError, BackboneError: a model cannot be built.
         SpecMismatch: a store holds other features; nothing was changed.
         DiskFullError, ExtractionError: the run stopped; what was finished is kept.
+        NoMainGuard: the script has none; it ends with a sentence.
     """
+    leave_if_importing()
     started = time.monotonic()
     resolve_device(config.device)  # asked for, it must be here, also where no model uses it
     manifest = planning.read_manifest(config)

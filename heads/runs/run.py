@@ -75,6 +75,7 @@ from reelbank.heads.training.memory import fitting
 from reelbank.heads.training.trainer import Trainer
 from reelbank.manifests.events import Progress
 from reelbank.store.devices import cpu_threads
+from reelbank.store.processes import leave_if_importing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +130,7 @@ def train_head(config: TrainConfig, progress: Progress | None = None) -> RunResu
             longer finite; memory that does not suffice for a step.
         StoreError: a path that is no store.
     """
+    leave_if_importing()
     return train_with(config, FeatureCache(), progress)
 
 

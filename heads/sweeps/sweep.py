@@ -52,7 +52,7 @@ from reelbank.manifests.events import Event, Progress
 from reelbank.store.devices import resolve_device
 from reelbank.store.files import write_whole
 from reelbank.store.options import flat
-from reelbank.store.processes import import_ahead
+from reelbank.store.processes import import_ahead, leave_if_importing
 
 FORMAT_VERSION = 1
 
@@ -113,6 +113,7 @@ def sweep(config: SweepConfig, progress: Progress | None = None) -> SweepResult:
         TrainingError: a field that cannot be swept, a value it cannot take, no member that could be trained, and
             whatever `train_head` raises before it trains.
     """
+    leave_if_importing()
     axes = parse_axes(config.sweep)
     members_of(config, combinations(axes), Path())  # every combination is possible, before anything is written
     name = executor_name(config.members, config.train.run.device)
