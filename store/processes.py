@@ -39,7 +39,7 @@ class _Context:
     """A multiprocessing context whose processes are known as workers from their first moment on."""
 
     def __init__(self) -> None:
-        self._context = multiprocessing.get_context(START_METHOD)
+        self._context: Any = multiprocessing.get_context(START_METHOD)
 
     def Process(self, **settings: Any) -> Any:
         return self._context.Process(name=WORKER_NAME, **settings)

@@ -18,7 +18,7 @@ ARROWS = {
     "extract": ("manifests", "store"),
     "heads": (
         *("extract.backbones", "store"),
-        *("manifests.events", "manifests.lazy", "manifests.plugins", "manifests.registry"),
+        *("manifests.cards", "manifests.events", "manifests.lazy", "manifests.plugins", "manifests.registry"),
     ),
     "manifests": (),
     "store": ("manifests",),
@@ -42,14 +42,14 @@ ROOMS = {
         *("training", "judging", "runs", "probes", "sweeps", "recipes", "request"),
     ),
     "manifests": (
-        *("events", "files", "lazy", "plugins", "registry", "terminal"),
+        *("cards", "events", "files", "lazy", "plugins", "registry", "terminal"),
         *("manifest", "table", "numbers", "overlaps", "validation", "finding", "delimited", "reading", "datasets"),
         *("rendered",),
     ),
     "store": (
         *("errors", "kinds", "agreement", "cores", "devices", "console", "accepted", "options", "processes"),
         *("files", "sums", "durable", "indexing", "spec", "sizes", "geometry", "arrays", "chunks", "plain", "layout"),
-        *("shards", "growing", "ledger", "staging", "building", "sharded", "reader", "writer"),
+        *("shards", "growing", "ledger", "bridges", "staging", "building", "sharded", "reader", "writer"),
         *("comparing", "description", "exchange", "merging", "testing", "verification", "repairing", "upgrading"),
     ),
 }
