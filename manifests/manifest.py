@@ -98,7 +98,7 @@ class Manifest:
         return f"<Manifest {self.name}: {self.summary()}>"
 
     def _repr_html_(self) -> str:
-        from reelbank.manifests.cards import card, grid
+        from reelbank.manifests.notebooks import card, grid
 
         facts = {"clips": self.summary(), "videos below": str(self.root)} | (
             {"warning": self.warning} if self.warning else {}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reelbank.manifests.events import Event, Progress
+from reelbank.manifests.notebooks import with_bar
 from reelbank.store.accepted import StrPath, paths_of
 from reelbank.store.building import new_store
 from reelbank.store.errors import StoreError
@@ -75,6 +76,7 @@ class _Row:
     row: int
 
 
+@with_bar("merge")
 def merge(
     out: Path | str,
     stores: StrPath | Iterable[StrPath],

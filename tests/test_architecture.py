@@ -18,7 +18,7 @@ ARROWS = {
     "extract": ("manifests", "store"),
     "heads": (
         *("extract.backbones", "store"),
-        *("manifests.cards", "manifests.events", "manifests.lazy", "manifests.plugins", "manifests.registry"),
+        *("manifests.events", "manifests.lazy", "manifests.notebooks", "manifests.plugins", "manifests.registry"),
     ),
     "manifests": (),
     "store": ("manifests",),
@@ -42,7 +42,7 @@ ROOMS = {
         *("training", "judging", "runs", "probes", "sweeps", "recipes", "request"),
     ),
     "manifests": (
-        *("cards", "events", "files", "lazy", "plugins", "registry", "terminal"),
+        *("events", "files", "lazy", "notebooks", "plugins", "registry", "terminal"),
         *("manifest", "table", "numbers", "overlaps", "validation", "finding", "delimited", "reading", "datasets"),
         *("rendered",),
     ),

@@ -23,6 +23,7 @@ from reelbank.extract.run.todo import Todo
 from reelbank.extract.video.on_device import WORKERS as DECODING_WORKERS
 from reelbank.extract.video.on_device import check_decoder
 from reelbank.manifests.events import Event, Progress
+from reelbank.manifests.notebooks import with_bar
 from reelbank.store.cores import available_cores
 from reelbank.store.devices import resolve_device, unseen_gpu
 from reelbank.store.files import only_writer, scratch
@@ -33,6 +34,7 @@ from reelbank.store.writer import remove_unfinished
 WORKER_MODULES = ("torch", "cv2", "reelbank.extract.run.worker")
 
 
+@with_bar("featurize")
 def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> FeaturizeReport:
     """Extracts what is missing; finished clips are never done twice.
 

@@ -42,6 +42,7 @@ from reelbank.heads.runs.directory import (
 from reelbank.heads.runs.watching import watched
 from reelbank.heads.sweeps.sweep import EXECUTORS, executor_name, shared_folder
 from reelbank.manifests.events import Event, Progress
+from reelbank.manifests.notebooks import with_bar
 from reelbank.store.files import write_whole
 from reelbank.store.processes import leave_if_importing
 
@@ -71,6 +72,7 @@ class RecipeResult:
         return text_table(self.directory, self.results)
 
 
+@with_bar("recipe")
 def run_recipe(config: RecipeConfig, progress: Progress | None = None) -> RecipeResult:
     """Trains the rows of `config.recipe` and writes their report.
 

@@ -26,6 +26,7 @@ from reelbank.heads.runs.directory import probability_column
 from reelbank.heads.stored import read_config, read_results, read_table
 from reelbank.heads.training.trainer import probabilities
 from reelbank.manifests.events import Event, Progress
+from reelbank.manifests.notebooks import with_bar
 from reelbank.store.accepted import StrPath, paths_of
 from reelbank.store.devices import check_has_float64, cpu_threads, resolve_device
 from reelbank.store.errors import SpecMismatch
@@ -144,6 +145,7 @@ class PredictResult:
             writer.writerows(zip(*columns.values(), strict=True))
 
 
+@with_bar("predict")
 def predict(
     run: Path | str,
     store: StrPath | Iterable[StrPath],

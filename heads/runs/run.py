@@ -73,8 +73,8 @@ from reelbank.heads.runs.results import finished
 from reelbank.heads.training.job import make_job
 from reelbank.heads.training.memory import fitting
 from reelbank.heads.training.trainer import Trainer
-from reelbank.manifests.cards import card, grid
 from reelbank.manifests.events import Progress
+from reelbank.manifests.notebooks import card, grid, with_bar
 from reelbank.store.devices import cpu_threads
 from reelbank.store.processes import leave_if_importing
 
@@ -148,6 +148,7 @@ def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3g}"
 
 
+@with_bar("train-head")
 def train_head(config: TrainConfig, progress: Progress | None = None) -> RunResult:
     """Trains a head as `config` says and writes a run directory.
 

@@ -49,6 +49,7 @@ from reelbank.heads.sweeps.member_pool import MEMBER_MODULES, Done, Note, train_
 from reelbank.heads.sweeps.report import Trial, choose, criterion, draw, summarize, sweep_text, trial_of, write_csv
 from reelbank.heads.sweeps.stacked import train_stacked
 from reelbank.manifests.events import Event, Progress
+from reelbank.manifests.notebooks import with_bar
 from reelbank.store.devices import resolve_device
 from reelbank.store.files import write_whole
 from reelbank.store.options import flat
@@ -99,6 +100,7 @@ class SweepResult:
         return sweep_text(self.directory, self.results)
 
 
+@with_bar("sweep")
 def sweep(config: SweepConfig, progress: Progress | None = None) -> SweepResult:
     """Trains the members that `config` asks for and chooses one on validation.
 

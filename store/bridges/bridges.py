@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from reelbank.manifests.cards import card
+from reelbank.manifests.notebooks import card
 from reelbank.store.bridges.readable import Readable
 from reelbank.store.errors import StoreError
 
