@@ -55,7 +55,8 @@ def markdown(notebook: Any) -> str:
         if cell["cell_type"] == "markdown":
             parts.append(source)
             continue
-        parts.append(f"```python\n{source}\n```")
+        language = "bash" if source.startswith("!") else "python"
+        parts.append(f"```{language}\n{source.removeprefix('!')}\n```")
         parts += [_shown(output) for output in cell["outputs"]]
     return "\n\n".join(parts)
 

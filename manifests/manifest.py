@@ -104,9 +104,11 @@ class Manifest:
             {"warning": self.warning} if self.warning else {}
         )
         shown, names = self.clips[:SHOWN_CLIPS], (*FIELDS, *self.target_names, *self.text_columns)
-        rows = [[_shown(clip, name) for name in names] for clip in shown]
+        columns = {name: [_shown(clip, name) for clip in shown] for name in names}
+        columns = {name: cells for name, cells in columns.items() if any(cells)}
+        rows = [list(cells) for cells in zip(*columns.values(), strict=True)]
         more = f"and {len(self) - len(shown):,} more clips" if len(self) > len(shown) else ""
-        return card("Manifest", self.name, facts) + (grid(names, rows, more) if shown else "")
+        return card("Manifest", self.name, facts) + (grid(list(columns), rows, more) if shown else "")
 
     def summary(self) -> str:
         """Clips per split, classes, and the range of each target in one line."""

@@ -21,7 +21,7 @@ from reelbank.manifests.events import Event, Pace, Progress
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-MAX_CHARACTERS = 300
+MAX_CHARACTERS = 1000
 """Of one cell: a card is small whatever a stranger's file says."""
 MAX_NOTES = 20
 UPDATE_SECONDS = 0.2

@@ -51,6 +51,6 @@ def test_every_cell_runs_and_shows_what_the_committed_one_does(committed: Any, t
 def test_the_page_shows_cells_and_outputs(committed: Any) -> None:
     page = markdown(committed)
     assert page.startswith("# The first hour in a notebook\n")
-    assert page.count("```python\n") == len(kinds(committed))
+    assert page.count("```python\n") + page.count("```bash\n") == len(kinds(committed))
     assert "data:image/png;base64," in page and "<b>Store</b> flow.zarr" in page and "featurize: done" in page
     assert page.count("```") % 2 == 0

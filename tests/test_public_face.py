@@ -114,10 +114,11 @@ def test_wheel_holds_every_package_and_its_types(wheel: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(wheel)!r})\n"
         "import reelbank.testing, reelbank.cli\n"
-        "print(reelbank.testing.check_loss.__module__, reelbank.testing.__file__)"
+        "print(reelbank.testing.check_loss.__module__, reelbank.testing.__file__, reelbank.testing.__version__)"
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.split() == ["reelbank.testing.losses", str(wheel / "reelbank" / "testing" / "__init__.py")]
+    file, version = wheel / "reelbank" / "testing" / "__init__.py", settings["metadata"]["version"]
+    assert done.stdout.split() == ["reelbank.testing.losses", str(file), version]
 
 
 def test_users_mypy_sees_types_not_any(wheel: Path, tmp_path: Path) -> None:
