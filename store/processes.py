@@ -36,13 +36,19 @@ class NoMainGuard(SystemExit, RuntimeError):
 
 
 class _Context:
-    """A multiprocessing context whose processes are known as workers from their first moment on."""
+    """A multiprocessing context whose processes are known as workers from their first moment on.
+
+    Attributes:
+        started: its processes, for their exit status: a pool forgets them where one died.
+    """
 
     def __init__(self) -> None:
         self._context: Any = multiprocessing.get_context(START_METHOD)
+        self.started: list[Any] = []
 
     def Process(self, **settings: Any) -> Any:
-        return self._context.Process(name=WORKER_NAME, **settings)
+        self.started.append(self._context.Process(name=WORKER_NAME, **settings))
+        return self.started[-1]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)

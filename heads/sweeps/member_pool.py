@@ -56,7 +56,6 @@ def train_in_processes(
     pool = ProcessPoolExecutor(
         min(count, len(configs)), mp_context=context, initializer=_start_worker, initargs=(folder, theirs)
     )
-    processes = pool._processes  # the pool itself forgets them where one died
     try:
         futures: dict[Future[str | None], int] = {
             pool.submit(_work, config): position for position, config in enumerate(configs)
@@ -66,7 +65,7 @@ def train_in_processes(
         pool.shutdown()
     except BrokenProcessPool as error:
         pool.shutdown()
-        if UNGUARDED in [process.exitcode for process in processes.values()]:
+        if UNGUARDED in [process.exitcode for process in context.started]:
             raise NoMainGuard from None
         raise TrainingError(
             "a process of the sweep died (killed, or out of memory); what was finished is kept: "
