@@ -12,14 +12,22 @@ export VIDEOS  # to the shell as it is: a folder's name may hold an apostrophe
 help:  ## list the targets
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 
-$(VENV)/.installed: setup.cfg pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
-	touch $@
+# Two stamps: what running needs, and the tools of development beside it.
+$(VENV)/.running: setup.cfg pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON): install Python 3.11 or later, or say which with \
+	PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info < (3, 11) and sys.exit("reelbank needs Python 3.11 or later, and $(PYTHON) is \
+	%s. With another one: make $(MAKECMDGOALS) PYTHON=python3.11" % sys.version.split()[0])'
+	@$(PYTHON) docs/install.py $(VENV) .
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.running
+	@$(PYTHON) docs/install.py $(VENV) '.[dev,docs]'
+	@touch $@
 
 venv: $(VENV)/.installed  ## make the virtual environment and install reelbank with its tools
 
-demo: venv  ## whole line on a rendered set, or on your own folder of classes: make demo VIDEOS=folder
+demo: $(VENV)/.running  ## whole line on a rendered set, or on your own folder of classes: make demo VIDEOS=folder
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python docs/demo.py $(if $(VIDEOS),--videos "$$VIDEOS")
 
 lint: venv  ## ruff: rules and format

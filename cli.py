@@ -38,7 +38,9 @@ from click.core import ParameterSource
 from reelbank.extract.config import FeaturizeConfig
 from reelbank.extract.errors import ExtractionError
 from reelbank.heads.config import TrainConfig
+from reelbank.heads.predict_config import PredictConfig
 from reelbank.heads.probes.config import ProbeConfig
+from reelbank.heads.probes.search_config import FindConfig
 from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.request import CONFIGS, request
 from reelbank.heads.sweeps.config import SweepConfig
@@ -191,35 +193,50 @@ def probe(as_json: bool, **options: Any) -> None:
         emit(result.results, as_json, lambda: f"{result.text()}\n{written(result.out)}")
 
 
-@main.command(context_settings=CONTEXT)
-@click.option("--run", "run", type=PATH, required=True, help="Run directory of train-head.")
-@click.option("--store", "store", type=PATH, multiple=True, help="Store to predict; as in training.")
-@click.option("--video", "video", type=PATH, multiple=True, help="Instead: video to predict; no features are kept.")
-@click.option("--weights", help="With --video: the weights file that the run's store was made with.")
-@click.option("--split", help="Only clips of this split.  [default: all]")
-@click.option("--out", type=PATH, help="CSV to write.  [default: <run>/predictions-<store or video>.csv]")
-@click.option("--accept-changed-code", is_flag=True, help="Apply a head from outside although its source has changed.")
+@main.command(context_settings=CONTEXT, short_help="Clips of a store that are most like a clip or a file.")
+@options_of(FindConfig)
 @json_option
-def predict(
-    run: Path, store: tuple[Path, ...], video: tuple[Path, ...], weights: str | None, out: Path | None, as_json: bool,
-    split: str | None, accept_changed_code: bool,
-) -> None:  # fmt: skip
-    """Apply the head of a finished run to a store, or to videos."""
+def find(as_json: bool, **options: Any) -> None:
+    """Find the clips of a store that are most like one of them, or like a file; writes a page with their pictures."""
+    with plain_errors(), progress_bar("find") as show:
+        from reelbank.extract import extract_as
+        from reelbank.heads import find as run
+
+        result = run(config := FindConfig(**options), show, extract=partial(extract_as, weights=config.weights))
+    emit(result.results, as_json, result.text)
+
+
+@main.command(context_settings=CONTEXT, short_help="Apply the head of a run to videos, or to a store.")
+@click.argument("videos", nargs=-1, type=PATH, metavar="[VIDEO | FOLDER | TABLE]...")
+@options_of(PredictConfig)
+@click.option("--out", type=PATH, hidden=True)  # what --csv was called
+@json_option
+@click.pass_context
+def predict(ctx: click.Context, /, videos: tuple[Path, ...], out: Path | None, as_json: bool, **options: Any) -> None:
+    """Apply the head of a finished run to videos and pictures, to all in a FOLDER, or to the clips of a TABLE.
+
+    Their features are made as those of the run's stores were. With --store those of a store are taken.
+
+    Example: reelbank predict --run runs/flow-mlp-jsd-1 new.mp4 more/
+    """
     with plain_errors():
         from reelbank.heads import predict, predict_videos
 
-        if bool(store) == bool(video) or (weights and store):
-            raise click.UsageError("give either --store or --video: what to predict; --weights goes with --video")
-        call: Any = predict
-        if video:
+        asked = {"video": (*videos, *options["video"]), "csv": options["csv"] or out}
+        config = PredictConfig(**options | asked)
+        call: Any = partial(predict, config.run, config.store)
+        if config.video:
             from reelbank.extract import extract_as
 
-            call = partial(predict_videos, extract=partial(extract_as, weights=weights))
-        result = call(run, store or video, split=split, accept_changed_code=accept_changed_code)
-        what = f"{len(video)}-videos" if len(video) > 1 else (store or video)[0].stem
-        path = out or run / f"predictions-{what}.csv"
-        result.write_csv(path)
-        emit(result.to_json() | {"csv": str(path)}, as_json, lambda: f"{result.text()}\nPredictions: {path}")
+            extract = partial(extract_as, weights=config.weights)
+            call = partial(predict_videos, config.run, config.video, extract=extract, keep=config.keep)
+        with progress_bar("predict") as show:
+            found = call(split=config.split, accept_changed_code=config.accept_changed_code, progress=show)
+        written = {"csv": str(path)} if (path := config.csv_path) else {}
+        if path:
+            found.write_csv(path)
+        emit(found.to_json() | written, as_json, lambda: found.text() + (f"\nPredictions: {path}" if path else ""))
+        ctx.exit(SOME_FAILED if found.failures else OK)
 
 
 # -- manifests -------------------------------------------------------------------------------------------
@@ -403,13 +420,13 @@ def upgrade(path: Path, as_json: bool) -> None:
         emit(result.to_json(), as_json, result.text)
 
 
-@store.command("export", short_help="As HDF5, .npy files or safetensors.")
+@store.command("export", short_help="As HDF5, .npy files, safetensors or a table.")
 @store_argument
 @click.argument("out", type=PATH)
 @options_of(ExportConfig)
 @json_option
 def export_(path: Path, out: Path, as_json: bool, **options: Any) -> None:
-    """Write a store to OUT as HDF5, .npy files or safetensors, for programs that read those.
+    """Write a store to OUT as HDF5, .npy files, safetensors or Parquet, for programs that read those.
 
     Example: reelbank store export dinov2.zarr dinov2.h5 --format hdf5 --layout array
     """

@@ -1,7 +1,8 @@
 """What `--precision bf16` and `--resize fast` change: 1 - cosine of each step's features to fp32 and exact.
 
-Frames of a rendered clip of 640x360, default tap of every image backbone, seeded random weights: with trained weights
-the cosines are others. The worst of all steps is given, because the mean hides what one bad frame does.
+Frames of a rendered clip of 640x360, default tap of every image backbone: `lite` with its trained weights, the others
+with seeded random ones, whose cosines are others than a trained network's. The worst of all steps is given, because the
+mean hides what one bad frame does. `docs/evidence.py precision` asks the same of real clips and of the heads on them.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from reelbank.benchmarks.measuring import Stage, main
 from reelbank.benchmarks.rendering import properties, render
 
 MODELS = {
-    "tiny": ("resnet18",),
-    "normal": ("clip", "dinov2", "googlenet", "resnet18", "resnet34", "resnet50"),
-    "full": ("clip", "clip:rn50", "dinov2", "dinov2:vitb14", "googlenet", "resnet18", "resnet34", "resnet50"),
+    "tiny": ("lite", "resnet18"),
+    "normal": ("clip", "dinov2", "googlenet", "lite", "resnet18", "resnet34", "resnet50"),
+    "full": ("clip", "clip:rn50", "dinov2", "dinov2:vitb14", "googlenet", "lite", "resnet18", "resnet34", "resnet50"),
 }
+TRAINED = ("lite",)
 NUM_FRAMES = 8
 BF16_TARGET = "<= 0.01"
 
@@ -32,12 +34,13 @@ def measure(scale: str, work: Path) -> Stage:
     clip = render(work, "h264-10s", num_frames=NUM_FRAMES * 4)
     stage.inputs["h264-10s"] = properties(clip)
     for model in MODELS[scale]:
-        fp32 = backbones.build(model, weights="random", device="cpu")
-        bf16 = backbones.build(model, weights="random", device="cpu", precision="bf16")
+        weights = "pretrained" if model in TRAINED else "random"
+        fp32 = backbones.build(model, weights=weights, device="cpu")
+        bf16 = backbones.build(model, weights=weights, device="cpu", precision="bf16")
         frames = _frames(clip, fp32.preprocess, "exact")
         tap = fp32.default_taps[0]
         reference = fp32.forward(frames)[tap]
-        what = f"{model} `{tap}`: 1 - lowest cosine"
+        what = f"{model} `{tap}`{' (trained)' if model in TRAINED else ''}: 1 - lowest cosine"
         distance = _largest_distance(reference, bf16.forward(frames)[tap])
         stage.quality(f"precision.{model}.bf16", f"{what}, --precision bf16", distance, "fp32", BF16_TARGET)
         distance = _largest_distance(reference, fp32.forward(_frames(clip, fp32.preprocess, "fast"))[tap])

@@ -1,14 +1,18 @@
 """Measures what the docs say about accuracy, writes docs/evidence.json and renews the tables of Measured and README.
 
-Four questions, answered by the product's own commands, all of them or those named:
+Five questions, answered by the product's own commands, all of them or those named:
 
-- `synth`: on rendered clips whose class is their motion, does a motion feature beat a single frame?
+- `synth`: on rendered clips whose class is their motion, does a motion feature beat appearance, and does appearance
+  add to it? The same of kcal, on known and on unknown motions.
 - `fight`: on a real labelled set (fight / no fight, with REELBANK_DATA set), does the line from video to head find
-  signal, and none where labels are shuffled?
+  signal, and none where labels are shuffled? What does appearance add to motion?
+- `precision`: what do bf16, `--resize fast` and int8 change of trained features and of the head on them, on both sets?
 - `labels`: what does a guesser score on the public calorie labels of Vid2Burn (with REELBANK_DATA set)?
 - `calories`: does `calories/beyond` beat the constant and every row of the tables on unknown motions, on the rendered
   set that it was made with and on another? It takes two hours on two cores; with `--work DIR` what lies there already
   is kept, and a run that was killed goes on.
+
+`--every 8` tries the first three on each eighth clip, and writes nothing into the docs.
 """
 
 from __future__ import annotations
@@ -16,9 +20,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,68 +30,20 @@ from typing import Any
 
 import numpy as np
 
+from reelbank.docs import evidence_heads as heads
+from reelbank.docs.evidence_heads import fresh, run
 from reelbank.heads.judging import baselines
 from reelbank.manifests.datasets.vid2burn import read_lists
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "docs" / "evidence.json"
 PAGE, README = ROOT / "docs" / "measured.md", ROOT / "README.md"
-SYNTH_CLIPS = 360
 KCAL_BINS = np.arange(1000.0)  # the index of a bin as kcal, as the published value has it
 # The set that the rows of `calories/beyond` were chosen with, and one that was rendered after that.
 CALORIES_SETS: tuple[dict[str, Any], ...] = (
     {"id": "the set it was chosen with", "clips": 800, "seed": 0, "models": ("resnet18", "flow")},
     {"id": "a later set", "clips": 1600, "seed": 11, "models": ("flow",)},
 )
-
-
-def run(folder: Path, *command: str) -> None:
-    print("$", *command, flush=True)
-    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-
-
-def measure(folder: Path, name: str, *command: str) -> dict[str, Any]:
-    """One head; its reported accuracy with the interval, beside the baseline."""
-    run(folder, *command, "--run", f"runs/{name}", "--overwrite")
-    results = json.loads((folder / "runs" / name / "results.json").read_text())
-    split = results["splits"][results["reported"]]
-    accuracy = split["metrics"]["accuracy"]
-    return {
-        "id": name,
-        "command": " ".join(command),
-        "accuracy": accuracy["value"],
-        "interval": [accuracy["low"], accuracy["high"]],
-        "baseline": split["baselines"]["majority_class"]["accuracy"],
-        "num_clips": split["num_clips"],
-        "num_groups": split["num_groups"],
-        "random_weights": bool(results["warning"]),
-    }
-
-
-def synth(folder: Path) -> list[dict[str, Any]]:
-    run(folder, "reelbank", "manifest", "synth", ".", "--clips", str(SYNTH_CLIPS))
-    run(folder, "featurize", "--model", "flow")
-    still = ("featurize", "--weights", "random", "--sampling", "position:0.5")
-    run(folder, *still, "--model", "googlenet", "--model", "dinov2", "--out", "still-{model}.zarr")
-    head = ("--target", "none", "--folds", "5")
-    rows = [measure(folder, "synth-flow", "train-head", "--store", "flow.zarr", *head)]
-    for model in ("googlenet", "dinov2"):
-        store = f"still-{model}.zarr"
-        rows.append(measure(folder, f"synth-still-{model}", "train-head", "--store", store, *head))
-    return rows
-
-
-def fight(folder: Path, data: Path) -> list[dict[str, Any]]:
-    index = str(data / "fight_surv" / "index.csv")
-    mapping = ("--map", "video=file", "--map", "group=scene_group")
-    run(folder, "reelbank", "manifest", "csv", index, *mapping, "--out", "manifest.csv")
-    run(folder, "featurize", "--model", "flow")
-    head = ("train-head", "--store", "flow.zarr", "--folds", "5")
-    return [
-        measure(folder, "fight-mean", *head),
-        measure(folder, "fight-mean-std", *head, "--pool", "mean+std"),
-        measure(folder, "fight-shuffled", *head, "--shuffle-labels"),
-    ]
 
 
 def labels(data: Path) -> list[dict[str, Any]]:
@@ -162,18 +118,6 @@ def calories(work: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def accuracy_table(rows: list[dict[str, Any]]) -> str:
-    lines = ["| run | accuracy | 95 % interval | majority class | clips, groups |", "|---|---|---|---|---|"]
-    for row in rows:
-        low, high = row["interval"]
-        note = " (random weights)" if row["random_weights"] else ""
-        lines.append(
-            f"| {row['id']}{note} | {row['accuracy']:.3f} | {low:.3f} to {high:.3f} | {row['baseline']:.3f} "
-            f"| {row['num_clips']}, {row['num_groups']} |"
-        )
-    return "\n".join(lines)
-
-
 def labels_table(rows: list[dict[str, Any]]) -> str:
     heads = ["labels of Vid2Burn", "constant, known", "unknown", "random bin, known", "unknown"]
     heads += ["training label, known", "unknown", "class mean, known"]
@@ -204,13 +148,18 @@ def _interval(found: dict[str, Any]) -> str:
 
 
 def headline_table(rows: list[dict[str, Any]]) -> str:
-    """README's rows: the default settings on either set, and the control."""
-    return accuracy_table([row for row in rows if row["id"] in ("synth-flow", "fight-mean", "fight-shuffled")])
+    """README's rows: the default settings on either set, what appearance adds on the real one, and the control."""
+    return heads.accuracy_table([row for row in rows if row["id"] in HEADLINES])
+
+
+HEADLINES = ("synth-flow", "fight-flow", "fight-flow-lite", "fight-shuffled")
 
 
 TABLES: dict[Path, dict[str, tuple[tuple[str, ...], Callable[[list[dict[str, Any]]], str]]]] = {
     PAGE: {
-        "evidence": (("synth", "fight"), accuracy_table),
+        "evidence": (("synth", "fight"), heads.accuracy_table),
+        "kcal": (("synth",), heads.kcal_table),
+        "precision": (("precision",), heads.precision_table),
         "labels": (("labels",), labels_table),
         "calories": (("calories",), calories_table),
     },
@@ -232,9 +181,10 @@ def renewed(path: Path, found: dict[str, list[dict[str, Any]]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ("synth", "fight", "labels", "calories")
+    names = ("synth", "fight", "precision", "labels", "calories")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(names)}; default: all")
     parser.add_argument("--work", type=Path, help="folder that is kept; default: a temporary one")
+    parser.add_argument("--every", type=int, default=1, help="take each N-th clip of a set, and write nothing")
     given = parser.parse_args()
     if unknown := sorted(set(given.parts) - set(names)):
         parser.error(f"{unknown[0]!r} is not one of {', '.join(names)}")
@@ -243,8 +193,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         work = (given.work or Path(temporary)).resolve()
         measures: dict[str, Callable[[], list[dict[str, Any]]]] = {
-            "synth": lambda: synth(_fresh(work / "synth")),
-            "fight": lambda: fight(_fresh(work / "fight"), Path(str(data))),
+            "synth": lambda: heads.synth(fresh(work / "synth"), given.every),
+            "fight": lambda: heads.fight(fresh(work / "fight"), Path(str(data)), given.every),
+            "precision": lambda: heads.precision(work / "precision", Path(data) if data else None, given.every),
             "labels": lambda: labels(Path(str(data))),
             "calories": lambda: calories(work),
         }
@@ -252,16 +203,16 @@ def main() -> None:
             if name in ("fight", "labels") and not data:
                 print(f"REELBANK_DATA is not set: {name} is left out", file=sys.stderr)
                 continue
+            started = time.monotonic()
             found[name] = measures[name]()
+            print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
+            if given.every > 1:
+                print(json.dumps(found[name], indent=1))
+                continue
             found["dates"][name] = datetime.now(UTC).date().isoformat()
             RESULT.write_text(json.dumps(found, indent=1) + "\n")
-    for path in TABLES:
+    for path in TABLES if given.every == 1 else ():
         path.write_text(renewed(path, found))
-
-
-def _fresh(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    return folder
 
 
 if __name__ == "__main__":

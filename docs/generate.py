@@ -32,6 +32,7 @@ from reelbank.heads.judging.metrics import METRICS
 from reelbank.heads.losses import LOSSES, loss_function
 from reelbank.heads.models import HEADS
 from reelbank.heads.recipes import RECIPES, detail_text
+from reelbank.heads.reports.wording import title
 from reelbank.heads.request import CONFIGS
 from reelbank.heads.runs import run as run_files
 from reelbank.manifests.manifest import GUARDED_SPLITS, IMAGE_SUFFIXES, PATH_COLUMNS, VIDEO_SUFFIXES, Clip
@@ -188,6 +189,7 @@ def heads() -> str:
     metric_rows = [
         (
             f"`{name}`",
+            title(name),
             escaped(summary(metric.per_clip or metric.whole)),
             metric.unit,
             "more" if metric.higher_is_better else "less",
@@ -202,7 +204,7 @@ def heads() -> str:
             "p is the label's distribution, q the predicted one.",
             table(("loss", "formula"), loss_rows),
             "## Metrics",
-            table(("metric", "what it is", "unit", "better is"), metric_rows),
+            table(("metric", "shown as", "what it is", "unit", "better is"), metric_rows),
         ]
     )
 

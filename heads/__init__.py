@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from reelbank.manifests.lazy import lazy
 
 __all__ = [
-    "DataConfig", "Event", "FeaturesConfig", "HeadConfig", "MembersConfig", "ObjectiveConfig", "OptimizerConfig",
+    "DataConfig", "Event", "FeaturesConfig", "FindConfig", "FindResult", "HeadConfig", "MembersConfig",
+    "ObjectiveConfig", "OptimizerConfig",
     "PredictResult", "ProbeConfig", "ProbeResult", "RecipeConfig", "RecipeResult", "RunConfig", "RunResult",
-    "SweepConfig", "SweepResult", "TrainConfig", "TrainingError", "predict", "predict_videos", "probe", "run_recipe",
-    "sweep", "train_head",
+    "SweepConfig", "SweepResult", "TrainConfig", "TrainingError", "find", "predict", "predict_videos", "probe",
+    "run_recipe", "sweep", "train_head",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
     from reelbank.heads.errors import TrainingError
     from reelbank.heads.optimizers import OptimizerConfig
     from reelbank.heads.probes.config import ProbeConfig
+    from reelbank.heads.probes.find import FindResult, find
     from reelbank.heads.probes.probe import ProbeResult, probe
+    from reelbank.heads.probes.search_config import FindConfig
     from reelbank.heads.recipes.config import RecipeConfig
     from reelbank.heads.recipes.run import RecipeResult, run_recipe
     from reelbank.heads.run_config import RunConfig
-    from reelbank.heads.runs.predicting import PredictResult, predict, predict_videos
+    from reelbank.heads.runs.predicting import predict, predict_videos
+    from reelbank.heads.runs.predictions import PredictResult
     from reelbank.heads.runs.run import RunResult, train_head
     from reelbank.heads.sweeps.config import MembersConfig, SweepConfig
     from reelbank.heads.sweeps.sweep import SweepResult, sweep
@@ -42,11 +46,13 @@ else:
             "DataConfig": "reelbank.heads.config",
             "Event": "reelbank.manifests.events",
             "FeaturesConfig": "reelbank.heads.config",
+            "FindConfig": "reelbank.heads.probes.search_config",
+            "FindResult": "reelbank.heads.probes.find",
             "HeadConfig": "reelbank.heads.config",
             "MembersConfig": "reelbank.heads.sweeps.config",
             "ObjectiveConfig": "reelbank.heads.config",
             "OptimizerConfig": "reelbank.heads.optimizers",
-            "PredictResult": "reelbank.heads.runs.predicting",
+            "PredictResult": "reelbank.heads.runs.predictions",
             "ProbeConfig": "reelbank.heads.probes.config",
             "ProbeResult": "reelbank.heads.probes.probe",
             "RecipeConfig": "reelbank.heads.recipes.config",
@@ -57,6 +63,7 @@ else:
             "SweepResult": "reelbank.heads.sweeps.sweep",
             "TrainConfig": "reelbank.heads.config",
             "TrainingError": "reelbank.heads.errors",
+            "find": "reelbank.heads.probes.find",
             "predict": "reelbank.heads.runs.predicting",
             "predict_videos": "reelbank.heads.runs.predicting",
             "probe": "reelbank.heads.probes.probe",

@@ -30,7 +30,7 @@ PLUGIN = "PLUG-IN"
 HEAD_FLAGS = ("aggregation", "trunk")
 """Options of heads that are flags of their own; others are given as --head-option NAME=VALUE."""
 LABEL_SEPARATOR = ";"
-ESTIMATES = ("argmax", "expectation", "median")
+ESTIMATES = ("argmax", "auto", "expectation", "median")
 
 
 @contextmanager
@@ -96,7 +96,12 @@ class FeaturesConfig:
 
     tap: Many[str] = option((), "--tap", "tap(s) to read; default: the first tap of each store", multiple=True)
     view: int = option(0, "--view", "stored view to read; 0 is the evaluation view", least=0, most=10_000)
-    pool: str = option("mean", "--pool", "what heads without steps get of a clip's steps", choices=("mean", "mean+std"))
+    pool: str = option(
+        "auto",
+        "--pool",
+        "what heads without steps get of a clip's steps; auto: mean+std for auto and trees, else mean",
+        choices=("auto", "mean", "mean+std"),
+    )
     segments: str | None = option(
         None,
         "--segments",
@@ -161,9 +166,10 @@ class HeadConfig:
     """The network, its own options, and the value that its output stands for."""
 
     name: str = option(
-        "mlp",
+        "auto",
         "--head",
-        "head to train, see `reelbank heads`; a plug-in by its name or as module:function",
+        "head to train, see `reelbank heads`; a plug-in by its name or as module:function; auto: what inner validation "
+        "prefers of trees and linear, and mlp where an option asks for a network's training",
         choices=sorted(HEADS),
         name="head",
         more=PLUGIN,
@@ -184,9 +190,10 @@ class HeadConfig:
         choices=("adaptive", "flatten"),
     )
     estimate: str = option(
-        "argmax",
+        "auto",
         "--estimate",
-        "the value that a predicted distribution over bins stands for: its highest bin, its mean or its median",
+        "the value that a predicted distribution over bins stands for: its highest bin, its mean or its median; auto: "
+        "the median for auto and trees, else the highest bin",
         choices=ESTIMATES,
     )
 
@@ -209,6 +216,11 @@ class HeadConfig:
         return HEADS.row(self.name).needs_steps
 
     @property
+    def is_fitted(self) -> bool:
+        """Whether it is fitted in one go, without epochs."""
+        return HEADS.row(self.name).is_fitted
+
+    @property
     def options(self) -> dict[str, Any]:
         """The head's own options: the flags that its row names, and what --head-option gives."""
         flags = {name: getattr(self, name) for name in HEADS.row(self.name).options if name in HEAD_FLAGS}
@@ -219,7 +231,7 @@ class HeadConfig:
         """Whether several can be trained in one pass, as members of a sweep are on a GPU."""
         row = HEADS.row(self.name)
         options = {**row.options, **self.options}
-        return not any(options[name] == value for name, value in row.alone_with.items())
+        return not row.is_fitted and not any(options[name] == value for name, value in row.alone_with.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,11 +331,11 @@ class TrainConfig(Flat):
         for loss in self.objective.losses:
             LOSSES.row(loss)
         _refuse_one_label_options(self)
-        if self.data.target == "none" and head.estimate != "argmax":
+        if self.data.target == "none" and head.estimate not in ("argmax", "auto"):
             raise TrainingError(f"--estimate {head.estimate} reads the target's bins, and --target none has none")
-        if pool != "mean" and head.needs_steps:
+        if pool == "mean+std" and head.needs_steps:
             raise TrainingError(f"--pool {pool} has no meaning for head {head.name!r}, which reads every step")
-        if self.features.augment and not head.needs_steps and pool != "mean":
+        if self.features.augment and not head.needs_steps and pool == "mean+std":
             raise TrainingError(
                 f"--augment with head {head.name!r} makes its copies before the mean over time; it needs --pool mean"
             )

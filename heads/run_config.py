@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +36,16 @@ class RunConfig:
         10.0, "--checkpoint-seconds", "least time between two checkpoints for --resume", least=0
     )
     report: bool = option(True, "--report", "write report.html and figures at the end")
+    tensorboard: bool = option(
+        False, "--tensorboard", "also write events for TensorBoard, below the run; needs reelbank[tensorboard]"
+    )
     figures: str = option("png", "--figures", "png | svg | pdf: write the figures in that format too", FIGURES)
 
     def __post_init__(self) -> None:
         check_options(self, TrainingError)
         check_has_float64(self.device)
+        if self.tensorboard and importlib.util.find_spec("tensorboard") is None:
+            raise TrainingError("--tensorboard needs an extra that is not installed: pip install reelbank[tensorboard]")
         if self.resume and self.overwrite:
             raise TrainingError("--resume continues a run and --overwrite replaces it; give one of them")
         if (self.resume or self.overwrite) and self.directory is None:

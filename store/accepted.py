@@ -27,11 +27,13 @@ if TYPE_CHECKING:
         def __set__(self, instance: Any, value: Given) -> None: ...
 
     Many = Takes[tuple[One, ...], One | Iterable[One]]
+    OnePath = Takes[Path, StrPath]
     ManyPaths = Takes[tuple[Path, ...], StrPath | Iterable[StrPath]]
     MaybePath = Takes[Path | None, StrPath | None]
     MaybeText = Takes[str | None, StrPath | None]
 else:
     Many = tuple[One, ...]
+    OnePath = Path
     ManyPaths = tuple[Path, ...]
     MaybePath = Path | None
     MaybeText = str | None

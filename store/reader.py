@@ -227,6 +227,12 @@ class Store(Bridges):
         """(num_clips, D) mean over the valid steps of a vector tap; NaN where a clip has no features."""
         return self._moment("mean", tap, view)
 
+    def means(self, tap: str, start: int, stop: int, view: int = 0) -> NDArray[np.float32]:
+        """Rows `start` to `stop` of `mean`, read and not kept: for passes over whole stores."""
+        self._require_vector("mean", tap)
+        self._require_view(view)
+        return self._values(f"mean/{tap}", start, stop)[:, view]
+
     def std(self, tap: str, view: int = 0) -> NDArray[np.float32]:
         """(num_clips, D) population standard deviation over the valid steps of a vector tap."""
         return self._moment("std", tap, view)
@@ -255,13 +261,16 @@ class Store(Bridges):
     # -- inside -----------------------------------------------------------------------------------------
 
     def _moment(self, kind: str, tap: str, view: int) -> NDArray[np.float32]:
-        if not self.spec.tap(tap).is_vector:
-            vectors = sorted(t.name for t in self.spec.taps if t.is_vector)
-            raise StoreError(f"tap {tap!r} is no vector, so it has no {kind}; vector taps: {', '.join(vectors)}")
+        self._require_vector(kind, tap)
         self._require_view(view)
         if (kind, tap) not in self._moments:
             self._moments[kind, tap] = self._plain(f"{kind}/{tap}")
         return self._moments[kind, tap][:, view]
+
+    def _require_vector(self, kind: str, tap: str) -> None:
+        if not self.spec.tap(tap).is_vector:
+            vectors = sorted(t.name for t in self.spec.taps if t.is_vector)
+            raise StoreError(f"tap {tap!r} is no vector, so it has no {kind}; vector taps: {', '.join(vectors)}")
 
     def _checked(self, tap: str) -> NDArray[np.bool_]:
         """(num_clips, view) whether features were compared with their checksum."""

@@ -25,7 +25,7 @@ BINS = Bins(target="speed", num_bins=11, low=0.0, high=10.0, sigma_bins=1.0)
 
 def config(**options: Any) -> TrainConfig:
     """What a test asks of a training; the only place of these tests that knows how it is written."""
-    return TrainConfig.of(**{"store": (Path("s.zarr"),), "report": False, "device": "cpu", **options})
+    return TrainConfig.of(**{"store": (Path("s.zarr"),), "head": "mlp", "report": False, "device": "cpu", **options})
 
 
 def sweep_config(**options: Any) -> SweepConfig:

@@ -30,6 +30,8 @@ ROOMS = {
         *(
             "errors",
             "stored",
+            "extraction",
+            "predict_config",
             "reports",
             "augmentation",
             "losses",

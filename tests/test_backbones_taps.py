@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reelbank.extract import backbones
-from reelbank.extract.backbones import dinov2, ego_rnn, googlenet, resnet, timm_models, tv3d
+from reelbank.extract.backbones import dinov2, ego_rnn, googlenet, lite, resnet, timm_models, tv3d
 from reelbank.extract.backbones.description import BackboneError
 from reelbank.extract.backbones.network import Network
 from reelbank.extract.weights import torchvision_shim
@@ -75,6 +75,10 @@ def _resnet_rest(tap: str, wanted: str) -> Rest:
     return lambda module, value: resnet.rest(module, tap, value, [wanted])[wanted]
 
 
+def _lite_rest(tap: str, wanted: str) -> Rest:
+    return lambda module, value: lite.rest(module, tap, value, [wanted])[wanted]
+
+
 # (backbone, stored tap, tap computed from it, the rest of the network)
 CASES: list[tuple[str, str, str, Rest]] = [
     *[
@@ -88,6 +92,8 @@ CASES: list[tuple[str, str, str, Rest]] = [
     *[("resnet34", tap, f"ego-{kind}", _resnet_rest(tap, f"ego-{kind}"))
       for tap in ("layer2", "layer3") for kind in ("attended", "attended-postbn")],
     ("googlenet", "inception5b", "pool", googlenet.rest),
+    *[("lite", tap, wanted, _lite_rest(tap, wanted))
+      for tap, wanted in (("stem", "stage1"), ("stage4", "stage6"), ("stage7", "pool"), ("pool", "logits"))],
     *[(name, "patch", "mean-patch", lambda _, value: dinov2.rest(value)) for name in ("dinov2", "dinov3")],
     ("timm:test_vit", "tokens", "pool", timm_models.rest),
     *[(f"timm:{name}", "map", "pool", timm_models.rest)
@@ -125,6 +131,8 @@ def test_rest_refuses_what_comes_before_its_tap() -> None:
         resnet.rest(module, "layer3", whole("resnet34")["layer3"], ["layer2"])
     with pytest.raises(BackboneError, match="'ego-attended' cannot be computed from 'layer4'; give layer3"):
         resnet.rest(module, "layer4", whole("resnet34")["layer4"], ["ego-attended"])
+    with pytest.raises(BackboneError, match="tap 'stage2' cannot be computed from 'stage3', which comes after it"):
+        lite.rest(network("lite").module, "stage3", whole("lite")["stage3"], ["stage2"])
 
 
 # Ego-RNN: arXiv:1807.11794, written out position by position (SYSTEMS.md 2.3).

@@ -30,6 +30,7 @@ SEEDS = ("--seed",)
 """No counts: any number that libraries take."""
 NEEDED = {
     "featurize": "--model flow:dis", "train-head": "--store a.zarr --repeats 2", "probe": "--store a.zarr",
+    "find": "--clip a",
     "store export": "a.zarr a.h5", "store retry": "a.zarr", "manifest synth": "made",
 }  # fmt: skip
 INTS = [

@@ -20,6 +20,7 @@ from reelbank.extract.config import FeaturizeConfig
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.models import HEADS
 from reelbank.heads.probes.config import ProbeConfig
+from reelbank.heads.probes.search_config import FindConfig
 from reelbank.heads.recipes import RECIPES, announcement
 from reelbank.manifests import events
 from reelbank.manifests.datasets import READERS
@@ -29,7 +30,7 @@ from reelbank.store.options import options as options_of_config
 RUN = "runs/flow-dis-mlp-jsd-1"
 HEAVY = ("av", "cv2", "matplotlib", "sklearn", "timm", "torch", "torchvision", "zarr")
 COMMANDS = (
-    "", "analyses", "backbones", "doctor", "featurize", "heads", "losses", "manifest", "manifest synth",
+    "", "analyses", "backbones", "doctor", "featurize", "find", "heads", "losses", "manifest", "manifest synth",
     *(f"manifest {name}" for name in READERS), "metrics", "predict", "probe", "recipes", "store", "store diff",
     "store export", "store import", "store info", "store merge", "store retry", "store upgrade",
     "store verify",    "train-head",
@@ -460,7 +461,8 @@ def test_help_of_every_command_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "config"), [("featurize", FeaturizeConfig), ("probe", ProbeConfig), ("train-head", TrainConfig)]
+    ("command", "config"),
+    [("featurize", FeaturizeConfig), ("find", FindConfig), ("probe", ProbeConfig), ("train-head", TrainConfig)],
 )
 def test_every_field_of_a_config_is_an_option_with_help(command: str, config: type) -> None:
     given = {option.name: option for option in cli.main.commands[command].params}

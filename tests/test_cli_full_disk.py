@@ -23,7 +23,7 @@ from attacks.commands import Commands, commands
 
 import reelbank.store
 from reelbank.heads.runs.checkpoints import write_tensors
-from reelbank.heads.runs.predicting import PredictResult
+from reelbank.heads.runs.predictions import PredictResult
 from reelbank.heads.runs.recording import EpochLog
 from reelbank.manifests.files import NotWritten, filling, write_whole
 from reelbank.manifests.rendered import synth
@@ -76,7 +76,8 @@ def _checkpoint(base: Path, out: Path) -> None:
 def _csv(base: Path, out: Path) -> None:
     names = np.array([f"a clip with a long name {i}" for i in range(1000)])
     columns = {"clip_ids": names, "splits": names, "labels": names, "predicted": None, "predicted_target": None}
-    PredictResult.write_csv(SimpleNamespace(**columns), out)  # type: ignore[arg-type]
+    rows = SimpleNamespace(**columns, is_per_clip=False, failures={})
+    PredictResult.write_csv(rows, out)  # type: ignore[arg-type]
 
 
 def _folder(base: Path, out: Path) -> None:

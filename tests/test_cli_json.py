@@ -33,7 +33,7 @@ WORKS = {
     "analyses": "", "backbones": "", "doctor": "", "heads": "", "losses": "", "metrics": "", "recipes": "",
     "featurize": "--model flow:dis --sampling uniform:2 --workers 1",
     "train-head": "--store flow-dis.zarr --epochs 1 --run run", "predict": "--run run --store flow-dis.zarr",
-    "probe": "--store flow-dis.zarr --kmeans 4 --out probe",
+    "probe": "--store flow-dis.zarr --kmeans 4 --out probe", "find": "--store flow-dis.zarr --clip clip_00001",
     "manifest csv": "manifest.csv --map video=video --root . --out mapped.csv",
     "manifest folder": "classes --out folder.csv", "manifest synth": "more --clips 2",
     "store info": "flow-dis.zarr", "store verify": "flow-dis.zarr", "store upgrade": "flow-dis.zarr",
@@ -100,7 +100,7 @@ def test_last_line_names_everything_that_lies_in_a_folder(
     [
         ("store info nothing.zarr", "no store at nothing.zarr"),  # the library's sentence
         ("manifest csv nothing.csv", "nothing.csv"),
-        ("predict --run run", "give either --store or --video"),  # click's
+        ("predict --run run", "give either videos or --store"),  # click's
         ("nothing", "No such command"),
     ],
 )

@@ -28,16 +28,21 @@ SCRIPTS = {
     ".": "a shell's own",
     "cd": "a shell's own",
     "docker": "an image",
+    "embedding-atlas": "another program",
     "git": "a clone",
     "make": "a target",
     "pip": "an install",
     "python": "a script",
     "sudo": "an install",
+    "tensorboard": "another program",
     "wsl": "an install",
 }
 """Other words that a command line may begin with."""
 
-PUBLIC_CALLS = ((extract, "featurize"), *((heads, name) for name in ("probe", "run_recipe", "sweep", "train_head")))
+PUBLIC_CALLS = (
+    (extract, "featurize"),
+    *((heads, name) for name in ("find", "probe", "run_recipe", "sweep", "train_head")),
+)
 """What the commands call with a config, after the config has checked itself."""
 
 SMALLER: dict[str, tuple[tuple[str, str, str], ...]] = {
@@ -82,7 +87,7 @@ class _AcceptedError(BaseException):
 def accept(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Gives a line to its command up to the public call. Raises ValueError where the line is refused before that."""
     docs_pages.parse(cli.main, words)
-    if not {"featurize", "probe", "train-head"}.intersection(words[:2]):
+    if not {"featurize", "find", "probe", "train-head"}.intersection(words[:2]):
         return
 
     def stop(*args: Any, **options: Any) -> None:

@@ -41,8 +41,8 @@ REQUIRED = os.environ.get("REELBANK_REQUIRE_CUDA") == "1"
 IS_CUDA = DEVICE.startswith("cuda")
 
 NAMES = (
-    *("clip", "clip:rn50", "dinov2", "dinov3", "flow:raft-small", "googlenet", "pose:keypoint-rcnn", "resnet18"),
-    *("resnet34", "resnet50", "timm:test_convnext", "timm:test_vit", "tv3d:r3d_18"),
+    *("clip", "clip:rn50", "dinov2", "dinov3", "flow:raft-small", "googlenet", "lite", "pose:keypoint-rcnn"),
+    *("resnet18", "resnet34", "resnet50", "timm:test_convnext", "timm:test_vit", "tv3d:r3d_18"),
 )
 QUICK = ("resnet18", "timm:test_vit")
 """What runs on a CPU too."""

@@ -170,7 +170,9 @@ def test_run_reports_average_precision_beside_the_prevalence(run: Path) -> None:
     shares = [row["share"] for row in rows.values()]
     assert test["baselines"]["training_prevalence"]["macro_ap"] == pytest.approx(np.mean(shares))
     assert rows["jump"]["share"] == rows["jump"]["clips"] / 29  # one clip says nothing
-    assert "test macro_ap" in results["verdict"] and "beats the random order baseline" in results["verdict"]
+    assert (
+        "test mean average precision" in results["verdict"] and "beats the random order baseline" in results["verdict"]
+    )
     notes = " ".join(results["notes"])
     assert "training clips have several labels (';' between them). Each label is judged by itself" in notes
     assert "Training never saw 'never seen', which clips of 'test' have: these are not judged." in notes
@@ -246,7 +248,7 @@ def test_members_are_the_same_in_processes_and_in_a_stack(stores: Path, tmp_path
             run=tmp_path / executor,
         )  # fmt: skip
         found = sweep(asked)
-        assert "macro_ap" in found.winner["metrics"] and "  test macro_ap      " in found.text()
+        assert "macro_ap" in found.winner["metrics"] and "  test mean average precision " in found.text()
         losses.append([member["val_loss"] for member in found.results["members"]])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 

@@ -18,7 +18,9 @@ from reelbank.heads.judging.evaluation import (
     verdict,
 )
 from reelbank.heads.judging.intervals import interval_notes
-from reelbank.heads.reports.html import with_interval
+from reelbank.heads.judging.metrics import METRICS
+from reelbank.heads.reports.wording import TITLES, few_groups, warnings_first, with_interval, with_unit
+from reelbank.heads.sweeps.report import HIGHER_IS_BETTER
 
 
 def _entry(value: float, low: float | None, high: float | None, guess: float, *, metric: str = "accuracy") -> Any:
@@ -83,8 +85,8 @@ def test_accuracy_verdict_follows_the_interval(low: float, high: float, guess: f
 )
 def test_error_verdict_is_that_of_accuracy_upside_down(low: float, high: float, guess: float, said: str) -> None:
     expected = (
-        f"test mae 50.0 kcal/h (95 % interval {low:.1f} to {high:.1f}, 12 groups) {said} constant median baseline "
-        f"{guess:.1f} kcal/h{TAIL[said]}"
+        f"test mean absolute error 50.0 kcal/h (95 % interval {low:.1f} to {high:.1f}, 12 groups) {said} "
+        f"constant median baseline {guess:.1f} kcal/h{TAIL[said]}"
     )
     assert _said(_entry(50.0, low, high, guess, metric="mae")) == expected
 
@@ -105,20 +107,21 @@ def test_verdict_names_the_reported_split_then_unknown_and_no_other() -> None:
     both["baselines"] = {**entry["baselines"], "constant_median": {"mae": 9.0}}
     splits = {"val": entry, "unknown": _entry(5, 4, 6, 3, metric="mae"), "test": both}
     said = verdict(one, splits, "test").split(". ")
-    assert [sentence.split(" 0")[0].split(" 5")[0] for sentence in said] == ["test accuracy", "test mae", "unknown mae"]
+    named = [sentence.split(" 0")[0].split(" 5")[0] for sentence in said]
+    assert named == ["test accuracy", "test mean absolute error", "unknown mean absolute error"]
     assert "beats" in said[0]
     assert "beats" in said[1]
     assert "is worse than" in said[2]
     assert verdict(one, splits, "val").startswith("val accuracy")
     assert verdict(one, splits, "val").count("accuracy") == 1
-    assert verdict(one, {"unknown": splits["unknown"]}, "unknown").count("unknown mae") == 1
+    assert verdict(one, {"unknown": splits["unknown"]}, "unknown").count("unknown mean absolute error") == 1
     assert verdict(one, {}, "test") == ""
 
 
 def test_unit_is_said_for_errors_only_and_left_out_where_there_is_none() -> None:
     entry = _entry(5.0, 4.0, 6.0, 9.0, metric="mae")
     entry["metrics"]["mae"]["unit"] = ""
-    assert _said(entry).startswith("test mae 5.000 (95 %")
+    assert _said(entry).startswith("test mean absolute error 5.000 (95 %")
     assert _said(entry).endswith("baseline 9.000.")
 
 
@@ -184,14 +187,15 @@ def test_summary_shows_every_metric_beside_its_own_baselines(tmp_path: Path) -> 
         "selection": {"sentence": "SELECTED."},
         "notes": ["NOTE 1.", "NOTE 2."],
     }
+    accuracy = f"{'0.500 [0.400, 0.610; 7 groups]':<40}majority class 0.340, uniform random class 0.250"
     lines = [
         "VERDICT.",
         "",
         "test: 30 clips, 7 groups",
-        f"  accuracy       {'0.500 [0.400, 0.610]':<40}majority class 0.340, uniform random class 0.250",
-        f"  mae            {'50.0 [40.0, 61.0] kcal/h':<40}constant median 70.0",
-        "  spc_values     undefined",
-        "  nll            6.000 nats",
+        f"  {'accuracy, 0 to 1':<36} {accuracy}",
+        f"  {'mean absolute error, kcal/h':<36} {'50.0 [40.0, 61.0; 7 groups]':<40}constant median 70.0",
+        f"  {'rank correlation over clips, -1 to 1':<36} undefined",
+        f"  {'cross-entropy, sum over bins, nats':<36} 6.000",
         "",
         "SELECTED.",
         "NOTE 1.",
@@ -279,7 +283,7 @@ def test_intervals_that_are_no_bootstrap_are_said_once(tmp_path: Path) -> None:
     assert "(95 % Wilson interval 0.760 to 1.000, 12 groups) beats the" in _said(entry)
     assert interval_notes({"test": entry, "val": entry}) == [
         "Intervals marked Wilson are his for a share of groups or clips: there every resample gives the same value.",
-        "No interval is given for macro_f1 on 'test'; macro_f1 on 'val': every resample gives the same value.",
+        "No interval is given for macro F1 on 'test'; macro F1 on 'val': every resample gives the same value.",
     ]
     results = {
         "verdict": "",
@@ -287,8 +291,8 @@ def test_intervals_that_are_no_bootstrap_are_said_once(tmp_path: Path) -> None:
         "notes": [],
         "selection": {"sentence": ""},
     }
-    assert "accuracy       1.000 [0.760, 1.000; Wilson]" in summary_text(tmp_path, results)
-    assert with_interval(entry["metrics"]["accuracy"]) == "1 [0.76, 1; Wilson]"
+    assert "accuracy, 0 to 1 1.000 [0.760, 1.000; Wilson, 12 groups]" in summary_text(tmp_path, results)
+    assert with_interval(entry["metrics"]["accuracy"]) == "1 [0.76, 1; Wilson, 12 groups]"
 
 
 @pytest.mark.parametrize(("num_classes", "shown"), [(2, False), (5, False), (6, True)])
@@ -298,3 +302,23 @@ def test_top_five_of_five_classes_is_not_reported(num_classes: int, shown: bool)
     entry = split_results(one, predictions(range(num_classes), label=np.eye(num_classes)), np.arange(num_classes))
     guesses = [name for values in entry["baselines"].values() for name in values]
     assert [("top5_accuracy" in names) for names in (entry["metrics"], guesses)] == [shown, shown]
+
+
+def test_every_metric_and_baseline_has_words() -> None:
+    one = prepared(clips(["a", "b"] * 6, values=[1.0] * 12), classes=CLASSES, bins=BINS)
+    part = predictions(range(12), label=sure_of([0, 1] * 6, 2), target=sure_of([1] * 12, 11))
+    names = {*METRICS, *split_results(one, part, np.arange(12))["baselines"], *HIGHER_IS_BETTER}
+    assert names <= set(TITLES)
+    assert all("_" not in title for title in TITLES.values())
+    assert with_unit("mae", "kcal/h") == "mean absolute error, kcal/h"
+    assert with_unit("accuracy", "fraction") == "accuracy, 0 to 1"
+    assert with_unit("mae", "") == "mean absolute error"
+    assert with_unit("mine:ROW", "m_s") == "mine:ROW, m_s"  # of a plug-in
+
+
+def test_what_says_little_is_a_warning_of_the_page() -> None:
+    entry = _entry(0.5, 0.4, 0.6, 0.3)
+    entry["metrics"]["accuracy"]["drawn"] = 3
+    (said,) = few_groups({"test": entry})
+    assert said == "Intervals of 'test' over 3 groups say little: read no difference out of them."
+    assert warnings_first(["b", said, "b"]) == ([said], ["b"])

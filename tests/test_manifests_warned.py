@@ -71,7 +71,7 @@ def test_make_demo_takes_a_folder_of_any_name(name: str, tmp_path: Path) -> None
     python.parent.mkdir()
     python.write_text('#!/bin/sh\nfor one; do echo "[$one]"; done\n')
     python.chmod(0o755)
-    (tmp_path / ".installed").touch()
+    (tmp_path / ".running").touch()
     line = ["make", "-s", "-C", str(ROOT), "demo", f"VENV={tmp_path}", f"VIDEOS={name}"]
     said = subprocess.run(line, capture_output=True, text=True, check=True, timeout=30).stdout
     assert said.splitlines()[:3] == ["[docs/demo.py]", "[--videos]", f"[{name}]"]

@@ -1,4 +1,4 @@
-"""t-SNE: a map better than its start, the same on every run."""
+"""t-SNE and UMAP: a map better than its start, the same on every run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from reelbank.heads.probes import embedding
 from reelbank.heads.probes.analyses import maps
-from reelbank.heads.probes.embedding import Embedding, tsne
+from reelbank.heads.probes.embedding import Embedding, tsne, umap
 
 
 def _clusters(num_rows: int = 300, num_classes: int = 24, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -113,3 +113,42 @@ def test_divergence_below_zero_is_not_shown() -> None:
     assert found.numbers["kl_divergence"] is None
     assert found.sentences == ["t-SNE of 60 rows: perplexity 19.6667 (30 asked)."]
     assert any("approximation of it is below 0" in note for note in found.notes)
+
+
+def test_umap_separates_what_its_start_does_not_and_is_the_same_again() -> None:
+    pytest.importorskip("umap")
+    rows, labels = _clusters()
+    found, again = (umap(rows, neighbours=10, seed=3) for _ in range(2))
+    assert np.array_equal(found.coordinates, again.coordinates)
+    assert not np.array_equal(found.coordinates, umap(rows, neighbours=10, seed=4).coordinates)
+    assert _knn_accuracy(found.start, labels) < 0.75
+    assert _knn_accuracy(found.coordinates, labels) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("rows", "used", "said"),
+    [
+        (_clusters(num_rows=5)[0], 4, ["UMAP: 15 neighbours were asked, 4 used: 5 rows allow no more."]),
+        (np.repeat(_clusters(num_rows=3)[0], 20, axis=0), 15, ["UMAP: 57 of 60 rows equal an earlier one"]),
+        (np.linspace(0, 1, 40)[:, None], 15, []),
+    ],
+    ids=["few", "equal", "one dimension"],
+)
+def test_umap_of_few_or_equal_rows_is_a_map_and_says_so(rows: np.ndarray, used: int, said: list[str]) -> None:
+    pytest.importorskip("umap")
+    options = {"umap_neighbors": 15, "umap_min_dist": 0.1}
+    found = maps.umap_map(SimpleNamespace(rows=_Rows(rows), options=options, seed=0))  # type: ignore[arg-type]
+    assert found.coordinates is not None and found.coordinates.shape == (len(rows), 2)
+    assert np.isfinite(found.coordinates).all() and (np.ptp(found.coordinates, axis=0) > 0).all()
+    assert (found.numbers["neighbours_asked"], found.numbers["neighbours"]) == (15, used)
+    assert len(found.notes) == len(said)
+    assert all(note.startswith(begin) for note, begin in zip(found.notes, said, strict=True))
+
+
+def test_umap_that_is_not_installed_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = SimpleNamespace(rows=_Rows(_clusters(num_rows=40)[0]), options={}, seed=0)
+    monkeypatch.setitem(sys.modules, "umap", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for call in (lambda: maps.check_umap(asked), lambda: umap(asked.rows.vectors)):  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"--umap needs umap-learn, .* pip install reelbank\[umap\]"):
+            call()

@@ -158,7 +158,7 @@ def test_probe_explore_alone_reads_no_feature(tmp_path: Path, monkeypatch: pytes
     assert (stored["num_rows"], stored["num_dimensions"], stored["config"]["tap"]) == (24, None, None)
     assert "24 clips (train" in result.text() and "kcal " in result.text()
     page = result.page.read_text()
-    assert "<h2>Exploration</h2>" in page and "class_3" in page and "RANDOM WEIGHTS" in page
+    assert ">Exploration</h2>" in page and "class_3" in page and "RANDOM WEIGHTS" in page
     assert page.count("data:image/png;base64,") == len(result.pictures) == 5
 
 

@@ -68,7 +68,7 @@ def test_analysis_of_a_module_is_drawn_written_and_named(folder: Path) -> None:
     assert [(one["name"], len(one["sha256"])) for one in stored["plugins"]] == [(name, 64)]
     assert f"{MODULE}-ROW-class.png" in stored["files"]
     page = (folder / "out" / "index.html").read_text()
-    assert "PCA coloured by class" in page and "<h2>Map</h2>" in page
+    assert "PCA coloured by class" in page and ">Map</h2>" in page
     with (folder / "out" / "coordinates.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {"x", "y", "norm"} <= set(rows[0])
@@ -84,6 +84,9 @@ def test_a_row_of_the_table_is_all_that_an_analysis_needs(folder: Path, monkeypa
     result = probe(config)
     assert list(result.results["analyses"]) == ["tsne", "pca"]
     assert {"pca-class.png", "tsne-class.png"} <= set(result.results["files"])
+    page = result.page.read_text()
+    assert [f'id="{place}{end}"' in page for place in ("scatter", "scatter-2") for end in ("", "-data")] == [True] * 4
+    assert "Map by t-SNE" in page and "Map by PCA" in page
     header = (folder / "out" / "coordinates.csv").read_text().splitlines()[0]
     assert header.endswith("x,y,pca_x,pca_y,norm")
 

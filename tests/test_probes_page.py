@@ -18,7 +18,8 @@ from probe_stores import clustered_store
 
 from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.probes.probe import probe
-from reelbank.heads.reports.html import data_block, write_run_report
+from reelbank.heads.reports.html import data_block
+from reelbank.heads.reports.run_page import write_run_report
 
 HOSTILE = '</script><script>document.title="owned"</script><img src=x onerror=alert(1)>'
 
@@ -30,16 +31,22 @@ class _Tags(HTMLParser):
         super().__init__()
         self.counts: dict[str, int] = {}
         self.loads: list[str] = []
+        self.links: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.counts[tag] = self.counts.get(tag, 0) + 1
-        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action")]
+        links = [value or "" for name, value in attrs if name == "href"]
+        assert tag == "a" or not links
+        self.links += links
+        self.loads += [value or "" for name, value in attrs if name in ("src", "srcset", "action")]
         assert not any(name.startswith("on") for name, _ in attrs)
 
 
 def _tags(page: Path) -> _Tags:
     tags = _Tags()
     tags.feed(page.read_text(encoding="utf-8"))
+    assert all(text.startswith("data:image/") for text in tags.loads)
+    assert all(text.startswith(("#", "./")) for text in tags.links)  # files beside the page; no scheme
     return tags
 
 
@@ -52,7 +59,7 @@ def _probe_page(tmp_path: Path, label: str) -> Path:
 def test_hostile_labels_change_no_element_of_the_probe_page(tmp_path: Path) -> None:
     tame, hostile = _tags(_probe_page(tmp_path, "tame")), _tags(_probe_page(tmp_path, HOSTILE))
     assert tame.counts == hostile.counts
-    assert hostile.loads and all(text.startswith("data:image/") for text in hostile.loads)
+    assert hostile.loads
 
 
 def test_data_block_cannot_end_its_element() -> None:
@@ -67,7 +74,7 @@ def test_page_policy_lists_only_its_own_scripts(tmp_path: Path) -> None:
     text = _probe_page(tmp_path, "tame").read_text()
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
     assert policy is not None
-    assert "default-src &#x27;none&#x27;" in policy[1]
+    assert "default-src &#39;none&#39;" in policy[1]
     script = policy[1].split("script-src")[1]
     assert script.count("sha256-") == 2 and "unsafe" not in script
 
@@ -112,8 +119,8 @@ def test_chromium_renders_the_map_and_runs_nothing_of_the_data(tmp_path: Path) -
 def _run_dir(folder: Path, *, label: str = "b", warning: str = "") -> Path:
     """A finished run as `reelbank.heads.runs.run` describes it."""
     folder.mkdir()
-    metric = {"value": 0.625, "low": 0.5, "high": 0.75, "higher_is_better": True, "unit": "fraction"}
-    mae = {"value": 90.5, "low": 80.0, "high": 100.0, "higher_is_better": False, "unit": "target"}
+    metric = {"value": 0.625, "low": 0.5, "high": 0.75, "drawn": 4, "higher_is_better": True, "unit": "fraction"}
+    mae = {"value": 90.5, "low": 80.0, "high": 100.0, "drawn": 4, "higher_is_better": False, "unit": "target"}
     undefined = metric | {"value": None, "low": None, "high": None}
     part = {
         "num_clips": 8,
@@ -173,9 +180,9 @@ def test_run_report_shows_every_part_of_the_run(tmp_path: Path) -> None:
     assert text.index("random weights: not a pretrained network") < text.index("<main>")
     for part in (
         "Accuracy 0.625 on test, above the majority class.",
-        "0.625 [0.5, 0.75]",
-        "90.5 [80, 100]",
-        "mae (kcal/h)",
+        "0.625 [0.5, 0.75; 4 groups]",
+        "90.5 [80, 100; 4 groups]",
+        "mean absolute error, kcal/h",
         "155.5",
         "Selected on validation.",
         "2 clips are left out: decode.",
@@ -209,7 +216,7 @@ def test_a_note_of_run_config_and_counts_stands_on_the_page_once(tmp_path: Path)
     for name in ("config.json", "results.json"):
         data = json.loads((run / name).read_text())
         (run / name).write_text(json.dumps({**data, "notes": [*said, *said]}))
-    page = write_run_report(run).read_text().split("<pre>")[0]
+    page = write_run_report(run).read_text().split("<pre")[0]
     assert [page.count(note) for note in said] == [1, 1]
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import ast
 import configparser
 import importlib
-import os
 import re
-import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -78,81 +75,6 @@ def test_every_package_has_the_version_that_is_installed(module: str) -> None:
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg", encoding="utf-8")
     assert importlib.import_module(module).__version__ == settings["metadata"]["version"]
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an unpacked wheel, built from what git would have; nothing is left in the tree."""
-    folder = tmp_path_factory.mktemp("wheel")
-    files = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if files.returncode:
-        pytest.skip("not a git checkout")
-    for name in files.stdout.splitlines():
-        if (ROOT / name).is_file():
-            (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / "source" / name).write_bytes((ROOT / name).read_bytes())
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--no-deps", "--no-index"]
-    command = [*pip, "--no-build-isolation", "--wheel-dir", str(folder), str(folder / "source")]
-    subprocess.run(command, check=True, timeout=300)
-    with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
-        archive.extractall(folder / "lib")
-    return folder / "lib"
-
-
-def test_wheel_holds_every_package_and_its_types(wheel: Path) -> None:
-    settings = configparser.ConfigParser()
-    settings.read(ROOT / "setup.cfg", encoding="utf-8")
-    for package in settings["options"]["packages"].split():
-        folder = wheel.joinpath(*package.split("."))
-        assert package == "reelbank" or (folder / "__init__.py").is_file(), package
-    for package in (*STAGES, "testing"):
-        assert (wheel / "reelbank" / package / "py.typed").is_file(), package
-    assert not (wheel / "reelbank" / "__init__.py").exists()
-    code = (
-        f"import sys; sys.path.insert(0, {str(wheel)!r})\n"
-        "import reelbank.testing, reelbank.cli\n"
-        "print(reelbank.testing.check_loss.__module__, reelbank.testing.__file__, reelbank.testing.__version__)"
-    )
-    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    file, version = wheel / "reelbank" / "testing" / "__init__.py", settings["metadata"]["version"]
-    assert done.stdout.split() == ["reelbank.testing.losses", str(file), version]
-
-
-def test_users_mypy_sees_types_not_any(wheel: Path, tmp_path: Path) -> None:
-    """mypy takes what is on PYTHONPATH as it takes site-packages: untyped unless there is a py.typed."""
-    (tmp_path / "user.py").write_text(
-        "from reelbank.manifests import Clip, read\n"
-        "from reelbank.store import TapSpec\n"
-        "reveal_type(read)\n"
-        "reveal_type(Clip(clip_id='a', video='a.mp4').split)\n"
-        "reveal_type(TapSpec(name='a', dtype='float16', axes=(), shape=()).shape)\n"
-        "from reelbank.manifests import nothing_of_that_name\n"
-        "from reelbank.store import __version__\n"
-        "reveal_type(__version__)\n"
-        "from pathlib import Path\n"
-        "from reelbank.store.exchange.options import ImportConfig\n"
-        "config = ImportConfig(tap='a', manifest='m.csv', target_columns=['kcal'])\n"
-        "reveal_type(config.tap)\n"
-        "reveal_type(config.manifest)\n"
-        "ImportConfig(tap=3, manifest=Path('m.csv'))\n"
-    )
-    options = ["--strict", "--cache-dir", "cache", "--config-file", "", "--follow-imports", "silent"]
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "mypy", *options, "user.py"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(wheel)}, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert "-> reelbank.manifests.manifest.Manifest" in done.stdout, done.stdout + done.stderr
-    assert 'user.py:4: note: Revealed type is "str"' in done.stdout
-    assert 'user.py:5: note: Revealed type is "tuple[int, ...]"' in done.stdout
-    assert 'user.py:8: note: Revealed type is "str"' in done.stdout
-    # What a field takes and what it holds are two types.
-    assert 'user.py:12: note: Revealed type is "tuple[str, ...]"' in done.stdout
-    assert 'user.py:13: note: Revealed type is "pathlib.Path | None"' in done.stdout
-    assert 'Argument "tap" to "ImportConfig" has incompatible type "int"; expected "str | Iterable' in done.stdout
-    assert 'Module "reelbank.manifests" has no attribute "nothing_of_that_name"' in done.stdout
 
 
 def test_lower_bounds_are_what_setup_cfg_says() -> None:

@@ -189,7 +189,7 @@ def test_the_files_of_a_study_of_accuracies_name_no_target(accuracies: Any) -> N
         assert "constant" not in shown.replace("constant rate", "")
         assert "the most frequent class" in shown
     assert "published: 16 steps of 1024" in page
-    assert "On the test set no row beats the most frequent class (&#x27;class 0&#x27;: accuracy 33.33)." in page
+    assert "On the test set no row beats the most frequent class (&#39;class 0&#39;: accuracy 33.33)." in page
     assert "FEW GROUPS: 1 group on the test set" in page
 
 

@@ -22,7 +22,7 @@ def test_latex_text_has_no_commands_in_it() -> None:
 def test_the_name_of_a_baseline_runs_over_the_leading_columns() -> None:
     made = html.table(["a", "b", "c"], [["x", "y", 1], ["constant", "", 2], ["", "z", 3]], lead=2)
     assert made.count("colspan") == 1
-    assert '<td colspan="2">constant</td><td class="n">2</td>' in made
+    assert '<th scope="row" colspan="2">constant</th><td class="n">2</td>' in made
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from reelbank.heads.probes import exploration_figures
 from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.probes.probe import probe
 from reelbank.heads.reports import figures as pictures
+from reelbank.heads.reports.confusion import confusion_matrix
 from reelbank.heads.reports.drawing import bin_edges, figures_as, files_of, name_texts, outside_text, png, takes_part
 from reelbank.heads.reports.figures import Heading
 
@@ -88,7 +89,8 @@ def test_figure_is_drawn_and_says_random_weights(name: str) -> None:
 
 
 def test_set_matches_the_public_figures() -> None:
-    drawn = {name for name, one in vars(pictures).items() if getattr(one, "__module__", "") == pictures.__name__}
+    modules = (pictures.__name__, confusion_matrix.__module__)
+    drawn = {name for name, one in vars(pictures).items() if getattr(one, "__module__", "") in modules}
     assert set(NAMES) == {name for name in drawn if not name.startswith("_")}
 
 
@@ -100,7 +102,8 @@ def test_legend_of_many_classes_stays_inside_the_picture(num_classes: int) -> No
     (legend,) = figure.legends
     box = legend.get_window_extent()
     width, height = figure.bbox.width, figure.bbox.height
-    assert box.x0 >= figure.axes[0].get_window_extent().x1 - 1
+    beside, below = figure.axes[0].get_window_extent().x1 - 1, figure.axes[0].get_window_extent().y0 + 1
+    assert box.y1 <= below if num_classes > 20 else box.x0 >= beside
     assert box.x1 <= width + 1 and box.y0 >= -1 and box.y1 <= height + 1
     shown = [text.get_text() for text in legend.get_texts()]
     assert len(shown) == min(num_classes, 64) + (num_classes > 64) + 1
@@ -150,7 +153,8 @@ def test_confusion_of_many_classes_shows_those_with_mistakes(num_classes: int) -
     shown = [tick.get_text() for tick in axes.get_yticklabels()]
     assert shown == [tick.get_text() for tick in axes.get_xticklabels()]
     cells = {tuple(map(round, text.get_position())): int(text.get_text()) for text in axes.texts}
-    assert sum(cells.values()) == counts.sum()
+    written = [value for value in np.asarray(axes.images[0].get_array()).ravel() if value > 0]
+    assert len(written) - len(cells) == (num_classes > 99)  # hundreds of others have no room, only a colour
     for true, predicted in zip(confused, [*confused[1:], confused[0]], strict=True):
         assert cells[shown.index(names[predicted]), shown.index(names[true])] == 3
     if num_classes == 30:
@@ -159,7 +163,7 @@ def test_confusion_of_many_classes_shows_those_with_mistakes(num_classes: int) -
         assert shown[-1] == f"({num_classes - 30} others)" and len(shown) == 31
         assert f"the 30 of {num_classes} classes" in figure.get_suptitle()
         others = [i for i in range(num_classes) if names[i] not in shown]
-        assert cells[30, 30] == counts[np.ix_(others, others)].sum()
+        assert cells.get((30, 30), 0) == (0 if num_classes > 99 else counts[np.ix_(others, others)].sum())
 
 
 @pytest.mark.parametrize(

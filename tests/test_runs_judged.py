@@ -84,8 +84,8 @@ def test_test_is_reported_and_baselines_know_the_training_part_alone(tmp_path: P
     assert results["splits"]["test"]["metrics"]["accuracy"]["value"] == 0.5
     assert results["verdict"].count(" accuracy ") == 1
     assert "test accuracy 0.500" in results["verdict"]
-    assert "test mae" in results["verdict"]
-    assert "unknown mae" in results["verdict"]
+    assert "test mean absolute error" in results["verdict"]
+    assert "unknown mean absolute error" in results["verdict"]
     assert results["folds"] == []
 
 
@@ -331,7 +331,7 @@ def test_run_of_classes_alone_has_no_target_and_the_other_way_round(tmp_path: Pa
     (tmp_path / "target").mkdir()
     results = _finish(tmp_path / "target", target, [_trained()])
     assert results["counts"]["classes"] == 0
-    assert results["verdict"].startswith("test mae")
+    assert results["verdict"].startswith("test mean absolute error")
     assert not (tmp_path / "target" / "confusion.json").exists()
     row = _rows(tmp_path / "target")[0]
     assert (row["predicted"], row["probability"], row["correct"]) == ("", "", "")

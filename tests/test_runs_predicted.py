@@ -22,7 +22,8 @@ from reelbank.heads.judging import intervals
 from reelbank.heads.models import HeadShape, build_head
 from reelbank.heads.runs.checkpoints import Predictor, read_tensors, write_tensors
 from reelbank.heads.runs.directory import name_of_run, open_directory, read_json, refuse_other_config, write_json
-from reelbank.heads.runs.predicting import PredictResult, refuse_other_features
+from reelbank.heads.runs.predicting import refuse_other_features
+from reelbank.heads.runs.predictions import PredictResult
 from reelbank.manifests.events import Event
 from reelbank.store import FeatureSpec, SpecMismatch
 from reelbank.store.testing import write_store
@@ -142,27 +143,6 @@ def test_a_store_of_other_features_is_refused(single: Path, store: Path, tmp_pat
         predict(single, other)
 
 
-def test_text_says_what_was_predicted() -> None:
-    lines = _result(notes=("NOTE.",)).text().split("\n")
-    assert lines == [
-        "5 clips predicted.",
-        "accuracy of split 'test' where the label is a known class: 0.500",
-        "accuracy of split 'val' where the label is a known class: 0.000",
-        "NOTE.",
-    ]
-    assert _result(warning="W").text().startswith("W\n5 clips")
-    data = _result(warning="W", left_out=(("failed", 2),), notes=("NOTE.",)).to_json()
-    assert data == {
-        "num_clips": 5,
-        "classes": ["a", "b"],
-        "target_name": "kcal",
-        "accuracy_by_split": {"test": 0.5, "val": 0.0},
-        "left_out": [{"reason": "failed", "count": 2}],
-        "warning": "W",
-        "notes": ["NOTE."],
-    }
-
-
 def test_one_split_can_be_asked_for(single: Path, store: Path) -> None:
     found = predict(single, store, split="test")
     assert set(found.splits.tolist()) == {"test"}
@@ -261,24 +241,29 @@ def _pair(folder: Path, *, num: int = 24) -> tuple[Path, Path]:
 def test_videos_are_predicted_with_the_features_that_the_run_reads(tmp_path: Path) -> None:
     first, second = _pair(tmp_path)
     run = _run((first, second), tmp_path / "run", tap=("cls", "other"), epochs=1, folds=2)
-    asked: list[tuple[str, list[str], tuple[str, ...], str]] = []
+    asked: list[tuple[str, list[str], tuple[str, ...]]] = []
     rows = [{"clip_id": "v1", "label": "class 1", "split": "test"}, {"clip_id": "v0", "split": "test"}]
 
-    def extract(spec: FeatureSpec, videos: Sequence[Path], store: Path) -> None:
-        asked.append((spec.backbone, [tap.name for tap in spec.taps], spec.views, store.name))
+    def extract(
+        specs: Sequence[FeatureSpec], videos: Sequence[Path], folder: Path, *, like: Sequence[Path], **rest: Any
+    ) -> list[Path]:
         assert list(videos) == [Path("v1.mp4"), Path("v0.mp4")]
-        random = np.random.default_rng(len(asked))
-        shapes = {tap.name: (3, *tap.shape) for tap in spec.taps}
-        features = {
-            name: [random.normal(size=shape).astype(np.float16) for _ in rows] for name, shape in shapes.items()
-        }
-        write_store(store, features, rows, backbone=spec.backbone)
-        write_store(tmp_path / f"kept{store.name}", features, rows, backbone=spec.backbone)
+        assert list(like) == [first, second]
+        for i, spec in enumerate(specs):
+            asked.append((spec.backbone, [tap.name for tap in spec.taps], spec.views))
+            random = np.random.default_rng(len(asked))
+            shapes = {tap.name: (3, *tap.shape) for tap in spec.taps}
+            features = {
+                name: [random.normal(size=shape).astype(np.float16) for _ in rows] for name, shape in shapes.items()
+            }
+            write_store(folder / f"{i}.zarr", features, rows, backbone=spec.backbone)
+            write_store(tmp_path / f"kept{i}.zarr", features, rows, backbone=spec.backbone)
+        return [folder / "0.zarr", folder / "1.zarr"]
 
     events: list[Event] = []
     found = predict_videos(run, ["v1.mp4", "v0.mp4"], extract=extract, progress=events.append)
     assert events[-1] == Event(stage="evaluate", done=2, total=2)
-    assert asked == [("toy", ["cls"], ("original",), "0.zarr"), ("second", ["other"], ("original",), "1.zarr")]
+    assert asked == [("toy", ["cls"], ("original",)), ("second", ["other"], ("original",))]
     assert found.clip_ids.tolist() == ["v1", "v0"]
     same = predict(str(run), (tmp_path / "kept0.zarr", tmp_path / "kept1.zarr"))
     assert found.probabilities["label"].tolist() == same.probabilities["label"].tolist()

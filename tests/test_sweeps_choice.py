@@ -253,8 +253,8 @@ def test_only_the_winner_is_reported_on_test_with_mean_and_deviation(tmp_path: P
         "metric": "val_loss",
         "higher_is_better": False,
         "sentence": (
-            "The winner has the best val_loss (mean of 2 seeds; the loss that training lowers), chosen on validation; "
-            "test is reported once, for the winner alone."
+            "The winner has the best validation loss (mean of 2 seeds; the loss that training lowers), chosen on "
+            "validation; test is reported once, for the winner alone."
         ),
     }
     assert [(one["values"], one["mean"], one["failed"]) for one in found["combinations"]] == [
@@ -322,7 +322,7 @@ def test_undefined_numbers_of_the_winner_are_left_out_of_its_mean(tmp_path: Path
 
 
 def test_sentence_says_where_the_winner_was_chosen(tmp_path: Path) -> None:
-    chosen = "The winner has the best val_loss (mean of 2 seeds; the loss that training lowers)"
+    chosen = "The winner has the best validation loss (mean of 2 seeds; the loss that training lowers)"
     same = _summary(tmp_path / "a", select_on="reported-set")["selection"]["sentence"]
     assert same == f"{chosen}, chosen on the reported set itself (--select-on reported-set): its numbers are too good."
     only = _summary(tmp_path / "b", reported="val")["selection"]["sentence"]
@@ -346,7 +346,7 @@ def test_failures_are_counted_and_named(tmp_path: Path) -> None:
         ("failed", "again"),
     ]
     assert found["steps"] == [{"field": "lr"}]
-    assert found["selection"]["sentence"].startswith("The winner has the best val_loss (one seed;")
+    assert found["selection"]["sentence"].startswith("The winner has the best validation loss (one seed;")
     write_csv(tmp_path / "sweep.csv", found)
     with (tmp_path / "sweep.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -374,11 +374,11 @@ def test_text_shows_the_ranking_and_the_winner(tmp_path: Path) -> None:
         ["1", "2", "1.414", "2", ""],
         ["2", "3", "0.1414", "2", ""],
     ]
-    assert text[0].startswith("2 combinations by val_loss, best first")
+    assert text[0].startswith("2 combinations by validation loss, best first")
     after = text[text.index("Winner: lr 1") :]
     assert after[2:4] == [
-        "  test accuracy      0.2 +- 0.1414 over 2 seeds",
-        "  test mae           8 +- 1.414 over 2 seeds",
+        "  test accuracy            0.2 +- 0.1414 over 2 seeds",
+        "  test mean absolute error 8 +- 1.414 over 2 seeds",
     ]
     assert after[6] == f"Sweep: {tmp_path / 'sweep.json'}, {tmp_path / 'sweep.csv'}, {tmp_path / 'sweep.png'}"
     assert after[4:6] == [f"Runs of the winner: {tmp_path / 'members' / f'lr=1,seed={seed}'}" for seed in (0, 1)]

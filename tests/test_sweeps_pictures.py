@@ -70,8 +70,8 @@ def test_two_fields_are_a_map_with_each_number_in_its_place(higher: bool, colour
     }  # fmt: skip
     assert [label.get_text() for label in axes.get_xticklabels()] == ["4", "8"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["1", "2", "3"]
-    assert (axes.get_xlabel(), axes.get_ylabel(), bar.get_ylabel()) == ("batch", "lr", "val_mae")
-    assert (title, heading.count, heading.warning) == ("Sweep", "7 trainings, val_mae on validation", "RANDOM")
+    assert (axes.get_xlabel(), axes.get_ylabel(), bar.get_ylabel()) == ("batch", "lr", "validation mean absolute error")
+    assert (title, heading.count, heading.warning) == ("Sweep", "7 trainings, validation mean absolute error", "RANDOM")
 
 
 @pytest.mark.parametrize("fields", [{"lr": ["1", "2"]}, {"lr": ["1"], "batch": ["4"], "head": ["$a$"]}, {}])
@@ -91,7 +91,7 @@ def test_other_sweeps_are_drawn_from_best_to_worst(fields: dict[str, list[str]],
     labels = [label.get_text() for label in axes.get_yticklabels()]
     expected = ", ".join(f"{name}={value}" for name, value in one.items()).replace("$", r"\$") or "base"
     assert labels[-1] == expected
-    assert (title, axes.get_xlabel()) == ("Sweep", "val_mae")
+    assert (title, axes.get_xlabel()) == ("Sweep", "validation mean absolute error")
 
 
 def test_stepwise_sweeps_and_failures_are_ranked_and_the_worst_are_left_out(

@@ -58,7 +58,10 @@ def answer_with(content: bytes, length: int | None = None) -> Callable[..., Any]
 
 
 @pytest.mark.parametrize("name", [n for n in backbones.names() if backbones.describe(n).sources])
-def test_no_file_and_no_network_says_which_file_to_put_where(name: str, home: Path) -> None:
+def test_no_file_and_no_network_says_which_file_to_put_where(
+    name: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_installed", lambda distribution, file_name: [])
     with pytest.raises(WeightsError) as caught:
         backbones.build(name, device="cpu")
     message = str(caught.value)

@@ -104,6 +104,13 @@ _ROWS: dict[str, BackboneRow] = {
         target="reelbank.extract.backbones.googlenet:define",
         summary="GoogLeNet trained on ImageNet: pooled 1024-d, or the last 1024x7x7 map",
     ),
+    "lite": BackboneRow(
+        target="reelbank.extract.backbones.lite:define",
+        libraries=TIMM,
+        summary="EfficientNet-Lite0 (`:1`, `:2` larger) trained on ImageNet, weights installed with reelbank: pooled "
+        "1280-d, stem, stage and head maps, logits",
+        variants=("1", "2"),
+    ),
     "motion-map": BackboneRow(
         target="reelbank.extract.backbones.motion_map:define",
         libraries=(),

@@ -20,8 +20,10 @@ METAL = "mps"
 MAX_ERROR = {"fp32": 0.01, "bf16": 0.25, "fp16": 0.25}
 """Largest distance of a tap from what the CPU computes in fp32, in lengths of that.
 
-What is wrong is about 1 away; bf16 on a CPU was at most 0.09 away (googlenet, random weights).
+What is wrong is about 1 away. bf16 on a CPU was at most 0.09 away in googlenet and ResNets, but 0.25 in
+EfficientNet-Lite, and 0.5 with random weights: twice what a CPU is away in bf16 is rounding, too.
 """
+MOST_ERROR = 0.75
 
 
 def refuse_clips(info: BackboneInfo) -> None:
@@ -48,8 +50,19 @@ def features(backbone: Backbone) -> dict[str, npt.NDArray[Any]]:
     return backbone.forward(cloud_images(0, *backbone.info.image_size)[:2], tuple(backbone.taps))
 
 
-def check(backbone: Backbone, precision: str, expected: Mapping[str, npt.NDArray[Any]]) -> None:
+def check(
+    backbone: Backbone,
+    precision: str,
+    expected: Mapping[str, npt.NDArray[Any]],
+    rounded: Mapping[str, npt.NDArray[Any]],
+) -> None:
     """Compares `features` on the device with those `expected` of the CPU.
+
+    Args:
+        backbone: on the device.
+        precision: of its forward pass.
+        expected: `reference`.
+        rounded: `features` on the CPU in bf16, if that is the precision.
 
     Raises:
         BackboneError: Metal lacks an operator, or a tap is farther away than rounding explains.
@@ -61,12 +74,18 @@ def check(backbone: Backbone, precision: str, expected: Mapping[str, npt.NDArray
         raise BackboneError(
             f"--device mps: Metal does not run {backbone.name} ({reason}); pass --device cpu"
         ) from error
-    limit = MAX_ERROR[precision]
     for tap, right in expected.items():
-        reference = right.astype(np.float64)
-        distance = np.linalg.norm(found[tap] - reference) / max(float(np.linalg.norm(reference)), 1e-6)
+        distance = _distance(found[tap], right)
+        rounding = 2 * _distance(rounded[tap], right) if rounded else 0.0
+        limit = min(max(MAX_ERROR[precision], rounding), MOST_ERROR)
         if not distance <= limit:
             raise BackboneError(
                 f"--device mps: tap {tap!r} of {backbone.name} in {precision} is not what the CPU computes "
-                f"({distance:.2g} of its length away, rounding explains {limit}); pass --device cpu"
+                f"({distance:.2g} of its length away, rounding explains {limit:.2g}); pass --device cpu"
             )
+
+
+def _distance(found: npt.NDArray[Any], right: npt.NDArray[Any]) -> float:
+    """In lengths of what is right."""
+    reference = right.astype(np.float64)
+    return float(np.linalg.norm(found - reference)) / max(float(np.linalg.norm(reference)), 1e-6)

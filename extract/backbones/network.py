@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +192,9 @@ def build_network(info: BackboneInfo, architecture: Architecture, options: Build
             images = calibration.cloud_clips(options.seed, num_frames, *info.image_size)
         calibration.calibrate(module, on_cpu.normalise(images))
     # A state file is what the same device was tried with.
-    expected = metal.reference(on_cpu) if is_metal and options.state_file is None else None
+    tried = is_metal and options.state_file is None
+    expected = metal.reference(on_cpu) if tried else {}
+    rounded = metal.features(replace(on_cpu, precision="bf16")) if tried and options.precision == "bf16" else {}
     module = module.to(device)
     if architecture.channels_last and not is_metal:
         anything: Any = module  # the stubs of Module.to lack memory_format
@@ -208,8 +210,8 @@ def build_network(info: BackboneInfo, architecture: Architecture, options: Build
         precision=options.precision,
         tuning=options.tuning,
     )
-    if expected is not None:
-        metal.check(network, options.precision, expected)
+    if tried:
+        metal.check(network, options.precision, expected, rounded)
     return network
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,13 +30,16 @@ from reelbank.store.devices import resolve_device, unseen_gpu
 from reelbank.store.files import only_writer, scratch
 from reelbank.store.layout import DONE
 from reelbank.store.processes import import_ahead, leave_if_importing
+from reelbank.store.spec import FeatureSpec
 from reelbank.store.writer import remove_unfinished
 
 WORKER_MODULES = ("torch", "cv2", "reelbank.extract.run.worker")
 
 
 @with_bar("featurize")
-def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> FeaturizeReport:
+def featurize(
+    config: FeaturizeConfig, progress: Progress | None = None, *, like: Mapping[str, FeatureSpec] | None = None
+) -> FeaturizeReport:
     """Extracts what is missing; finished clips are never done twice.
 
     A script that calls this needs the `if __name__ == "__main__":` guard, because workers import it.
@@ -43,6 +47,7 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
     Args:
         config: what to extract.
         progress: called with each step of the run.
+        like: {model: the spec that its features must have}; None takes what the config gives.
 
     Returns:
         What was done and what failed, per store; failed clips are rows of the ledger with their reason.
@@ -50,7 +55,7 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
     Raises:
         ManifestError: no usable manifest.
         WeightsError, BackboneError: a model cannot be built.
-        SpecMismatch: a store holds other features; nothing was changed.
+        SpecMismatch: a store holds other features, or a model gives others than `like` says; nothing was changed.
         DiskFullError, ExtractionError: the run stopped; what was finished is kept.
         NoMainGuard: the script has none; it ends with a sentence.
     """
@@ -63,7 +68,7 @@ def featurize(config: FeaturizeConfig, progress: Progress | None = None) -> Feat
     with ExitStack() as stack:
         store = config.store_path(config.model[0])
         folder = stack.enter_context(scratch(store.parent, f"{store.name}.weights", elsewhere=True))
-        jobs = [planning.make_job(config, model, folder) for model in config.model]
+        jobs = [planning.make_job(config, model, folder, (like or {}).get(model)) for model in config.model]
         decode_device = _decode_device(config, jobs)
         if config.square_pixels and not any(job.spec.square_pixels for job in jobs):
             raise ValueError("--square-pixels: none of the models reads videos; leave it out")

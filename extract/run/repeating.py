@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,20 @@ from reelbank.extract.config import FeaturizeConfig
 from reelbank.extract.errors import ExtractionError
 from reelbank.extract.inputs import views
 from reelbank.extract.run.featurize import featurize
-from reelbank.manifests.manifest import Clip, Manifest
-from reelbank.manifests.reading import write
-from reelbank.manifests.validation import derive_ids
+from reelbank.extract.run.report import REMARKS
+from reelbank.extract.weights.files import WeightsError, WeightsFile, given_file, sha256_of, weights_dir
+from reelbank.manifests.datasets.folder import gather
+from reelbank.manifests.delimited import SUFFIXES
+from reelbank.manifests.events import Event, Progress
+from reelbank.manifests.manifest import Manifest, ManifestError
+from reelbank.manifests.reading import FORMATS, read, write
 from reelbank.store.accepted import StrPath, paths_of
 from reelbank.store.errors import StoreError
 from reelbank.store.layout import FAILED, MISSING
 from reelbank.store.spec import FeatureSpec
+
+TABLES = frozenset((*FORMATS, *SUFFIXES))
+"""Suffixes of tables of clips."""
 
 
 def retry_config(
@@ -59,73 +68,180 @@ def retry_config(
         own = path.parent / str(named)
         manifest = own if own.is_file() else None
     failed_clips = tuple(store.column("clip_id")[failed].tolist())
+    weights = weights or (kind if kind in ("pretrained", "random") else None)
     return _config(
-        spec, manifest, path, weights, workers=workers, clip=failed_clips, retry_failed=True,
+        [spec], manifest, str(path), weights, workers=workers, clip=failed_clips, retry_failed=True,
         target_columns=store.target_names,
         allow_group_overlap=True,  # a store that was not meant to hold such clips would not be there
     )  # fmt: skip
 
 
 def extract_as(
-    spec: FeatureSpec, videos: StrPath | Iterable[StrPath], store: StrPath, *, weights: StrPath | None = None
-) -> None:
-    """Writes the features of `videos`, a clip each, into a new store that is made as `spec` says.
+    specs: Sequence[FeatureSpec],
+    videos: StrPath | Iterable[StrPath],
+    folder: StrPath,
+    *,
+    like: Sequence[Path] = (),
+    weights: StrPath | Iterable[StrPath] = (),
+    progress: Progress | None = None,
+) -> tuple[Path, ...]:
+    """Writes the features of videos and images into new stores below `folder`, one for each spec and made as it says.
 
-    This is what `reelbank.heads.predict_videos` is handed. A clip is called as its file, without the suffix; where two
-    files have one name, as its path.
+    This is what `reelbank.heads.predict_videos` is handed. Specs that differ in models and samplings alone are done in
+    one pass over each video. The features are those that `featurize` gives of the same files, bit for bit; where draws
+    are made, of clips with the same ids.
 
     Args:
-        weights: the weights file, for a spec whose weights came from one.
+        videos: files, folders (all that lies below them), or one manifest; see `reelbank.manifests.datasets.folder`.
+        folder: is made; what an earlier call has left there is gone on with.
+        like: where stores of these specs lie, or lay: they know where a weights file was taken from.
+        weights: weights files, for specs whose weights came from files; each takes the one of its checksum.
+        progress: called with each step, and with what a report of `featurize` says of the clips as notes.
+
+    Returns:
+        The stores, in the order of `specs`. Why a clip failed stands in them, as in any other.
 
     Raises:
-        ExtractionError: a video that is not there, none that can be read, features that were imported. Why single
-            videos failed stands in the store, as in any other.
+        ExtractionError: features that were imported, or of models that read no videos.
+        ManifestError: a file that is not there, or a folder without videos and images.
+        SpecMismatch: this machine makes other features than a spec asks for; nothing was extracted.
+        WeightsError: no weights of a spec's checksum are at hand.
     """
-    videos, (store,) = paths_of("videos", videos, ExtractionError), paths_of("store", store, ExtractionError)
-    kind = str(spec.weights.get("kind"))
-    if kind == "imported":
+    (folder,) = paths_of("folder", folder, ExtractionError)
+    for spec in specs:
+        _refuse_without_videos(spec)
+    chosen = _weights_of(specs, like, paths_of("weights", weights, ExtractionError))
+    passes = _passes(specs, chosen)
+    tell = _without(folder, progress)
+    manifest = _manifest_of(paths_of("videos", videos, ExtractionError))
+    for note in manifest.notes:
+        tell(Event(stage="extract", done=0, total=0, note=note))
+    stores: dict[int, Path] = {}
+    for place, numbers in enumerate(passes):
+        first, below = specs[numbers[0]], folder / str(place)
+        clips = manifest.clips
+        if len(first.views) > 1 and first.view_split != "all":
+            clips = tuple(replace(clip, split=first.view_split) for clip in clips)
+        below.mkdir(parents=True, exist_ok=True)
+        write(replace(manifest, clips=clips), below / "manifest.csv", overwrite=True)
+        config = _config(
+            [specs[number] for number in numbers], below / "manifest.csv", str(below / "{model}.zarr"),
+            chosen[numbers[0]], target_columns=manifest.target_names, allow_group_overlap=True,
+        )  # fmt: skip
+        report = featurize(config, tell, like={specs[number].backbone: specs[number] for number in numbers})
+        for one in report.stores:
+            for name, count in one.remarks.items():
+                remark = REMARKS[name].format(n=f"{count} clip{'s' * (count != 1)}")
+                tell(Event(stage="extract", done=len(clips), total=len(clips), note=f"{one.model}: {remark}"))
+        stores |= {number: config.store_path(specs[number].backbone) for number in numbers}
+    return tuple(stores[number] for number in range(len(specs)))
+
+
+def _without(folder: Path, progress: Progress | None) -> Progress:
+    """`progress` without what is said of the stores in a folder, which nobody asked for by name."""
+
+    def tell(event: Event) -> None:
+        if progress is not None:
+            progress(replace(event, note="") if event.note.startswith(str(folder)) else event)
+
+    return tell
+
+
+def _passes(specs: Sequence[FeatureSpec], weights: Sequence[str | None]) -> list[list[int]]:
+    """The numbers of specs that one run of `featurize` can do together: each model once, all else alike."""
+    passes: dict[tuple[object, ...], list[int]] = {}
+    for number, spec in enumerate(specs):
+        alike = (spec.past_end, spec.resize, spec.square_pixels, spec.precision, spec.views, spec.view_split, spec.seed)
+        before = sum(spec.backbone == other.backbone for other in specs[:number])
+        passes.setdefault((*alike, spec.decoder, weights[number], before), []).append(number)
+    return list(passes.values())
+
+
+def _refuse_without_videos(spec: FeatureSpec) -> None:
+    if spec.weights.get("kind") == "imported":
         raise ExtractionError(f"the features were imported from {spec.weights.get('source')}: no video gives them")
     if (source := backbones.describe(spec.backbone).source) != "video":
         raise ExtractionError(
             f"{spec.backbone} reads {source}, not videos; featurize them as the run's store was made and pass --store"
         )
-    if kind == "file" and weights is None:
-        raise ExtractionError("the features are made by weights from a file; give --weights FILE")
-    if missing := [str(video) for video in videos if not video.exists()]:
-        raise ExtractionError(f"{len(missing)} of {len(videos)} videos are not there (the first: {missing[0]})")
-    names = [video.name for video in videos]
-    called = names if len(set(names)) == len(names) else [str(video) for video in videos]
-    ids = derive_ids([(name, "", "") for name in called])
-    clips = tuple(
-        Clip(clip_id=clip_id, video=str(video.absolute()), split="test")
-        for clip_id, video in zip(ids, videos, strict=True)
+
+
+def _manifest_of(videos: Sequence[Path]) -> Manifest:
+    tables = [path for path in videos if path.suffix.lower() in TABLES and path.is_file()]
+    if tables and len(videos) > 1:
+        raise ManifestError(f"{tables[0]} is a table of clips: give it alone, or the videos without it")
+    return read(tables[0], allow_group_overlap=True) if tables else gather(videos)
+
+
+def _weights_of(specs: Sequence[FeatureSpec], like: Sequence[Path], offered: Sequence[str | Path]) -> list[str | None]:
+    """`--weights` of each spec: the file of its checksum among the `offered`, else as its store was made.
+
+    Models without weights take what the others do, so that they share their pass.
+    """
+    files = [given_file(path) for path in offered]
+    by_sum = {file.sha256: str(file.path) for file in files}
+    found: dict[str, str] = {}
+    for number, spec in enumerate(specs):
+        kind, sha256 = str(spec.weights.get("kind")), str(spec.weights.get("sha256"))
+        if sha256 in by_sum:
+            found[spec.digest] = by_sum[sha256]
+        elif kind == "file":
+            found[spec.digest] = _file_of(sha256, spec.backbone, like[number] if number < len(like) else None, files)
+        elif kind != "none":
+            found[spec.digest] = kind
+    if unused := sorted(path for path in by_sum.values() if path not in found.values()):
+        wanted = ", ".join(f"{spec.backbone} {spec.weights.get('sha256') or 'none'}" for spec in specs)
+        raise WeightsError(f"--weights {unused[0]}: its sha256 is not one that is asked for ({wanted})")
+    usual = next(iter(found.values()), None)
+    return [found.get(spec.digest, usual) for spec in specs]
+
+
+def _file_of(sha256: str, backbone: str, store: Path | None, offered: Sequence[WeightsFile]) -> str:
+    """The weights file of this checksum: where the store had it from, or in the folder for weights files."""
+    recorded = _asked_of(store)
+    places = [] if recorded is None else [recorded]
+    with suppress(WeightsError, OSError):
+        places += sorted(weights_dir().iterdir())
+    for path in places:
+        if path.is_file() and sha256_of(path) == sha256:
+            return str(path)
+    what = "has changed" if recorded and recorded.exists() else "is gone"
+    lay = "" if recorded is None else f" (they were {recorded}, which {what})"
+    not_it = f"; {offered[0].path} has another one, {offered[0].sha256}" if offered else ""
+    raise WeightsError(
+        f"{backbone} had weights from a file{lay}: give the file of sha256 {sha256} as --weights FILE{not_it}"
     )
-    manifest = store.with_suffix(".csv")
-    write(Manifest(path=None, root=store.parent, clips=clips), manifest)
-    report = featurize(_config(spec, manifest, store, weights))
-    if len(failures := report.stores[0].failures) == len(videos):
-        clip_id, why = next(iter(failures.items()))
-        raise ExtractionError(f"none of {len(videos)} videos gives features (the first, {clip_id}: {why})")
+
+
+def _asked_of(store: Path | None) -> Path | None:
+    """The weights file that was named when the store was made; None where that is not known."""
+    with suppress(ValueError, OSError, RuntimeError):  # a store may hold anything, and be gone
+        weights = None if store is None else reelbank.store.open(store).provenance.get("weights")
+        if isinstance(weights, dict) and weights.get("kind") == "file" and "\0" not in str(weights.get("asked")):
+            return Path(str(weights.get("asked"))).expanduser()
+    return None
 
 
 def _config(
-    spec: FeatureSpec, manifest: Path | None, out: Path, weights: StrPath | None, **options: Any
+    specs: Sequence[FeatureSpec], manifest: Path | None, out: str, weights: str | None, **options: Any
 ) -> FeaturizeConfig:
-    kind = str(spec.weights.get("kind"))
+    """Of specs that differ in what a model can have for itself alone."""
+    first = specs[0]
     return FeaturizeConfig(
-        model=(spec.backbone,),
+        model=tuple(spec.backbone for spec in specs),
         manifest=manifest,
-        tap=tuple(tap.name for tap in spec.taps),
-        out=str(out),
-        weights=weights or (kind if kind in ("pretrained", "random") else None),
-        sampling=(spec.sampling,),
-        past_end=spec.past_end,
-        resize=spec.resize,
-        square_pixels=bool(spec.square_pixels),
-        precision=spec.precision,
-        views=views.text_of(spec.views),
-        view_split=spec.view_split,
-        seed=spec.seed,
-        mapping=tuple(f"{ours}={theirs}" for ours, theirs in (spec.annotation_columns or {}).items()),
+        tap=tuple(f"{spec.backbone}={tap.name}" for spec in specs for tap in spec.taps),
+        out=out,
+        weights=weights,
+        sampling=tuple(f"{spec.backbone}={spec.sampling}" for spec in specs),
+        past_end=first.past_end,
+        resize=first.resize,
+        square_pixels=bool(first.square_pixels),
+        decode="cpu" if first.decoder is None else "cuda",
+        precision=first.precision,
+        views=views.text_of(first.views),
+        view_split=first.view_split,
+        seed=first.seed,
+        mapping=tuple(f"{ours}={theirs}" for ours, theirs in (first.annotation_columns or {}).items()),
         **options,
     )

@@ -33,8 +33,9 @@ from reelbank.manifests import Clip, Manifest
 from reelbank.manifests.finding import find_manifest
 from reelbank.store.cores import available_cores, memory_bytes
 from reelbank.store.description import readable
+from reelbank.store.errors import SpecMismatch
 from reelbank.store.layout import DONE, FAILED, MISSING
-from reelbank.store.spec import FILE_START, FeatureSpec
+from reelbank.store.spec import FILE_START, FeatureSpec, differences
 from reelbank.store.staging import Outcome
 from reelbank.store.sums import read_summed
 from reelbank.store.writer import StoreWriter, clip_identity
@@ -85,15 +86,17 @@ def select(manifest: Manifest, config: FeaturizeConfig) -> NDArray[np.int64]:
     return np.array(chosen, dtype=np.int64)
 
 
-def make_job(config: FeaturizeConfig, model: str, folder: Path) -> ModelJob:
+def make_job(config: FeaturizeConfig, model: str, folder: Path, like: FeatureSpec | None = None) -> ModelJob:
     """Finds or makes the weights of one model and says what will be stored.
 
     Args:
         config: of the run.
         model: registered name.
         folder: for the weights file that workers read.
+        like: the spec that the features must have.
 
     Raises:
+        SpecMismatch: the spec would be another than `like`.
         WeightsError, BackboneError: the model cannot be built, or has no such tap.
     """
     info = backbones.describe(model)
@@ -125,9 +128,11 @@ def make_job(config: FeaturizeConfig, model: str, folder: Path) -> ModelJob:
         plugin_sha256=None if plugin is None else plugin.sha256,
         decoder=DECODER if config.decode == "cuda" and info.source == "video" else None,
         square_pixels=True if config.square_pixels and info.source == "video" else None,
-        time_origin=_time_origin(config.store_path(model)) if info.source == "video" else None,
+        time_origin=_time_origin(config.store_path(model), like) if info.source == "video" else None,
         annotation_columns=(config.annotation_columns or None) if info.source == "annotations" else None,
     )
+    if like is not None:
+        _refuse_other_features(like, spec)
     batch = config.batch or _default_batch(backbone, taps)
     _check_batch(info, batch, config.workers or available_cores())
     return ModelJob(
@@ -140,8 +145,32 @@ def make_job(config: FeaturizeConfig, model: str, folder: Path) -> ModelJob:
     )
 
 
-def _time_origin(store: Path) -> str | None:
+def _refuse_other_features(like: FeatureSpec, spec: FeatureSpec) -> None:
+    """Raises SpecMismatch saying what differs and why it may, but for a name of the same weights."""
+    differing = differences(like, spec)
+    if like.weights.get("sha256") == spec.weights.get("sha256"):
+        differing.pop("weights.kind", None)  # a published file that was given as --weights FILE
+    if differing:
+        lines = [f"  {field}: then {old!r}, now {new!r}" for field, (old, new) in differing.items()]
+        why = [advice for part, advice in _WHY_OTHER.items() if any(field.startswith(part) for field in differing)]
+        raise SpecMismatch(
+            f"{spec.backbone} does not give here the features that are asked for:\n"
+            + "\n".join(lines)
+            + "\n"
+            + "; ".join(why or ["another version of reelbank made them: extract and train again with this one"])
+        )
+
+
+_WHY_OTHER = {
+    "weights": "these are other weights: give the file that was used as --weights FILE",
+    "plugin_sha256": "the source of the backbone has changed since",
+}
+
+
+def _time_origin(store: Path, like: FeatureSpec | None) -> str | None:
     """A store that is there goes on as it began: without the field, times count from the first frame."""
+    if like is not None:
+        return like.time_origin
     mark = store / "zarr.json"
     attributes = read_summed(mark).get("attributes", {}) if mark.is_file() else {}
     return attributes["spec"].get("time_origin") if "spec" in attributes else FILE_START

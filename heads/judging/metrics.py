@@ -81,10 +81,16 @@ def point_estimate(probabilities: Array, bin_values: Array, kind: str) -> Array:
     if kind == "expectation":
         values = probabilities @ bin_values
     elif kind == "median":
-        sums = probabilities.cumsum(axis=1)
-        values = bin_values[(sums >= 0.5 * sums[:, -1:]).argmax(axis=1)]
+        values = quantile(probabilities, bin_values, 0.5)
     else:
         values = bin_values[probabilities.argmax(axis=1)]
+    return values
+
+
+def quantile(probabilities: Array, bin_values: Array, level: float) -> Array:
+    """The first bin of each distribution at which `level` of its mass is reached, (N, K) and (K,) -> (N,)."""
+    sums = probabilities.cumsum(axis=1)
+    values: Array = bin_values[(sums >= level * sums[:, -1:]).argmax(axis=1)]
     return values
 
 

@@ -32,6 +32,7 @@ class HeadRow:
             are given as --head-option NAME=VALUE and have the type of their default.
         alone_with: {option: value} with which its forward pass asks for values, which `torch.func.vmap` cannot give:
             members of a sweep are then trained one after another instead of stacked.
+        is_fitted: it is fitted in one go (`reelbank.heads.fitting`), not by gradients; its `parts` are known then.
     """
 
     target: str
@@ -39,7 +40,11 @@ class HeadRow:
     needs_steps: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     alone_with: Mapping[str, Any] = field(default_factory=dict)
+    is_fitted: bool = False
 
+
+FITTED_OPTIONS = ("independent", "parts")
+"""What a fitted head is built from beside its options; nobody gives it."""
 
 _ROWS = {
     "additive": HeadRow(
@@ -52,6 +57,11 @@ _ROWS = {
         summary="learnt attention over the steps of all taps, then the two-block evaluator (reads every step)",
         needs_steps=True,
         options={"trunk": "separate"},
+    ),
+    "auto": HeadRow(
+        target="reelbank.heads.models.combination:build",
+        summary="trees, linear or their mean, per store or joined: what inner validation prefers (the default)",
+        is_fitted=True,
     ),
     "conv-aggregation": HeadRow(
         target="reelbank.heads.models.conv_aggregation:build",
@@ -70,6 +80,12 @@ _ROWS = {
         summary="two-block evaluator on the pooled vector: D-256-128-K per output",
         needs_steps=False,
         options={"trunk": "separate"},
+    ),
+    "trees": HeadRow(
+        target="reelbank.heads.models.combination:build",
+        summary="extremely randomised trees on mean and std of the steps, averaged over the stores (fitted, no epochs)",
+        options={"trees": 0, "leaf": 1},
+        is_fitted=True,
     ),
 }
 
@@ -120,7 +136,7 @@ def build_head(name: str, shape: HeadShape, options: Mapping[str, Any] | None = 
     found = HEADS.find(name)
     row = found.row
     given = dict(options or {})
-    if unknown := sorted(set(given) - set(row.options)):
+    if unknown := sorted(set(given) - set(row.options) - set(FITTED_OPTIONS if row.is_fitted else ())):
         raise TrainingError(f"head {name!r} has no option {unknown[0]!r}; it has {sorted(row.options) or 'none'}")
     build = found.load(row.target)
     if found.plugin is None:

@@ -105,6 +105,14 @@ _ROWS = {
         options={"perplexity": 30.0},
         check="reelbank.heads.probes.analyses.maps:check_tsne",
     ),
+    "umap": Probe(
+        target="reelbank.heads.probes.analyses.maps:umap_map",
+        summary="a map of the rows in the plane by UMAP (--umap)",
+        title="UMAP",
+        is_map=True,
+        options={"umap_neighbors": 15, "umap_min_dist": 0.1},
+        check="reelbank.heads.probes.analyses.maps:check_umap",
+    ),
     "kmeans": Probe(
         target="reelbank.heads.probes.analyses.clusters:clusters",
         summary="K clusters of the rows, against labels and target (--kmeans K)",

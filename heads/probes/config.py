@@ -11,7 +11,7 @@ from reelbank.store.accepted import Many, MaybePath
 from reelbank.store.devices import check_has_float64
 from reelbank.store.options import MAX_SEED, check_options, named_values, option
 
-FLAGS = ("kmeans", "knn", "linear", "tsne")
+FLAGS = ("kmeans", "knn", "linear", "tsne", "umap")
 """Analyses that are asked for by a flag of their own; what is an option of theirs is a flag, too."""
 
 
@@ -25,6 +25,7 @@ class ProbeConfig:
     store: MaybePath = option(None, "--store", "store to look at; default: the only *.zarr of this folder")
     tap: str | None = option(None, "--tap", "tap to read; default: the store's first")
     tsne: bool = option(False, "--tsne", "map the rows to the plane by t-SNE")
+    umap: bool = option(False, "--umap", "map the rows to the plane by UMAP; needs reelbank[umap]")
     kmeans: int | None = option(None, "--kmeans", "cluster the rows into K clusters", least=1, most=10_000_000)
     knn: int | None = option(
         None, "--knn", "classify by a vote of the K nearest rows (cosine)", least=1, most=10_000_000
@@ -57,10 +58,16 @@ class ProbeConfig:
         None, "--target", "numeric column; default: the store's first target; 'none': no target"
     )
     perplexity: float = option(30.0, "--perplexity", "of t-SNE: effective number of neighbours", above=0)
+    umap_neighbors: int = option(
+        15, "--umap-neighbors", "of UMAP: rows that count as near to one", least=2, most=10_000
+    )
+    umap_min_dist: float = option(
+        0.1, "--umap-min-dist", "of UMAP: least distance of points in the map, whose spread is 1", least=0, most=1
+    )
     n_init: int = option(1, "--n-init", "starts of k-means; the best is kept", least=1, most=10_000)
     max_iter: int = option(300, "--max-iter", "most Lloyd steps of one start of k-means", least=1, most=1_000_000)
     view: int = option(0, "--view", "stored view to read; 0 is the evaluation view", least=0, most=10_000)
-    seed: int = option(0, "--seed", "of t-SNE, k-means, folds and intervals", least=0, most=MAX_SEED)
+    seed: int = option(0, "--seed", "of t-SNE, UMAP, k-means, folds and intervals", least=0, most=MAX_SEED)
     device: str = option("auto", "--device", "of k-means: auto | cpu | cuda[:N]")
     figures: str = option("png", "--figures", "png | svg | pdf: write the pictures in that format too", FIGURES)
     out: MaybePath = option(None, "--out", "folder of the results; default: <store>-probe")
@@ -87,6 +94,7 @@ class ProbeConfig:
         """The analyses that the flags and --analysis name, in the table's order, then in that given."""
         given = {
             "tsne": self.tsne,
+            "umap": self.umap,
             "kmeans": self.kmeans is not None,
             "knn": self.knn is not None,
             "linear": self.linear,

@@ -1,13 +1,16 @@
-"""t-SNE of feature vectors: PCA, then scikit-learn's Barnes-Hut or openTSNE's FFT form.
+"""Maps of feature vectors: PCA, then t-SNE (scikit-learn's Barnes-Hut or openTSNE's FFT form) or umap-learn's UMAP.
 
 t-SNE: van der Maaten and Hinton, JMLR 9 (2008); Barnes-Hut: van der Maaten, JMLR 15 (2014); FFT:
-Linderman et al., Nature Methods 16 (2019). The map starts from the first two principal components, which
-keeps the coarse layout meaningful and the result reproducible (Kobak and Berens, Nature Comm. 10, 2019).
+Linderman et al., Nature Methods 16 (2019). UMAP: McInnes, Healy and Melville, arXiv:1802.03426. Both start from the
+first two principal components, which keeps the coarse layout meaningful and the result reproducible (Kobak and Berens,
+Nature Comm. 10, 2019; Kobak and Linderman, Nature Biotech. 39, 2021). UMAP's own start, spectral, stumbles over few or
+equal rows.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -110,22 +113,92 @@ def has_fft() -> bool:
     return importlib.util.find_spec("openTSNE") is not None
 
 
-def check_rows(rows: NDArray[np.floating], perplexity: float) -> None:
-    """Whether (n, D) rows can be mapped. Raises ValueError as `tsne` does."""
+@dataclass(frozen=True, kw_only=True)
+class UmapEmbedding:
+    """A two-dimensional map by UMAP and how it was made.
+
+    Attributes:
+        coordinates: (n, 2) float64.
+        start: (n, 2) float64, the first two principal components, where it started.
+        neighbours_asked: as asked.
+        neighbours: as used; at most n - 1.
+        min_dist: least distance of points in the map, of a spread of 1.
+        pca_dimensions, pca_variance: as of `Embedding`.
+        seed: as asked.
+    """
+
+    coordinates: NDArray[np.float64]
+    start: NDArray[np.float64]
+    neighbours_asked: int
+    neighbours: int
+    min_dist: float
+    pca_dimensions: int
+    pca_variance: float
+    seed: int
+
+
+def umap(rows: NDArray[np.floating], *, neighbours: int = 15, min_dist: float = 0.1, seed: int = 0) -> UmapEmbedding:
+    """Maps (n, D) rows to the plane by UMAP, in one thread: with more it is another map on every run.
+
+    Args:
+        rows: (n, D), finite, n >= 5.
+        neighbours: of each row, itself included as umap-learn counts; clipped to n - 1.
+        min_dist: least distance of points in the map.
+        seed: same rows, seed and library versions give the same map.
+
+    Raises:
+        ValueError: as `tsne`, or umap-learn is not installed.
+    """
+    check_rows(rows, name="UMAP")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of libraries for parts of it that are not used
+        try:
+            from umap import UMAP
+        except ImportError as error:
+            raise ValueError(NO_UMAP) from error
+    reduced, variance = _principal_components(rows, seed)
+    start = _start(reduced, seed)
+    used = min(neighbours, len(rows) - 1)
+    model = UMAP(n_neighbors=used, min_dist=min_dist, init=start.astype(np.float32), random_state=seed, n_jobs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        coordinates = np.asarray(model.fit_transform(reduced.astype(np.float32)), dtype=np.float64)
+    return UmapEmbedding(
+        coordinates=coordinates,
+        start=start,
+        neighbours_asked=neighbours,
+        neighbours=used,
+        min_dist=min_dist,
+        pca_dimensions=reduced.shape[1],
+        pca_variance=variance,
+        seed=seed,
+    )
+
+
+NO_UMAP = "--umap needs umap-learn, which is an extra: pip install reelbank[umap]"
+
+
+def has_umap() -> bool:
+    """Whether umap-learn is here. It is looked for and not imported, which takes seconds."""
+    return importlib.util.find_spec("umap") is not None
+
+
+def check_rows(rows: NDArray[np.floating], perplexity: float = 1.0, *, name: str = "t-SNE") -> None:
+    """Whether (n, D) rows can be mapped. Raises ValueError as `tsne` does; `name` is what the sentence begins with."""
     if rows.ndim != 2 or rows.shape[1] == 0:
-        raise ValueError(f"t-SNE: {rows.shape = }, expected (n, D)")
+        raise ValueError(f"{name}: {rows.shape = }, expected (n, D)")
     if len(rows) < MIN_ROWS:
         raise ValueError(
-            f"t-SNE: {len(rows)} rows found, at least {MIN_ROWS} needed; "
+            f"{name}: {len(rows)} rows found, at least {MIN_ROWS} needed; "
             "add clips, or pass --level step, which maps steps instead of clips"
         )
     if not np.isfinite(rows).all():
         bad = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
-        raise ValueError(f"t-SNE: row {bad} holds NaN or Inf; run `reelbank store verify` on the store")
+        raise ValueError(f"{name}: row {bad} holds NaN or Inf; run `reelbank store verify` on the store")
     if np.ptp(rows, axis=0).max() == 0:
-        raise ValueError(f"t-SNE: all {len(rows)} rows are equal; there is nothing to map")
+        raise ValueError(f"{name}: all {len(rows)} rows are equal; there is nothing to map")
     if perplexity <= 0:
-        raise ValueError(f"t-SNE: {perplexity = }; it must be above 0")
+        raise ValueError(f"{name}: {perplexity = }; it must be above 0")
 
 
 def _principal_components(rows: NDArray[np.floating], seed: int) -> tuple[NDArray[np.float64], float]:

@@ -10,6 +10,7 @@ import numpy as np
 from reelbank.heads.probes.exploration import SIZES
 from reelbank.heads.reports.drawing import (
     GREY,
+    MARKERS,
     MAX_CLASSES,
     PALETTE,
     Heading,
@@ -82,7 +83,7 @@ def class_means(
     # Splits of one class stand below each other, within 0.6 of the distance between classes.
     distance = min(0.2, 0.6 / max(len(names), 1))
     present = [[name for name in names if (finite & (splits == name) & (labels == label)).any()] for label in shown]
-    for color, split in zip(cycle(len(names)), names, strict=True):
+    for place, (color, split) in enumerate(zip(cycle(len(names)), names, strict=True)):
         parts = [
             (y + distance * ((len(there) - 1) / 2 - there.index(split)), values[finite & (splits == split) & of_class])
             for y, (there, of_class) in enumerate(zip(present, (labels == label for label in shown), strict=True))
@@ -92,7 +93,7 @@ def class_means(
             [part.mean() for _, part in parts],
             [y for y, _ in parts],
             xerr=[part.std() for _, part in parts],
-            fmt="o",
+            fmt=MARKERS[place % 8],
             markersize=3.5,
             elinewidth=1.1,
             capsize=1.8,

@@ -101,7 +101,7 @@ def _probe(config: ProbeConfig, progress: Progress | None) -> ProbeResult:
     out = config.out or Path(f"{store.path.name.removesuffix('.zarr')}-probe")
     plan = config.asked() or ([] if config.explore or config.views else [*DEFAULT_PLAN])
     former = {*OUTPUTS, *(file for name in plan for file in PROBES.row(name).captions(name)), *_files_before(out)}
-    _require_free(out, former)
+    require_free(out, former)
     options = {name: config.options_of(name) for name in plan}
     warning = random_weights_warning([store.spec.backbone]) if store.weights_are_random else ""
     source = f"{store.path.name} · {store.spec.backbone}"
@@ -175,14 +175,16 @@ def _files_before(out: Path) -> list[str]:
         return []
 
 
-def _require_free(out: Path, former: set[str]) -> None:
-    """A former probe's files are replaced; any other file makes the folder someone else's."""
+def require_free(out: Path, former: set[str], *, writer: str = "probe") -> None:
+    """Raises ValueError for a folder that holds more than files called as in `former`, those of a former `writer`."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file; give a folder")
     refuse_links(out, ValueError)
     names = [path.name for path in out.iterdir()] if out.exists() else []
     if others := sorted(name for name in names if name not in former and not name.startswith(f".{FILLING}-")):
-        raise ValueError(f"--out {out} holds files that no probe wrote ({', '.join(others[:3])}); give another folder")
+        raise ValueError(
+            f"--out {out} holds files that no {writer} wrote ({', '.join(others[:3])}); give another folder"
+        )
 
 
 def _require_rows(config: ProbeConfig, rows: ProbeRows, *, num_steps: int) -> None:

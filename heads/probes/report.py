@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from html import escape
 from typing import TYPE_CHECKING, Any
 
-from reelbank.heads.probes import Finding, exploration, scatter, stored_views
+from reelbank.heads.probes import PROBES, Finding, exploration, scatter, stored_views
 from reelbank.heads.reports.drawing import outside_text
 from reelbank.heads.reports.html import (
     data_block,
     details,
     document,
+    fact_table,
     items,
     paragraphs,
     picture,
+    point_map,
     section,
     table,
 )
+from reelbank.heads.reports.wording import warnings_first
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +53,7 @@ def probe_page(
 
     Args:
         rows: None where no features were read.
-        findings: of the analyses; the first with coordinates is the map that shows clips under the pointer.
+        findings: of the analyses; those with coordinates are maps that show clips under the pointer.
         pictures: {file name: (PNG, caption)}.
     """
     analyses = results["analyses"]
@@ -70,23 +72,24 @@ def probe_page(
         ("normalisation", config["normalize"] if rows is not None else None),
         ("seed", config["seed"]),
     ]
-    points = next((found.coordinates for found in findings.values() if found.coordinates is not None), None)
+    maps = {name: found.coordinates for name, found in findings.items() if found.coordinates is not None}
+    warnings, notes = warnings_first(results["notes"])
     body = (
         paragraphs(results["verdict"], kind="verdict")
         + (_explored(analyses["explore"]) if "explore" in analyses else "")
-        + (_map(store, rows, points, config["seed"]) if rows is not None and points is not None else "")
+        + (_maps(store, rows, maps, config["seed"]) if rows is not None else "")
         + "".join(finding.page for finding in findings.values())
         + section("Pictures", *(picture(content, caption) for content, caption in pictures.values()))
-        + section("What was looked at", table(["", ""], [row for row in facts if row[1] not in (None, "")]))
-        + section("Notes", items(results["notes"]))
+        + section("What was looked at", fact_table(facts))
+        + section("Notes", items(notes))
         + section("Files", items(results["files"]), details("configuration", json.dumps(dict(config), indent=2)))
     )
     return document(
         title=f"Probe of {results['store']}",
         subtitle=" · ".join(part for part in (results["backbone"], tap, f"{results['num_rows']} {unit}") if part),
-        warnings=[results["warning"]],
+        warnings=[results["warning"], *warnings],
         body=body,
-        scripts=scatter.scripts() if points is not None else (),
+        scripts=scatter.scripts() if maps else (),
     )
 
 
@@ -110,20 +113,35 @@ def _explored(found: Mapping[str, Any]) -> str:
     )
 
 
-def _map(store: Store, rows: ProbeRows, coordinates: NDArray[np.floating], seed: int) -> str:
-    item, num_points = scatter.item(store, rows, coordinates, seed=seed)
-    keys = "".join(
-        f'<span><b style="color:{color}">{mark}</b> {escape(name or "(no label)")}</span>'
-        for name, color, mark in scatter.legend(rows.labels)
-    )
+def _maps(store: Store, rows: ProbeRows, maps: Mapping[str, NDArray[np.floating]], seed: int) -> str:
+    """A section for each map; their points share what pictures a page may hold."""
+    made = ""
+    for number, (name, coordinates) in enumerate(maps.items(), start=1):
+        place = "scatter" if number == 1 else f"scatter-{number}"
+        heading = "Map" if len(maps) == 1 else f"Map by {PROBES.row(name).title or name}"
+        made += _map(store, rows, coordinates, seed, heading, place, scatter.MAX_THUMBNAILS // len(maps))
+    return made
+
+
+def _map(
+    store: Store,
+    rows: ProbeRows,
+    coordinates: NDArray[np.floating],
+    seed: int,
+    heading: str,
+    place: str,
+    most_thumbnails: int,
+) -> str:
+    item, num_points = scatter.item(store, rows, coordinates, seed=seed, place=place, most_thumbnails=most_thumbnails)
+    keys = [(name or "(no label)", color, mark) for name, color, mark in scatter.legend(rows.labels)]
     hint = "Point at a mark to see its clip."
     if outside := outside_text(rows.splits.tolist()):
         hint += f" Hollow marks take no part in training and test: {outside}."
     if num_points < len(rows):
         hint += f" A random {num_points} of {len(rows)} rows are shown."
     return section(
-        "Map",
-        f'<div id="scatter" data-expected="{num_points}"></div>\n<div class="keys">{keys}</div>\n',
+        heading,
+        point_map(num_points, keys, place),
         paragraphs([hint], kind="soft"),
-        data_block("scatter-data", item),
+        data_block(f"{place}-data", item),
     )

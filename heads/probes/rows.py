@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ SPATIAL_AXES = frozenset({"height", "patch", "width", "x", "y"})
 """Axes of a map over which it is averaged, so that its channels become the vector."""
 
 _BLOCK_CLIPS = 64
+_BLOCK_NUMBERS = 16_000_000
+"""Numbers of one block, padding counted: 64 MB in float32. A longer clip is a block of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,20 +97,14 @@ def load_rows(
     table = load_table((StoreSource(store=store, keys={tap: tap}),), label_column=label_column, view=view)
     target_name = asked_target(target_column, tuple(table.targets)) or ""
     notes = [f"{count} clips are left out: {reason}." for reason, count in table.left_out]
-    spec = store.spec.tap(tap)
-    reading = reading_of(store, tap)
-    read = None if reading is None else VectorTap(store=store, tap=tap, reading=reading)
-    vectors, clips, steps = _vectors(store, spec, read, table.rows[0], level, view, unit_steps=normalize == "l2")
-    finite = np.isfinite(vectors).all(axis=1)
-    if not finite.all():
-        clip_id = table.clip_ids[clips[np.argmin(finite)]]
-        raise ValueError(
-            f"tap {tap!r} of clip {str(clip_id)!r} holds NaN or Inf; run `reelbank store verify {store.path.name}`"
-        )
+    read = vector_tap(store, tap)
+    vectors, clips, steps = _vectors(store, tap, read, table.rows[0], level, view, unit_steps=normalize == "l2")
+    require_finite(store, tap, vectors, table.clip_ids[clips])
     if read is not None and read.sentence:
         notes.append(read.sentence)
         notes += empty_note(tap, np.asarray(~vectors.any(axis=1)), "clip" if level == "clip" else "step")
-    elif not spec.is_vector:
+    elif read is None:
+        spec = store.spec.tap(tap)
         notes.append(f"Tap {tap!r} is a map {spec.axes} {spec.shape}: each was averaged over space first.")
     notes += combined_note(table.labels.tolist(), LABEL_SEPARATOR, "`train-head --loss bce` takes them apart")
     splits = table.splits[clips]
@@ -140,15 +137,104 @@ def standardized(vectors: NDArray[np.float32], train: NDArray[np.bool_]) -> tupl
     """
     source = vectors[train] if train.sum() > 1 else vectors
     mean, spread = source.mean(axis=0, dtype=np.float64), source.std(axis=0, dtype=np.float64)
-    # Below the rounding of the stored fp16 values a spread is noise: it would be blown up to 1.
-    spread[spread <= 1e-6 * np.maximum(np.abs(mean), 1e-6)] = np.inf
     note = "" if train.sum() > 1 else "No split 'train': the z-score uses the statistics of all rows."
-    return ((vectors - mean) / spread).astype(np.float32), note
+    return ((vectors - mean) / without_noise(spread, mean)).astype(np.float32), note
+
+
+def without_noise(spread: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What is divided by: `spread` (D,), infinite where it is below the rounding of stored fp16 values of that mean.
+
+    Such a spread is noise, which would be blown up to 1.
+    """
+    return np.where(spread <= 1e-6 * np.maximum(np.abs(mean), 1e-6), np.inf, spread)
+
+
+def require_finite(store: Store, tap: str, vectors: NDArray[np.float32], clip_ids: NDArray[np.str_]) -> None:
+    """Raises ValueError naming the clip of the first of `vectors` (R, D) that holds NaN or Inf."""
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"tap {tap!r} of clip {str(clip_ids[np.argmin(finite)])!r} holds NaN or Inf; "
+            f"run `reelbank store verify {store.path.name}`"
+        )
+
+
+def vector_tap(store: Store, tap: str) -> VectorTap | None:
+    """How the vectors of `tap` are read; None for a map, which is averaged over space.
+
+    Raises:
+        ValueError: a tap that is neither, or that the store has not.
+    """
+    spec = store.spec.tap(tap)
+    reading = reading_of(store, tap)
+    if reading is None:
+        _require_map(store, spec)
+        return None
+    return VectorTap(store=store, tap=tap, reading=reading)
+
+
+def vector_blocks(
+    store: Store,
+    tap: str,
+    read: VectorTap | None,
+    rows: NDArray[np.int64],
+    level: str,
+    view: int,
+    *,
+    unit_steps: bool,
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]]:
+    """The vectors of `rows` in blocks of bounded size, read once and in order.
+
+    Args:
+        read: of `vector_tap`.
+        rows: (N,) of the store, ascending; all have features.
+        level: `clip` or `step`, what a vector is of.
+        unit_steps: steps are divided by their length, before any mean.
+
+    Yields:
+        vectors (R, D) float32, the place in `rows` (R,) and the step (R,) of each; -1 where it is of a whole clip.
+    """
+    if level == "clip" and read is not None and read.is_stored and not unit_steps:
+        for places in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows // store.geometry.unit_clips)) + 1):
+            if len(places):
+                first, last = int(rows[places[0]]), int(rows[places[-1]])
+                means = store.means(tap, first, last + 1, view)[rows[places] - first]
+                yield means.astype(np.float32), places, np.full(len(places), -1)
+        return
+    from reelbank.heads.examples.features import unit_length
+
+    spec = store.spec.tap(tap)
+    space = tuple(axis for axis, name in enumerate(spec.axes, start=2) if name in SPATIAL_AXES)
+    for start, stop in _cuts(store.num_steps[rows], int(np.prod(spec.shape))):
+        block = rows[start:stop]
+        features, mask = store.gather(tap, block, view) if read is None else read.gather(block, view)
+        pooled = features.mean(axis=space, dtype=np.float32) if read is None else features.astype(np.float32)
+        pooled = pooled.reshape(*mask.shape, -1)  # (B, T, D)
+        if unit_steps:
+            pooled = unit_length(pooled)
+        if level == "clip":
+            means = (pooled * mask[..., None]).sum(axis=1) / mask.sum(axis=1)[:, None]
+            yield means, np.arange(start, stop), np.full(len(block), -1)
+        else:
+            clips, steps = np.nonzero(mask)
+            yield pooled[mask], start + clips, steps
+
+
+def _cuts(num_steps: NDArray[np.int64], size: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of runs of clips that are read at once: as many as fit when padded to the longest of them."""
+    start = longest = 0
+    for i, steps in enumerate(num_steps.tolist()):
+        longest = max(longest, steps)
+        if i > start and (i - start == _BLOCK_CLIPS or (i + 1 - start) * longest * size > _BLOCK_NUMBERS):
+            yield start, i
+            start, longest = i, steps
+    if start < len(num_steps):
+        yield start, len(num_steps)
 
 
 def _vectors(
     store: Store,
-    spec: TapSpec,
+    tap: str,
     read: VectorTap | None,
     rows: NDArray[np.int64],
     level: str,
@@ -156,31 +242,10 @@ def _vectors(
     *,
     unit_steps: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """(R, D) float32 with the place in `rows` and the step of each; `unit_steps`: of steps over their length."""
-    from reelbank.heads.examples.features import unit_length
-
-    if read is None:
-        _require_map(store, spec)
-    if level == "clip" and read is not None and read.is_stored and not unit_steps:
-        return store.mean(spec.name, view)[rows].astype(np.float32), np.arange(len(rows)), np.full(len(rows), -1)
-    space = tuple(axis for axis, name in enumerate(spec.axes, start=2) if name in SPATIAL_AXES)
-    parts, steps = [], []
-    for start in range(0, len(rows), _BLOCK_CLIPS):
-        block = rows[start : start + _BLOCK_CLIPS]
-        features, mask = store.gather(spec.name, block, view) if read is None else read.gather(block, view)
-        pooled = features.mean(axis=space, dtype=np.float32) if read is None else features.astype(np.float32)
-        pooled = pooled.reshape(*mask.shape, -1)  # (B, T, D)
-        if unit_steps:
-            pooled = unit_length(pooled)
-        if level == "clip":
-            parts.append((pooled * mask[..., None]).sum(axis=1) / mask.sum(axis=1)[:, None])
-        else:
-            parts.append(pooled[mask])
-            steps.append(np.nonzero(mask)[1])
-    vectors = np.concatenate(parts)
-    if level == "clip":
-        return vectors, np.arange(len(rows)), np.full(len(rows), -1)
-    return vectors, np.repeat(np.arange(len(rows)), store.num_steps[rows]), np.concatenate(steps)
+    """What `vector_blocks` yields, as three arrays."""
+    blocks = list(vector_blocks(store, tap, read, rows, level, view, unit_steps=unit_steps))
+    vectors, places, steps = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return vectors, places, steps
 
 
 def _require_map(store: Store, spec: TapSpec) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reelbank.heads.reports.drawing import GREY, MAX_CLASSES, PALETTE, takes_part
-from reelbank.heads.reports.html import Script
+from reelbank.heads.reports.drawing import GREY, MARKERS, MAX_CLASSES, style_of, takes_part
+from reelbank.heads.reports.html import Script, thumbnail_source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,17 +21,16 @@ MAX_POINTS = 20_000
 """Points on the interactive map; of more rows a seeded sample is shown, and the page says so."""
 
 MAX_THUMBNAILS = 2_000
-"""Points that carry a picture: about 3 kB each in the page."""
+"""Points that carry a picture, on all maps of a page together: about 3 kB each in the page."""
 
 _CHARACTERS = {
     "square": "■", "triangle": "▲", "diamond": "◆", "inverted_triangle": "▼", "plus": "✚", "x": "✖", "hex": "⬢",
 }  # fmt: skip
 _BOKEH_MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "plus", "x", "hex")
-_JPEG_QUALITY = 65
 
 # One string per field: bokeh escapes every @value, and leaves the image out where there is none.
 _TOOLTIP = (
-    '<div style="font:13px system-ui;max-width:220px;overflow-wrap:anywhere">'
+    '<div style="font:13px system-ui;color:#1b1f24;max-width:220px;overflow-wrap:anywhere">'
     '<img src="@thumbnail" width="144" height="108" style="display:@shown"><br>'
     "<b>@clip_id</b><br>@label · @split@more</div>"
 )
@@ -42,18 +39,19 @@ _START = Script(
     text="""
 "use strict";
 (async () => {
-  const place = document.getElementById("scatter");
-  const item = JSON.parse(document.getElementById("scatter-data").textContent);
-  await Bokeh.embed.embed_item(item, "scatter");
   const canvases = (root) => [...root.querySelectorAll("*")].reduce(
     (sum, node) => sum + (node.tagName === "CANVAS") + (node.shadowRoot ? canvases(node.shadowRoot) : 0), 0);
-  const settle = () => {
-    const count = canvases(place);
-    if (count === 0) { requestAnimationFrame(settle); return; }
-    place.dataset.canvases = count;
-    place.dataset.points = place.dataset.expected;
-  };
-  settle();
+  for (const place of document.querySelectorAll("[data-expected]")) {
+    const item = JSON.parse(document.getElementById(`${place.id}-data`).textContent);
+    await Bokeh.embed.embed_item(item, place.id);
+    const settle = () => {
+      const count = canvases(place);
+      if (count === 0) { requestAnimationFrame(settle); return; }
+      place.dataset.canvases = count;
+      place.dataset.points = place.dataset.expected;
+    };
+    settle();
+  }
 })();
 """
 )
@@ -73,9 +71,20 @@ def scripts() -> tuple[Script, ...]:
 
 
 def item(
-    store: Store, rows: ProbeRows, coordinates: NDArray[np.floating], *, seed: int = 0
+    store: Store,
+    rows: ProbeRows,
+    coordinates: NDArray[np.floating],
+    *,
+    seed: int = 0,
+    place: str = "scatter",
+    most_thumbnails: int = MAX_THUMBNAILS,
 ) -> tuple[dict[str, Any], int]:
-    """The map as bokeh JSON, and how many points it shows."""
+    """The map as bokeh JSON, and how many points it shows.
+
+    Args:
+        place: id of the element that it is shown in.
+        most_thumbnails: points that carry a picture.
+    """
     from bokeh.core.types import ID
     from bokeh.embed import json_item
     from bokeh.models import ColumnDataSource, HoverTool
@@ -84,7 +93,7 @@ def item(
     chosen = np.arange(len(rows))
     if len(rows) > MAX_POINTS:
         chosen = np.sort(np.random.default_rng(seed).choice(len(rows), MAX_POINTS, replace=False))
-    source = ColumnDataSource(_columns(store, rows, coordinates, chosen))
+    source = ColumnDataSource(_columns(store, rows, coordinates, chosen, most_thumbnails))
     plot = figure(
         height=560,
         sizing_mode="stretch_width",
@@ -111,7 +120,7 @@ def item(
     )
     plot.add_tools(HoverTool(tooltips=_TOOLTIP, limit=1))
     # Through text and back: bokeh's encoder turns arrays into plain JSON.
-    return json.loads(json.dumps(json_item(plot, ID("scatter")))), len(chosen)
+    return json.loads(json.dumps(json_item(plot, ID(place)))), len(chosen)
 
 
 def legend(labels: NDArray[np.str_]) -> list[tuple[str, str, str]]:
@@ -125,16 +134,23 @@ def _styles(labels: NDArray[np.str_]) -> dict[str, tuple[str, str]]:
     names, counts = np.unique(labels, return_counts=True)
     shown = sorted(names[np.argsort(-counts, kind="stable")[:MAX_CLASSES]].tolist())
     styles = dict.fromkeys(names.tolist(), (GREY, "dot"))
-    return styles | {name: (PALETTE[i % 8], _BOKEH_MARKERS[i // 8]) for i, name in enumerate(shown)}
+    for i, name in enumerate(shown):
+        color, marker = style_of(i)
+        styles[name] = color, _BOKEH_MARKERS[MARKERS.index(marker)]
+    return styles
 
 
 def _columns(
-    store: Store, rows: ProbeRows, coordinates: NDArray[np.floating], chosen: NDArray[np.int64]
+    store: Store,
+    rows: ProbeRows,
+    coordinates: NDArray[np.floating],
+    chosen: NDArray[np.int64],
+    most_thumbnails: int,
 ) -> dict[str, list[Any]]:
     styles = _styles(rows.labels)
     labels = rows.labels[chosen].tolist()
     unknown = ~takes_part(rows.splits.tolist())[chosen]
-    thumbnails = _thumbnails(store, rows.clip_rows[chosen])
+    thumbnails = _thumbnails(store, rows.clip_rows[chosen], most_thumbnails)
     more = ["" if step < 0 else f" · step {step}" for step in rows.steps[chosen].tolist()]
     if rows.target is not None:
         values = rows.target[chosen].tolist()
@@ -157,26 +173,16 @@ def _columns(
     }
 
 
-def _thumbnails(store: Store, clip_rows: NDArray[np.int64]) -> list[str]:
+def _thumbnails(store: Store, clip_rows: NDArray[np.int64], most: int) -> list[str]:
     """One data URI per point, '' where the clip has no picture or the page's share is used up."""
     texts: dict[int, str] = {}
-    carrying = set(np.linspace(0, len(clip_rows) - 1, min(len(clip_rows), MAX_THUMBNAILS)).astype(int).tolist())
+    carrying = set(np.linspace(0, len(clip_rows) - 1, min(len(clip_rows), most)).astype(int).tolist())
     result = []
     for place, row in enumerate(clip_rows.tolist()):
         if place not in carrying:
             result.append("")
             continue
         if row not in texts:
-            texts[row] = _data_uri(store.thumbnail(row))
+            texts[row] = thumbnail_source(store.thumbnail(row))
         result.append(texts[row])
     return result
-
-
-def _data_uri(rgb: NDArray[np.uint8]) -> str:
-    from PIL import Image
-
-    if not rgb.any():
-        return ""
-    buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, format="JPEG", quality=_JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reelbank.heads.reports.drawing import (
+    DASHES,
     GREY,
     PALETTE,
     Heading,
@@ -73,8 +74,8 @@ def curves(
                 points = [(line["epoch"], line[series_key]) for line in epochs if line.get(series_key) is not None]
                 if points:
                     x, y = zip(*points, strict=True)
-                    marker = "." if len(points) < 8 else ""
-                    named[label] = axes.plot(x, y, color=color, linewidth=1.2, marker=marker)[0]
+                    style = {"marker": "." if len(points) < 8 else "", "linestyle": DASHES[label == "train"]}
+                    named[label] = axes.plot(x, y, color=color, linewidth=1.2, **style)[0]
             best = [line for line in epochs if line.get("best")][-1:]
             kept = epochs[-1:] if keeps_last[row] else best
             for label, marked, face in (("lowest loss", best, "white"), ("kept epoch", kept, PALETTE[3])):
@@ -164,7 +165,7 @@ def compared(
 
 def _densities(axes: Any, truth: np.ndarray, predicted: np.ndarray, row: str, limits: tuple[float, float]) -> None:
     density(axes, truth, *limits, TRUE, f"true (n = {len(truth)})")
-    density(axes, predicted, *limits, CHOSEN, f"predicted, {name_text(row)}")
+    density(axes, predicted, *limits, CHOSEN, f"predicted, {name_text(row)}", "--")
 
 
 def _outline(axes: Any, values: np.ndarray, limits: tuple[float, float]) -> float:
@@ -230,9 +231,10 @@ def calibration(parts: Mapping[str, np.ndarray], *, best: str, heading: Heading)
     axes = figure.subplots()
     levels = np.linspace(0, 1, 101)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, label="calibrated")
-    for (part, masses), color in zip(parts.items(), (PALETTE[0], PALETTE[3], PALETTE[2]), strict=False):
+    styles = zip((PALETTE[0], PALETTE[3], PALETTE[2]), DASHES, strict=False)
+    for (part, masses), (color, dash) in zip(parts.items(), styles, strict=False):
         share = (masses[None] <= levels[:, None]).mean(axis=1)
-        axes.plot(levels, share, color=color, linewidth=1.6, label=f"{part} (n = {len(masses)})")
+        axes.plot(levels, share, color=color, linewidth=1.6, linestyle=dash, label=f"{part} (n = {len(masses)})")
     axes.set(xlabel="share p of the predicted distribution", ylabel="clips whose true value lies in it", aspect="equal")
     axes.legend(fontsize=8, frameon=False)
     clean_axes(axes)

@@ -129,7 +129,7 @@ def absolute_errors(clips: Clips) -> Array:
 
 MEASURES: Mapping[str, Measure] = {
     "accuracy": Measure(title="accuracy", higher_is_better=True, per_clip=hits),
-    "mae": Measure(title="MAE", higher_is_better=False, unit="target", per_clip=absolute_errors),
+    "mae": Measure(title="mean absolute error", higher_is_better=False, unit="target", per_clip=absolute_errors),
 }
 """Under the names of `heads.judging.metrics.METRICS`, whose values they equal to the digits of predictions.csv."""
 

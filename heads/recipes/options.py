@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from reelbank.heads.config import TrainConfig
+from reelbank.heads.defaults import network, resolved
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.clips import read_table
 from reelbank.heads.examples.splits import KNOWN_SPLITS
@@ -98,7 +99,8 @@ def row_config(config: RecipeConfig, row: RecipeRow, chosen: Recipe) -> TrainCon
     made = config.train.but(**{**own, "store": store, "seed": seed, **values})
     if taps:
         made = made.but(tap=_taps_of(store, taps))
-    return made.but(folds=_count_groups(made, chosen.name)) if chosen.study.folds == "groups" else made
+    made = made.but(folds=_count_groups(made, chosen.name)) if chosen.study.folds == "groups" else made
+    return resolved(network(made))
 
 
 def members(config: RecipeConfig, alone: TrainConfig, folder: Path) -> list[TrainConfig]:

@@ -14,6 +14,7 @@ from reelbank.heads.recipes.sentences import few_groups, judged_columns
 from reelbank.heads.recipes.tables import BASELINE, legend, num_leading, quick_warning, table_of
 from reelbank.heads.reports import html
 from reelbank.heads.reports.drawing import figures_as, files_of
+from reelbank.heads.reports.wording import DASH
 from reelbank.store.files import write_whole
 
 Data = Mapping[str, Any]
@@ -98,7 +99,7 @@ def _folds(data: Data) -> str:
 
 
 def _digits(value: float | None, column: Data) -> str:
-    return html.DASH if value is None else f"{value:.{column['digits']}f}"
+    return DASH if value is None else f"{value:.{column['digits']}f}"
 
 
 def _mean(folds: Mapping[str, float | None]) -> float | None:
@@ -161,9 +162,7 @@ def _what_was_run(data: Data) -> str:
         ]
         for row in own
     ]
-    return html.section(
-        "What was run", html.table(["", ""], [fact for fact in facts if fact[1]]), html.table(head, rows)
-    )
+    return html.section("What was run", html.fact_table(facts), html.table(head, rows))
 
 
 _HIDDEN = ("folds",)

@@ -8,7 +8,7 @@ from typing import Any
 from reelbank.heads.judging.intervals import FEW_GROUPS, FEW_GROUPS_SAY
 from reelbank.heads.recipes.recipe import Recipe
 from reelbank.heads.recipes.rows import TrainedRow
-from reelbank.heads.reports.html import DASH
+from reelbank.heads.reports.wording import DASH
 
 _SHOWN_ROWS = 8
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from reelbank.heads.judging.metrics import METRICS
 from reelbank.heads.recipes.measures import GUESSERS, MEASURES, Guesser, Measure
+from reelbank.heads.reports.wording import title
 
 VALIDATION = {"val_accuracy": "accuracy", "val_loss": "", "val_mae": "mae"}
 """{what metrics.jsonl has of the validation clips: the metric that it is}."""
@@ -212,7 +213,7 @@ class Study:
             "head": column.head,
             "part": column.part,
             "metric": column.metric,
-            "title": column.metric if measure is None else measure.title,
+            "title": title(column.metric) if measure is None else measure.title,
             "unit": "" if measure is None else measure.unit,
             "scale": column.scale,
             "digits": column.digits,

@@ -11,7 +11,7 @@ from typing import Any
 
 from reelbank.heads.judging.metrics import METRICS
 from reelbank.heads.recipes.sentences import few_groups, guesser_text, interval_text, judged_columns
-from reelbank.heads.reports.html import DASH
+from reelbank.heads.reports.wording import DASH
 
 THEIRS, OURS, AT_CHOSEN, BASELINE = "theirs", "ours", "at chosen epoch", "baseline"
 NOT_BETTER = "\u2020"

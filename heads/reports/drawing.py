@@ -27,10 +27,15 @@ PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7
 """Okabe and Ito's colours; their yellow, too faint on white, is replaced by a dark brown."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+DASHES = ("-", "--", ":", "-.")
+HATCHES = ("", "////", "....", "xxxx")
 MAX_CLASSES = len(PALETTE) * len(MARKERS)
 GREY = "#9a9a9a"
 WARNING_COLOR = "#b00020"
-DPI = 130
+DPI = 300
+WIDTH_INCHES = 6.3
+"""16 cm, the text width of a page: no figure is wider, so that no letter is shrunk there."""
+LEAST_POINTS, TICK_POINTS, LABEL_POINTS = 7.0, 8.0, 9.0
 _NAME_LENGTH = 26
 _also: ContextVar[str] = ContextVar("figures", default="png")
 
@@ -78,10 +83,29 @@ def files_of(name: str, content: bytes) -> dict[str, bytes]:
 
 def png(figure: Figure) -> bytes:
     """The figure as PNG bytes, without a date: the same figure gives the same bytes."""
+    _letter(figure)
     drawn = Drawn(_png(figure))
     if (kind := _also.get()) != "png":
         drawn.also = {kind: _vector(figure, kind)}
     return drawn
+
+
+def _letter(figure: Figure) -> None:
+    """No letter below LEAST_POINTS, and those of axes no larger than what stands beside them."""
+    from matplotlib.text import Text
+
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.label.set_fontsize(min(LABEL_POINTS, axis.label.get_fontsize()))
+            size = min((label.get_fontsize() for label in axis.get_ticklabels()), default=TICK_POINTS)
+            axis.set_tick_params(labelsize=min(TICK_POINTS, size))
+    for text in figure.findobj(Text):
+        text.set_fontsize(max(LEAST_POINTS, text.get_fontsize()))
+
+
+def style_of(place: int) -> tuple[str, str]:
+    """(colour, marker) of class `place`: neighbours differ in both, and no two of MAX_CLASSES are alike."""
+    return PALETTE[place % 8], MARKERS[(place + place // 8) % 8]
 
 
 def _vector(figure: Figure, kind: str) -> bytes:
@@ -108,17 +132,20 @@ def _png(figure: Figure) -> bytes:
 
 
 def new_figure(width_inches: float, height_inches: float, title: str, heading: Heading) -> Figure:
+    """An empty figure with its heading, at most WIDTH_INCHES wide."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width_inches, height_inches), dpi=DPI, layout="constrained")
+    width = min(width_inches, WIDTH_INCHES)
+    # What is made narrower needs less height, but its letters as much as before.
+    height = height_inches * max(0.65, width / width_inches)
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     subtitle = " · ".join(part for part in (heading.source, heading.count) if part)
-    # A large figure is shrunk to the page: its title grows with it.
-    size = 10 * max(1.0, width_inches / 9)
-    letters = int(0.95 * width_inches * 72 / (0.58 * size))  # a letter is about 0.58 em wide
+    size = 10
+    letters = int(0.95 * width * 72 / (0.58 * size))  # a letter is about 0.58 em wide
     figure.suptitle("\n".join([title, *map(plain, textwrap.wrap(subtitle, letters))]), fontsize=size)
     if heading.warning:
         # A bold letter is about 0.7 em wide: a longer line would lose its first words at the edge.
-        letters = int(0.95 * width_inches * 72 / (0.7 * 0.9 * size))
+        letters = int(0.95 * width * 72 / (0.7 * 0.9 * size))
         text = "\n".join(textwrap.wrap(plain(heading.warning), letters))
         figure.supxlabel(text, fontsize=0.9 * size, color=WARNING_COLOR, fontweight="bold")
     return figure
@@ -189,7 +216,9 @@ def bin_edges(values: NDArray[np.floating], count: int) -> list[float]:
     return [float(edge) for edge in edges]
 
 
-def density(axes: Axes, values: NDArray[np.floating], low: float, high: float, color: str, label: str) -> None:
+def density(
+    axes: Axes, values: NDArray[np.floating], low: float, high: float, color: str, label: str, dash: str = "-"
+) -> None:
     """Gaussian kernel density (Scott's rule); a histogram where the values do not spread."""
     from scipy.stats import gaussian_kde
 
@@ -205,7 +234,7 @@ def density(axes: Axes, values: NDArray[np.floating], low: float, high: float, c
         return
     grid = np.linspace(low, high, 300)
     density = gaussian_kde(values)(grid)
-    axes.plot(grid, density, color=color, linewidth=1.6, label=label)
+    axes.plot(grid, density, color=color, linewidth=1.6, linestyle=dash, label=label)
     axes.fill_between(grid, density, color=color, alpha=0.15)
 
 

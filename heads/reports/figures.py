@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reelbank.heads.reports.confusion import confusion_matrix as confusion_matrix
 from reelbank.heads.reports.drawing import (
+    DASHES,
     GREY,
-    MARKERS,
+    HATCHES,
     MAX_CLASSES,
     PALETTE,
+    WIDTH_INCHES,
     bin_edges,
     clean_axes,
     cycle,
@@ -29,6 +32,7 @@ from reelbank.heads.reports.drawing import (
     outside_text,
     point_size,
     split_order,
+    style_of,
     takes_part,
 )
 from reelbank.heads.reports.drawing import Heading as Heading
@@ -39,8 +43,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-_LEGEND_ROWS = 32
-MAX_MATRIX_CLASSES = 30
+_ROWS_BESIDE, _COLUMNS_BELOW = 20, 3
+"""Classes in a legend beside the points; of more it stands below them."""
 
 
 def scatter_by_class(
@@ -65,7 +69,9 @@ def scatter_by_class(
     known = set(np.asarray(labels, dtype=str)[~unknown].tolist())
     shown = sorted(names[np.argsort(-counts, kind="stable")[:MAX_CLASSES]])
     numbers = {name: i for i, name in enumerate(sorted(shown, key=lambda name: (name not in known, name)))}
-    figure = new_figure(7.6 + 1.7 * -(-len(shown) // _LEGEND_ROWS), 6.6, title, heading)
+    below = len(shown) > _ROWS_BESIDE
+    rows_below = -(-(len(shown) + 2) // _COLUMNS_BELOW)
+    figure = new_figure(WIDTH_INCHES, 5.2 + 0.16 * rows_below if below else 4.8, title, heading)
     axes = figure.subplots()
     of_class = np.asarray(labels, dtype=str)
     size = point_size(len(coordinates))
@@ -75,8 +81,7 @@ def scatter_by_class(
         (
             f"{numbers[name]} {texts[name]}" if numbered else texts[name],
             of_class == name,
-            PALETTE[i % 8],
-            MARKERS[i // 8],
+            *style_of(i),
         )
         for i, name in enumerate(sorted(shown, key=lambda name: numbers[name]) if numbered else shown)
     ]
@@ -115,9 +120,9 @@ def scatter_by_class(
         )
     figure.legend(
         handles=handles,
-        loc="outside right center",  # beside the title there is no room for it
-        fontsize=8 if len(handles) <= _LEGEND_ROWS else 7,
-        ncols=-(-len(handles) // (_LEGEND_ROWS + 1)),
+        loc="outside lower center" if below else "outside right center",  # beside the title there is no room for it
+        fontsize=7 if below else 8,
+        ncols=_COLUMNS_BELOW if below else 1,
         frameon=False,
         handletextpad=0.2,
         columnspacing=0.8,
@@ -147,7 +152,7 @@ def scatter_by_value(
     heading: Heading,
 ) -> Figure:
     """Points (n, 2) coloured by a number with a colour bar; rows without a number are small and grey."""
-    figure = new_figure(8.2, 6.6, title, heading)
+    figure = new_figure(WIDTH_INCHES, 4.9, title, heading)
     axes = figure.subplots()
     known = np.isfinite(values)
     unknown = ~takes_part(splits)
@@ -195,6 +200,7 @@ def cluster_sizes(
     ordered = np.sort(sizes)[::-1]
     left.bar(np.arange(1, len(sizes) + 1), ordered, width=1.0 if len(sizes) > 40 else 0.8, color=PALETTE[0])
     left.set(xlabel="cluster, from the largest", ylabel="rows")
+    integer_ticks(left.xaxis)
     integer_ticks(left.yaxis)
     filled = np.isfinite(purities)
     right.hist(
@@ -219,46 +225,6 @@ def cluster_sizes(
     return figure
 
 
-def confusion_matrix(counts: NDArray[np.integer], labels: Sequence[str], *, title: str, heading: Heading) -> Figure:
-    """True classes as rows, predicted as columns (K, K); colour is the share of the row, text the count.
-
-    Of more than 30 classes those that take part in the most mistakes are shown, and the others together.
-    """
-    if len(labels) > MAX_MATRIX_CLASSES:
-        title += f": the {MAX_MATRIX_CLASSES} of {len(labels)} classes with most mistakes"
-        counts, labels = _with_others(np.asarray(counts), labels)
-    num = len(labels)
-    side = 3.4 + 0.34 * num
-    figure = new_figure(side + 1.3, side + 0.6, title, heading)
-    axes = figure.subplots()
-    table = np.asarray(counts, dtype=np.float64)
-    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(drawn, ax=axes, label="share of the true class", shrink=0.7)
-    names = name_texts(labels)
-    axes.set_xticks(range(num), names, rotation=90 if num > 6 else 30, fontsize=8)
-    if num <= 6:
-        for tick in axes.get_xticklabels():
-            tick.set_horizontalalignment("right")
-    axes.set_yticks(range(num), names, fontsize=8)
-    axes.set(xlabel="predicted", ylabel="true")
-    for row, column in zip(*np.nonzero(table), strict=True):
-        color = "white" if shares[row, column] > 0.55 else "black"
-        axes.text(column, row, f"{table[row, column]:.0f}", ha="center", va="center", fontsize=8, color=color)
-    return figure
-
-
-def _with_others(counts: NDArray[np.integer], labels: Sequence[str]) -> tuple[NDArray[np.integer], list[str]]:
-    """The table of the classes with most mistakes, in their order, and of all others in a last row and column."""
-    mistakes = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
-    shown = np.sort(np.argsort(-mistakes, kind="stable")[:MAX_MATRIX_CLASSES])
-    place = np.full(len(labels), len(shown))
-    place[shown] = np.arange(len(shown))
-    table = np.zeros((len(shown) + 1, len(shown) + 1), dtype=counts.dtype)
-    np.add.at(table, (place[:, None], place[None, :]), counts)
-    return table, [*(labels[i] for i in shown), f"({len(labels) - len(shown)} others)"]
-
-
 def learning_curves(epochs: Sequence[Mapping[str, Any]], *, heading: Heading) -> Figure:
     """Loss, accuracy and MAE per epoch, one thin line per fold; a dot marks each fold's best epoch.
 
@@ -269,8 +235,8 @@ def learning_curves(epochs: Sequence[Mapping[str, Any]], *, heading: Heading) ->
     if any(row.get("val_accuracy") is not None for row in epochs):
         panels.append(("accuracy", {"validation": "val_accuracy"}))
     if any(row.get("val_mae") is not None for row in epochs):
-        panels.append(("MAE (target units)", {"validation": "val_mae"}))
-    figure = new_figure(4.6 * len(panels) + 0.6, 4.2, "Learning curves", heading)
+        panels.append(("mean absolute error\n(target units)", {"validation": "val_mae"}))
+    figure = new_figure(4.6 * len(panels) + 0.6, 4.4, "Learning curves", heading)
     folds = sorted({-1 if row.get("fold") is None else int(row["fold"]) for row in epochs})
     for axes, (name, series) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
         for fold in folds:
@@ -283,7 +249,13 @@ def learning_curves(epochs: Sequence[Mapping[str, Any]], *, heading: Heading) ->
                     continue
                 x, y = zip(*points, strict=True)
                 single = fold == folds[0]
-                axes.plot(x, y, color=color, label=label if single else None, **_line(len(folds), len(points)))
+                axes.plot(
+                    x,
+                    y,
+                    color=color,
+                    label=label if single else None,
+                    **_line(label, len(folds), len(points)),
+                )
                 if label == "validation" and best and best[-1].get(key) is not None:
                     axes.plot(
                         best[-1]["epoch"],
@@ -333,8 +305,8 @@ def predicted_vs_true(
         top.scatter(true, predicted, s=point_size(len(true)), color=PALETTE[0], alpha=0.6, linewidths=0)
         top.set(xlim=(low, high), ylim=(low, high), xlabel="true", ylabel="predicted", aspect="equal")
         top.set_title(f"{name_text(split)} (n = {len(true)})", fontsize=10)
-        for values, color, label in ((true, PALETTE[2], "true"), (predicted, PALETTE[3], "predicted")):
-            density(bottom, values, low, high, color, label)
+        density(bottom, true, low, high, PALETTE[2], "true")
+        density(bottom, predicted, low, high, PALETTE[3], "predicted", "--")
         bottom.set(xlim=(low, high), xlabel=name_text(name), ylabel="density")
         bottom.legend(fontsize=8, frameon=False)
         clean_axes(top)
@@ -352,11 +324,13 @@ def class_counts(labels: Sequence[str], splits: Sequence[str], *, heading: Headi
     axes = figure.subplots()
     of_class, of_split = np.asarray(labels, dtype=str), np.asarray(splits, dtype=str)
     left = np.zeros(len(order))
-    for color, split in zip(cycle(len(split_names)), split_names, strict=True):
+    for place, split in enumerate(split_names):
         width = np.array([np.sum((of_class == names[i]) & (of_split == split)) for i in order])
         if not width.any():
             continue  # its clips are of classes that are not shown
-        axes.barh(range(len(order)), width, left=left, color=color, label=name_text(split) or "(none)", height=0.8)
+        style: dict[str, Any] = {"color": PALETTE[place % 8], "hatch": HATCHES[place % 4], "edgecolor": "white"}
+        name = name_text(split) or "(none)"
+        axes.barh(range(len(order)), width, left=left, label=name, height=0.8, linewidth=0, **style)
         left += width
     axes.set_yticks(range(len(order)), name_texts([names[i] for i in order]), fontsize=8)
     axes.set(xlabel="clips", ylim=(-0.6, len(order) - 0.4))
@@ -374,13 +348,15 @@ def target_distribution(values: NDArray[np.floating], splits: Sequence[str], *, 
     finite = np.isfinite(values)
     edges = bin_edges(values[finite], 30)
     split_names = split_order(splits)
-    for color, split in zip(cycle(len(split_names)), split_names, strict=True):
+    for place, (color, split) in enumerate(zip(cycle(len(split_names)), split_names, strict=True)):
         part = values[finite & (of_split == split)]
         if not len(part):
             continue
         label = f"{name_text(split) or '(none)'} (n = {len(part)})"
         axes.hist(part, bins=edges, histtype="stepfilled", alpha=0.15, color=color)
-        axes.hist(part, bins=edges, histtype="step", linewidth=1.6, color=color, label=label)
+        axes.hist(
+            part, bins=edges, histtype="step", linewidth=1.6, color=color, linestyle=DASHES[place % 4], label=label
+        )
     axes.set(xlabel=name_text(name), ylabel="clips")
     if finite.any():
         axes.legend(fontsize=8, frameon=False)
@@ -388,6 +364,7 @@ def target_distribution(values: NDArray[np.floating], splits: Sequence[str], *, 
     return figure
 
 
-def _line(num_folds: int, num_points: int) -> dict[str, Any]:
-    style: dict[str, Any] = {"linewidth": 1.6 if num_folds == 1 else 0.9, "alpha": 1 if num_folds == 1 else 0.7}
+def _line(label: str, num_folds: int, num_points: int) -> dict[str, Any]:
+    style: dict[str, Any] = {"linestyle": DASHES[label == "train"]}
+    style |= {"linewidth": 1.6 if num_folds == 1 else 0.9, "alpha": 1 if num_folds == 1 else 0.7}
     return style | ({"marker": "."} if num_points == 1 else {})

@@ -21,6 +21,7 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.normalization import Normalization
 from reelbank.heads.examples.targets import Bins
 from reelbank.heads.models import HEADS, HeadShape, build_head
+from reelbank.heads.models.combination import Combination
 from reelbank.heads.runs.directory import named_plugin, refuse_changed_plugins
 from reelbank.heads.stored import PREDICTOR, PROGRESS
 from reelbank.heads.training.trainer import Progression, Trainer
@@ -150,6 +151,8 @@ class Predictor:
                     _refuse_other_shapes(build_head(header["head"], shape, header["options"]), weights)
             head = build_head(header["head"], shape, header["options"])
             head.load_state_dict(weights)
+            if isinstance(head, Combination):
+                head.check()
         except RuntimeError as error:
             raise TrainingError(f"{path}: the weights do not fit head {header['head']!r}: {error}") from error
         statistics = {

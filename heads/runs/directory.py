@@ -28,6 +28,7 @@ from reelbank.heads.judging.metrics import METRICS, point_estimate
 from reelbank.heads.losses import loss_function
 from reelbank.heads.run_config import RunConfig
 from reelbank.heads.runs.results import FORMAT_VERSION, Finished
+from reelbank.heads.runs.tensorboard import write_outcome
 from reelbank.heads.stored import ANY_CONFIG, read_config, read_json
 from reelbank.manifests.events import Event, Progress
 from reelbank.manifests.registry import file_name
@@ -160,8 +161,10 @@ def try_out(prepared: Prepared) -> None:
 
 
 def name_of_run(config: TrainConfig) -> str:
-    """What the directory of a run is called before its number: stores, head and loss."""
+    """What the directory of a run is called before its number: stores, head and, of a network, loss."""
     stores = "+".join(path.stem for path in config.data.store)
+    if config.head.is_fitted:
+        return f"{stores}-{file_name(config.head.name)}"
     return f"{stores}-{file_name(config.head.name)}-{file_name(config.objective.loss)}"
 
 
@@ -249,9 +252,11 @@ def write_finished(directory: Path, prepared: Prepared, found: Finished, progres
         write_predictions(directory / name, prepared, parts.values())
     if found.confusions:
         write_json(directory / "confusion.json", found.confusions)
+    if prepared.config.run.tensorboard:
+        write_outcome(directory, prepared.config, found.results)
     write_json(directory / "results.json", found.results)
     if prepared.config.run.report:
-        from reelbank.heads.reports.html import write_run_report
+        from reelbank.heads.reports.run_page import write_run_report
 
         write_run_report(directory, figures_kind=prepared.config.run.figures)
         tell(Event(stage="report", done=1, total=1, message=f"report in {directory}"))

@@ -16,11 +16,14 @@ import numpy as np
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.splits import Partition
+from reelbank.heads.fitting.choosing import Chosen
+from reelbank.heads.fitting.fitter import Fitter
 from reelbank.heads.judging.evaluation import Predictions, number
 from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progress, saved_epoch
 from reelbank.heads.runs.results import Trained
+from reelbank.heads.runs.tensorboard import EpochEvents
 from reelbank.heads.stored import PLACE, epoch_of
-from reelbank.heads.training.trainer import EpochRecord, Trainer, probabilities
+from reelbank.heads.training.trainer import EpochRecord, Trainer
 from reelbank.manifests.events import Event, Progress
 from reelbank.store.files import make_folder, reading, regular, sync, write_whole, writing
 
@@ -43,7 +46,7 @@ class Recording:
         self._kept = {
             fold: saved_epoch(folder / "last.safetensors") if resume else 0 for fold, folder in self._folders.items()
         }
-        self._log = EpochLog(directory / "metrics.jsonl")
+        self._log = EpochLog(directory / "metrics.jsonl", tensorboard=self._config.run.tensorboard)
         self._log.keep(self._kept)
         self._before = 0
 
@@ -53,13 +56,14 @@ class Recording:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._log.close()
 
-    def train(self, partition: Partition, trainer: Trainer) -> Trained:
+    def train(self, partition: Partition, trainer: Trainer | Fitter) -> Trained:
         """Trains one partition to its end and keeps what the run keeps of it."""
-        fold, most = trainer.job.fold, self._config.optimizer.epochs
+        fold = trainer.job.fold
+        most = self._config.optimizer.epochs if isinstance(trainer, Trainer) else 1
         folder = self._folders[fold]
         make_folder(folder)
         checkpoint = folder / "last.safetensors"
-        if self._kept[fold]:
+        if self._kept[fold] and isinstance(trainer, Trainer):
             load_progress(checkpoint, trainer)
         moment = saved = time.perf_counter()
         total = most * len(self._folders)
@@ -69,7 +73,8 @@ class Recording:
             now = time.perf_counter()
             self._log.append({"fold": fold, **log_line(record), "seconds": round(now - moment, 4)})
             moment = now
-            if trainer.state.finished or now - saved >= self._config.run.checkpoint_seconds:
+            due = trainer.state.finished or now - saved >= self._config.run.checkpoint_seconds
+            if due and isinstance(trainer, Trainer):
                 self._log.flush()
                 save_progress(checkpoint, trainer)
                 saved = now
@@ -83,10 +88,11 @@ class Recording:
 
 
 class EpochLog:
-    """metrics.jsonl: one line per epoch, on the disk as soon as it is written."""
+    """metrics.jsonl: one line per epoch, on the disk as soon as it is written; events of the same where asked for."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, tensorboard: bool = False) -> None:
         self._path = path
+        self._events = EpochEvents(path.parent) if tensorboard else None
         self._file: FileIO | None = None
 
     def keep(self, epochs: Mapping[int | None, int]) -> None:
@@ -106,6 +112,10 @@ class EpochLog:
             if entry["epoch"] <= epochs.get(entry["fold"], 0):
                 kept.append(line + "\n")
         write_whole(self._path, "".join(kept))
+        if self._events is not None:
+            self._events.restart()
+            for line in kept:
+                self._events.add(json.loads(line))
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Writes one line."""
@@ -120,6 +130,8 @@ class EpochLog:
             except OSError:
                 self._file.truncate(end)
                 raise
+        if self._events is not None:
+            self._events.add(entry)
 
     def flush(self) -> None:
         """Makes the lines durable: a checkpoint must not outlive the lines of its epochs."""
@@ -133,6 +145,8 @@ class EpochLog:
             self.flush()
             self._file.close()
             self._file = None
+        if self._events is not None:
+            self._events.close()
 
 
 def log_line(record: EpochRecord) -> dict[str, Any]:
@@ -148,13 +162,13 @@ def log_line(record: EpochRecord) -> dict[str, Any]:
     }
 
 
-def keep_trained(prepared: Prepared, partition: Partition, trainer: Trainer, folder: Path) -> Trained:
+def keep_trained(prepared: Prepared, partition: Partition, trainer: Trainer | Fitter, folder: Path) -> Trained:
     """Writes the predictor that the run keeps and predicts the reported clips, once."""
     trainer.use_kept_weights()
     job = trainer.job
     Predictor(
         head_name=job.config.head.name,
-        options=job.config.head.options,
+        options=trainer.options,
         shape=job.shape,
         labels=prepared.labels,
         separator=prepared.config.separator,
@@ -174,25 +188,37 @@ def keep_trained(prepared: Prepared, partition: Partition, trainer: Trainer, fol
         del parts["val"]  # it is the test part itself
     predictions = _predictions(trainer, partition, parts)
     best = None
-    if job.config.optimizer.keep == "last":  # after the kept weights are saved and used: the head is not needed again
+    choices: Mapping[str, Chosen] = {}
+    num_parameters = None
+    if isinstance(trainer, Fitter):
+        choices = trainer.choices
+        num_parameters = sum(value.numel() for value in trainer.head.state_dict().values())
+    elif job.config.optimizer.keep == "last":  # after the kept weights are saved and used: the head is not needed again
         best = predictions
         if trainer.state.best_epoch != trainer.state.epoch:
             trainer.head.load_state_dict(trainer.state.best_weights)
             best = _predictions(trainer, partition, parts)
     trainer.state.best_weights.clear()
-    return Trained(partition=partition, state=trainer.state, predictions=predictions, at_best_epoch=best)
+    return Trained(
+        partition=partition,
+        state=trainer.state,
+        predictions=predictions,
+        at_best_epoch=best,
+        choices=choices,
+        num_parameters=num_parameters,
+    )
 
 
-def _predictions(trainer: Trainer, partition: Partition, parts: Mapping[str, np.ndarray]) -> dict[str, Predictions]:
+def _predictions(
+    trainer: Trainer | Fitter, partition: Partition, parts: Mapping[str, np.ndarray]
+) -> dict[str, Predictions]:
     """What the head as it is says of the clips of each part."""
     return {
         name: Predictions(
             split=name,
             rows=rows,
             folds=np.full(len(rows), -1 if partition.fold is None else partition.fold),
-            probabilities=probabilities(
-                trainer.head, trainer.job.resident, rows, independent=trainer.job.labels.sets is not None
-            ),
+            probabilities=trainer.probabilities(rows),
         )
         for name, rows in parts.items()
         if len(rows) or partition.fold is not None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.splits import Partition
+from reelbank.heads.fitting.choosing import Chosen
+from reelbank.heads.fitting.telling import choice_entries, choice_sentences
 from reelbank.heads.judging.evaluation import (
     Predictions,
     judge,
@@ -46,12 +48,15 @@ class Trained:
     Attributes:
         predictions: {split: predictions} with the weights that the run keeps.
         at_best_epoch: those with the weights of the best epoch, where the run keeps the last ones; else None.
+        choices: {output: what inner validation chose} of a fitted head; `num_parameters`: numbers that it holds.
     """
 
     partition: Partition
     state: Progression
     predictions: Mapping[str, Predictions]
     at_best_epoch: Mapping[str, Predictions] | None = None
+    choices: Mapping[str, Chosen] = field(default_factory=dict)
+    num_parameters: int | None = None
 
 
 def by_split(parts: Sequence[tuple[Partition, Mapping[str, Predictions]]]) -> dict[str, Predictions]:
@@ -86,7 +91,8 @@ def finished(name: str, prepared: Prepared, trained: Sequence[Trained], seconds:
             [(one.partition, one.at_best_epoch) for one in trained if one.at_best_epoch is not None],
         )
     )
-    notes = [*prepared.notes, *judged.notes]
+    choices = [(one.partition.fold, one.choices) for one in trained if one.choices]
+    notes = [*choice_sentences(prepared, choices), *prepared.notes, *judged.notes]
     if with_folds:
         notes.append("The baselines know the labels of all folds, which makes them a little stronger than the heads.")
     results = {
@@ -108,9 +114,10 @@ def finished(name: str, prepared: Prepared, trained: Sequence[Trained], seconds:
         else None,
         "training": {
             "seconds": round(seconds, 3),
-            "num_parameters": prepared.num_parameters,
+            "num_parameters": prepared.num_parameters if first.num_parameters is None else first.num_parameters,
             **_training_entry(first.state),
         },
+        "choices": choice_entries(choices),
         "notes": list(dict.fromkeys(notes)),
         "verdict": judged.verdict,
         "target_name": None if prepared.bins is None else prepared.bins.target,
@@ -121,6 +128,14 @@ def finished(name: str, prepared: Prepared, trained: Sequence[Trained], seconds:
 
 def _selection(prepared: Prepared, partition: Partition) -> dict[str, str]:
     config = prepared.config
+    if config.head.is_fitted:
+        what = "Chosen by inner validation over groups and fitted to the clips of train"
+        sentence = (
+            f"{what} and val (whose own numbers are out of fold), test reported once."
+            if len(partition.test)
+            else f"{what} alone; the validation clips, which took no part in that, are reported."
+        )
+        return {"select_on": config.data.select_on, "criterion": "lowest inner validation loss", "sentence": sentence}
     kept = "the best epoch's weights" if config.optimizer.keep == "best" else "the last epoch's weights"
     if config.data.select_on == "reported-set":
         sentence = (
@@ -128,7 +143,10 @@ def _selection(prepared: Prepared, partition: Partition) -> dict[str, str]:
             "there, so the numbers are too good for clips that nobody has seen."
         )
     elif not len(partition.test):
-        sentence = f"Only validation is reported: {kept} by the loss of the very clips that are reported."
+        sentence = (
+            f"Only validation is reported: {kept} by the loss of the very clips that are reported, so the numbers are "
+            "somewhat too good."
+        )
     else:
         sentence = f"Selected on validation, test reported once: {kept} by the validation loss."
     return {"select_on": config.data.select_on, "criterion": "lowest validation loss", "sentence": sentence}

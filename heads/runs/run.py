@@ -1,6 +1,6 @@
 """A training run: one directory that says what was trained, on what, and how good it is beside trivial guesses.
 
-`train_head(config)` makes it, `reelbank.heads.reports.html.write_run_report(run_dir)` draws it. The files:
+`train_head(config)` makes it, `reelbank.heads.reports.run_page.write_run_report(run_dir)` draws it. The files:
 
 `config.json`  (written first)
     format_version 1 · config: every field of its parts · stores: [{path, backbone, weights, weights_are_random,
@@ -29,6 +29,10 @@
 
 `confusion.json`  (absent without a class output)
     {split: {labels: [names of rows and columns], counts: [[true x predicted]]}}
+
+`tensorboard/`  (with --tensorboard)
+    events of every epoch, hyperparameters and final metrics, see `reelbank.heads.runs.tensorboard`; reelbank reads
+    none of it
 
 `results.json`  (written last: a run without it is not finished)
     format_version · run (name) · weights_are_random · warning · shuffled_labels (bool)
@@ -66,6 +70,7 @@ from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.prepared import prepare
+from reelbank.heads.fitting.fitter import Fitter
 from reelbank.heads.judging.evaluation import summary_text
 from reelbank.heads.runs.directory import resumable, start_run, write_finished
 from reelbank.heads.runs.recording import Recording
@@ -176,8 +181,12 @@ def train_with(config: TrainConfig, cache: FeatureCache, progress: Progress | No
             with Recording(directory, prepared, progress) as recording:
                 for partition in prepared.partitions:
                     with fitting(prepared.device, config.optimizer.batch):
-                        job = make_job(prepared, partition)
-                        trained.append(recording.train(partition, Trainer(job)))
+                        trainer = (
+                            Fitter(prepared, partition, progress)
+                            if prepared.config.head.is_fitted
+                            else Trainer(make_job(prepared, partition))
+                        )
+                        trained.append(recording.train(partition, trainer))
             found = finished(directory.name, prepared, trained, time.perf_counter() - started)
             write_finished(directory, prepared, found, progress)
             return RunResult(directory=directory, results=found.results)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from reelbank.heads.config import FeaturesConfig, HeadConfig, ObjectiveConfig, TrainConfig
+from reelbank.heads.defaults import network, resolved
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.optimizers import OptimizerConfig
 from reelbank.heads.sweeps.config import SweepConfig
@@ -126,13 +127,13 @@ def members_of(config: SweepConfig, points: Iterable[Mapping[str, Any]], directo
 
     Raises TrainingError for a combination that cannot be trained.
     """
-    alone = config.train.but(report=False, overwrite=False, resume=False)
+    alone = network(config.train).but(report=False, overwrite=False, resume=False)
     made = []
     for values in points:
         for seed in config.members.seeds(alone.seed):
             name = _member_name(values, seed)
             try:
-                own = alone.but(**values, seed=seed, run=directory / "members" / name)
+                own = resolved(alone.but(**values, seed=seed, run=directory / "members" / name))
             except TrainingError as error:
                 error.add_note(f"in member {name} of the sweep")
                 raise

@@ -15,7 +15,8 @@ from reelbank.heads.config import ObjectiveConfig, TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging.evaluation import number
-from reelbank.heads.reports.drawing import DPI, PALETTE, Heading, clean_axes, name_text, new_figure, png
+from reelbank.heads.reports.drawing import PALETTE, Heading, clean_axes, name_text, new_figure, png
+from reelbank.heads.reports.wording import title
 from reelbank.heads.stored import read_epochs, read_results
 from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.heads.sweeps.grid import Axis, Member, value_text
@@ -25,6 +26,7 @@ from reelbank.store.options import options
 FORMAT_VERSION = 1
 HIGHER_IS_BETTER = {"val_accuracy": True, "val_loss": False, "val_mae": False}
 MAX_DRAWN = 60  # combinations in the ranked picture
+MOST_WRITTEN = 9  # columns of a heat map whose numbers have room
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +197,7 @@ def summarize(
 def _sentence(config: SweepConfig, metric: str, why: str, reported: str) -> str:
     repeats = config.members.repeats
     each = f"mean of {repeats} seeds" if repeats > 1 else "one seed"
-    chosen = f"The winner has the best {metric} ({each}; {why})"
+    chosen = f"The winner has the best {title(metric)} ({each}; {why})"
     if config.train.data.select_on == "reported-set":
         return f"{chosen}, chosen on the reported set itself (--select-on reported-set): its numbers are too good."
     if reported != "test":
@@ -240,8 +242,10 @@ def sweep_text(directory: Path, results: Mapping[str, Any]) -> str:
     from rich.text import Text
 
     metric = results["selection"]["metric"]
-    table = Table(title=f"{len(results['combinations'])} combinations by {metric}, best first", title_justify="left")
-    for column in [*results["fields"], metric, "+-", "seeds", "failed"]:
+    table = Table(
+        title=f"{len(results['combinations'])} combinations by {title(metric)}, best first", title_justify="left"
+    )
+    for column in [*results["fields"], title(metric), "+-", "seeds", "failed"]:
         table.add_column(column, overflow="fold")
     for one in results["combinations"]:
         cells = [*one["values"].values(), _shown(one["mean"]), _shown(one["deviation"])]
@@ -252,12 +256,15 @@ def sweep_text(directory: Path, results: Mapping[str, Any]) -> str:
     winner = results["winner"]
     values = ", ".join(f"{name} {value}" for name, value in winner["values"].items()) or "the one configuration"
     lines = [results["warning"], captured.get().rstrip(), f"Winner: {values}", results["selection"]["sentence"]]
+    width = max([13, *(len(title(name)) for name in winner["metrics"])])
     for name, entry in winner["metrics"].items():
         spread = "" if entry["deviation"] is None else f" +- {_shown(entry['deviation'])} over {entry['count']} seeds"
-        lines.append(f"  {winner['reported']} {name:<13} {_shown(entry['mean'])}{spread}")
+        lines.append(f"  {winner['reported']} {title(name):<{width}} {_shown(entry['mean'])}{spread}")
     lines += results["notes"]
     lines += [f"Runs of the winner: {directory / 'members' / name}" for name in winner["members"]]
     lines.append(f"Sweep: {directory / 'sweep.json'}, {directory / 'sweep.csv'}, {directory / 'sweep.png'}")
+    if (directory / "report.html").exists():
+        lines.append(f"Report: {directory / 'report.html'}")
     return "\n".join(line for line in lines if line)
 
 
@@ -269,7 +276,7 @@ def draw(results: Mapping[str, Any], prepared: Prepared) -> bytes:
     """The grid as PNG: a heat map of two fields, else the combinations from best to worst."""
     heading = Heading(
         source=" + ".join(str(source.store.path.name) for source in prepared.table.sources),
-        count=f"{len(results['members'])} trainings, {results['selection']['metric']} on validation",
+        count=f"{len(results['members'])} trainings, {title(results['selection']['metric'])}",
         warning=results["warning"],
     )
     if len(results["fields"]) == 2 and not results["steps"]:
@@ -287,8 +294,10 @@ def _heat_map(results: Mapping[str, Any], heading: Heading) -> bytes:
     axes = figure.subplots()
     higher = results["selection"]["higher_is_better"]
     image = axes.imshow(grid, aspect="auto", cmap="viridis" if higher else "viridis_r")
-    figure.colorbar(image, ax=axes, label=results["selection"]["metric"])
-    for (row, column), value in np.ndenumerate(grid):
+    figure.colorbar(image, ax=axes, label=title(results["selection"]["metric"]))
+    # Of more columns the numbers would lie on each other: the table of the page and sweep.csv have them.
+    shown = np.ndenumerate(grid) if len(column_values) <= MOST_WRITTEN else ()
+    for (row, column), value in shown:
         axes.text(
             column, row, "failed" if math.isnan(value) else f"{value:.4g}", ha="center", va="center",
             fontsize=8, bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
@@ -301,9 +310,8 @@ def _heat_map(results: Mapping[str, Any], heading: Heading) -> bytes:
 
 def _ranking(results: Mapping[str, Any], heading: Heading) -> bytes:
     shown = [one for one in results["combinations"] if one["mean"] is not None][:MAX_DRAWN][::-1]
-    title = "Sweep" if len(shown) == len(results["combinations"]) else f"Sweep ({len(shown)} best)"
-    figure = new_figure(8.0, 1.9 + 0.24 * len(shown), title, heading)
-    figure.set_dpi(DPI)
+    heads = "Sweep" if len(shown) == len(results["combinations"]) else f"Sweep ({len(shown)} best)"
+    figure = new_figure(8.0, 1.9 + 0.24 * len(shown), heads, heading)
     axes = figure.subplots()
     means = [one["mean"] for one in shown]
     axes.errorbar(
@@ -312,7 +320,7 @@ def _ranking(results: Mapping[str, Any], heading: Heading) -> bytes:
     axes.plot(means[-1], len(shown) - 1, "o", color=PALETTE[3], label="winner", zorder=3)
     labels = [", ".join(f"{name}={value}" for name, value in one["values"].items()) or "base" for one in shown]
     axes.set_yticks(range(len(shown)), [label.replace("$", r"\$") for label in labels], fontsize=8)
-    axes.set(xlabel=results["selection"]["metric"])
+    axes.set(xlabel=title(results["selection"]["metric"]))
     axes.legend(fontsize=8, frameon=False)
     clean_axes(axes)
     return png(figure)

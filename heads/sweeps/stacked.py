@@ -186,7 +186,7 @@ def _finish(run: _Member, done: Done) -> None:
     partitions = run.prepared.partitions
     if len(run.trained) < len(partitions):
         return
-    log = EpochLog(run.directory / "metrics.jsonl")
+    log = EpochLog(run.directory / "metrics.jsonl", tensorboard=run.prepared.config.run.tensorboard)
     log.keep({})
     for entry in sorted(run.log, key=lambda entry: (entry["fold"] or 0, entry["epoch"])):
         log.append(entry)

@@ -9,6 +9,7 @@ directories without a report):
 `sweep.json`    (written last) see `reelbank.heads.sweeps.report.summarize`
 `sweep.csv`     one row per member: the swept values, seed, status, val_loss, val_accuracy, val_mae, best epoch
 `sweep.png`     the grid
+`report.html`   all of it as a page, which leads to the reports of the winner's runs
 `.shared-*`     mapped features while it runs
 """
 
@@ -46,6 +47,7 @@ from reelbank.heads.stored import read_config, read_json
 from reelbank.heads.sweeps.config import MembersConfig, SweepConfig
 from reelbank.heads.sweeps.grid import Axis, Member, combinations, members_of, parse_axes, value_text
 from reelbank.heads.sweeps.member_pool import MEMBER_MODULES, Done, Note, train_in_processes
+from reelbank.heads.sweeps.page import sweep_page
 from reelbank.heads.sweeps.report import Trial, choose, criterion, draw, summarize, sweep_text, trial_of, write_csv
 from reelbank.heads.sweeps.stacked import train_stacked
 from reelbank.manifests.events import Event, Progress
@@ -147,10 +149,11 @@ def sweep(config: SweepConfig, progress: Progress | None = None) -> SweepResult:
         write_whole(directory / name, content)
     write_json(directory / "sweep.json", results)
     if config.train.run.report:
-        from reelbank.heads.reports.html import write_run_report
+        from reelbank.heads.reports.run_page import write_run_report
 
         for member in results["winner"]["members"]:
             write_run_report(directory / "members" / member, figures_kind=config.train.run.figures)
+        write_whole(directory / "report.html", sweep_page(directory, results, picture))
     return SweepResult(directory=directory, results=results)
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -310,6 +310,15 @@ class Trainer:
         """Loads the weights that the run keeps: the best epoch's, or leaves the last ones (`--keep last`)."""
         if self.job.config.optimizer.keep == "best":
             self.head.load_state_dict(self.state.best_weights)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What builds the head again before its weights are loaded."""
+        return self.job.config.head.options
+
+    def probabilities(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """{output: float64 (n, K)} of the clips at `rows`."""
+        return probabilities(self.head, self.job.resident, rows, independent=self.job.labels.sets is not None)
 
     def train(self, after_epoch: Callable[[EpochRecord], None]) -> None:
         """Epochs until the last one or an early stop; `after_epoch` sees each."""

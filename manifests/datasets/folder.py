@@ -1,16 +1,19 @@
-"""A folder per class: ROOT/<class>/<file>, or ROOT/train/<class>/<file> with val and test beside it."""
+"""A folder per class: ROOT/<class>/<file>, or ROOT/train/<class>/<file> with val and test beside it.
+
+`gather` takes files and folders whose names say no class.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reelbank.manifests.datasets.official import some
-from reelbank.manifests.manifest import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Manifest, ManifestError
+from reelbank.manifests.manifest import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Clip, Manifest, ManifestError
 from reelbank.manifests.table import Table
 from reelbank.manifests.validation import MAX_LISTED, derive_ids, from_table, is_unicode
 
@@ -84,6 +87,52 @@ def read_folder(root: str | os.PathLike[str], *, seed: int = 0) -> Manifest:
     return _manifest(root, found, notes)
 
 
+def gather(sources: Sequence[str | os.PathLike[str]]) -> Manifest:
+    """Take files as they are named, and of folders every video and image at any depth, as clips without a label.
+
+    A clip is called as its file, below the folder that was named and without the suffix; as its whole path where two
+    would else be called the same. All are of split `test`.
+
+    Raises:
+        ManifestError: nothing is named, something is not there, or a folder holds no video and no image.
+    """
+    found: dict[Path, tuple[Path, str]] = {}  # by the absolute path: (as it was named, as it is called)
+    skipped, doubled = _Skipped(), []
+    if absent := [str(source) for source in sources if not Path(source).exists()]:
+        more = f", as of {len(absent) - 1} more" if len(absent) > 1 else ""
+        raise ManifestError(f"{absent[0]}: there is no such file or folder{more}")
+    for source in map(Path, sources):
+        files = list(_below(source, "", skipped)) if source.is_dir() else [""]
+        if not files:
+            raise ManifestError(
+                f"{source} holds no video and no image: " + ("; ".join(skipped.notes()) or "it is empty")
+            )
+        for file in files:
+            path = source / file if file else source
+            if path.absolute() in found:
+                doubled.append(str(path))
+            found.setdefault(path.absolute(), (path, file or source.name))
+    if not found:
+        raise ManifestError("no file and no folder is named")
+    called = derive_ids([(name, "", "") for _, name in found.values()])
+    if len(set(called)) < len(called):
+        called = derive_ids([(str(path), "", "") for path, _ in found.values()])
+    clips = [Clip(clip_id=clip_id, video=str(path), split="test") for clip_id, path in zip(called, found, strict=True)]
+    notes = [*skipped.notes(), *([f"named twice and taken once: {some(doubled)}"] if doubled else [])]
+    return Manifest(path=None, root=Path.cwd(), clips=tuple(clips), notes=tuple(notes))
+
+
+def _below(root: Path, below: str, skipped: _Skipped) -> Iterator[str]:
+    """Videos and images below a folder at any depth, by path; links to folders are not followed, they may lead back."""
+    folders, files = _listing(root / below, skipped, below)
+    yield from _media(root, below, files, skipped)
+    for name in folders:
+        if (root / below / name).is_symlink():
+            skipped.add("links to folders", f"{below}{name}")
+        else:
+            yield from _below(root, f"{below}{name}/", skipped)
+
+
 @dataclass
 class _Skipped:
     by_reason: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -128,20 +177,23 @@ def _videos(root: Path, label_folder: str, skipped: _Skipped) -> Iterator[str]:
     folders, files = _listing(folder, skipped, f"{label_folder}/")
     for name in folders:
         skipped.add(NESTED, f"{label_folder}/{name}")
-    media = 0
+    yield from _media(root, f"{label_folder}/", files, skipped)
+    if not files and not folders:
+        skipped.add("empty class folders", label_folder)
+
+
+def _media(root: Path, below: str, files: Sequence[str], skipped: _Skipped) -> Iterator[str]:
+    """Those of the `files` in one folder that are videos or images."""
     for name in files:
-        video = f"{label_folder}/{name}"
+        video = f"{below}{name}"
         if not _is_media(name):
             skipped.add("neither a video nor an image by suffix", video)
-        elif not (folder / name).is_file():
+        elif not (root / video).is_file():
             skipped.add("broken links and special files", video)
         elif not video.isprintable() or not is_unicode(video):
             skipped.add("names that no table can hold", video)
         else:
-            media += 1
             yield video
-    if not media and not files and not folders:
-        skipped.add("empty class folders", label_folder)
 
 
 def _is_media(name: str) -> bool:

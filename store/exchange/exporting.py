@@ -1,11 +1,11 @@
-"""A store as HDF5, .npy files or safetensors, for programs that read those. One clip's block is in memory at a time."""
+"""A store as HDF5, .npy files, safetensors or Parquet, for programs that read those. One clip's block is in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from reelbank.store.files import appearing, give_back, remove_leftovers
 from reelbank.store.layout import DONE
 from reelbank.store.reader import Store
 from reelbank.store.spec import TapSpec
+
+if TYPE_CHECKING:
+    from reelbank.store.exchange.parquet_export import Mapped
 
 # What video_features calls the file of a model's features: <video stem>_<feature>.npy.
 FEATURE_NAMES = {"resnet18": "resnet", "resnet34": "resnet", "resnet50": "resnet"}
@@ -86,6 +89,13 @@ def export(store: Path | str, out: Path | str, config: ExportConfig, progress: P
     taps = _taps(opened, config)
     rows, left_out = listed_rows(opened, config.view)
     done = int((opened.clips.status[rows] == DONE).sum())
+    probe = None
+    if config.format == "parquet":
+        from reelbank.store.exchange.parquet_export import read_probe, unmapped, usable_rows
+
+        probe = None if config.probe is None else read_probe(config.probe, opened)
+        rows, without = usable_rows(opened, rows)
+        left_out, done = left_out | without, len(rows)
     passes = 2 if config.dtype == "int8" else 1
 
     def tell(count: int, before: int = 0) -> None:
@@ -105,7 +115,7 @@ def export(store: Path | str, out: Path | str, config: ExportConfig, progress: P
     out.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(out.parent, out.name)
     with appearing(out) as partial:
-        _write(selection, partial, config)
+        _write(selection, partial, config, probe)
         if out.is_symlink():
             out.unlink()
     return ExportResult(
@@ -115,11 +125,11 @@ def export(store: Path | str, out: Path | str, config: ExportConfig, progress: P
         num_bytes=sum(p.stat().st_size for p in (out.rglob("*") if folder else [out]) if p.is_file()),
         left_out=left_out,
         losses={name: loss.to_json() for name, loss in selection.losses.items()},
-        notes=unknown_notes(opened),
+        notes=(*unknown_notes(opened), *(unmapped(opened, rows, probe) if probe else ())),
     )
 
 
-def _write(selection: Selection, part: Path, config: ExportConfig) -> None:
+def _write(selection: Selection, part: Path, config: ExportConfig, probe: Mapped | None) -> None:
     if config.format == "npy":
         from reelbank.store.exchange.npy_export import write_npy
 
@@ -129,6 +139,10 @@ def _write(selection: Selection, part: Path, config: ExportConfig) -> None:
 
         write = hdf5_export.write_array if config.layout == "array" else hdf5_export.write_groups
         write(selection, part)
+    elif config.format == "parquet":
+        from reelbank.store.exchange.parquet_export import write_parquet
+
+        write_parquet(selection, part, probe)
     else:
         from reelbank.store.exchange.safetensors_export import write_safetensors
 
@@ -137,11 +151,15 @@ def _write(selection: Selection, part: Path, config: ExportConfig) -> None:
 
 def _taps(store: Store, config: ExportConfig) -> tuple[TapSpec, ...]:
     names = config.tap or (
-        (store.default_tap,) if config.naming == "howto100m" else tuple(tap.name for tap in store.spec.taps)
+        (store.default_tap,)
+        if config.naming == "howto100m" or config.format == "parquet"
+        else tuple(tap.name for tap in store.spec.taps)
     )
     taps = tuple(store.spec.tap(name) for name in dict.fromkeys(names))
     if config.naming == "howto100m" and len(taps) > 1:
         raise StoreError("--naming howto100m has one file per clip and so one tap; give one --tap")
+    if config.format == "parquet" and len(taps) > 1:
+        raise StoreError("--format parquet has one vector per clip and so one tap; give one --tap")
     if reserved := [tap.name for tap in taps if tap.name in RESERVED_TAPS]:
         raise StoreError(f"tap {reserved[0]!r} has the name of an array that every export holds; leave it out by --tap")
     return taps

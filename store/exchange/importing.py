@@ -345,6 +345,10 @@ def open_source(path: Path, taps: Sequence[str]) -> ArraySource:
         from reelbank.store.exchange.hdf5_import import open_hdf5
 
         return open_hdf5(path, taps)
+    if head.startswith(b"PAR1"):
+        raise StoreError(
+            f"{path} is a Parquet table: it has a vector per clip and no steps, which a store needs; export as hdf5"
+        )
     if path.suffix in (".npz", ".pt", ".pth"):
         from reelbank.store.exchange.npy_import import open_one_archive
 

@@ -8,7 +8,7 @@ from reelbank.store.accepted import Many, MaybePath
 from reelbank.store.errors import StoreError
 from reelbank.store.options import check_options, option
 
-FORMATS = ("hdf5", "npy", "safetensors")
+FORMATS = ("hdf5", "npy", "parquet", "safetensors")
 NAMINGS = ("clip_id", "howto100m", "video_features")
 
 
@@ -17,7 +17,9 @@ class ExportConfig:
     """How a store is written out. Every field is a flag of `reelbank store export`."""
 
     format: str = option("hdf5", "--format", "file format", choices=FORMATS)
-    tap: Many[str] = option((), "--tap", "tap(s) to write; default: all (howto100m: the store's first)", multiple=True)
+    tap: Many[str] = option(
+        (), "--tap", "tap(s) to write; default: all (howto100m, parquet: the store's first)", multiple=True
+    )
     layout: str = option(
         "groups", "--layout", "hdf5: a group per clip, or one array with offsets", choices=("array", "groups")
     )
@@ -35,6 +37,9 @@ class ExportConfig:
         "stored: the bytes as they are; int8: a scale and offset per channel, its loss is measured and printed",
         choices=("int8", "stored"),
     )
+    probe: MaybePath = option(
+        None, "--probe", "parquet: folder of a probe of this store, whose map gives the columns x and y"
+    )
     overwrite: bool = option(False, "--overwrite", "replace an export of reelbank that is there")
 
     def __post_init__(self) -> None:
@@ -43,6 +48,10 @@ class ExportConfig:
             raise StoreError(f"--layout {self.layout} is for --format hdf5, not {self.format}")
         if self.naming != "clip_id" and self.format != "npy":
             raise StoreError(f"--naming {self.naming} is for --format npy, not {self.format}")
+        if self.probe is not None and self.format != "parquet":
+            raise StoreError(f"--probe is for --format parquet, not {self.format}")
+        if self.dtype != "stored" and self.format == "parquet":
+            raise StoreError(f"--dtype {self.dtype} is for arrays of steps; a table of --format parquet has means")
 
 
 @dataclass(frozen=True, kw_only=True)

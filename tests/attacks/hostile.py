@@ -39,7 +39,7 @@ Tell = Callable[[Mapping[str, Any]], None]
 
 
 def _page() -> None:
-    from reelbank.heads.reports.html import write_run_report
+    from reelbank.heads.reports.run_page import write_run_report
 
     write_run_report(Path("run"))
 

@@ -11,7 +11,9 @@ from reelbank.heads.judging.intervals import FEW_GROUPS, interval_notes
 from reelbank.heads.probes import Finding, Question
 from reelbank.heads.probes.neighbours import knn, linear, make_protocol, require_labels
 from reelbank.heads.reports import figures
-from reelbank.heads.reports.html import paragraphs, section, table, with_interval
+from reelbank.heads.reports.html import paragraphs, section, table
+from reelbank.heads.reports.wording import title as title_of
+from reelbank.heads.reports.wording import units_of, with_interval, with_unit
 
 
 def check_neighbours(question: Question) -> None:
@@ -46,7 +48,7 @@ def _finding(
 ) -> Finding:
     accuracy = numbers["metrics"]["accuracy"]
     chance = numbers["baselines"]["majority_class"].get("accuracy")
-    units = "clips" if numbers["num_groups"] is None else "groups"
+    units = units_of(numbers)
     confusion = numbers["confusion"]
     figure = figures.confusion_matrix(
         np.array(confusion["counts"]),
@@ -57,8 +59,8 @@ def _finding(
     return Finding(
         numbers=numbers,
         sentences=[
-            f"{title} ({settings}): accuracy {with_interval(accuracy)} on {numbers['reported']} "
-            f"({numbers['num_rows']} rows, {accuracy['drawn']} {units}); always the commonest class: {chance:.4g}."
+            f"{title} ({settings}): accuracy {with_interval(accuracy, units)} on {numbers['reported']} "
+            f"({numbers['num_rows']} rows); always the commonest class: {chance:.4g}."
             f"{_beats(accuracy, chance, units)}"
         ],
         notes=[*(notes or []), *interval_notes({numbers["reported"]: numbers})],
@@ -80,8 +82,12 @@ def _beats(metric: Mapping[str, Any], chance: float, units: str) -> str:
 def _page(title: str, settings: str, entry: Mapping[str, Any]) -> str:
     baselines = entry["baselines"]
     rows = [
-        [metric, with_interval(value), *(baseline.get(metric) for baseline in baselines.values())]
+        [
+            with_unit(metric, value["unit"]),
+            with_interval(value, units_of(entry)),
+            *(baseline.get(metric) for baseline in baselines.values()),
+        ]
         for metric, value in entry["metrics"].items()
     ]
-    head = ["metric", "value [95 % interval over groups]", *(key.replace("_", " ") for key in baselines)]
+    head = ["metric", "value [95 % interval]", *map(title_of, baselines)]
     return paragraphs([f"{title} ({settings}). {entry['sentence']}"]) + table(head, rows)

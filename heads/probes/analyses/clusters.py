@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from reelbank.heads.examples.targets import UNITS
 from reelbank.heads.judging.intervals import interval_notes
 from reelbank.heads.probes import Finding, Question
 from reelbank.heads.probes.cluster_reading import cluster_purities, read_labels, read_target, silhouette
 from reelbank.heads.probes.kmeans import kmeans
 from reelbank.heads.reports import figures
-from reelbank.heads.reports.html import paragraphs, section, table, with_interval
+from reelbank.heads.reports.html import fact_table, paragraphs, section, table
+from reelbank.heads.reports.wording import title, units_of, with_interval, with_unit
 from reelbank.store.devices import resolve_device
 
 _READINGS = ("cluster_mean_label", "nearest_train", "cluster_id", "shuffled_cluster_id")
@@ -88,9 +90,9 @@ def _sentences(entry: Mapping[str, Any]) -> Iterator[str]:
         )
     yield text + "."
     for split, part in entry.get("target", {}).get("parts", {}).items():
-        mae = {name: with_interval(part["mae"][name]) for name in _READINGS}
+        mae = {name: with_interval(part["mae"][name], units_of(part)) for name in _READINGS}
         yield (
-            f"{entry['target']['target']} on {split}: MAE {mae['cluster_mean_label']} from cluster means, "
+            f"{entry['target']['target']} on {split}: {title('mae')} {mae['cluster_mean_label']} from cluster means, "
             f"{mae['cluster_id']} from cluster numbers, {mae['shuffled_cluster_id']} from numbers drawn at random; "
             f"constant median {part['baselines']['constant_median']:.4g}, "
             f"random bin {part['baselines']['uniform_random_bin']:.4g}."
@@ -109,13 +111,14 @@ def _page(entry: Mapping[str, Any]) -> str:
     agreement = [
         [kind.replace("_", " "), values["nmi"], values["ari"], values["purity"]] for kind, values in labels.items()
     ]
-    parts = [table(["", ""], facts), table(["against the labels", "NMI", "ARI", "purity"], agreement)]
+    parts = [fact_table(facts), table(["against the labels", "NMI", "ARI", "purity"], agreement)]
     for split, part in entry.get("target", {}).get("parts", {}).items():
-        rows = [[name.replace("_", " "), with_interval(part["mae"][name])] for name in _READINGS]
-        rows += [[f"baseline: {name.replace('_', ' ')}", value] for name, value in part["baselines"].items()]
+        unit = UNITS.get(entry["target"]["target"], "target")
+        rows = [[name.replace("_", " "), with_interval(part["mae"][name], units_of(part))] for name in _READINGS]
+        rows += [[f"baseline: {title(name)}", value] for name, value in part["baselines"].items()]
         caption = (
             f"{entry['target']['target']} on {split} ({part['num_rows']} rows, "
             f"{part['num_without_training_row_in_cluster']} in clusters without a training row):"
         )
-        parts += [paragraphs([caption]), table(["reading", "MAE [95 % interval over groups]"], rows)]
+        parts += [paragraphs([caption]), table(["reading", f"{with_unit('mae', unit)} [95 % interval]"], rows)]
     return section("Clusters", *parts)

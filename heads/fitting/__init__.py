@@ -1,0 +1,1 @@
+"""How a head is trained: losses, optimisers, epochs."""

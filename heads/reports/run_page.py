@@ -1,0 +1,231 @@
+"""The page of a training run, drawn from the files that `reelbank.heads.runs.run` describes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelbank.heads.errors import TrainingError
+from reelbank.heads.reports import html
+from reelbank.heads.reports.clip_rows import (
+    ClipRow,
+    Thumbnails,
+    clip_table,
+    mistakes,
+    read_clip_rows,
+    script,
+    target_pairs,
+)
+from reelbank.heads.reports.drawing import figures_as, files_of
+from reelbank.heads.reports.wording import counted, title, units_of, warnings_first, with_interval, with_unit
+from reelbank.heads.stored import read_config, read_confusion, read_epochs, read_results
+from reelbank.store.files import refuse_links, write_whole
+
+
+def write_run_report(run_dir: Path | str, *, figures_kind: str = "png") -> Path:
+    """Writes `report.html` and `figures/*.png` of a finished run; returns the page.
+
+    Args:
+        run_dir: of the run.
+        figures_kind: what figures are also written as, `svg` or `pdf`.
+
+    Raises:
+        ValueError: a folder without `results.json` or `config.json`: the run is not finished or is none.
+    """
+    from reelbank.heads.reports import figures
+
+    run_dir = Path(run_dir)
+    for name in ("config.json", "results.json"):
+        if not (run_dir / name).is_file():
+            raise ValueError(f"{run_dir} has no {name}: not a finished run; train it first, or pass another --run")
+    refuse_links(run_dir, TrainingError)
+    config, results = read_config(run_dir), read_results(run_dir)
+    heading = figures.Heading(
+        source=f"{results['run']} · {_stores(config)}",
+        count=f"n = {results['counts'].get('clips')} clips",
+        warning=_warning_lines(results)[0],
+    )
+    predictions = run_dir / "predictions.csv"
+    rows = read_clip_rows(predictions) if predictions.is_file() else []
+    with figures_as(figures_kind):
+        drawn = _run_pictures(run_dir, results, rows, heading)
+    folder = run_dir / "figures"
+    folder.mkdir(exist_ok=True)
+    for name, (content, _) in drawn.items():
+        for file, data in files_of(name, content).items():
+            write_whole(folder / file, data)
+    page = run_dir / "report.html"
+    write_whole(page, _run_page(run_dir, config, results, rows, drawn))
+    return page
+
+
+def _store_link(run_dir: Path, store: Mapping[str, Any]) -> html.Link | str:
+    path = Path(store["path"])
+    return html.link_to(path, run_dir, f"{path.name} ({store['backbone']})")
+
+
+def _stores(config: Mapping[str, Any]) -> str:
+    return ", ".join(f"{Path(store['path']).name} ({store['backbone']})" for store in config["stores"])
+
+
+def _warning_lines(results: Mapping[str, Any]) -> list[str]:
+    lines = [results.get("warning") or ""]
+    if results.get("shuffled_labels"):
+        lines.append("Control experiment: the training labels were shuffled. A score above chance is a fault.")
+        lines[0] = lines[0] or "control experiment: shuffled labels"
+    return lines
+
+
+def _run_pictures(
+    run_dir: Path, results: Mapping[str, Any], rows: Sequence[ClipRow], heading: Any
+) -> dict[str, tuple[bytes, str]]:
+    """{file name: (PNG, caption)} of what the run's files allow."""
+    from reelbank.heads.reports import figures
+
+    drawn: dict[str, tuple[bytes, str]] = {}
+    epochs, pairs = [], target_pairs(rows)
+    if (run_dir / "metrics.jsonl").is_file():
+        epochs = read_epochs(run_dir / "metrics.jsonl")
+    if epochs:
+        figure = figures.learning_curves(epochs, heading=heading)
+        drawn["learning-curves.png"] = (figures.png(figure), "Learning curves; a dot marks the best epoch")
+    if (run_dir / "confusion.json").is_file():
+        confusion = read_confusion(run_dir / "confusion.json")
+        for number, (split, entry) in enumerate(sorted(confusion.items())):
+            counts = np.array(entry["counts"], dtype=np.int64)
+            if not counts.size:
+                continue
+            figure = figures.confusion_matrix(
+                counts,
+                entry["labels"],
+                title=f"Confusion matrix, {split}",
+                heading=replace(heading, count=f"n = {int(counts.sum())} clips"),
+            )
+            safe = split if split.isascii() and split.isalnum() else f"part-{number}"
+            drawn[f"confusion-{safe}.png"] = (figures.png(figure), f"Confusion matrix of split {split}")
+    if pairs and results.get("target_name"):
+        figure = figures.predicted_vs_true(
+            pairs, target_name=results["target_name"], unit=results.get("target_unit") or "", heading=heading
+        )
+        drawn["predicted-vs-true.png"] = (
+            figures.png(figure),
+            f"Predicted and true {results['target_name']}, and their distributions",
+        )
+    return drawn
+
+
+def _run_page(
+    run_dir: Path,
+    config: Mapping[str, Any],
+    results: Mapping[str, Any],
+    rows: Sequence[ClipRow],
+    drawn: Mapping[str, tuple[bytes, str]],
+) -> str:
+    counts, training = results["counts"], results["training"]
+    asked = config["config"]
+    facts = [
+        ("stores", [_store_link(run_dir, store) for store in config["stores"]]),
+        ("taps", ", ".join(tap for store in config["stores"] for tap in store["taps"])),
+        ("head", f"{asked.get('head')}, {config.get('num_parameters')} parameters"),
+        ("loss", asked.get("loss")),
+        (
+            "clips",
+            ", ".join(f"{name} {counts[name]}" for name in ("train", "val", "test", "unknown") if counts.get(name)),
+        ),
+        ("classes", counts.get("classes")),
+        ("groups", counts.get("groups")),
+        ("selection", results["selection"]["sentence"]),
+        ("epochs", f"best {training.get('best_epoch')} of {training.get('epochs_run')}"),
+        ("training time", f"{training.get('seconds', 0):.1f} s"),
+    ]
+    left_out = [f"{entry['count']} clips are left out: {entry['reason']}." for entry in counts.get("left_out", [])]
+    warnings, notes = warnings_first([*results.get("notes", []), *config.get("notes", []), *left_out])
+    files = html.files_below(run_dir)
+    splits = sorted(results["splits"], key=lambda split: split != results["reported"])  # what is reported comes first
+    clips, unit = clip_table(rows), results.get("target_unit") or ""
+    body = (
+        html.paragraphs(
+            [results["verdict"]] if isinstance(results["verdict"], str) else results["verdict"], kind="verdict"
+        )
+        + html.section("Results", *(_split_table(results, split) for split in splits))
+        + html.section("Notes", html.items(notes))
+        + html.section(
+            "Average precision of each label", *(_class_table(results, split) for split in results["splits"])
+        )
+        + html.section("Pictures", *(html.picture(content, caption) for content, caption in drawn.values()))
+        + html.section("Worst mistakes", *mistakes(rows, results["reported"], unit, Thumbnails(config["stores"])))
+        + html.section("Clips", *clips)
+        + html.section("Folds", _fold_table(results.get("folds", [])))
+        + html.section("What was trained", html.fact_table(facts))
+        + html.section(
+            "Files", html.items(files), html.details("configuration", json.dumps(config, indent=2, ensure_ascii=False))
+        )
+    )
+    return html.document(
+        title=f"Run {results['run']}",
+        subtitle=_stores(config),
+        warnings=[*_warning_lines(results), *warnings],
+        body=body,
+        scripts=[script()] if clips else [],
+    )
+
+
+def _split_table(results: Mapping[str, Any], split: str) -> str:
+    entry = results["splits"][split]
+    baselines = {name: values for name, values in entry["baselines"].items() if values}
+    shown = [name for name, metric in entry["metrics"].items() if metric.get("value") is not None]
+    rows = [
+        [
+            with_unit(name, _unit(entry["metrics"][name], results)),
+            with_interval(entry["metrics"][name], units_of(entry)),
+            *(values.get(name) for values in baselines.values()),
+            "higher" if entry["metrics"][name].get("higher_is_better") else "lower",
+        ]
+        for name in shown
+    ]
+    head = ["metric", "this run [95 % interval]", *map(title, baselines), "better"]
+    reported = " (reported)" if split == results.get("reported") else ""
+    caption = f"Split {split}{reported}: {counted(entry)}"
+    return html.paragraphs([caption], kind="soft") + html.table(head, rows)
+
+
+def _class_table(results: Mapping[str, Any], split: str) -> str:
+    """Where clips may have several labels: what each label comes to; nothing elsewhere."""
+    rows = results["splits"][split].get("per_class")
+    if not rows:
+        return ""
+    head = ["label", "clips", "share of clips", "average precision", "of a random order"]
+    return html.paragraphs([f"Split {split}"], kind="soft") + html.table(
+        head,
+        [[row["label"], row["clips"], row["share"], row["average_precision"], row["random_order"]] for row in rows],
+    )
+
+
+def _unit(metric: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+    unit = metric.get("unit", "")
+    return (results.get("target_unit") or "target units") if unit == "target" else unit
+
+
+def _fold_table(folds: Sequence[Mapping[str, Any]]) -> str:
+    if not folds:
+        return ""
+    names = list(folds[0]["metrics"])
+    head = ["fold", "train", "val", "test", "best epoch", "epochs", *map(title, names)]
+    rows = [
+        [
+            f["fold"],
+            f["train"],
+            f["val"],
+            f["test"],
+            f["best_epoch"],
+            f["epochs_run"],
+            *(f["metrics"].get(n) for n in names),
+        ]
+        for f in folds
+    ]
+    return html.table(head, rows)
