@@ -14,7 +14,7 @@ nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("nbclient")
 pytest.importorskip("ipykernel")
 
-MAX_BYTES = 200_000
+MAX_BYTES = 250_000
 
 
 @pytest.fixture(scope="module")
