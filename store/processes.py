@@ -39,7 +39,7 @@ class _Context:
     """A multiprocessing context whose processes are known as workers from their first moment on.
 
     Attributes:
-        started: its processes, for their exit status: a pool forgets them where one died.
+        started: its processes that run or ended as UNGUARDED, for their exit status: a broken pool forgets them.
     """
 
     def __init__(self) -> None:
@@ -47,6 +47,7 @@ class _Context:
         self.started: list[Any] = []
 
     def Process(self, **settings: Any) -> Any:
+        self.started = [one for one in self.started if one.exitcode in (None, UNGUARDED)]
         self.started.append(self._context.Process(name=WORKER_NAME, **settings))
         return self.started[-1]
 
