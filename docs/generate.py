@@ -10,6 +10,7 @@ import argparse
 import configparser
 import importlib
 import inspect
+import json
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from reelbank import cli
 from reelbank.docs import click_pages
 from reelbank.docs.click_pages import Program
 from reelbank.docs.docstrings import attributes, escaped, summary, table
+from reelbank.docs.notebook import NOTEBOOK, markdown
 from reelbank.extract.backbones import listing
 from reelbank.extract.inputs.keypoints import ALIASES, LAYOUTS, SLOTS, UNUSED
 from reelbank.heads.judging.metrics import METRICS
@@ -254,6 +256,8 @@ def write(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, make in PAGES.items():
         (folder / f"{name}.md").write_text(make() + "\n", encoding="utf-8")
+    notebook = json.loads(NOTEBOOK.read_text(encoding="utf-8"))
+    (folder / "notebook.md").write_text(markdown(notebook) + "\n", encoding="utf-8")  # of a how-to
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from reelbank.extract.errors import DecodeError
     from reelbank.extract.run.featurize import featurize
     from reelbank.extract.run.repeating import extract_as
+
+    __version__: str
 else:
     __getattr__, __dir__ = lazy(
         __name__,

@@ -11,6 +11,7 @@ from reelbank.extract.inputs import annotation_columns, views
 from reelbank.extract.inputs.sampling import PAST_END, Sampling, parse
 from reelbank.extract.weights.files import WEIGHTS_VARIABLE
 from reelbank.manifests.registry import file_name
+from reelbank.store.accepted import Many, MaybePath, MaybeText
 from reelbank.store.devices import check_device_name
 from reelbank.store.options import MAX_CPUS, MAX_SEED, check_options, option
 
@@ -32,34 +33,34 @@ class FeaturizeConfig:
     Raises ValueError naming the flag whose value cannot be used.
     """
 
-    model: tuple[str, ...] = option(
+    model: Many[str] = option(
         MISSING,
         "--model",
         "backbone, see `reelbank backbones`, or module:function of your own; several share one decode",
         multiple=True,
         group="Clips, backbones, stores",
     )
-    manifest: Path | None = option(
+    manifest: MaybePath = option(
         None, "--manifest", "table of clips; default: $REELBANK_MANIFEST, else manifest.csv, else the CSV of manifests/"
     )
-    root: Path | None = option(
+    root: MaybePath = option(
         None, "--root", "folder that video paths are relative to and may not leave; default: the manifest's folder"
     )
-    split: tuple[str, ...] = option((), "--split", "split(s) to do in this run; default: all", multiple=True)
-    clip: tuple[str, ...] = option((), "--clip", "clip id(s) to do in this run; default: all", multiple=True)
-    tap: tuple[str, ...] = option(
+    split: Many[str] = option((), "--split", "split(s) to do in this run; default: all", multiple=True)
+    clip: Many[str] = option((), "--clip", "clip id(s) to do in this run; default: all", multiple=True)
+    tap: Many[str] = option(
         (),
         "--tap",
         "output(s) to store, of every model that has it; MODEL=TAP adds one of that model; default: the model's own",
         multiple=True,
     )
-    out: str | None = option(
+    out: MaybeText = option(
         None, "--out", "store to write, with {model} when there are several; default: <model>.zarr in this folder"
     )
-    weights: str | None = option(
+    weights: MaybeText = option(
         None, "--weights", "'pretrained', 'random' or a weights file; default: $REELBANK_WEIGHTS, else 'pretrained'"
     )
-    sampling: tuple[str, ...] = option(
+    sampling: Many[str] = option(
         (DEFAULT_SAMPLING,),
         "--sampling",
         "which frames: all, consecutive:N[:centre|random|zero], every:K, fps:F, position:P[,P...], random:N, "
@@ -135,14 +136,14 @@ class FeaturizeConfig:
     )
     retry_failed: bool = option(False, "--retry-failed", "do clips again that failed in an earlier run")
     rehash: bool = option(False, "--rehash", "compare every video's bytes (sha256), not only its size and time")
-    target_columns: tuple[str, ...] = option(
+    target_columns: Many[str] = option(
         (),
         "--target-columns",
         "numeric target columns of the manifest; default: kcal, else target*",
         multiple=True,
         group="Columns of tables",
     )
-    mapping: tuple[str, ...] = option(
+    mapping: Many[str] = option(
         (),
         "--map",
         "OURS=THEIRS: what annotation tables (.csv) call a column: frame=frame_no, nose_x=NoseX, or *_x=*.x for all "
@@ -154,11 +155,11 @@ class FeaturizeConfig:
     )
 
     def __post_init__(self) -> None:
+        check_options(self, ValueError)
         if not self.model:
             raise ValueError("--model names no backbone; see `reelbank backbones`")
         if len(set(self.model)) != len(self.model):
             raise ValueError(f"--model names a backbone twice: {', '.join(self.model)}")
-        check_options(self, ValueError)
         check_device_name(self.device)
         if self.out is not None and "://" in self.out:
             raise ValueError(f"--out {self.out!r} is a URL; stores are written to folders")

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from reelbank.heads.sweeps.config import MembersConfig, SweepConfig
     from reelbank.heads.sweeps.sweep import SweepResult, sweep
     from reelbank.manifests.events import Event
+
+    __version__: str
 else:
     __getattr__, __dir__ = lazy(
         __name__,

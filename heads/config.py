@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from reelbank.heads import augmentation
@@ -21,6 +20,7 @@ from reelbank.heads.models import HEADS, parse_options
 from reelbank.heads.optimizers import OptimizerConfig
 from reelbank.heads.run_config import RunConfig
 from reelbank.manifests.plugins import Plugin
+from reelbank.store.accepted import Many, ManyPaths
 from reelbank.store.errors import StoreError
 from reelbank.store.indexing import SegmentRule, parse_segments
 from reelbank.store.options import MAX_SEED, Flat, check_options, option, options
@@ -46,7 +46,7 @@ def flagged(flag: str) -> Iterator[None]:
 class DataConfig:
     """Which clips of which stores are trained and judged, and what is predicted of them."""
 
-    store: tuple[Path, ...] = option(
+    store: ManyPaths = option(
         MISSING, "--store", "store to train on; several are joined by clip_id", multiple=True, group="Data"
     )
     join: str = option(
@@ -79,7 +79,7 @@ class DataConfig:
     shuffle_labels: bool = option(
         False, "--shuffle-labels", "control experiment: labels and targets of the training part are permuted"
     )
-    metric: tuple[str, ...] = option(
+    metric: Many[str] = option(
         (), "--metric", "one more metric to report: a plug-in's name or module:attribute", multiple=True
     )
 
@@ -97,7 +97,7 @@ class DataConfig:
 class FeaturesConfig:
     """How the features of a clip are read, and which training rows an epoch draws."""
 
-    tap: tuple[str, ...] = option(
+    tap: Many[str] = option(
         (), "--tap", "tap(s) to read; default: the first tap of each store", multiple=True, group="Features"
     )
     view: int = option(0, "--view", "stored view to read; 0 is the evaluation view", least=0, most=10_000)
@@ -126,7 +126,7 @@ class FeaturesConfig:
         choices=("all", "one"),
         group="Training clips",
     )
-    augment: tuple[str, ...] = option(
+    augment: Many[str] = option(
         (),
         "--augment",
         "METHOD[=AMOUNT]: one more copy of each training clip; dropout (rate 0.1), noise (0.1), scaling (0.1), "
@@ -181,7 +181,7 @@ class HeadConfig:
         more=PLUGIN,
         group="Head",
     )
-    head_option: tuple[str, ...] = option(
+    head_option: Many[str] = option(
         (), "--head-option", "NAME=VALUE: an option of the head that is no flag (`reelbank heads`)", multiple=True
     )
     trunk: str = option(
@@ -365,13 +365,7 @@ class TrainConfig(Flat):
         """The configuration that `to_json` wrote. Raises TrainingError for unknown fields."""
         if unknown := sorted(set(data) - set(options(cls))):
             raise TrainingError(f"the configuration has fields this version does not know: {', '.join(unknown)}")
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
-        }
-        values["store"] = tuple(Path(path) for path in values["store"])
-        if values.get("run") is not None:
-            values["run"] = Path(values["run"])
-        return cls.of(**values)
+        return cls.of(**data)
 
     def identity(self) -> dict[str, Any]:
         """What a resumed run must share: all but `run`, where the stores lie and how many epochs there are."""

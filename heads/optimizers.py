@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reelbank.heads.errors import TrainingError
+from reelbank.store.accepted import Many
 from reelbank.store.options import check_options, option
 
 ONE, STACKED = "reelbank.heads.training.optimization", "reelbank.heads.training.stacked_optimizers"
@@ -71,7 +72,7 @@ class OptimizerConfig:
         group="Schedule of the rate",
     )
     step_epochs: int = option(20, "--step-epochs", "step: epochs between reductions", least=1, most=MAX_EPOCHS)
-    milestones: tuple[int, ...] = option(
+    milestones: Many[int] = option(
         (), "--milestone", "multistep: last epoch(s) before a reduction", multiple=True, most=MAX_EPOCHS
     )
     factor: float = option(0.5, "--factor", "step, multistep, plateau: what the rate is multiplied by", above=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 
+from reelbank.store.accepted import ManyPaths, MaybePath, OnePath
 from reelbank.store.options import check_options, option
 
 
@@ -15,19 +16,19 @@ class PredictConfig:
     Raises ValueError naming the flag whose value cannot be used.
     """
 
-    run: Path = option(MISSING, "--run", "run directory of train-head", group="Run, clips, table")
-    store: tuple[Path, ...] = option(
+    run: OnePath = option(MISSING, "--run", "run directory of train-head", group="Run, clips, table")
+    store: ManyPaths = option(
         (), "--store", "instead of videos: store to predict; as many as in training, in that order", multiple=True
     )
-    video: tuple[Path, ...] = option((), "--video", "video, folder or table, as without a flag", multiple=True)
-    weights: tuple[Path, ...] = option(
+    video: ManyPaths = option((), "--video", "video, folder or table, as without a flag", multiple=True)
+    weights: ManyPaths = option(
         (), "--weights", "with videos: weights file that a store of the run was made with", multiple=True
     )
-    keep: Path | None = option(
+    keep: MaybePath = option(
         None, "--keep", "with videos: folder in which their features stay; default: they are removed"
     )
     split: str | None = option(None, "--split", "only clips of this split; default: all")
-    csv: Path | None = option(
+    csv: MaybePath = option(
         None, "--csv", "table to write; default: of a store <run>/predictions-<store>.csv, of videos none"
     )
     accept_changed_code: bool = option(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reelbank.heads.errors import TrainingError
+from reelbank.store.accepted import MaybePath
 from reelbank.store.devices import check_has_float64, resolve_device
 from reelbank.store.options import MAX_CPUS, check_options, option
 
@@ -18,7 +19,7 @@ FIGURES = ("pdf", "png", "svg")
 class RunConfig:
     """Where and with what a run is made; nothing here changes a number."""
 
-    directory: Path | None = option(
+    directory: MaybePath = option(
         None,
         "--run",
         "run directory; default: runs/<store>-<head>-<loss>-<n>, the first n that is free",

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from reelbank.manifests.manifest import Clip, Manifest, ManifestError
     from reelbank.manifests.plugins import PluginError
     from reelbank.manifests.reading import read, write
+
+    __version__: str
 else:
     __getattr__, __dir__ = lazy(
         __name__,

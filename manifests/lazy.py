@@ -3,6 +3,8 @@
 Every stage's `__init__` says its public names three times, each for another reader: in an `if TYPE_CHECKING` block
 for type checkers and editors, in `__all__` for people, and in the table given to `lazy` for the interpreter. A test
 holds the three equal. This lies in `manifests`, the lowest stage, because all four need it.
+
+Each of them has `__version__`, too: `reelbank` itself is a namespace, which can have no attribute of its own.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ def lazy(package: str, public: Mapping[str, str]) -> tuple[Callable[[str], Any],
     """
 
     def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            return _version()
         if name not in public:
             # What the interpreter itself asks for (`__path__` of a module, `__wrapped__`) needs no list.
             listed = "" if name.startswith("__") else f"; it has {', '.join(sorted(public))}"
@@ -32,3 +36,15 @@ def lazy(package: str, public: Mapping[str, str]) -> tuple[Callable[[str], Any],
         return sorted({*vars(sys.modules[package]), *public})
 
     return __getattr__, __dir__
+
+
+def _version() -> str:
+    """The version that is installed. Raises AttributeError where it is not: a tree on PYTHONPATH has none."""
+    from importlib import metadata  # a third of what `--help` takes
+
+    try:
+        return metadata.version("reelbank")
+    except metadata.PackageNotFoundError:
+        raise AttributeError(
+            "reelbank is not installed, so it has no version: `pip install -e .` in its tree"
+        ) from None

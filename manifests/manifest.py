@@ -37,6 +37,10 @@ PATH_COLUMNS = ("video", "flow_x", "flow_y", "motion_maps", "annotations")
 GUARDED_SPLITS = ("train", "val", "test", "unknown")
 
 
+SHOWN_CLIPS = 5
+"""Clips that a notebook shows of a manifest."""
+
+
 class ManifestError(ValueError):
     """A table of clips that cannot be used as it is; the message names the file and the line."""
 
@@ -89,6 +93,22 @@ class Manifest:
     text_columns: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     confined: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Manifest {self.name}: {self.summary()}>"
+
+    def _repr_html_(self) -> str:
+        from reelbank.manifests.notebooks import card, grid
+
+        facts = {"clips": self.summary(), "videos below": str(self.root)} | (
+            {"warning": self.warning} if self.warning else {}
+        )
+        shown, names = self.clips[:SHOWN_CLIPS], (*FIELDS, *self.target_names, *self.text_columns)
+        columns = {name: [_shown(clip, name) for clip in shown] for name in names}
+        columns = {name: cells for name, cells in columns.items() if any(cells)}
+        rows = [list(cells) for cells in zip(*columns.values(), strict=True)]
+        more = f"and {len(self) - len(shown):,} more clips" if len(self) > len(shown) else ""
+        return card("Manifest", self.name, facts) + (grid(list(columns), rows, more) if shown else "")
 
     def summary(self) -> str:
         """Clips per split, classes, and the range of each target in one line."""
@@ -191,6 +211,12 @@ class Manifest:
     def name(self) -> str:
         """What messages call this manifest."""
         return str(self.path if self.path is not None else f"the manifest of {self.root}")
+
+
+def _shown(clip: Clip, name: str) -> str:
+    """A cell for a person; nothing where nothing is known."""
+    value = clip.targets.get(name, clip.text.get(name)) if name not in FIELDS else getattr(clip, name)
+    return "" if value is None or value != value else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def outside(path: Path, root: Path) -> Path | None:

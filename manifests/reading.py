@@ -33,7 +33,7 @@ def read(
     path: str | os.PathLike[str],
     *,
     root: str | os.PathLike[str] | None = None,
-    target_columns: Sequence[str] | None = None,
+    target_columns: str | Sequence[str] | None = None,
     allow_group_overlap: bool = False,
 ) -> Manifest:
     """Read and check a manifest.
@@ -43,7 +43,7 @@ def read(
             meant (another separator, decimal commas) stands in the notes.
         root: the folder that `video` and the other path columns are relative to, and that none of them may
             leave; None: relative to the manifest's own folder, and absolute paths are taken as they are.
-        target_columns: columns of numbers; None: `kcal`, else those that begin with `target`.
+        target_columns: column or columns of numbers; None: `kcal`, else those that begin with `target`.
         allow_group_overlap: a group on both sides of a split becomes a note of the manifest, not an error.
 
     Raises:
@@ -58,7 +58,7 @@ def read(
         path=path,
         root=folder,
         restricted=root is not None,
-        target_columns=target_columns,
+        target_columns=(target_columns,) if isinstance(target_columns, str) else target_columns,
         allow_group_overlap=allow_group_overlap,
     )
 

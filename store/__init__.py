@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from reelbank.store.spec import FeatureSpec, TapSpec
     from reelbank.store.upgrading import upgrade
     from reelbank.store.verification import verify
+
+    __version__: str
 else:
     __getattr__, __dir__ = lazy(
         __name__,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from reelbank.manifests.events import Event, Progress
+from reelbank.manifests.notebooks import with_bar
 from reelbank.store.agreement import Agreement
 from reelbank.store.layout import DONE
 from reelbank.store.reader import Store
@@ -92,6 +93,7 @@ class Difference:
         return "\n".join([*lines, f"{verdict}: {self.num_common} clips in both, {self.num_compared} done in both"])
 
 
+@with_bar("diff")
 def diff(a: Path | str, b: Path | str, progress: Progress | None = None) -> Difference:
     """Compares the stores at `a` and `b`. Clips that have left their manifest take no part.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reelbank.manifests.events import Event, Progress
+from reelbank.manifests.notebooks import with_bar
+from reelbank.store.accepted import StrPath, paths_of
 from reelbank.store.building import new_store
 from reelbank.store.errors import StoreError
 from reelbank.store.exchange.table import clip_columns, is_plain, ledger_names, ledger_values, manifest_of
@@ -74,9 +76,10 @@ class _Row:
     row: int
 
 
+@with_bar("merge")
 def merge(
     out: Path | str,
-    stores: Sequence[Path | str],
+    stores: StrPath | Iterable[StrPath],
     *,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -95,7 +98,7 @@ def merge(
         SpecMismatch: the stores were made differently; the fields are listed.
         StoreError: stores that disagree on a clip, or something at `out`.
     """
-    out, paths = Path(out), [Path(path) for path in stores]
+    out, paths = Path(out), paths_of("stores", stores, StoreError)
     if len(paths) < 2:
         raise StoreError(f"merge joins two stores or more, {len(paths)} given")
     if len({path.resolve() for path in paths}) != len(paths) or out.resolve() in {path.resolve() for path in paths}:

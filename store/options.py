@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from functools import cache
-from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Self, TypeVar, get_type_hints
+
+from reelbank.store.accepted import WrongKind, accepted
 
 if TYPE_CHECKING:
     import click
@@ -70,34 +71,32 @@ MAX_SEED = 2**32 - 1
 MAX_CPUS = 1024
 """Most worker processes or threads: a larger number is a slip of the hand."""
 
-_KINDS: Mapping[type, tuple[type, str]] = {
-    bool: (bool, "True or False"),
-    int: (Integral, "a whole number"),
-    float: (Real, "a number"),
-    str: (str, "text"),
-}
-"""{a field's type: (what a value must be, how that is called)}."""
-
 
 def check_options(config: Any, error: type[Exception]) -> None:
-    """Raises `error`, naming the flag, for a value in `config` of another kind, no choice or out of bounds."""
+    """Brings every value of `config` into its field's type (text into a Path, one value into a tuple; see `accepted`).
+
+    For every `__post_init__`, before it looks at a value.
+
+    Raises `error`, naming the flag, for a value of another kind, no choice or out of bounds.
+    """
     hints = get_type_hints(type(config))
     for entry in fields(config):
-        meta, given = entry.metadata, getattr(config, entry.name)
-        if "flag" not in meta or given is None:
+        if "flag" not in (meta := entry.metadata):
             continue
-        if meta["multiple"] and not isinstance(given, tuple | list):
-            raise error(f"{meta['flag']} {given!r} may be repeated: a tuple is needed, as ({given!r},)")
-        for value in given if meta["multiple"] else (given,):
-            _check_value(value, hints[entry.name], meta, error)
+        try:
+            held = accepted(getattr(config, entry.name), hints[entry.name])
+        except WrongKind as wrong:
+            named = meta["name"] or entry.name  # what to look for in a call: not always the flag's name
+            aside = "" if meta["flag"] == f"--{named.replace('_', '-')}" else f" (the field {named})"
+            many = ", or several" if meta["multiple"] else ""
+            raise error(f"{meta['flag']} {wrong}{many}{aside}") from None
+        object.__setattr__(config, entry.name, held)  # a config is frozen for all but its making
+        for value in held if meta["multiple"] else () if held is None else (held,):
+            _check_value(value, meta, error)
 
 
-def _check_value(value: Any, hint: Any, meta: Mapping[str, Any], error: type[Exception]) -> None:
+def _check_value(value: Any, meta: Mapping[str, Any], error: type[Exception]) -> None:
     flag, choices, least, most, above = (meta[key] for key in ("flag", "choices", "least", "most", "above"))
-    # `int`, `int | None` and `tuple[int, ...]` are one kind, tuple[float, float] is none.
-    kinds = [_KINDS[one] for one in (get_args(hint) or (hint,)) if one in _KINDS]
-    if len(kinds) == 1 and not (isinstance(value, kinds[0][0]) and isinstance(value, bool) == (kinds[0][0] is bool)):
-        raise error(f"{flag} {value!r} must be {kinds[0][1]}")
     if choices and value not in choices and not meta["more"]:
         raise error(f"{flag} {value!r} is not one of {', '.join(sorted(choices))}")
     if least is not None and not value >= least:

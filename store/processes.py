@@ -20,9 +20,54 @@ START_METHOD = "forkserver" if HAS_FORK_SERVER else "spawn"
 """Not on macOS: a server that has loaded torch has used frameworks of the system that do not survive a fork."""
 
 
+WORKER_NAME = "reelbank worker"
+UNGUARDED = 86
+"""Exit status of a worker that was made to do all of its parent's work again while it imported the parent's script."""
+
+
+class NoMainGuard(SystemExit, RuntimeError):
+    """A script starts workers while they import it. A script that does not catch it ends with its sentence alone."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "reelbank: worker processes import the script that starts them, and this one would start them again: put "
+            'its calls under `if __name__ == "__main__":` (in a notebook nothing is needed)'
+        )
+
+
+class _Context:
+    """A multiprocessing context whose processes are known as workers from their first moment on.
+
+    Attributes:
+        started: its processes that run or ended as UNGUARDED, for their exit status: a broken pool forgets them.
+    """
+
+    def __init__(self) -> None:
+        self._context: Any = multiprocessing.get_context(START_METHOD)
+        self.started: list[Any] = []
+
+    def Process(self, **settings: Any) -> Any:
+        self.started = [one for one in self.started if one.exitcode in (None, UNGUARDED)]
+        self.started.append(self._context.Process(name=WORKER_NAME, **settings))
+        return self.started[-1]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+
 def worker_context() -> Any:
     """The multiprocessing context of all workers."""
-    return multiprocessing.get_context(START_METHOD)
+    return _Context()
+
+
+def leave_if_importing() -> None:
+    """Ends a worker that only imports its parent's script, which has no main guard, before it does the work again.
+
+    Whoever waits for the worker raises NoMainGuard. For every long call, as its first line.
+    """
+    worker = multiprocessing.current_process()
+    if worker.name == WORKER_NAME and getattr(worker, "_inheriting", False):
+        os._exit(UNGUARDED)
 
 
 def import_ahead(modules: Sequence[str]) -> None:
@@ -33,7 +78,7 @@ def import_ahead(modules: Sequence[str]) -> None:
     if START_METHOD == "forkserver":
         from multiprocessing import forkserver, resource_tracker
 
-        worker_context().set_forkserver_preload(list(modules))
+        multiprocessing.get_context(START_METHOD).set_forkserver_preload(list(modules))
         resource_tracker.ensure_running()  # it unblocks SIGINT when it starts
         # Ctrl-C reaches every process of the terminal. The server would print where its imports were; it and the
         # workers keep the mask and end with the process that asked for them.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from reelbank.manifests.overlaps import Labelled, contradictions
 from reelbank.store import growing, layout
+from reelbank.store.bridges.bridges import Bridges
 from reelbank.store.errors import DAMAGED, StoreError
 from reelbank.store.layout import COLUMNS, DONE, FAILED, LEDGER, THUMBNAIL_SHAPE, Geometry
 from reelbank.store.ledger import Ledger
@@ -23,7 +24,7 @@ from reelbank.store.spec import FeatureSpec, TapSpec
 from reelbank.store.sums import crc32c_of
 
 
-class Store:
+class Store(Bridges):
     """A store, read only. Row i is clip i of the store; `done_rows` says which have features."""
 
     def __init__(self, path: Path | str, *, check: bool = True) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelbank.manifests.events import Progress
+from reelbank.manifests.notebooks import with_bar
 from reelbank.store import layout
 from reelbank.store.errors import StoreError
 from reelbank.store.files import only_writer
@@ -68,6 +69,7 @@ class Repair:
         return "\n".join([*lines, self.left.facts()])
 
 
+@with_bar("verify")
 def repair(path: Path | str, progress: Progress | None = None) -> Repair:
     """Mends what `verify` finds wrong; a clip whose features, ledger or thumbnail are damaged gets status 0.
 

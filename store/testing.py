@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelbank.manifests import Clip, Manifest
+from reelbank.store.accepted import StrPath
 from reelbank.store.files import only_writer
 from reelbank.store.reader import Store
 from reelbank.store.spec import FeatureSpec, TapSpec
@@ -19,7 +20,7 @@ from reelbank.store.writer import StoreWriter, clip_identity
 _FIELDS = {"clip_id", "video", "split", "label", "group", "start_seconds", "end_seconds"}
 
 
-def make_manifest(path: Path, clips: Sequence[Mapping[str, Any]]) -> Manifest:
+def make_manifest(path: StrPath, clips: Sequence[Mapping[str, Any]]) -> Manifest:
     """A manifest of `clips`: {clip_id, label, split, group, any number = a target, any string = a text column}."""
     rows = []
     for given in clips:
@@ -39,11 +40,11 @@ def make_manifest(path: Path, clips: Sequence[Mapping[str, Any]]) -> Manifest:
         )
     targets = tuple(dict.fromkeys(name for clip in rows for name in clip.targets))
     texts = tuple(dict.fromkeys(name for clip in rows for name in clip.text))
-    return Manifest(path=None, root=path, clips=tuple(rows), target_names=targets, text_columns=texts, notes=())
+    return Manifest(path=None, root=Path(path), clips=tuple(rows), target_names=targets, text_columns=texts, notes=())
 
 
 def write_store(
-    path: Path,
+    path: StrPath,
     features: Mapping[str, Sequence[NDArray[Any] | None]],
     clips: Sequence[Mapping[str, Any]],
     *,
@@ -65,7 +66,7 @@ def write_store(
         thumbnails: one (72, 96, 3) array per clip.
         views: {name of a further view: its `features`}; a clip whose first one is None has view 0 only.
     """
-    others = dict(views or {})
+    path, others = Path(path), dict(views or {})
     taps = []
     for name, arrays in features.items():
         first = next(a for a in arrays if a is not None)

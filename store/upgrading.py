@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from reelbank.manifests.events import Progress
+from reelbank.manifests.notebooks import with_bar
 from reelbank.store import layout
 from reelbank.store.building import new_store
 from reelbank.store.errors import StoreError
@@ -40,6 +41,7 @@ class Upgrade:
         return f"{self.path}: {len(self.covered)} arrays and documents got a checksum"
 
 
+@with_bar("upgrade")
 def upgrade(path: Path | str, progress: Progress | None = None) -> Upgrade:
     """Writes the store anew beside itself, features as links to the same files, and lets it take its place.
 

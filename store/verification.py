@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from reelbank.manifests.events import Event, Progress
+from reelbank.manifests.notebooks import with_bar
 from reelbank.store import layout
 from reelbank.store.errors import DAMAGED, StoreError
 from reelbank.store.growing import is_there
@@ -90,6 +91,7 @@ class Verification:
         return "\n".join([*lines, f"{verdict}: {self.num_checked} features checked; clips: {counts or 'none'}"])
 
 
+@with_bar("verify")
 def verify(path: Path | str, progress: Progress | None = None) -> Verification:
     """Reads everything of a store: checksums, shapes, NaN and Inf, mean and std of every clip that is done.
 

@@ -18,7 +18,7 @@ ARROWS = {
     "extract": ("manifests", "store"),
     "heads": (
         *("extract.backbones", "store"),
-        *("manifests.events", "manifests.lazy", "manifests.plugins", "manifests.registry"),
+        *("manifests.events", "manifests.lazy", "manifests.notebooks", "manifests.plugins", "manifests.registry"),
     ),
     "manifests": (),
     "store": ("manifests",),
@@ -45,7 +45,7 @@ ROOMS = {
         *("training", "judging", "fitting", "runs", "probes", "sweeps", "recipes", "request"),
     ),
     "manifests": (
-        *("events", "files", "lazy", "plugins", "registry", "terminal"),
+        *("events", "files", "lazy", "notebooks", "plugins", "registry", "terminal"),
         *("manifest", "table", "numbers", "overlaps", "validation", "finding", "delimited", "reading", "datasets"),
         *("rendered",),
     ),
@@ -61,12 +61,13 @@ ROOMS = {
             "completion",
             "config_files",
             "console",
+            "accepted",
             "options",
             "reader_options",
             "processes",
         ),
         *("sums", "durable", "indexing", "spec", "sizes", "geometry", "arrays", "chunks", "plain", "layout"),
-        *("shards", "growing", "ledger", "staging", "building", "sharded", "reader", "writer"),
+        *("shards", "growing", "ledger", "bridges", "staging", "building", "sharded", "reader", "writer"),
         *("comparing", "description", "exchange", "merging", "testing", "verification", "repairing", "upgrading"),
     ),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import importlib
 import re
 import sys
@@ -67,6 +68,13 @@ def test_unknown_name_lists_what_there_is() -> None:
 
     with pytest.raises(AttributeError, match=r"module 'reelbank.heads' has no attribute 'train'; it has .*train_head"):
         _ = reelbank.heads.train
+
+
+@pytest.mark.parametrize("module", LAZY)
+def test_every_package_has_the_version_that_is_installed(module: str) -> None:
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    assert importlib.import_module(module).__version__ == settings["metadata"]["version"]
 
 
 def test_lower_bounds_are_what_setup_cfg_says() -> None:

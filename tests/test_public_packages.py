@@ -86,14 +86,15 @@ def test_wheel_holds_every_package_and_its_types(wheel: Path) -> None:
     code = (
         f"import sys; sys.path.insert(0, {str(wheel)!r})\n"
         "import reelbank.testing, reelbank.cli\n"
-        "print(reelbank.testing.check_loss.__module__, reelbank.testing.__file__)\n"
+        "print(reelbank.testing.check_loss.__module__, reelbank.testing.__file__, reelbank.testing.__version__)\n"
         "from reelbank.heads.reports import html\n"
         "page = html.document(title='<t>', subtitle='', warnings=[], body=html.items(['<b>']))\n"
         "print(html.__file__, page.count('&lt;'), page.count('prefers-color-scheme'))"
     )
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=120)
     first, second = done.stdout.splitlines()
-    assert first.split() == ["reelbank.testing.losses", str(wheel / "reelbank" / "testing" / "__init__.py")]
+    file, version = wheel / "reelbank" / "testing" / "__init__.py", settings["metadata"]["version"]
+    assert first.split() == ["reelbank.testing.losses", str(file), version]
     # Templates and style are in it, too.
     assert second.split() == [str(wheel / "reelbank" / "heads" / "reports" / "html.py"), "3", "1"]
 
@@ -107,6 +108,14 @@ def test_users_mypy_sees_types_not_any(wheel: Path, tmp_path: Path) -> None:
         "reveal_type(Clip(clip_id='a', video='a.mp4').split)\n"
         "reveal_type(TapSpec(name='a', dtype='float16', axes=(), shape=()).shape)\n"
         "from reelbank.manifests import nothing_of_that_name\n"
+        "from reelbank.store import __version__\n"
+        "reveal_type(__version__)\n"
+        "from pathlib import Path\n"
+        "from reelbank.store.exchange.options import ImportConfig\n"
+        "config = ImportConfig(tap='a', manifest='m.csv', target_columns=['kcal'])\n"
+        "reveal_type(config.tap)\n"
+        "reveal_type(config.manifest)\n"
+        "ImportConfig(tap=3, manifest=Path('m.csv'))\n"
     )
     options = ["--strict", "--cache-dir", "cache", "--config-file", "", "--follow-imports", "silent"]
     done = subprocess.run(
@@ -116,4 +125,9 @@ def test_users_mypy_sees_types_not_any(wheel: Path, tmp_path: Path) -> None:
     assert "-> reelbank.manifests.manifest.Manifest" in done.stdout, done.stdout + done.stderr
     assert 'user.py:4: note: Revealed type is "str"' in done.stdout
     assert 'user.py:5: note: Revealed type is "tuple[int, ...]"' in done.stdout
+    assert 'user.py:8: note: Revealed type is "str"' in done.stdout
+    # What a field takes and what it holds are two types.
+    assert 'user.py:12: note: Revealed type is "tuple[str, ...]"' in done.stdout
+    assert 'user.py:13: note: Revealed type is "pathlib.Path | None"' in done.stdout
+    assert 'Argument "tap" to "ImportConfig" has incompatible type "int"; expected "str | Iterable' in done.stdout
     assert 'Module "reelbank.manifests" has no attribute "nothing_of_that_name"' in done.stdout

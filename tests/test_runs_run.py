@@ -16,11 +16,11 @@ import zarr
 from safetensors.torch import load_file
 
 from reelbank.heads import RecipeConfig, SweepConfig, TrainConfig, TrainingError, predict, train_head
+from reelbank.heads.defaults import resolved
 from reelbank.heads.examples.clips import load_table, open_sources
 from reelbank.heads.examples.features import load_features
 from reelbank.heads.judging.metrics import names_of
 from reelbank.heads.losses import LOSSES
-from reelbank.heads.defaults import resolved
 from reelbank.heads.models import HEADS
 from reelbank.heads.optimizers import OPTIMIZERS, SCHEDULES
 from reelbank.heads.runs.checkpoints import Predictor, read_tensors, write_tensors

@@ -233,7 +233,7 @@ def outline(name: str) -> Backbone:
     return definition(name).make(BuildOptions(device=_OUTLINE_DEVICE))
 
 
-def save_state(backbone: Backbone, path: Path) -> None:
+def save_state(backbone: Backbone, path: str | Path) -> None:
     """Writes the backbone's tensors and the origin of its weights, for `build(..., state_file=path)`.
 
     One process finds, checks and calibrates the weights; workers then only read them.
@@ -243,7 +243,7 @@ def save_state(backbone: Backbone, path: Path) -> None:
     state: dict[str, Tensor] = {}
     if backbone.module is not None:
         state = {key: value.detach().cpu().contiguous() for key, value in backbone.module.state_dict().items()}
-    with appearing(path, durable=False) as partial:
+    with appearing(Path(path), durable=False) as partial:
         save_file(state, partial, metadata={"backbone": backbone.name, "weights": json.dumps(backbone.weights)})
 
 

@@ -24,17 +24,19 @@ from reelbank.extract.run.todo import Todo
 from reelbank.extract.video.on_device import WORKERS as DECODING_WORKERS
 from reelbank.extract.video.on_device import check_decoder
 from reelbank.manifests.events import Event, Progress
+from reelbank.manifests.notebooks import with_bar
 from reelbank.store.cores import available_cores
 from reelbank.store.devices import resolve_device, unseen_gpu
 from reelbank.store.files import only_writer, scratch
 from reelbank.store.layout import DONE
-from reelbank.store.processes import import_ahead
+from reelbank.store.processes import import_ahead, leave_if_importing
 from reelbank.store.spec import FeatureSpec
 from reelbank.store.writer import remove_unfinished
 
 WORKER_MODULES = ("torch", "cv2", "reelbank.extract.run.worker")
 
 
+@with_bar("featurize")
 def featurize(
     config: FeaturizeConfig, progress: Progress | None = None, *, like: Mapping[str, FeatureSpec] | None = None
 ) -> FeaturizeReport:
@@ -55,7 +57,9 @@ def featurize(
         WeightsError, BackboneError: a model cannot be built.
         SpecMismatch: a store holds other features, or a model gives others than `like` says; nothing was changed.
         DiskFullError, ExtractionError: the run stopped; what was finished is kept.
+        NoMainGuard: the script has none; it ends with a sentence.
     """
+    leave_if_importing()
     started = time.monotonic()
     resolve_device(config.device)  # asked for, it must be here, also where no model uses it
     manifest = planning.read_manifest(config)

@@ -40,7 +40,7 @@ from reelbank.extract.run.messages import (
 )
 from reelbank.extract.run.ring import Ring, make_ring
 from reelbank.extract.run.worker import work
-from reelbank.store.processes import worker_context
+from reelbank.store.processes import UNGUARDED, NoMainGuard, worker_context
 
 CLIPS_AHEAD = 2
 MAX_CRASHES = 2
@@ -92,6 +92,7 @@ class Pool:
 
         Raises:
             ExtractionError, DiskFullError: the run cannot go on. Workers are stopped.
+            NoMainGuard: the workers import a script that starts them.
         """
         self._todo = Dispatch(jobs)
         try:
@@ -216,6 +217,8 @@ class Pool:
         worker.close()
         self.worker_seconds += time.monotonic() - worker.started
         if not worker.is_ready:
+            if code == UNGUARDED:
+                raise NoMainGuard
             raise ExtractionError(f"a worker process died while starting, exit code {told}; see its output above")
         # A death outside decoding (in a forward pass) may be the fault of any clip in the batch.
         blamed = {worker.current} if worker.current is not None else set(worker.in_flight)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from reelbank.manifests.delimited import SUFFIXES
 from reelbank.manifests.events import Event, Progress
 from reelbank.manifests.manifest import Manifest, ManifestError
 from reelbank.manifests.reading import FORMATS, read, write
+from reelbank.store.accepted import StrPath, paths_of
 from reelbank.store.errors import StoreError
 from reelbank.store.layout import FAILED, MISSING
 from reelbank.store.spec import FeatureSpec
@@ -77,11 +78,11 @@ def retry_config(
 
 def extract_as(
     specs: Sequence[FeatureSpec],
-    videos: Sequence[Path],
-    folder: Path,
+    videos: StrPath | Iterable[StrPath],
+    folder: StrPath,
     *,
     like: Sequence[Path] = (),
-    weights: Sequence[str | Path] = (),
+    weights: StrPath | Iterable[StrPath] = (),
     progress: Progress | None = None,
 ) -> tuple[Path, ...]:
     """Writes the features of videos and images into new stores below `folder`, one for each spec and made as it says.
@@ -106,12 +107,13 @@ def extract_as(
         SpecMismatch: this machine makes other features than a spec asks for; nothing was extracted.
         WeightsError: no weights of a spec's checksum are at hand.
     """
+    (folder,) = paths_of("folder", folder, ExtractionError)
     for spec in specs:
         _refuse_without_videos(spec)
-    chosen = _weights_of(specs, like, weights)
+    chosen = _weights_of(specs, like, paths_of("weights", weights, ExtractionError))
     passes = _passes(specs, chosen)
     tell = _without(folder, progress)
-    manifest = _manifest_of(videos)
+    manifest = _manifest_of(paths_of("videos", videos, ExtractionError))
     for note in manifest.notes:
         tell(Event(stage="extract", done=0, total=0, note=note))
     stores: dict[int, Path] = {}

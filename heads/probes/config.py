@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from reelbank.heads.probes import PROBES
 from reelbank.heads.run_config import FIGURES
+from reelbank.store.accepted import Many, MaybePath
 from reelbank.store.devices import check_has_float64
 from reelbank.store.options import MAX_SEED, check_options, named_values, option
 
@@ -22,7 +22,7 @@ class ProbeConfig:
     Raises ValueError naming the flag whose value cannot be used.
     """
 
-    store: Path | None = option(
+    store: MaybePath = option(
         None, "--store", "store to look at; default: the only *.zarr of this folder", group="Store"
     )
     tap: str | None = option(None, "--tap", "tap to read; default: the store's first")
@@ -33,10 +33,10 @@ class ProbeConfig:
         None, "--knn", "classify by a vote of the K nearest rows (cosine)", least=1, most=10_000_000
     )
     linear: bool = option(False, "--linear", "classify by logistic regression, C chosen on validation rows")
-    analysis: tuple[str, ...] = option(
+    analysis: Many[str] = option(
         (), "--analysis", "one more analysis: a row of the table without a flag, or a plug-in", multiple=True
     )
-    analysis_option: tuple[str, ...] = option(
+    analysis_option: Many[str] = option(
         (), "--analysis-option", "NAME.OPTION=VALUE: an option of one of --analysis", multiple=True
     )
     explore: bool = option(
@@ -48,7 +48,7 @@ class ProbeConfig:
     views: bool = option(
         False, "--views", "draw stored views of a few clips beside the original; needs a store of frames"
     )
-    clip: tuple[str, ...] = option(
+    clip: Many[str] = option(
         (), "--clip", "clip_id whose views are drawn; default: the first clips that have some", multiple=True
     )
     level: str = option(
@@ -86,11 +86,11 @@ class ProbeConfig:
     )
     device: str = option("auto", "--device", "of k-means: auto | cpu | cuda[:N]")
     figures: str = option("png", "--figures", "png | svg | pdf: write the pictures in that format too", FIGURES)
-    out: Path | None = option(None, "--out", "folder of the results; default: <store>-probe")
+    out: MaybePath = option(None, "--out", "folder of the results; default: <store>-probe")
 
     def __post_init__(self) -> None:
-        check_has_float64(self.device)
         check_options(self, ValueError)
+        check_has_float64(self.device)
         if self.clip and not self.views:
             raise ValueError("--clip names clips whose views are drawn; it belongs to --views")
         for name in self.analysis:

@@ -31,6 +31,7 @@ from reelbank.heads.reports.html import (
 )
 from reelbank.heads.reports.wording import warnings_first
 from reelbank.manifests.events import Progress
+from reelbank.manifests.notebooks import with_bar
 from reelbank.store.files import filling
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class FindResult:
         return "\n".join([*said, "", *(line.rstrip() for line in lines), "", *found["notes"], f"Page: {self.page}"])
 
 
+@with_bar("find")
 def find(config: FindConfig, progress: Progress | None = None, *, extract: Extract | None = None) -> FindResult:
     """Finds what `config` asks for and writes the folder described above.
 

@@ -26,8 +26,10 @@ from reelbank.heads.probes import PROBES, Finding, Question
 from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.probes.figures import GENERAL, PICTURES
 from reelbank.manifests.events import Event, Progress
+from reelbank.manifests.notebooks import with_bar
 from reelbank.manifests.registry import Found
 from reelbank.store.files import FILLING, filling, refuse_links, regular
+from reelbank.store.processes import leave_if_importing
 
 if TYPE_CHECKING:
     from reelbank.heads.probes import Probe
@@ -70,6 +72,7 @@ class ProbeResult:
         return "\n".join(lines)
 
 
+@with_bar("probe")
 def probe(config: ProbeConfig, progress: Progress | None = None) -> ProbeResult:
     """Runs the analyses of `config` on a store and writes the folder described above.
 
@@ -79,6 +82,7 @@ def probe(config: ProbeConfig, progress: Progress | None = None) -> ProbeResult:
         StoreError: a path that is not a store.
         PluginError: an analysis from outside that fails or gives what it must not.
     """
+    leave_if_importing()
     from reelbank.heads.reports.drawing import figures_as
 
     with figures_as(config.figures):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from reelbank.store.accepted import ManyPaths, MaybePath
 from reelbank.store.options import check_options, option
 
 
@@ -15,12 +16,12 @@ class FindConfig:
     Raises ValueError naming the flag whose value cannot be used.
     """
 
-    store: Path | None = option(
+    store: MaybePath = option(
         None, "--store", "store to search; default: the only *.zarr of this folder", group="What is asked for"
     )
     clip: str | None = option(None, "--clip", "clip_id whose neighbours are looked for")
-    image: Path | None = option(None, "--image", "instead of --clip: a picture, whose features are made as the store's")
-    video: Path | None = option(None, "--video", "instead of --clip: a video, whose features are made as the store's")
+    image: MaybePath = option(None, "--image", "instead of --clip: a picture, whose features are made as the store's")
+    video: MaybePath = option(None, "--video", "instead of --clip: a video, whose features are made as the store's")
     tap: str | None = option(None, "--tap", "tap to read; default: the store's first")
     count: int = option(12, "--count", "neighbours to show", least=1, most=1000, group="What is compared and shown")
     level: str = option(
@@ -39,10 +40,10 @@ class FindConfig:
         False, "--other-groups", "leave out clips of the query's own group, which are marked otherwise"
     )
     label: str = option("label", "--label", "text column with the class")
-    weights: tuple[Path, ...] = option(
+    weights: ManyPaths = option(
         (), "--weights", "with a file: the weights file that the store was made with", multiple=True
     )
-    out: Path | None = option(None, "--out", "folder of the page; default: <store>-find")
+    out: MaybePath = option(None, "--out", "folder of the page; default: <store>-find")
 
     def __post_init__(self) -> None:
         check_options(self, ValueError)

@@ -42,7 +42,9 @@ from reelbank.heads.runs.directory import (
 from reelbank.heads.runs.watching import watched
 from reelbank.heads.sweeps.sweep import EXECUTORS, executor_name, shared_folder
 from reelbank.manifests.events import Event, Progress
+from reelbank.manifests.notebooks import with_bar
 from reelbank.store.files import write_whole
+from reelbank.store.processes import leave_if_importing
 
 MAP_CLIPS = 5000  # more points than that fill a picture, and cost minutes
 MAP_SEED, MAP_PERPLEXITY = 123, 30.0  # SYSTEMS.md 1.13
@@ -70,6 +72,7 @@ class RecipeResult:
         return text_table(self.directory, self.results)
 
 
+@with_bar("recipe")
 def run_recipe(config: RecipeConfig, progress: Progress | None = None) -> RecipeResult:
     """Trains the rows of `config.recipe` and writes their report.
 
@@ -84,6 +87,7 @@ def run_recipe(config: RecipeConfig, progress: Progress | None = None) -> Recipe
             (a numeric target, a part, groups), and what `train_head` raises for every row. What the stores cannot give
             to some rows only stands in recipe.json as their error.
     """
+    leave_if_importing()
     chosen, asked = recipe(config.recipe), asked_of(config)
     refuse_asked(config, chosen)
     begun = time.perf_counter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from reelbank.heads.runs.predictions import INTERVAL, PredictResult
 from reelbank.heads.stored import read_config, read_results, read_table
 from reelbank.heads.training.trainer import probabilities
 from reelbank.manifests.events import Event, Progress
+from reelbank.manifests.notebooks import with_bar
+from reelbank.store.accepted import StrPath, paths_of
 from reelbank.store.devices import check_has_float64, cpu_threads, resolve_device
 from reelbank.store.errors import SpecMismatch
 from reelbank.store.files import reading
@@ -40,9 +42,10 @@ _FREE_FIELDS = (
 )
 
 
+@with_bar("predict")
 def predict(
     run: Path | str,
-    store: Path | str | tuple[Path | str, ...],
+    store: StrPath | Iterable[StrPath],
     *,
     split: str | None = None,
     device: str = "auto",
@@ -66,7 +69,7 @@ def predict(
         SpecMismatch: the store was not made as the run's store was; the fields that differ are listed.
     """
     check_has_float64(device)
-    run, paths = Path(run), tuple(Path(p) for p in (store if isinstance(store, tuple) else (store,)))
+    run, paths = Path(run), paths_of("store", store, TrainingError)
     stored, config = read_results(run), read_config(run)
     folders = [run / f"fold-{entry['fold']}" for entry in stored["folds"]] or [run]
     predictors = [
@@ -99,12 +102,13 @@ def _clips_of(path: Path) -> set[str]:
     return {row["clip_id"] for row in read_table(path, ("clip_id", "split"))[1] if row["split"] != "unknown"}
 
 
+@with_bar("predict")
 def predict_videos(
     run: Path | str,
-    videos: Sequence[Path | str],
+    videos: StrPath | Iterable[StrPath],
     *,
     extract: Extract,
-    keep: Path | None = None,
+    keep: StrPath | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> PredictResult:
@@ -112,7 +116,7 @@ def predict_videos(
 
     Args:
         run: run directory.
-        videos: files and folders, or a table of clips, as `extract` takes them.
+        videos: file or files and folders, or a table of clips, as `extract` takes them.
         extract: makes the features of all stores of the run.
         keep: folder in which the features stay.
         options: of `predict`.
@@ -142,7 +146,8 @@ def predict_videos(
         if progress is not None:
             progress(replace(event, note=""))  # said once, beside the predictions
 
-    with extracted(extract, specs, videos, near=run, like=like, keep=keep, progress=tell) as stores:
+    files, kept = paths_of("videos", videos, TrainingError), None if keep is None else Path(keep)
+    with extracted(extract, specs, files, near=run, like=like, keep=kept, progress=tell) as stores:
         found = predict(run, stores, progress=progress, **options)
         notes = (*told, *found.notes)
         return replace(found, notes=notes, is_per_clip=True, failures=failures(stores))

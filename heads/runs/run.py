@@ -79,7 +79,9 @@ from reelbank.heads.training.job import make_job
 from reelbank.heads.training.memory import fitting
 from reelbank.heads.training.trainer import Trainer
 from reelbank.manifests.events import Progress
+from reelbank.manifests.notebooks import card, grid, with_bar
 from reelbank.store.devices import cpu_threads
+from reelbank.store.processes import leave_if_importing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +119,41 @@ class RunResult:
         value: float | None = entry[name]["value"]
         return value
 
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name} {_number(one['value'])}" for name, one in self._reported["metrics"].items())
+        aside = ", of RANDOM WEIGHTS" if self.results["weights_are_random"] else ""
+        return f"<Run {self.directory}: {self.results['reported']} {values}{aside}>"
+
+    def _repr_html_(self) -> str:
+        entry, reported = self._reported, self.results["reported"]
+        facts = {"verdict": self.verdict, "warning": self.warning, "report": str(self.directory / "report.html")}
+        rows = []
+        for name, one in entry["metrics"].items():
+            interval = "" if one["low"] is None else f"{_number(one['low'])} to {_number(one['high'])}"
+            guesses = [
+                f"{guess.replace('_', ' ')} {_number(values[name])}"
+                for guess, values in entry["baselines"].items()
+                if name in (values or {})
+            ]
+            rows.append([name, _number(one["value"]), one["unit"], interval, ", ".join(guesses)])
+        head = (f"{reported}, {entry['num_clips']} clips", "value", "unit", "95 % interval", "trivial guesses")
+        return card("Run", str(self.directory), {name: text for name, text in facts.items() if text}) + grid(head, rows)
+
+    @property
+    def _reported(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.results["splits"][self.results["reported"]]
+        return found
+
     def text(self) -> str:
         """The run for a terminal: warnings, numbers beside their baselines, notes, and where the files are."""
         return summary_text(self.directory, self.results)
 
 
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3g}"
+
+
+@with_bar("train-head")
 def train_head(config: TrainConfig, progress: Progress | None = None) -> RunResult:
     """Trains a head as `config` says and writes a run directory.
 
@@ -134,6 +166,7 @@ def train_head(config: TrainConfig, progress: Progress | None = None) -> RunResu
             longer finite; memory that does not suffice for a step.
         StoreError: a path that is no store.
     """
+    leave_if_importing()
     return train_with(config, FeatureCache(), progress)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
+from reelbank.store.accepted import Many
 from reelbank.store.options import MAX_CPUS, Flat, check_options, option
 
 EXECUTOR_NAMES = ("auto", "processes", "stacked")
@@ -53,7 +54,7 @@ class SweepConfig(Flat):
     """
 
     train: TrainConfig
-    sweep: tuple[str, ...] = option(
+    sweep: Many[str] = option(
         (),
         "--sweep",
         "FIELD=A,B,C: train one member per value; several make a grid of all combinations",

@@ -15,7 +15,7 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.runs.run import train_with
 from reelbank.store.cores import available_cores
-from reelbank.store.processes import stop_server, worker_context
+from reelbank.store.processes import UNGUARDED, NoMainGuard, stop_server, worker_context
 
 Done = Callable[[int, str | None], None]  # (position of the member, None or why it could not be trained)
 Note = Callable[[str], None]  # a sentence about the whole that must not be passed over
@@ -43,6 +43,7 @@ def train_in_processes(
 
     Raises:
         TrainingError: a process died.
+        NoMainGuard: the processes import a script that starts them.
     """
     count = workers or max(1, available_cores() // configs[0].run.threads)
     if min(count, len(configs)) == 1:
@@ -63,6 +64,9 @@ def train_in_processes(
             done(futures[future], future.result())
         pool.shutdown()
     except BrokenProcessPool as error:
+        pool.shutdown()
+        if UNGUARDED in [process.exitcode for process in context.started]:
+            raise NoMainGuard from None
         raise TrainingError(
             "a process of the sweep died (killed, or out of memory); what was finished is kept: "
             "run again with --resume, with fewer --workers if memory was short"

@@ -51,10 +51,11 @@ from reelbank.heads.sweeps.page import sweep_page
 from reelbank.heads.sweeps.report import Trial, choose, criterion, draw, summarize, sweep_text, trial_of, write_csv
 from reelbank.heads.sweeps.stacked import train_stacked
 from reelbank.manifests.events import Event, Progress
+from reelbank.manifests.notebooks import with_bar
 from reelbank.store.devices import resolve_device
 from reelbank.store.files import write_whole
 from reelbank.store.options import flat
-from reelbank.store.processes import import_ahead
+from reelbank.store.processes import import_ahead, leave_if_importing
 
 FORMAT_VERSION = 1
 
@@ -101,6 +102,7 @@ class SweepResult:
         return sweep_text(self.directory, self.results)
 
 
+@with_bar("sweep")
 def sweep(config: SweepConfig, progress: Progress | None = None) -> SweepResult:
     """Trains the members that `config` asks for and chooses one on validation.
 
@@ -115,6 +117,7 @@ def sweep(config: SweepConfig, progress: Progress | None = None) -> SweepResult:
         TrainingError: a field that cannot be swept, a value it cannot take, no member that could be trained, and
             whatever `train_head` raises before it trains.
     """
+    leave_if_importing()
     axes = parse_axes(config.sweep)
     members_of(config, combinations(axes), Path())  # every combination is possible, before anything is written
     name = executor_name(config.members, config.train.run.device)

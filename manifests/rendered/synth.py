@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from reelbank.manifests.events import Event, Progress
 from reelbank.manifests.files import filling
 from reelbank.manifests.manifest import Clip, Manifest, ManifestError
+from reelbank.manifests.notebooks import with_bar
 from reelbank.manifests.rendered.motion import (
     KNOWN_MOTIONS,
     KNOWN_OUTLINES,
@@ -58,6 +59,7 @@ class Planned:
     num_frames: int
 
 
+@with_bar("render")
 def render(
     directory: str | os.PathLike[str],
     *,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from reelbank.manifests.events import Event, Progress
 from reelbank.manifests.files import as_one_file
+from reelbank.manifests.notebooks import with_bar
 from reelbank.store.agreement import Agreement
 from reelbank.store.errors import StoreError
 from reelbank.store.exchange.options import ExportConfig
@@ -68,6 +69,7 @@ class ExportResult:
         return "\n".join(lines)
 
 
+@with_bar("export")
 def export(store: Path | str, out: Path | str, config: ExportConfig, progress: Progress | None = None) -> ExportResult:
     """Writes the store at `store` to `out`, which appears whole or not at all.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reelbank.manifests.events import Event, Progress
+from reelbank.manifests.notebooks import with_bar
 from reelbank.store.building import new_store
 from reelbank.store.description import readable
 from reelbank.store.errors import StoreError
@@ -74,6 +75,7 @@ class ImportResult:
         return "\n".join(lines)
 
 
+@with_bar("import")
 def import_store(
     src: Path | str, out: Path | str, config: ImportConfig, progress: Progress | None = None
 ) -> ImportResult:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
+from reelbank.store.accepted import Many, MaybePath
 from reelbank.store.errors import StoreError
 from reelbank.store.options import check_options, option
 
@@ -17,7 +17,7 @@ class ExportConfig:
     """How a store is written out. Every field is a flag of `reelbank store export`."""
 
     format: str = option("hdf5", "--format", "file format", choices=FORMATS, group="What is written")
-    tap: tuple[str, ...] = option(
+    tap: Many[str] = option(
         (), "--tap", "tap(s) to write; default: all (howto100m, parquet: the store's first)", multiple=True
     )
     layout: str = option(
@@ -37,7 +37,7 @@ class ExportConfig:
         "stored: the bytes as they are; int8: a scale and offset per channel, its loss is measured and printed",
         choices=("int8", "stored"),
     )
-    probe: Path | None = option(
+    probe: MaybePath = option(
         None, "--probe", "parquet: folder of a probe of this store, whose map gives the columns x and y"
     )
     overwrite: bool = option(False, "--overwrite", "replace an export of reelbank that is there")
@@ -58,14 +58,14 @@ class ExportConfig:
 class ImportConfig:
     """How arrays become a store. Every field is a flag of `reelbank store import`."""
 
-    manifest: Path | None = option(
+    manifest: MaybePath = option(
         None,
         "--manifest",
         "clips and labels, joined by clip id or by the video's file stem; default: an export's own, else a clip per "
         "array without label",
         group="Clips and labels",
     )
-    tap: tuple[str, ...] = option(
+    tap: Many[str] = option(
         (),
         "--tap",
         "which arrays of a clip; where a clip has one array, the tap's name [default: all of an export, else "
@@ -105,7 +105,7 @@ class ImportConfig:
         "announce any amount",
         above=0,
     )
-    target_columns: tuple[str, ...] = option(
+    target_columns: Many[str] = option(
         (),
         "--target-columns",
         "numeric target columns of --manifest; default: kcal, else target*",

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from reelbank.testing.heads import check_head
     from reelbank.testing.losses import check_loss
     from reelbank.testing.metrics import check_metric
+
+    __version__: str
 else:
     __getattr__, __dir__ = lazy(
         __name__,
