@@ -76,6 +76,12 @@ class DataConfig:
         "which clips choose the best epoch; 'reported-set' is what some papers do and is said in the report",
         choices=("reported-set", "validation"),
     )
+    refit: str = option(
+        "auto",
+        "--refit",
+        "after selection fit once more to train and validation clips, if others are reported; auto: auto, trees",
+        choices=("auto", "no", "yes"),
+    )
     shuffle_labels: bool = option(
         False, "--shuffle-labels", "control experiment: labels and targets of the training part are permuted"
     )

@@ -20,7 +20,7 @@ ALSO_FITTED = ("--head-option", "--segments")
 
 
 def resolved(config: TrainConfig) -> TrainConfig:
-    """`config` with every `auto` of head, pool and estimate decided; the same if there is none.
+    """`config` with every `auto` of head, pool, estimate and refit decided; the same if there is none.
 
     A head is chosen by inner validation unless something is asked for that only networks do: then it is the published
     evaluator, `mlp`, as it is with these options named.
@@ -42,9 +42,14 @@ def resolved(config: TrainConfig) -> TrainConfig:
         pool = "mean+std" if fitted else "mean"
     if estimate == "auto":
         estimate = "median" if fitted and config.data.target != "none" else "argmax"
-    if (name, pool, estimate) == (config.head.name, config.features.pool, config.head.estimate):
+    refit = config.data.refit
+    if refit == "auto":
+        refit = "yes" if fitted else "no"
+    if (name, pool, estimate, refit) == (
+        config.head.name, config.features.pool, config.head.estimate, config.data.refit
+    ):  # fmt: skip
         return config
-    return config.but(head=name, pool=pool, estimate=estimate)
+    return config.but(head=name, pool=pool, estimate=estimate, refit=refit)
 
 
 def network(config: TrainConfig) -> TrainConfig:

@@ -264,6 +264,26 @@ def test_without_a_test_split_the_reported_clips_take_no_part(tmp_path: Path) ->
     assert "took no part" in results["selection"]["sentence"]
 
 
+@pytest.mark.parametrize("head", ["trees", "mlp"])
+def test_refit_says_whether_validation_clips_are_fitted(head: str, tmp_path: Path) -> None:
+    path = store(tmp_path / "s.zarr")
+    options = {} if head == "trees" else {"epochs": 8}
+    once = trained(path, run=tmp_path / "once", head=head, refit="no", target="none", **options)
+    twice = trained(path, run=tmp_path / "twice", head=head, refit="yes", target="none", **options)
+    heads = [read_tensors(tmp_path / name / "best.safetensors")[0] for name in ("once", "twice")]
+    assert heads[0].keys() == heads[1].keys()
+    assert any(
+        heads[0][name].shape != heads[1][name].shape or not torch.equal(heads[0][name], heads[1][name])
+        for name in heads[0]
+    )
+    assert once["splits"]["test"]["num_clips"] == twice["splits"]["test"]["num_clips"]
+    assert "train and val" not in once["selection"]["sentence"]
+    wording = {"trees": "of train and val", "mlp": "Then trained anew on the clips of train and val"}[head]
+    assert wording in twice["selection"]["sentence"]
+    if head == "mlp":  # what chose the epoch stays what validation is judged by
+        assert once["splits"]["val"] == twice["splits"]["val"]
+
+
 def test_shuffled_labels_give_no_head_that_seems_to_know_something(tmp_path: Path) -> None:
     results = trained(store(tmp_path / "s.zarr"), run=tmp_path / "run", shuffle_labels=True)
     low, high = (results["splits"]["test"]["metrics"]["accuracy"][end] for end in ("low", "high"))

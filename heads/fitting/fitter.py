@@ -18,6 +18,7 @@ from reelbank.heads.fitting.tasks import Task
 from reelbank.heads.models.combination import Combination, Constant, Linear, Normal
 from reelbank.heads.models.trees import ForestSize, Trees
 from reelbank.heads.training.job import Job, make_job
+from reelbank.heads.training.refitting import refits
 from reelbank.heads.training.trainer import EpochRecord, Progression, probabilities, validation_numbers
 from reelbank.manifests.events import Event, Progress
 
@@ -56,7 +57,7 @@ class Fitter:
     def rows(self) -> NDArray[np.int64]:
         """The clips that are fitted."""
         part = self._partition
-        return part.train if part.val_is_reported else np.union1d(part.train, part.val)
+        return np.union1d(part.train, part.val) if refits(self._prepared.config, part) else part.train
 
     def train(self, after_epoch: Callable[[EpochRecord], None]) -> None:
         """Chooses and fits; `after_epoch` sees the one epoch that this is."""

@@ -41,7 +41,9 @@ def choice_sentences(prepared: Prepared, choices: Choices) -> list[str]:
         others = {candidate: value for candidate, value in one.losses.items() if candidate != one.candidate.name}
         best = min(others, key=lambda candidate: others[candidate])
         told = f"{name}: {one.candidate.name}, by inner validation on {len(one.rows)} clips ({loss:.3g} {unit}"
-        if best != CONSTANT:
+        if best != CONSTANT and others[best] < loss:
+            told += f"; {best}: {others[best]:.3g}, less by no more than chance gives"
+        elif best != CONSTANT:
             told += f"; next best: {best}, {others[best]:.3g}"
         if one.candidate.name == CONSTANT:
             found.append(f"{told}): no predictor did better there than the training clips' own frequencies.")

@@ -23,6 +23,7 @@ from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progr
 from reelbank.heads.runs.results import Trained
 from reelbank.heads.runs.tensorboard import EpochEvents
 from reelbank.heads.stored import PLACE, epoch_of
+from reelbank.heads.training.refitting import refits, refitted
 from reelbank.heads.training.trainer import EpochRecord, Trainer
 from reelbank.manifests.events import Event, Progress
 from reelbank.store.files import make_folder, reading, regular, sync, write_whole, writing
@@ -84,7 +85,11 @@ class Recording:
 
         trainer.train(after_epoch)
         self._before += most
-        return keep_trained(self._prepared, partition, trainer, folder)
+        final: Trainer | Fitter = trainer
+        if isinstance(trainer, Trainer) and refits(self._config, partition):
+            trainer.use_kept_weights()
+            final = refitted(self._prepared, partition, trainer.state)
+        return keep_trained(self._prepared, partition, trainer, final, folder)
 
 
 class EpochLog:
@@ -162,13 +167,20 @@ def log_line(record: EpochRecord) -> dict[str, Any]:
     }
 
 
-def keep_trained(prepared: Prepared, partition: Partition, trainer: Trainer | Fitter, folder: Path) -> Trained:
-    """Writes the predictor that the run keeps and predicts the reported clips, once."""
+def keep_trained(
+    prepared: Prepared, partition: Partition, trainer: Trainer | Fitter, final: Trainer | Fitter, folder: Path
+) -> Trained:
+    """Writes the predictor that the run keeps and predicts the reported clips, once.
+
+    Args:
+        trainer: it chose, and predicts the validation part.
+        final: the same, or what was fitted once more to all that may be seen.
+    """
     trainer.use_kept_weights()
-    job = trainer.job
+    job = final.job
     Predictor(
         head_name=job.config.head.name,
-        options=trainer.options,
+        options=final.options,
         shape=job.shape,
         labels=prepared.labels,
         separator=prepared.config.separator,
@@ -181,20 +193,22 @@ def keep_trained(prepared: Prepared, partition: Partition, trainer: Trainer | Fi
         sources=tuple(
             {name: entry[name] for name in ("spec", "keys", "readings")} for entry in prepared.table.describe()
         ),
-        head=trainer.head,
+        head=final.head,
     ).save(folder / "best.safetensors")
     parts = {"val": partition.val, "test": partition.test, "unknown": partition.unknown}
     if partition.val_is_reported and len(partition.test):
         del parts["val"]  # it is the test part itself
-    predictions = _predictions(trainer, partition, parts)
+    predictions = _predictions(final, partition, parts)
+    if final is not trainer:
+        predictions |= _predictions(trainer, partition, {"val": partition.val})
     best = None
     choices: Mapping[str, Chosen] = {}
     num_parameters = None
     if isinstance(trainer, Fitter):
         choices = trainer.choices
         num_parameters = sum(value.numel() for value in trainer.head.state_dict().values())
-    elif job.config.optimizer.keep == "last":  # after the kept weights are saved and used: the head is not needed again
-        best = predictions
+    elif final is trainer and job.config.optimizer.keep == "last":
+        best = predictions  # after the kept weights are saved and used: the head is not needed again
         if trainer.state.best_epoch != trainer.state.epoch:
             trainer.head.load_state_dict(trainer.state.best_weights)
             best = _predictions(trainer, partition, parts)

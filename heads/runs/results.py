@@ -19,6 +19,7 @@ from reelbank.heads.judging.evaluation import (
     pooled,
     split_results,
 )
+from reelbank.heads.training.refitting import refits
 from reelbank.heads.training.trainer import Progression
 
 FORMAT_VERSION = 1
@@ -130,11 +131,12 @@ def _selection(prepared: Prepared, partition: Partition) -> dict[str, str]:
     config = prepared.config
     if config.head.is_fitted:
         what = "Chosen by inner validation over groups and fitted to the clips of train"
-        sentence = (
-            f"{what} and val (whose own numbers are out of fold), test reported once."
-            if len(partition.test)
-            else f"{what} alone; the validation clips, which took no part in that, are reported."
-        )
+        if refits(config, partition):
+            sentence = f"{what} and val (whose own numbers are out of fold), test reported once."
+        elif len(partition.test):
+            sentence = f"{what} alone (--refit no), test reported once."
+        else:
+            sentence = f"{what} alone; the validation clips, which took no part in that, are reported."
         return {"select_on": config.data.select_on, "criterion": "lowest inner validation loss", "sentence": sentence}
     kept = "the best epoch's weights" if config.optimizer.keep == "best" else "the last epoch's weights"
     if config.data.select_on == "reported-set":
@@ -149,6 +151,8 @@ def _selection(prepared: Prepared, partition: Partition) -> dict[str, str]:
         )
     else:
         sentence = f"Selected on validation, test reported once: {kept} by the validation loss."
+        if refits(config, partition):
+            sentence += " Then trained anew on the clips of train and val for as many epochs (--refit)."
     return {"select_on": config.data.select_on, "criterion": "lowest validation loss", "sentence": sentence}
 
 

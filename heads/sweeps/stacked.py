@@ -92,13 +92,14 @@ class _Plan:
 def train_stacked(configs: Sequence[TrainConfig], folder: Path, workers: int, done: Done, note: Note = unheard) -> None:
     """Trains every configuration, as many at once as fit together; the arguments of `train_in_processes`.
 
-    Heads whose forward pass asks for values (conv-aggregation that flattens) are trained one after another.
+    Heads whose forward pass asks for values (conv-aggregation that flattens), and what is trained twice (--refit), are
+    trained one after another.
     """
     cache = FeatureCache()
     with cpu_threads(configs[0].run.threads):
         runs = []
         for position, config in enumerate(configs):
-            if not config.head.can_be_stacked:
+            if not config.head.can_be_stacked or config.data.refit == "yes":
                 done(position, train_member(config, cache))
                 continue
             prepared = prepare(config, None, cache)
@@ -230,4 +231,4 @@ def _keep(unit: _Unit, trainer: Trainer) -> None:
     folder = fold_folder(unit.run.directory, unit.partition)
     make_folder(folder)
     save_progress(folder / "last.safetensors", trainer)
-    unit.run.trained[unit.partition.fold] = keep_trained(unit.run.prepared, unit.partition, trainer, folder)
+    unit.run.trained[unit.partition.fold] = keep_trained(unit.run.prepared, unit.partition, trainer, trainer, folder)
