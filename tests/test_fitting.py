@@ -16,7 +16,7 @@ from reelbank.heads import TrainConfig, TrainingError, predict, train_head
 from reelbank.heads.defaults import resolved
 from reelbank.heads.examples.targets import Bins
 from reelbank.heads.fitting.choosing import CONSTANT, Candidate, Fitting, Part, choose, inner_folds, preferred
-from reelbank.heads.fitting.forests import fit_trees
+from reelbank.heads.fitting.forests import features_per_node, fit_trees
 from reelbank.heads.fitting.linear import STRENGTHS, fit_linear
 from reelbank.heads.fitting.tasks import Task
 from reelbank.heads.models.trees import PRIOR_WEIGHT, Trees
@@ -66,7 +66,7 @@ def test_a_forest_predicts_what_scikit_learn_does(kind: str) -> None:
     x = vectors()
     task = TASKS[kind](x)
     forest = {"classes": ExtraTreesClassifier, "labels": ExtraTreesRegressor}[kind](
-        n_estimators=30, min_samples_leaf=2, max_features="sqrt", random_state=5
+        n_estimators=30, min_samples_leaf=2, max_features=features_per_node(90, 7, kind), random_state=5
     ).fit(x[ROWS], task.truth[ROWS])
     expected = forest.predict_proba(x) if kind == "classes" else forest.predict(x)
     found = probabilities(grown(task, x), x)
@@ -115,6 +115,17 @@ def test_a_forest_does_not_depend_on_threads_or_on_how_many_trees_are_grown_at_o
     task = TASKS[kind](x)
     one, two = grown(task, x), grown(task, x, jobs=2)
     assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("clips", "width", "kind", "expected"),
+    [
+        *((90, 7, "classes", 2), (90, 7, "target", 7), (300, 400, "target", 202), (300, 400, "classes", 120)),
+        *((300, 2560, "classes", 202), (100_000, 2560, "target", 50), (10, 1, "classes", 1)),
+    ],
+)
+def test_nodes_look_at_as_many_features_as_time_allows(clips: int, width: int, kind: str, expected: int) -> None:
+    assert features_per_node(clips, width, kind) == expected
 
 
 @pytest.mark.parametrize("wide", [False, True])
@@ -179,10 +190,10 @@ def test_a_store_of_noise_is_dropped_and_noise_alone_gives_the_constant() -> Non
     assert alone.losses[CONSTANT] <= min(alone.losses.values())
 
 
-def test_stores_that_are_as_good_are_averaged() -> None:
+def test_of_stores_that_are_as_good_none_is_dropped() -> None:
     x = vectors()
     noisy = [x + np.random.default_rng(i).normal(scale=1.0, size=x.shape).astype(np.float32) for i in (1, 2)]
-    assert choice(a=noisy[0], b=noisy[1]).candidate.name == "trees and linear, the mean over the stores"
+    assert not choice(a=noisy[0], b=noisy[1]).candidate.name.endswith("alone")
 
 
 def test_clips_are_judged_by_fits_that_saw_none_of_their_group() -> None:

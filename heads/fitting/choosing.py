@@ -2,8 +2,9 @@
 
 For each kind of predictor and each tap (and all taps side by side) the clips are predicted by fits that saw no clip of
 their group. From these predictions follow those of every average of parts, so that candidates cost nothing more. What
-is expected to be best is the average over kinds and taps; another candidate is taken where it is better by more than
-the uncertainty of their difference over groups, and the frequencies of the training clips where nothing is better.
+is expected to be best is the average over kinds and taps, of a target that of trees over taps; another candidate is
+taken where it is better by more than the uncertainty of their difference over groups, and the frequencies of the
+training clips where nothing is better.
 """
 
 from __future__ import annotations
@@ -188,7 +189,10 @@ def candidates(kinds: Sequence[str], sets: Sequence[Taps], strengths: Mapping[Ta
             for kind in kinds
         )
 
-    mixtures = [tuple(kinds), *((kind,) for kind in kinds)] if len(kinds) > 1 else [tuple(kinds)]
+    mixtures: list[tuple[str, ...]] = [tuple(kinds), *((kind,) for kind in kinds)] if len(kinds) > 1 else [tuple(kinds)]
+    if "normal" in kinds and len(kinds) > 1:
+        # A line through a target's values goes on beyond them, on clips unlike those of training without an end.
+        mixtures = [mixtures[1], mixtures[0], *mixtures[2:]]
     names = {mixture: " and ".join(mixture) for mixture in mixtures}
     found = []
     if len(alone) > 1:

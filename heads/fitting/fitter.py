@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from multiprocessing import parent_process
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from reelbank.heads.training.job import Job, make_job
 from reelbank.heads.training.refitting import refits
 from reelbank.heads.training.trainer import EpochRecord, Progression, probabilities, validation_numbers
 from reelbank.manifests.events import Event, Progress
+from reelbank.store.cores import available_cores
 
 KINDS = {"auto": ("trees", "linear"), "trees": ("trees",)}
 """Head -> the kinds of parts that it may be made of; of a target, `linear` is `normal`."""
@@ -123,7 +125,7 @@ class Fitter:
             trees=int(options.get("trees", 0)),
             leaf=int(options.get("leaf", 1)),
             seed=config.seed,
-            jobs=max(1, config.run.threads),
+            jobs=_jobs(config.run.threads),
         )
 
     def _tasks(self) -> dict[str, Task]:
@@ -155,6 +157,11 @@ class Fitter:
     def _tell(self, text: str) -> None:
         if self._progress is not None:
             self._progress(Event(stage="fit", done=0, total=0, message=text))
+
+
+def _jobs(threads: int) -> int:
+    """Threads that grow trees, which are the same whatever their number: all cores, but `threads` beside siblings."""
+    return threads if parent_process() is not None else max(threads, available_cores())
 
 
 def _head(

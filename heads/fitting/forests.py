@@ -14,6 +14,9 @@ from reelbank.heads.models.trees import ForestSize, Trees
 
 MOST_TREES, LEAST_TREES = 400, 50
 WORK = 3e10  # node evaluations that a forest may cost: minutes on one core
+SPLITS = 2e8  # of clips by features in nodes, of all trees of a forest: seconds on one core
+SHARES = {"classes": 0.3, "labels": 0.3, "target": 1.0}
+"""Most of the features that a node of a tree looks at: of a target more are better, of classes no more than this."""
 VALUES = 1 << 25  # numbers that scikit-learn may hold in the nodes of trees at once (256 MB)
 LABELS = 1 << 24  # labels kept in leaves: every training clip is in a leaf of each tree
 
@@ -24,10 +27,16 @@ def number_of_trees(clips: int, width: int, outputs: int) -> int:
     return int(np.clip(min(WORK / work, LABELS / clips), LEAST_TREES, MOST_TREES))
 
 
+def features_per_node(clips: int, width: int, kind: str) -> int:
+    """How many features a node looks at: as `SHARES` says, fewer where that takes long, sqrt(D) at least."""
+    affordable = SPLITS / (clips * math.log2(max(2, clips)) * MOST_TREES)
+    return max(1, int(np.clip(SHARES[kind] * width, 1, max(math.sqrt(width), affordable))))
+
+
 def fit_trees(
     x: NDArray[np.float32], task: Task, rows: NDArray[np.int64], *, trees: int, leaf: int, seed: int, jobs: int
 ) -> Trees:
-    """Extremely randomised trees on the clips `rows`: sqrt(D) features per node, every clip in every tree.
+    """Extremely randomised trees on the clips `rows`, every clip in every tree.
 
     Args:
         x: pooled vectors of all clips (N, D).
@@ -37,23 +46,22 @@ def fit_trees(
     """
     x = np.ascontiguousarray(x[rows])
     at_once = int(np.clip(VALUES / (2 * len(rows) * max(1, task.columns if task.bins is None else 1)), 1, trees))
-    grown: list[Any] = []
     parts: list[_Arrays] = []
     for start in range(0, trees, at_once):
-        forest = _forest(task, min(at_once, trees - start), leaf, seed + start, jobs)
+        count, features = min(at_once, trees - start), features_per_node(len(rows), x.shape[1], task.kind)
+        forest = _forest(task, count, features, leaf, seed + start, jobs)
         forest.fit(x, *_labels(task, rows))
         leaves = forest.apply(x)  # (n, trees)
         parts += [_arrays(one.tree_, leaves[:, i], task, rows) for i, one in enumerate(forest.estimators_)]
-    del grown
     return _module(parts, x.shape[1], task, rows)
 
 
-def _forest(task: Task, trees: int, leaf: int, seed: int, jobs: int) -> Any:
+def _forest(task: Task, trees: int, features: int, leaf: int, seed: int, jobs: int) -> Any:
     from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
 
     kind = ExtraTreesClassifier if task.kind == "classes" else ExtraTreesRegressor
     return kind(
-        n_estimators=trees, min_samples_leaf=leaf, max_features="sqrt", n_jobs=jobs, random_state=seed % (1 << 32)
+        n_estimators=trees, min_samples_leaf=leaf, max_features=features, n_jobs=jobs, random_state=seed % (1 << 32)
     )
 
 
