@@ -37,6 +37,7 @@ RESULTS: Mapping[str, Any] = {
     "at_best_epoch?": (None, {"splits": _SPLITS, "folds": [{"fold": int, "metrics": {"*": _NUMBER}}]}),
     "training": {**_ENDED, "seconds": float, "num_parameters": int}, "notes": [str], "verdict": (str, [str]),
     "target_name": _TEXT, "target_unit": _TEXT,
+    "choices?": [{"fold": (int, None), "output": str, "chosen": str, "clips": int, "losses": {"*": float}}],
 }  # fmt: skip
 CONFIG: Mapping[str, Any] = {
     "config": {"label": str, "epochs": int, "*": object}, "warning": str, "num_parameters": int, "notes": [str],

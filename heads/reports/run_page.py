@@ -84,7 +84,7 @@ def _run_pictures(
 
     drawn: dict[str, tuple[bytes, str]] = {}
     epochs, pairs = [], target_pairs(rows)
-    if (run_dir / "metrics.jsonl").is_file():
+    if (run_dir / "metrics.jsonl").is_file() and not results.get("choices"):  # a fitted head has no epochs
         epochs = read_epochs(run_dir / "metrics.jsonl")
     if epochs:
         figure = figures.learning_curves(epochs, heading=heading)
@@ -128,8 +128,8 @@ def _run_page(
     facts = [
         *(links or [("stores", _stores(config))]),
         ("taps", ", ".join(tap for store in config["stores"] for tap in store["taps"])),
-        ("head", f"{asked.get('head')}, {config.get('num_parameters')} parameters"),
-        ("loss", asked.get("loss")),
+        ("head", f"{asked.get('head')}, {training.get('num_parameters'):,} numbers"),
+        ("loss", None if results.get("choices") else asked.get("loss")),
         (
             "clips",
             ", ".join(f"{name} {counts[name]}" for name in ("train", "val", "test", "unknown") if counts.get(name)),
@@ -137,7 +137,10 @@ def _run_page(
         ("classes", counts.get("classes")),
         ("groups", counts.get("groups")),
         ("selection", results["selection"]["sentence"]),
-        ("epochs", f"best {training.get('best_epoch')} of {training.get('epochs_run')}"),
+        (
+            "epochs",
+            None if results.get("choices") else f"best {training.get('best_epoch')} of {training.get('epochs_run')}",
+        ),
         ("training time", f"{training.get('seconds', 0):.1f} s"),
     ]
     left_out = [f"{entry['count']} clips are left out: {entry['reason']}." for entry in counts.get("left_out", [])]
@@ -157,7 +160,8 @@ def _run_page(
         + html.section("Pictures", *(html.picture(content, caption) for content, caption in drawn.values()))
         + html.section("Worst mistakes", *mistakes(rows, results["reported"], unit, thumbnails))
         + html.section("Clips", *clips)
-        + html.section("Folds", _fold_table(results.get("folds", [])))
+        + html.section("Folds", _fold_table(results.get("folds", []), has_epochs=not results.get("choices")))
+        + html.section("What inner validation chose", *_choice_tables(results))
         + html.section("What was trained", html.fact_table(facts))
         + html.section(
             "Files", html.items(files), html.details("configuration", json.dumps(config, indent=2, ensure_ascii=False))
@@ -208,19 +212,38 @@ def _unit(metric: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     return (results.get("target_unit") or "target units") if unit == "target" else unit
 
 
-def _fold_table(folds: Sequence[Mapping[str, Any]]) -> str:
+def _choice_tables(results: Mapping[str, Any]) -> list[str]:
+    """Of a fitted head: per output the mean loss out of fold of each candidate, and how often it was taken."""
+    choices = results.get("choices", [])
+    made = []
+    for output in dict.fromkeys(one["output"] for one in choices):
+        own = [one for one in choices if one["output"] == output]
+        names = list(dict.fromkeys(name for one in own for name in one["losses"]))
+        unit = "nats" if output == "label" else results.get("target_unit") or "target units"
+        rows = []
+        for name in names:
+            losses = [one["losses"][name] for one in own if name in one["losses"]]
+            rows.append([name, sum(losses) / len(losses), sum(one["chosen"] == name for one in own)])
+        subject = "classes" if output == "label" else results.get("target_name") or "target"
+        counted = "taken" if len(own) == 1 else f"taken in {len(own)} folds"
+        rows.sort(key=lambda row: row[1])
+        made.append(html.table([f"what predicts {subject}", f"loss out of fold, {unit}", counted], rows))
+    return made
+
+
+def _fold_table(folds: Sequence[Mapping[str, Any]], *, has_epochs: bool) -> str:
     if not folds:
         return ""
     names = list(folds[0]["metrics"])
-    head = ["fold", "train", "val", "test", "best epoch", "epochs", *map(title, names)]
+    epochs = {"best epoch": "best_epoch", "epochs": "epochs_run"} if has_epochs else {}
+    head = ["fold", "train", "val", "test", *epochs, *map(title, names)]
     rows = [
         [
             f["fold"],
             f["train"],
             f["val"],
             f["test"],
-            f["best_epoch"],
-            f["epochs_run"],
+            *(f[name] for name in epochs.values()),
             *(f["metrics"].get(n) for n in names),
         ]
         for f in folds

@@ -54,7 +54,9 @@
                    class_mean_oracle, uniform_random_bin, random_training_label, label_marginal
     folds: [] or [{fold, best_epoch, epochs_run, stopped_early, overfit, train, val, test, metrics: {name: value}}]
     at_best_epoch: null or, with --keep last, {splits, folds: [{fold, metrics}]} as above, of the best epoch's weights
-    training: {seconds, epochs_run, best_epoch, stopped_early, num_parameters, overfit}  (of fold 0 with --folds)
+    training: {seconds, epochs_run, best_epoch, stopped_early, num_parameters, overfit}  (of fold 0 with --folds;
+              a fitted head counts every number that it keeps)
+    choices: [{fold, output, chosen, clips, losses: {candidate: mean loss out of fold}}] of a fitted head, else []
     notes: [sentences] · verdict (sentences) · target_name, target_unit (null without target)
 """
 
