@@ -7,6 +7,7 @@ metrics.jsonl, validation included; the peer's is its training steps alone, on s
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from reelbank.benchmarks.measuring import Stage, Timing, main
 from reelbank.benchmarks.store import DIMENSION, NUM_LABELS, TAP, prepare
 from reelbank.heads import TrainConfig, train_head
 from reelbank.store.devices import cpu_threads
-from reelbank.store.processes import import_ahead, worker_context
+from reelbank.store.processes import START_METHOD, import_ahead
 
 BATCH, NUM_BINS = 4, 1000
 
@@ -133,7 +134,7 @@ def _their_epoch(store: Path, clips: int, num_workers: int) -> float:
     if num_workers:
         # Workers that are forked from this process and zarr's threads can deadlock.
         import_ahead(("torch",))
-        context = worker_context()
+        context = multiprocessing.get_context(START_METHOD)  # torch wants one of the standard library
     data: Any = ZarrClips(store, clips)
     loader: Any = DataLoader(data, BATCH, shuffle=True, num_workers=num_workers, multiprocessing_context=context,
                              persistent_workers=num_workers > 0)  # fmt: skip

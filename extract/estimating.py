@@ -23,6 +23,7 @@ from reelbank.manifests import Manifest
 from reelbank.manifests.events import Event, Progress
 from reelbank.store.cores import memory_bytes
 from reelbank.store.description import readable
+from reelbank.store.files import regular
 from reelbank.store.layout import DONE
 
 MOST_CLIPS = 8
@@ -159,7 +160,7 @@ def _bytes_of(paths: Sequence[Path]) -> int:
 def _peak_bytes(pid: int) -> int | None:
     """The most memory that a process has had, as Linux tells it."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = regular(Path(f"/proc/{pid}/status")).read_text().splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)

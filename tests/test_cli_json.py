@@ -115,7 +115,7 @@ def test_errors_are_json_after_json(line: str, said: str, tmp_path: Path, monkey
 
 
 def test_fault_of_the_program_is_json_and_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*arguments: Any) -> None:
+    def fails(*arguments: Any, **more: Any) -> None:
         raise TypeError("ours")
 
     monkeypatch.setattr("reelbank.extract.doctor.examine", fails)

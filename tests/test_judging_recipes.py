@@ -372,7 +372,7 @@ def _reader(asked: Any, recipe: Recipe, prepared: Any, progress: Any) -> tuple[d
 @pytest.mark.parametrize(
     ("column", "best", "is_called"),
     [
-        (_column(beats="constant_median"), "near", "row with the lowest MAE on the test set"),
+        (_column(beats="constant_median"), "near", "row with the lowest mean absolute error on the test set"),
         (_column(metric="accuracy", beats="majority_class"), "near", "row with the highest accuracy on the test set"),
     ],
 )

@@ -156,7 +156,7 @@ def test_name_of_ours_is_refused_from_a_package_naming_both(package: Callable[..
     package("greedy", heads="mlp = greedy_heads:ROW", losses="ce = greedy_losses:ce")
     both = r"head 'mlp' is one of reelbank's own and also registered as greedy_heads:ROW of greedy 2\.5; rename"
     with pytest.raises(PluginError, match=both):
-        TrainConfig.of(store=(Path("s"),))
+        TrainConfig.of(store=(Path("s"),), head="mlp")
     assert TrainConfig.of(store=(Path("s"),), head="linear", loss="kld", class_loss="kld").head.name == "linear"
     listed = call("heads")
     assert listed.exit_code == cli.OK
@@ -180,7 +180,7 @@ def test_broken_package_is_named_where_it_is_listed_and_breaks_nothing_else(
     assert result.exit_code == cli.OK, result.output
     assert "rotten" in result.stdout
     assert "cannot be used" in result.stdout
-    assert TrainConfig.of(store=(Path("s"),)).head.name == "mlp"
+    assert TrainConfig.of(store=(Path("s"),)).head.name == "auto"
     assert backbones.describe("frames").name == "frames"
     result = call("manifest rotten somewhere --seed 3")
     assert result.exit_code == cli.WRONG_USE
@@ -326,7 +326,7 @@ def test_wrong_head_option_names_head_and_option(text: str, message: str, module
     with pytest.raises(ValueError, match=message):
         TrainConfig.of(store=(Path("s"),), head=name, head_option=(text,))
     with pytest.raises(ValueError, match=r"--head-option trunk: head 'mlp' has it as --trunk"):
-        TrainConfig.of(store=(Path("s"),), head_option=("trunk=shared",))
+        TrainConfig.of(store=(Path("s"),), head="mlp", head_option=("trunk=shared",))
 
 
 # -- what is kept of a plug-in -----------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def test_workers_leave_a_core_to_a_parent_that_feeds_a_gpu(
     cores: int, has_remote: bool, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(featurizing, "available_cores", lambda: cores)
-    assert featurizing._default_workers(has_remote, None) == workers
+    assert featurizing.default_workers(has_remote, None) == workers
 
 
 def test_failures_and_more_steps_than_slots(synth_set: Path, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_command_takes_videos_and_says_which_gave_nothing(run: Path, synth_set: 
     assert bad["failed"].startswith("not a video file")
     assert "damaged: failed, not a video file" in found.output
     assert "left out" not in found.output
-    assert max(map(len, found.output.splitlines()[:-1])) <= 80  # the last is a path
+    assert max(map(len, found.stdout.splitlines()[:-1])) <= 80  # the last is a path
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def _kept(tmp_path: Path, losses: Sequence[float], **options: Any) -> tuple[Trai
             for value in trainer.head.parameters():
                 value.copy_(torch.linspace(0.0, epoch, value.numel()).reshape(value.shape))
         trainer.record(0.1, [9.0, loss, 0.5, 7.0])
-    return recording.keep_trained(case, PART, trainer, tmp_path), trainer
+    return recording.keep_trained(case, PART, trainer, trainer, tmp_path), trainer
 
 
 def test_run_that_keeps_the_best_epoch_predicts_with_it_alone(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from planted import RUN_CONFIG, planted_store, run_line, run_results, sweep_config
 
 from reelbank.heads import SweepResult, TrainConfig, TrainingError, sweep
-from reelbank.heads.reports import html
+from reelbank.heads.reports import run_page
 from reelbank.heads.sweeps import sweep as sweep_module
 from reelbank.heads.sweeps.member_pool import MEMBER_MODULES
 from reelbank.heads.sweeps.report import sweep_text
@@ -166,7 +166,7 @@ def test_a_finished_sweep_has_its_files_and_pages_of_the_winner_alone(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: list[dict[str, Any]]
 ) -> None:
     pages: list[Path] = []
-    monkeypatch.setattr(html, "write_run_report", lambda path, **kind: pages.append(path))
+    monkeypatch.setattr(run_page, "write_run_report", lambda path, **kind: pages.append(path))
     _told(monkeypatch, trained, lambda point: None if point["lr"] == 0.1 else {"val_loss": point["lr"]})
     run = tmp_path / "s"
     result = _result(store, run, sweep=AXES[:1], repeats=2, report=True)

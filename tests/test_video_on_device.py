@@ -197,5 +197,5 @@ def test_what_is_missing_for_a_gpu_decoder_is_said(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(("cores", "remote", "workers"), [(2, False, 2), (16, True, 4), (4, True, 3), (16, False, 4)])
 def test_decoders_of_a_gpu_are_few(cores: int, remote: bool, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(featurizing, "available_cores", lambda: cores)
-    assert featurizing._default_workers(remote, "cuda:0") == workers
+    assert featurizing.default_workers(remote, "cuda:0") == workers
     assert on_device.WORKERS == 4

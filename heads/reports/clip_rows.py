@@ -20,7 +20,7 @@ from reelbank.heads.reports import html
 from reelbank.heads.reports.wording import cell
 from reelbank.heads.stored import read_table
 from reelbank.store.errors import StoreError
-from reelbank.store.files import reading
+from reelbank.store.files import reading, regular
 from reelbank.store.reader import Store
 
 MOST_CLASSES, MOST_PER_CLASS = 12, 4
@@ -222,4 +222,4 @@ def clip_table(rows: Sequence[ClipRow]) -> list[str]:
 @cache
 def script() -> html.Script:
     """What sorts and filters the table of clips."""
-    return html.Script(text=(Path(__file__).parent / "templates" / "clips.js").read_text(encoding="utf-8"))
+    return html.Script(text=regular(Path(__file__).parent / "templates" / "clips.js").read_text(encoding="utf-8"))
