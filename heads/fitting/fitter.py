@@ -14,7 +14,7 @@ from torch import Tensor
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.splits import Partition
-from reelbank.heads.fitting.choosing import Chosen, Fitting, choose
+from reelbank.heads.fitting.choosing import MOST_FOLDS, Chosen, Fitting, choose, tap_sets
 from reelbank.heads.fitting.tasks import Task
 from reelbank.heads.models.combination import Combination, Constant, Linear, Normal
 from reelbank.heads.models.trees import ForestSize, Trees
@@ -43,7 +43,7 @@ class Fitter:
         self.choices: dict[str, Chosen] = {}
         self.head: Any = None
         self._prepared, self._partition, self._progress = prepared, partition, progress
-        self._done = 0
+        self._done = self._total = 0
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -64,12 +64,16 @@ class Fitter:
     def train(self, after_epoch: Callable[[EpochRecord], None]) -> None:
         """Chooses and fits; `after_epoch` sees the one epoch that this is."""
         made: dict[str, list[torch.nn.Module]] = {}
-        for output, task in self._tasks().items():
+        tasks = self._tasks()
+        for number, (output, task) in enumerate(tasks.items()):
             rows = self.rows[task.known[self.rows]]
             fitting = self._fitting(task)
+            steps = MOST_FOLDS * len(tap_sets(tuple(fitting.vectors))) + 1
+            self._done, self._total = number * steps, len(tasks) * steps
             chosen = choose(fitting, task, self._prepared.groups, rows, self._partition.val, self._tell)
             if not len(chosen.rows):  # what cannot be predicted out of fold must not be fitted
                 rows = self._partition.train[task.known[self._partition.train]]
+            self._done = (number + 1) * steps - 1
             self._tell(f"fitting {chosen.candidate.name} to {len(rows)} clips")
             made[output] = [fitting.of(part, task, rows) for part in chosen.candidate.parts]
             self.choices[output] = chosen
@@ -156,7 +160,8 @@ class Fitter:
 
     def _tell(self, text: str) -> None:
         if self._progress is not None:
-            self._progress(Event(stage="fit", done=0, total=0, message=text))
+            self._progress(Event(stage="fit", done=self._done, total=self._total, message=text))
+        self._done += 1
 
 
 def _jobs(threads: int) -> int:
