@@ -295,6 +295,22 @@ def test_refit_says_whether_validation_clips_are_fitted(head: str, tmp_path: Pat
         assert once["splits"]["val"] == twice["splits"]["val"]
 
 
+def test_training_clips_of_one_group_are_fitted_without_validation(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    features = [(random.normal(size=(2, 4)) + i % 2).astype(np.float32) for i in range(24)]
+    clips = [
+        {"clip_id": f"c{i}", "label": "ab"[i % 2], "group": f"g{i // 12}", "split": ("train", "test")[i // 12]}
+        for i in range(24)
+    ]
+    write_store(tmp_path / "s.zarr", {"cls": features}, clips, backbone="toy", weights={"kind": "pretrained"})
+    results = trained(tmp_path / "s.zarr", run=tmp_path / "run")
+    assert results["reported"] == "test" and "val" not in results["splits"]
+    assert any("too few groups for inner validation" in note for note in results["notes"])
+    assert any("none can be cut from its 12 training clips: all are fitted" in note for note in results["notes"])
+    with pytest.raises(TrainingError, match="no validation part can be cut"):
+        trained(tmp_path / "s.zarr", head="mlp")
+
+
 def test_shuffled_labels_give_no_head_that_seems_to_know_something(tmp_path: Path) -> None:
     results = trained(store(tmp_path / "s.zarr"), run=tmp_path / "run", shuffle_labels=True)
     low, high = (results["splits"]["test"]["metrics"]["accuracy"][end] for end in ("low", "high"))

@@ -54,10 +54,16 @@ class FeatureCache:
         if key not in self._tables:
             self._tables[key] = read_table(data, features)
         table, separator = self._tables[key], config.separator
-        key = (*key, data.folds, data.select_on, features.train_clips, config.seed, separator)
+        needs_val = not config.head.is_fitted
+        key = (*key, data.folds, data.select_on, features.train_clips, config.seed, separator, needs_val)
         if key not in self._parts:
             self._parts[key] = parts_of(
-                table, data, train_clips=features.train_clips, seed=config.seed, separator=separator
+                table,
+                data,
+                train_clips=features.train_clips,
+                seed=config.seed,
+                separator=separator,
+                needs_val=needs_val,
             )
         return table, self._parts[key]
 

@@ -207,12 +207,12 @@ def _require_usable_parts(
                     f"none of the {len(rows)} clips of {name} has a class that training knows (the first: "
                     f"{str(given[0])!r}); clips of other classes belong to split 'unknown', or pass --label none"
                 )
-        if values is not None and not np.isfinite(values[part.val]).any():
+        if len(part.val) and values is not None and not np.isfinite(values[part.val]).any():
             raise TrainingError(
                 f"none of the {len(part.val)} validation clips has a target {target!r}: nothing can choose the "
                 "best epoch; fill the column, leave those clips out of split 'val', or pass --target none"
             )
-        if target is None and known is not None and not (table.labels[part.val] != "").any():
+        if len(part.val) and target is None and known is not None and not (table.labels[part.val] != "").any():
             raise TrainingError(
                 f"none of the {len(part.val)} validation clips has a label: nothing can choose the best epoch; "
                 "check the manifest's split and label columns"

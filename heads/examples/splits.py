@@ -65,10 +65,19 @@ class Parts:
         return list(dict.fromkeys(note for part in self.partitions for note in part.notes))
 
 
-def parts_of(table: ClipTable, data: DataConfig, *, train_clips: int, seed: int, separator: str | None = None) -> Parts:
+def parts_of(
+    table: ClipTable,
+    data: DataConfig,
+    *,
+    train_clips: int,
+    seed: int,
+    separator: str | None = None,
+    needs_val: bool = True,
+) -> Parts:
     """Which clips of `table` train, select and are reported. Raises what `make_partitions` raises.
 
     Args:
+        needs_val: see `make_partitions`.
         separator: of several labels of one clip, see `TrainConfig.separator`.
     """
     labels = strata(table.labels, separator)
@@ -80,6 +89,7 @@ def parts_of(table: ClipTable, data: DataConfig, *, train_clips: int, seed: int,
         folds=data.folds,
         select_on=data.select_on,
         seed=seed,
+        needs_val=needs_val,
     )
     eligible = _trained(partitions)
     if train_clips:
@@ -178,6 +188,18 @@ def hold_out(rows: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int
     )
 
 
+def _held_out(
+    rows: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int, *, needed: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """`hold_out`; where it is impossible and not `needed`, all of `rows` and nothing."""
+    try:
+        return hold_out(rows, labels, groups, seed)
+    except TrainingError:
+        if needed:
+            raise
+        return rows, rows[:0]
+
+
 def _without_needed_groups(held: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """`held` (n,) bool less the groups without which a class would have no clip outside."""
     held = held.copy()
@@ -199,13 +221,22 @@ def thinned(rows: np.ndarray, labels: np.ndarray, most: int, seed: int) -> np.nd
 
 
 def make_partitions(
-    *, splits: np.ndarray, labels: np.ndarray, groups: np.ndarray, folds: int, select_on: str, seed: int
+    *,
+    splits: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    folds: int,
+    select_on: str,
+    seed: int,
+    needs_val: bool = True,
 ) -> tuple[Partition, ...]:
     """One partition, or one for each of `folds`.
 
     Args:
         splits, labels, groups: of each clip, str arrays (N,); groups from `effective_groups`.
         select_on: `validation` or `reported-set`.
+        needs_val: whether a head cannot do without validation clips; if it can, and none can be cut from the training
+            clips without losing a class, there are none.
 
     Raises:
         TrainingError: an empty training part, a group on both sides, too few groups.
@@ -215,12 +246,19 @@ def make_partitions(
         count = int(np.isin(splits, others).sum())
         notes.append(f"{count} clips of other splits ({', '.join(map(repr, others))}) are not used.")
     if folds:
-        return _folds(splits, labels, groups, folds, select_on, seed, notes)
-    return (_single(splits, labels, groups, select_on, seed, notes),)
+        return _folds(splits, labels, groups, folds, select_on, seed, notes, needs_val=needs_val)
+    return (_single(splits, labels, groups, select_on, seed, notes, needs_val=needs_val),)
 
 
 def _single(
-    splits: np.ndarray, labels: np.ndarray, groups: np.ndarray, select_on: str, seed: int, notes: list[str]
+    splits: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    select_on: str,
+    seed: int,
+    notes: list[str],
+    *,
+    needs_val: bool,
 ) -> Partition:
     train, val, test, unknown = (np.flatnonzero(splits == name) for name in (*KNOWN_SPLITS, "unknown"))
     if not len(train):
@@ -239,10 +277,13 @@ def _single(
             notes.append(f"The {len(val)} clips of split 'val' are not used: the best epoch is chosen on 'test'.")
         val = reported
     elif not len(val):
-        train, val = hold_out(train, labels, groups, seed)
+        train, val = _held_out(train, labels, groups, seed, needed=needs_val or not len(test))
+        whole = len(train) + len(val)
         notes.append(
-            f"The store has no split 'val': {len(val)} of {len(train) + len(val)} training clips, in whole groups, "
-            "were held out for validation."
+            f"The store has no split 'val': {len(val)} of {whole} training clips, in whole groups, were held out for "
+            "validation."
+            if len(val)
+            else f"The store has no split 'val', and none can be cut from its {whole} training clips: all are fitted."
         )
     if not len(test):
         notes.append("The store has no split 'test': the numbers are those of the validation clips.")
@@ -278,6 +319,8 @@ def _folds(
     select_on: str,
     seed: int,
     notes: list[str],
+    *,
+    needs_val: bool,
 ) -> tuple[Partition, ...]:
     rows = np.flatnonzero(np.isin(splits, KNOWN_SPLITS))
     if not len(rows):
@@ -299,7 +342,7 @@ def _folds(
         train, val = rest, test
         if select_on != "reported-set":
             try:
-                train, val = hold_out(rest, labels, groups, seed + 1 + fold)
+                train, val = _held_out(rest, labels, groups, seed + 1 + fold, needed=needs_val)
             except TrainingError as error:
                 raise _impossible(rows, labels, groups, folds, fold, seed) from error
         partitions.append(

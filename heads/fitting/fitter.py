@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from multiprocessing import parent_process
 from typing import Any
@@ -102,8 +103,10 @@ class Fitter:
             self.head, job.resident, part.train, independent=self._prepared.config.objective.independent
         )
         train_loss = float(validation_numbers(job, self._logits(fitted), index)[0])
-        index = torch.from_numpy(part.val).to(job.device)
-        numbers = [float(x) for x in validation_numbers(job, self._logits(self.probabilities(part.val)), index)]
+        numbers = [math.nan] * 3
+        if len(part.val):
+            index = torch.from_numpy(part.val).to(job.device)
+            numbers = [float(x) for x in validation_numbers(job, self._logits(self.probabilities(part.val)), index)]
         self.state = Progression(epoch=1, best_epoch=1, best_loss=numbers[0], last_loss=numbers[0], finished=True)
         return EpochRecord(
             epoch=1, learning_rate=0.0, train_loss=train_loss, val_loss=numbers[0], val_accuracy=numbers[1],
