@@ -164,6 +164,7 @@ def test_tables_of_evidence_are_those_of_its_results(path: Path) -> None:
     found = json.loads(evidence.RESULT.read_text())
     assert evidence.renewed(path, found) == path.read_text(), "run docs/evidence.py"
     found["fight"][0]["accuracy"] = 0.123
+    found["defaults"][0]["new"][0] = 0.123
     assert evidence.renewed(path, found) != path.read_text()
 
 
@@ -184,3 +185,12 @@ def test_cosines_of_evidence_are_of_each_step_less_the_mean_step(monkeypatch: py
     monkeypatch.setattr(evidence_heads.store, "open", opened)
     assert evidence_heads._cosines(Path("before"), Path("after")) == pytest.approx([-1.0, 0.0])
     assert evidence_heads._cosines(Path("before"), Path("before")) == pytest.approx([1.0, 1.0])
+
+
+def test_no_default_is_worse_than_its_baseline_with_intervals_apart() -> None:
+    """The promise of README's table; `python docs/evidence.py defaults` measures it."""
+    rows = json.loads(evidence.RESULT.read_text())["defaults"]
+    assert len(rows) == 5
+    for row in rows:
+        _, low, high = row["new"]
+        assert low < row["constant"] if row["metric"] == "mae" else high > row["constant"], row["id"]
