@@ -20,9 +20,10 @@ TASKS: tuple[dict[str, Any], ...] = (
     {"id": "rendered set, kcal/h", "set": "synth", "options": ("--label", "none"), "metric": "mae"},
     {"id": "fights in surveillance", "set": "fight", "options": (), "metric": "accuracy"},
     {"id": "10 exercises, 2 photographs", "set": "exercise10", "options": (), "metric": "accuracy"},
-    {"id": "push, pull, static", "set": "exercise10", "options": ("--label", "force"), "metric": "accuracy"},
+    {"id": "push, pull, static", "set": "force", "options": (), "metric": "accuracy"},
 )
-MODELS = {"synth": ("flow", "lite"), "fight": ("flow", "lite"), "exercise10": ("lite",)}
+MODELS = {"synth": ("flow", "lite"), "fight": ("flow", "lite"), "exercise10": ("lite",), "force": ("lite",)}
+LABELS = {"exercise10": "label", "force": "force"}
 OLD = ("--head", "mlp")
 SWEEP = (
     *("--head", "mlp", "--sweep", "lr=0.0001,0.001,0.01", "--sweep", "weight_decay=1e-05,0.01"),
@@ -38,8 +39,8 @@ def defaults(work: Path, data: Path | None, every: int) -> list[dict[str, Any]]:
         if name != "synth" and data is None:
             continue
         folders[name] = fresh(work / name)
-        if name == "exercise10":
-            _exercises(folders[name], Path(str(data)), every)
+        if name in LABELS:
+            _exercises(folders[name], Path(str(data)), LABELS[name], every)
         else:
             make_manifest(folders[name], name, data, every)
         run(folders[name], "featurize", *(part for model in models for part in ("--model", model)))
@@ -73,17 +74,17 @@ def _row(task: dict[str, Any], runs: dict[str, Path]) -> dict[str, Any]:
     return row
 
 
-def _exercises(folder: Path, data: Path, every: int) -> None:
-    """A clip per exercise: its folder of a first and a last photograph."""
+def _exercises(folder: Path, data: Path, label: str, every: int) -> None:
+    """A clip per exercise that has a `label`: its folder of a first and a last photograph."""
     with (data / "exercise10" / "index.csv").open(newline="", encoding="utf-8") as file:
-        rows = {row["file"].rpartition("/")[0]: row for row in csv.DictReader(file)}
+        rows = {row["file"].rpartition("/")[0]: row for row in csv.DictReader(file) if row[label]}
     with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["clip_id", "video", "label", "group", "force", "rate_fps"])
+        writer.writerow(["clip_id", "video", "label", "group", "rate_fps"])
         for place in list(rows)[::every]:
             row = rows[place]
             where = str(data / "exercise10" / place)
-            writer.writerow([place.replace("/", "-"), where, row["label"], row["group"], row["force"], 1])
+            writer.writerow([place.replace("/", "-"), where, row[label], row["group"], 1])
 
 
 def defaults_table(rows: list[dict[str, Any]]) -> str:
