@@ -79,7 +79,8 @@ class DataConfig:
     refit: str = option(
         "auto",
         "--refit",
-        "after selection fit once more to train and validation clips, if others are reported; auto: auto, trees",
+        "after selection fit once more to train and validation clips, if others are reported; auto: yes for auto and "
+        "trees",
         choices=("auto", "no", "yes"),
     )
     shuffle_labels: bool = option(
