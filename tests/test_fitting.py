@@ -15,6 +15,7 @@ from planted import config
 from reelbank.heads import TrainConfig, TrainingError, predict, train_head
 from reelbank.heads.defaults import resolved
 from reelbank.heads.examples.targets import Bins
+from reelbank.heads.fitting import forests
 from reelbank.heads.fitting.choosing import CONSTANT, Candidate, Fitting, Part, choose, inner_folds, preferred
 from reelbank.heads.fitting.forests import features_per_node, fit_trees
 from reelbank.heads.fitting.linear import STRENGTHS, fit_linear
@@ -124,7 +125,10 @@ def test_a_forest_does_not_depend_on_threads_or_on_how_many_trees_are_grown_at_o
         *((300, 2560, "classes", 202), (100_000, 2560, "target", 50), (10, 1, "classes", 1)),
     ],
 )
-def test_nodes_look_at_as_many_features_as_time_allows(clips: int, width: int, kind: str, expected: int) -> None:
+def test_nodes_look_at_as_many_features_as_time_allows(
+    clips: int, width: int, kind: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forests, "MOST_TREES", 400)
     assert features_per_node(clips, width, kind) == expected
 
 
