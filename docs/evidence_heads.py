@@ -137,7 +137,7 @@ def precision(work: Path, data: Path | None, every: int) -> list[dict[str, Any]]
     return rows
 
 
-CHANGES = {"bf16": ("lite",), "fast": ("flow", "lite"), "pil": ("flow", "lite"), "int8": ("flow", "lite")}
+CHANGES = {"bf16": ("lite",), "fast": ("flow", "lite"), "int8": ("flow", "lite")}
 """{change: the backbones that it concerns}; flow is no network, so that no precision changes it."""
 _INT8 = ("--format", "safetensors", "--dtype", "int8")
 
@@ -195,7 +195,6 @@ def precision_table(rows: list[dict[str, Any]]) -> str:
     said = {
         "bf16": "`--precision bf16`",
         "fast": "`--resize fast`",
-        "pil": "`--resize pil`",
         "int8": "exported as int8",
     }
     for row in rows:

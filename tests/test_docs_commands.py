@@ -58,7 +58,8 @@ SMALLER: dict[str, tuple[tuple[str, str, str], ...]] = {
     "manifest synth": (("--clips", "--clips", "48"),),
     "probe": (("--kmeans", "--kmeans", "4"),),
     "train-head": (
-        ("", "--epochs", "2"),
+        # Not beside the default head, which has no epochs and would become another one.
+        *((beside, "--epochs", "2") for beside in ("--loss", "--recipe", "--sweep", "--repeats", "--augment", "--lr")),
         ("--repeats", "--repeats", "1"),
         ("--folds", "--folds", "2"),
         ("--sweep", "--executor", "stacked"),  # processes would each import torch
