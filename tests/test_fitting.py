@@ -194,6 +194,17 @@ def test_a_store_of_noise_is_dropped_and_noise_alone_gives_the_constant() -> Non
     assert alone.losses[CONSTANT] <= min(alone.losses.values())
 
 
+def test_a_constant_distribution_is_spread_as_any_other() -> None:
+    """Bins that no training clip fell into are not impossible."""
+    noise = vectors(9)
+    fitting = Fitting(vectors={"noise": noise}, kinds=("trees",), trees=20)
+    groups = np.arange(len(noise)).astype(str)
+    found = choose(fitting, target(vectors()), groups, ROWS, np.arange(0), lambda text: None)
+    assert found.candidate.name == CONSTANT
+    assert found.widening > 0
+    assert (found.out_of_fold[:, 20:80] > 0).all()
+
+
 def test_of_stores_that_are_as_good_none_is_dropped() -> None:
     x = vectors()
     noisy = [x + np.random.default_rng(i).normal(scale=1.0, size=x.shape).astype(np.float32) for i in (1, 2)]

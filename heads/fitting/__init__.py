@@ -1,1 +1,1 @@
-"""How a head is trained: losses, optimisers, epochs."""
+"""Heads that are fitted in one go, and the choice among them."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ WIDENINGS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A predictor of one output: its kind, the taps it reads, and for `linear` which of the strengths."""
+    """A predictor of one output: its kind, the taps it reads, and for `linear` and `normal` which of the strengths."""
 
     kind: str
     taps: Taps
@@ -60,8 +61,7 @@ class Chosen:
     Attributes:
         candidate: the one that was taken.
         rows: clips that were judged; `out_of_fold` (n, K) their probabilities by fits that saw none of their group.
-        losses: {candidate's name: mean loss there}, in the order of preference.
-        sentences: for the report.
+        losses: {candidate's name: mean loss there}, in the order of preference; empty where groups are too few for it.
         widening: standard deviation in bins by which the target's distribution is spread, also out of fold.
     """
 
@@ -69,7 +69,6 @@ class Chosen:
     rows: NDArray[np.int64]
     out_of_fold: Array
     losses: Mapping[str, float] = field(default_factory=dict)
-    sentences: tuple[str, ...] = ()
     widening: float = 0.0
 
 
@@ -88,9 +87,8 @@ class Fitting:
         """The vectors of `taps` side by side in sorted order, (N, D)."""
         return np.concatenate([self.vectors[tap] for tap in sorted(taps)], axis=1)
 
-    def forest(self, task: Task, rows: NDArray[np.int64], taps: Taps, *, share: float = 1.0) -> nn.Module:
-        """Trees on `rows`; `share` of as many as there are in the end."""
-        x = self.columns(taps)
+    def forest(self, x: NDArray[np.float32], task: Task, rows: NDArray[np.int64], *, share: float = 1.0) -> nn.Module:
+        """Trees on the clips `rows` of `x`; `share` of as many as there are in the end."""
         trees = self.trees or number_of_trees(len(rows), x.shape[1], task.columns)
         return fit_trees(
             x, task, rows, trees=max(1, round(trees * share)), leaf=self.leaf, seed=self.seed, jobs=self.jobs
@@ -102,9 +100,10 @@ class Fitting:
             made = Constant(task.columns)
             made.probabilities.copy_(torch.from_numpy(task.marginal(rows)))
             return made
+        x = self.columns(part.taps)
         if part.kind == "trees":
-            return self.forest(task, rows, part.taps)
-        return list(fit_linear(self.columns(part.taps), task, rows))[part.strength]
+            return self.forest(x, task, rows)
+        return next(islice(fit_linear(x, task, rows), part.strength, None))  # each starts from the one before it
 
 
 def choose(
@@ -126,8 +125,7 @@ def choose(
     folds = inner_folds(task, groups, rows, held_out, fitting.seed)
     if folds is None:
         first = candidates(fitting.kinds, sets, dict.fromkeys(sets, len(STRENGTHS) // 2))[0]
-        why = "too few groups for inner validation: taken without it"
-        return Chosen(candidate=first, rows=rows[:0], out_of_fold=np.zeros((0, task.columns)), sentences=(why,))
+        return Chosen(candidate=first, rows=rows[:0], out_of_fold=np.zeros((0, task.columns)))
     judged = rows[folds >= 0]
     groups_judged, fold_of = groups[judged], folds[folds >= 0]
     single: dict[Part, Array] = {}
@@ -139,10 +137,11 @@ def choose(
         for taps in sets:
             what = f"{' and '.join(fitting.kinds)} on {' and '.join(taps)}"
             progress(f"inner fold {number + 1} of {len(numbers)}: {what}")
-            for part, module in _fits(fitting, task, seen, taps):
+            x = fitting.columns(taps)
+            for part, module in _fits(fitting, x, task, seen, taps):
                 if part not in single:
                     single[part] = np.zeros((len(judged), task.columns))
-                single[part][held] = _predicted(module, fitting.columns(taps), judged[held])
+                single[part][held] = _predicted(module, x, judged[held])
     strengths = {taps: _strength(single, task, judged, taps) for taps in sets}
     found = {}
     for candidate in candidates(fitting.kinds, sets, strengths):
@@ -151,10 +150,10 @@ def choose(
     taken = preferred(losses, groups_judged)
     named = {candidate.name: float(loss.mean()) for candidate, loss in losses.items()}
     of_constant = float(task.loss(constant, judged).mean())
+    probabilities = found[taken]
     if of_constant <= named[taken.name]:
-        nothing = Candidate(name=CONSTANT, parts=(Part(kind="constant", taps=()),))
-        return Chosen(candidate=nothing, rows=judged, out_of_fold=constant, losses=named | {nothing.name: of_constant})
-    chosen = Chosen(candidate=taken, rows=judged, out_of_fold=found[taken], losses=named | {CONSTANT: of_constant})
+        taken, probabilities = Candidate(name=CONSTANT, parts=(Part(kind="constant", taps=()),)), constant
+    chosen = Chosen(candidate=taken, rows=judged, out_of_fold=probabilities, losses=named | {CONSTANT: of_constant})
     return chosen if task.bins is None else _widened(chosen, task)
 
 
@@ -243,12 +242,15 @@ def _widened(chosen: Chosen, task: Task) -> Chosen:
     return found
 
 
-def _fits(fitting: Fitting, task: Task, rows: NDArray[np.int64], taps: Taps) -> Iterator[tuple[Part, nn.Module]]:
+def _fits(
+    fitting: Fitting, x: NDArray[np.float32], task: Task, rows: NDArray[np.int64], taps: Taps
+) -> Iterator[tuple[Part, nn.Module]]:
+    """Every part on `taps`, whose vectors are `x`."""
     for kind in fitting.kinds:
         if kind == "trees":
-            yield Part(kind=kind, taps=taps), fitting.forest(task, rows, taps, share=0.5)
+            yield Part(kind=kind, taps=taps), fitting.forest(x, task, rows, share=0.5)
         else:
-            for strength, module in enumerate(fit_linear(fitting.columns(taps), task, rows)):
+            for strength, module in enumerate(fit_linear(x, task, rows)):
                 yield Part(kind=kind, taps=taps, strength=strength), module
 
 

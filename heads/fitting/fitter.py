@@ -17,7 +17,7 @@ from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.splits import Partition
 from reelbank.heads.fitting.choosing import MOST_FOLDS, Chosen, Fitting, choose, tap_sets
 from reelbank.heads.fitting.tasks import Task
-from reelbank.heads.models.combination import Combination, Constant, Linear, Normal
+from reelbank.heads.models.combination import Combination, Constant, Linear, Normal, as_logits
 from reelbank.heads.models.trees import ForestSize, Trees
 from reelbank.heads.training.job import Job, make_job
 from reelbank.heads.training.refitting import refits
@@ -36,8 +36,6 @@ class Fitter:
     chosen on them, and inner validation says what they would have said. They are then predicted out of fold.
     """
 
-    checkpoints = False  # nothing is worth keeping before the end
-
     def __init__(self, prepared: Prepared, partition: Partition, progress: Progress | None = None) -> None:
         self.job: Job = make_job(prepared, partition)
         self.state = Progression()
@@ -55,6 +53,10 @@ class Fitter:
             "independent": self.head.independent,
             "widening": self.head.widening,
         }
+
+    @property
+    def _independent(self) -> bool:
+        return self._prepared.config.objective.independent
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -78,7 +80,7 @@ class Fitter:
             self._tell(f"fitting {chosen.candidate.name} to {len(rows)} clips")
             made[output] = [fitting.of(part, task, rows) for part in chosen.candidate.parts]
             self.choices[output] = chosen
-        self.head = _head(self.job, self.choices, made, independent=self._prepared.config.objective.independent)
+        self.head = _head(self.job, self.choices, made, independent=self._independent)
         after_epoch(self._record())
 
     def use_kept_weights(self) -> None:
@@ -86,9 +88,7 @@ class Fitter:
 
     def probabilities(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
         """{output: (n, K)} of the clips `rows`; of those that were fitted by fits that saw none of their group."""
-        found = probabilities(
-            self.head, self.job.resident, rows, independent=self._prepared.config.objective.independent
-        )
+        found = probabilities(self.head, self.job.resident, rows, independent=self._independent)
         for output, chosen in self.choices.items():
             place = {row: i for i, row in enumerate(chosen.rows.tolist())}
             seen = np.array([place.get(row, -1) for row in rows.tolist()], dtype=np.int64)
@@ -99,9 +99,7 @@ class Fitter:
     def _record(self) -> EpochRecord:
         part, job = self._partition, self.job
         index = torch.from_numpy(part.train).to(job.device)
-        fitted = probabilities(
-            self.head, job.resident, part.train, independent=self._prepared.config.objective.independent
-        )
+        fitted = probabilities(self.head, job.resident, part.train, independent=self._independent)
         train_loss = float(validation_numbers(job, self._logits(fitted), index)[0])
         numbers = [math.nan] * 3
         if len(part.val):
@@ -114,12 +112,8 @@ class Fitter:
         )  # fmt: skip
 
     def _logits(self, found: Mapping[str, NDArray[np.float64]]) -> dict[str, Tensor]:
-        several = self._prepared.config.objective.independent
         tensors = {name: torch.from_numpy(values).float().to(self.job.device) for name, values in found.items()}
-        return {
-            name: p.logit(eps=1e-6) if several and name == "label" else p.clamp(min=1e-12).log()
-            for name, p in tensors.items()
-        }
+        return {name: as_logits(p, independent=self._independent and name == "label") for name, p in tensors.items()}
 
     def _fitting(self, task: Task) -> Fitting:
         config, job = self._prepared.config, self.job

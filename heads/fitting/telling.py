@@ -35,7 +35,7 @@ def choice_sentences(prepared: Prepared, choices: Choices) -> list[str]:
             continue
         (one,) = chosen
         if not one.losses:
-            found.append(f"{name}: {one.candidate.name} ({'; '.join(one.sentences)}).")
+            found.append(f"{name}: {one.candidate.name} (too few groups for inner validation: taken without it).")
             continue
         loss = one.losses[one.candidate.name]
         others = {candidate: value for candidate, value in one.losses.items() if candidate != one.candidate.name}

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.models import HeadShape, trees
-from reelbank.heads.models.pooled import masked_mean
+from reelbank.heads.models.pooled import pooled_vector
 
-LEAST = 1e-12  # of a probability whose logarithm is taken
+LEAST, LEAST_OF_LABELS = 1e-12, 1e-6  # of a probability whose logarithm is taken; a sigmoid is not exact so close to 1
 
 
 class Constant(nn.Module):
@@ -117,23 +117,24 @@ class Combination(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
         """features {tap: (B, T, D)}, mask (B, T) -> {output: (B, K)}."""
-        vectors = {tap: masked_mean(steps, mask) for tap, steps in features.items()}
         logits = {}
         for output, parts in self.parts.items():
-            given = zip(parts, self.taps[output], strict=True)  # type: ignore[call-overload]
-            mean = torch.stack([part(side_by_side(vectors, taps)) for part, taps in given]).mean(dim=0)
+            # A constant reads no tap, only how many clips there are.
+            read = [
+                pooled_vector({tap: features[tap] for tap in taps}, mask) if taps else mask
+                for taps in self.taps[output]
+            ]
+            given = zip(parts, read, strict=True)  # type: ignore[call-overload]
+            mean = torch.stack([part(vectors) for part, vectors in given]).mean(dim=0)
             if output == "target":
                 mean = trees.smoothed(mean, self.widening)
-            several = self.independent and output == "label"
-            logits[output] = mean.logit(eps=1e-6) if several else mean.clamp(min=LEAST).log()
+            logits[output] = as_logits(mean, independent=self.independent and output == "label")
         return logits
 
 
-def side_by_side(vectors: Mapping[str, Tensor], taps: Sequence[str]) -> Tensor:
-    """The vectors of `taps` in sorted order, {tap: (B, D)} -> (B, sum of D); (B, 0) of none."""
-    if not taps:
-        return next(iter(vectors.values()))[:, :0]
-    return torch.cat([vectors[tap] for tap in sorted(taps)], dim=1)
+def as_logits(p: Tensor, *, independent: bool) -> Tensor:
+    """Probabilities (B, K) as what a softmax, or a sigmoid per label, turns into them again."""
+    return p.logit(eps=LEAST_OF_LABELS) if independent else p.clamp(min=LEAST).log()
 
 
 def build(shape: HeadShape, options: Mapping[str, Any]) -> nn.Module:
