@@ -6,12 +6,12 @@ import html
 import json
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import chromium
 from docs_pages import ROOT
 
 SITE = ROOT / "build" / "docs"
@@ -52,14 +52,12 @@ def pages() -> list[Path]:
 
 def measure(pages: list[Path], folder: Path) -> list[list[Any]]:
     """[address, width asked, width of the window, width of the content, pictures that did not load] per page."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        _missing("no chromium is installed")
+    browser = chromium()
     addresses = json.dumps([page.resolve().as_uri() for page in pages])
     wrapper = folder / "wrapper.html"
     wrapper.write_text(MEASURE.replace("PAGES", addresses).replace("WIDTHS", json.dumps(WIDTHS_PX)))
     command = [
-        *(str(browser), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
+        *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"),
         *("--disable-background-networking", "--disable-component-update", "--allow-file-access-from-files"),
         *("--virtual-time-budget=60000", "--window-size=1400,1000", f"--user-data-dir={folder / 'profile'}"),
         *("--dump-dom", wrapper.resolve().as_uri()),

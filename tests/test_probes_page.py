@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import chromium
 from PIL import Image
 from planted import run_results
 from probe_stores import clustered_store
@@ -79,17 +78,8 @@ def test_page_policy_lists_only_its_own_scripts(tmp_path: Path) -> None:
     assert script.count("sha256-") == 2 and "unsafe" not in script
 
 
-def _chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("CI=true, and no chromium is installed: the page cannot be shown to render")
-        pytest.skip("needs chromium")
-    return found
-
-
 def test_chromium_renders_the_map_and_runs_nothing_of_the_data(tmp_path: Path) -> None:
-    browser = _chromium()
+    browser = chromium()
     page = _probe_page(tmp_path, HOSTILE)
     flags = [
         "--headless",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from browser import chromium
 from matplotlib.text import Text
 from probe_stores import clustered_store
 from recipe_stores import calorie_store, run_calories, shorten
@@ -36,20 +36,11 @@ DRAWN: list[tuple[str, float, float]] = []
 SMALL = {"device": "cpu", "epochs": 2, "bins": 8, "target": "kcal", "seed": 0}
 
 
-def _chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("CI=true, and no chromium is installed: pages cannot be shown to render")
-        pytest.skip("needs chromium")
-    return found
-
-
 def browse(page: Path, profile: Path, *what: str) -> str:
     """What headless Chromium prints of a page that is opened from disk."""
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     flags += ["--disable-component-update", "--disable-sync", "--virtual-time-budget=8000"]
-    command = [_chromium(), *flags, f"--user-data-dir={profile}", *what, page.resolve().as_uri()]
+    command = [chromium(), *flags, f"--user-data-dir={profile}", *what, page.resolve().as_uri()]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 

@@ -14,7 +14,7 @@ from reelbank.extract.weights.files import WeightsSource
 from reelbank.store.spec import TapSpec
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 PRECISIONS = ("bf16", "fp16", "fp32")
 SOURCES = ("annotations", "flow", "motion_maps", "video")
@@ -254,3 +254,25 @@ def map_tap(name: str, channels: int, size: int) -> TapSpec:
 def taps_by_name(*taps: TapSpec) -> dict[str, TapSpec]:
     """The table of taps that BackboneInfo wants."""
     return {tap.name: tap for tap in taps}
+
+
+def taps_after(
+    order: Sequence[str], step: Callable[[str, Tensor], Tensor], tap: str, value: Tensor, wanted: frozenset[str]
+) -> dict[str, Tensor]:
+    """Taps of a network whose taps follow one another, from `tap` on to the last that is wanted.
+
+    Args:
+        order: every tap, in the order in which they are computed.
+        step: gives a tap (by name) from the one before it.
+        value: of `tap`.
+
+    Raises:
+        BackboneError: a wanted tap comes before `tap`.
+    """
+    start = order.index(tap)
+    if early := [name for name in order[:start] if name in wanted]:
+        raise BackboneError(f"tap {early[0]!r} cannot be computed from {tap!r}, which comes after it")
+    values = {tap: value}
+    for name in order[start + 1 : max(map(order.index, wanted), default=0) + 1]:
+        values[name] = value = step(name, value)
+    return values

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from reelbank.extract.backbones.description import (
     Backbone,
-    BackboneError,
     BackboneInfo,
     BuildOptions,
     Definition,
     map_tap,
+    taps_after,
     taps_by_name,
     vector_tap,
 )
@@ -200,14 +200,7 @@ def rest(module: Any, tap: str, value: Tensor, wanted: Iterable[str]) -> dict[st
     Raises:
         BackboneError: a wanted tap cannot be computed from `tap`.
     """
-    wanted = frozenset(wanted)
-    start = STAGES.index(tap)
-    if early := [name for name in STAGES[:start] if name in wanted]:
-        raise BackboneError(f"tap {early[0]!r} cannot be computed from {tap!r}, which comes after it")
-    values = {tap: value}
-    for name in STAGES[start + 1 : max(map(STAGES.index, wanted), default=0) + 1]:
-        values[name] = value = _step(module, name, value)
-    return values
+    return taps_after(STAGES, functools.partial(_step, module), tap, value, frozenset(wanted))
 
 
 def _step(module: Any, name: str, x: Tensor) -> Tensor:

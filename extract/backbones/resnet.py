@@ -21,6 +21,7 @@ from reelbank.extract.backbones.description import (
     BuildOptions,
     Definition,
     map_tap,
+    taps_after,
     taps_by_name,
     vector_tap,
 )
@@ -132,15 +133,10 @@ def rest(module: Any, tap: str, value: Tensor, wanted: Iterable[str]) -> dict[st
     """
     wanted = frozenset(wanted)
     attended = wanted & ego_rnn.TAPS
-    last = max((STAGES.index(name) for name in wanted - attended), default=-1)
-    start = STAGES.index(tap)
-    if attended and start > STAGES.index("layer3"):
+    if attended and STAGES.index(tap) > STAGES.index("layer3"):
         raise BackboneError(f"tap {min(attended)!r} cannot be computed from {tap!r}; give layer3 or a tap before it")
-    if early := [name for name in STAGES[:start] if name in wanted]:
-        raise BackboneError(f"tap {early[0]!r} cannot be computed from {tap!r}, which comes after it")
-    values = {tap: value}
-    for name in STAGES[start + 1 : max(last, STAGES.index("layer3") if attended else 0) + 1]:
-        values[name] = value = _step(module, name, value)
+    own = wanted - attended | ({"layer3"} if attended else set())
+    values = taps_after(STAGES, functools.partial(_step, module), tap, value, own)
     if attended:
         values |= ego_rnn.attend(module, values["layer3"])
     return values
