@@ -265,6 +265,9 @@ def test_a_run_by_default_beats_its_baselines_and_predicts_the_same_from_its_fil
     assert {entry["output"] for entry in results["choices"]} == {"label", "target"}
     assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["head"] == head
     again = predict(tmp_path / "run", tmp_path / "s.zarr", device="cpu")
+    # The validation clips were cut from split 'train' and fitted: they count in no accuracy.
+    assert int(again.trained_folds.sum()) == results["splits"]["val"]["num_clips"] > 0
+    assert any("trained the head, after validation, and count in no accuracy" in note for note in again.notes)
     written = (tmp_path / "run" / "predictions.csv").read_text().splitlines()
     columns = written[0].split(",")
     of_test = [dict(zip(columns, line.split(","), strict=True)) for line in written[1:]]

@@ -93,13 +93,17 @@ def predict(
         table = table.take(chosen)
     with cpu_threads(threads):
         averaged = _averaged(predictors, table, torch.device(resolve_device(device)), progress)
-    seen = _clips_of(run / "predictions.csv") if stored["folds"] else set()
+    seen = _trained_and_reported(run, stored, config["config"])
     return _result(first, table, averaged, config["warning"], np.isin(table.clip_ids, sorted(seen)), len(predictors))
 
 
-def _clips_of(path: Path) -> set[str]:
-    """The clip ids of predictions.csv; with folds those of every clip that trained a head."""
-    return {row["clip_id"] for row in read_table(path, ("clip_id", "split"))[1] if row["split"] != "unknown"}
+def _trained_and_reported(run: Path, results: Mapping[str, Any], asked: Mapping[str, Any]) -> set[str]:
+    """Ids of clips that the run reports by a head that never saw them, and whose own head or heads did."""
+    splits = {"val", "test"} if results["folds"] else {"val"}
+    if not results["folds"] and (asked.get("refit") != "yes" or results["reported"] == "val"):
+        return set()
+    rows = read_table(run / "predictions.csv", ("clip_id", "split"))[1]
+    return {row["clip_id"] for row in rows if row["split"] in splits}
 
 
 @with_bar("predict")
@@ -242,8 +246,9 @@ def _result(
     judged = (table.labels != "") | (False if targets is None else np.isfinite(targets))
     if seen := int((trained & judged).sum()):  # a new video, of which nothing is known, may be called as a clip of it
         notes.append(
-            f"{seen} of these clips trained most of the heads and count in no accuracy; what the head that never saw a "
-            "clip says of it stands in the run's predictions.csv."
+            f"{seen} of these clips trained {'most of the heads' if num_heads > 1 else 'the head, after validation,'} "
+            "and count in no accuracy; what the head that never saw a clip says of it stands in the run's "
+            "predictions.csv."
         )
     return PredictResult(
         clip_ids=table.clip_ids,

@@ -45,7 +45,8 @@ class PredictResult:
         target_unit: unit of the target, empty where it is not known.
         targets: true values (N,), NaN where not known; None where the store has no such column.
         durations_seconds: of the clips (N,), NaN where not known.
-        trained_folds: clips that trained most of the heads of a run with folds, bool (N,).
+        trained_folds: clips that trained most of the heads of a run with folds, or a head once more after they had
+            validated its choice (`--refit`), bool (N,).
         left_out: (reason, number of clips) of clips without features.
         failures: {clip id: reason} of those that were asked for one by one and have none.
         is_per_clip: whether each clip was asked for, as videos are, so that each is printed.
