@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -195,12 +196,25 @@ def test_one_refused_clip_of_a_run_in_the_parent(refuse: Callable[..., None], sy
 
 
 def _in_flight(monkeypatch: pytest.MonkeyPatch, count: int) -> list[int]:
-    """Lets `count` batches be under way, as on a GPU; the numbers of batches that were, after every launch."""
+    """Lets `count` batches be under way, as on a GPU; the numbers of batches that were, after every launch.
+
+    The first launch waits until `count` batches are submitted: workers may decode slower than a batch is done.
+    """
     under_way: list[int] = [0]
     monkeypatch.setattr(forwarding, "_in_flight", lambda job: count)
-    launch, forward = Batch.launch, Batch.forward
+    launch, forward, submit = Batch.launch, Batch.forward, forwarding.Forwarder._submit
+    submitted = threading.Semaphore(0)
+
+    def counted(forwarder: forwarding.Forwarder, lane: Any) -> None:
+        submit(forwarder, lane)
+        submitted.release()
+
+    monkeypatch.setattr(forwarding.Forwarder, "_submit", counted)
 
     def launched(batch: Batch, model: Model) -> None:
+        if len(under_way) == 1:
+            for _ in range(count):
+                submitted.acquire(timeout=60)
         under_way.append(under_way[-1] + 1)
         launch(batch, model)
 
@@ -404,6 +418,7 @@ def _in_private_memory(size: str, *code: str) -> subprocess.CompletedProcess[str
 def test_short_shared_memory_gives_fewer_slots_then_a_sentence() -> None:
     code = """
 import sys
+import threading
 from reelbank.extract.run.ring import make_ring
 for i in range(9):
     ring = make_ring(20_000, 9)
