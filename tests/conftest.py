@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-# Threads of OpenMP that wait for work spin, unless they are told to sleep before the library is loaded. Tests run in
-# as many processes as there are cores: spinning took a third of their time, and of their subprocesses'.
+# Tests run in at least as many processes as there are cores. More threads in each, of OpenMP and of OpenBLAS, spin while
+# they wait for one another: that took a third of the suite's time. Read when the libraries are loaded, by subprocesses too.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The libraries leave a million objects behind, and looking through them every 700 new ones took a tenth of the time.
 gc.set_threshold(50_000)
@@ -23,6 +24,22 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
     """What a test writes need not outlive a power cut: the attack by power cuts has a disk of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_server_for_all_workers() -> Iterator[None]:
+    """Workers are forked from a server that imports what the first caller asks for: here, what any caller will."""
+    from multiprocessing import forkserver
+
+    from reelbank.extract.run.featurize import WORKER_MODULES
+    from reelbank.heads.sweeps.member_pool import MEMBER_MODULES
+
+    first = forkserver.set_forkserver_preload
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            forkserver, "set_forkserver_preload", lambda modules: first([*{*modules, *WORKER_MODULES, *MEMBER_MODULES}])
+        )
         yield
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import zarr
 
 import reelbank.store
 from reelbank.extract import FeaturizeConfig, featurize
+from reelbank.extract.run import pool, worker
 from reelbank.extract.run.report import FeaturizeReport
 
 MODEL = "flow:dis"
@@ -28,28 +28,17 @@ def run(folder: Path, **options: Any) -> FeaturizeReport:
     return featurize(FeaturizeConfig(**settings))
 
 
-def run_patched(folder: Path, patch: str, **options: object) -> dict[str, Any]:
-    """`run` in a process whose workers execute `patch` when they, or the server they are forked from, start."""
-    site = folder / "site"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text(
-        "import sys\nif any(start in ' '.join(sys.orig_argv) for start in ('forkserver', 'spawn_main')):\n"
-        + "".join(f"    {line}\n" for line in patch.strip().splitlines())
-    )
-    script = folder / "script.py"
-    script.write_text(
-        "import json, sys\nfrom pathlib import Path\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "if __name__ == '__main__':\n"
-        "    from pipeline import run\n"
-        f"    print(json.dumps(run(Path({str(folder)!r}), **{options!r}).to_json()))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=240,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])},
-    )  # fmt: skip
-    result: dict[str, Any] = json.loads(done.stdout)
+def run_patched(folder: Path, patch: str, **options: Any) -> dict[str, Any]:
+    """`run` whose workers execute `patch` before anything else."""
+    with pytest.MonkeyPatch.context() as patching:
+        patching.setattr(pool, "work", partial(_patched_work, patch))
+        result: dict[str, Any] = json.loads(json.dumps(run(folder, **options).to_json()))
     return result
+
+
+def _patched_work(patch: str, *arguments: Any) -> None:
+    exec(patch, {})
+    worker.work(*arguments)
 
 
 def store_of(folder: Path, model: str = MODEL) -> Path:
