@@ -7,6 +7,7 @@ things. This lies in `store` because both stages have workers and neither may im
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -23,6 +24,12 @@ START_METHOD = "forkserver" if HAS_FORK_SERVER else "spawn"
 WORKER_NAME = "reelbank worker"
 UNGUARDED = 86
 """Exit status of a worker that was made to do all of its parent's work again while it imported the parent's script."""
+
+
+ASKED = "REELBANK_IMPORT_AHEAD"
+"""The variable that tells the server what it imports."""
+_asked: list[str] = []
+"""Modules that this process asked for, in their order: a server that is started again imports them all."""
 
 
 class NoMainGuard(SystemExit, RuntimeError):
@@ -73,19 +80,23 @@ def leave_if_importing() -> None:
 def import_ahead(modules: Sequence[str]) -> None:
     """Starts the server and lets it import `modules`; returns at once.
 
-    Without effect where a server runs already or the system cannot fork: workers then import for themselves.
+    Without effect where a server runs already or the system cannot fork: workers then import for themselves. What
+    cannot be imported (a torchvision that does not fit torch) ends no server: the worker that needs it says why.
     """
+    _asked.extend(name for name in modules if name not in _asked)
     if START_METHOD == "forkserver":
         from multiprocessing import forkserver, resource_tracker
 
-        multiprocessing.get_context(START_METHOD).set_forkserver_preload(list(modules))
+        multiprocessing.get_context(START_METHOD).set_forkserver_preload([__name__])  # which reads ASKED
         resource_tracker.ensure_running()  # it unblocks SIGINT when it starts
         # Ctrl-C reaches every process of the terminal. The server would print where its imports were; it and the
         # workers keep the mask and end with the process that asked for them.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        os.environ[ASKED] = " ".join(_asked)
         try:
             forkserver.ensure_running()
         finally:
+            del os.environ[ASKED]
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
@@ -101,3 +112,8 @@ def stop_server() -> None:
         if pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
+
+
+for _name in os.environ.pop(ASKED, "").split():  # in the server; multiprocessing itself would end it at a RuntimeError
+    with suppress(Exception):
+        importlib.import_module(_name)

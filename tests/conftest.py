@@ -28,19 +28,13 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _one_server_for_all_workers() -> Iterator[None]:
+def _one_server_for_all_workers() -> None:
     """Workers are forked from a server that imports what the first caller asks for: here, what any caller will."""
-    from multiprocessing import forkserver
-
     from reelbank.extract.run.featurize import WORKER_MODULES
     from reelbank.heads.sweeps.member_pool import MEMBER_MODULES
+    from reelbank.store import processes
 
-    first = forkserver.set_forkserver_preload
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            forkserver, "set_forkserver_preload", lambda modules: first([*{*modules, *WORKER_MODULES, *MEMBER_MODULES}])
-        )
-        yield
+    processes._asked.extend(dict.fromkeys((*WORKER_MODULES, *MEMBER_MODULES)))
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -64,7 +58,7 @@ def pictures_not_rendered() -> Iterator[None]:
     from reelbank.heads.reports import drawing
 
     blank = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(blank, "png")
+    Image.effect_noise((48, 48), 50).convert("RGB").save(blank, "png")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(drawing, "_png", lambda figure: blank.getvalue())
         yield

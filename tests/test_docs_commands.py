@@ -23,6 +23,7 @@ from reelbank import cli, extract, heads, manifests
 from reelbank.manifests.rendered import synth
 from reelbank.store.testing import make_manifest, write_store
 
+pytestmark = pytest.mark.usefixtures("pictures_not_rendered")
 PAGES = {str(path.relative_to(ROOT)): path for path in docs_pages.paths()}
 SCRIPTS = {
     ".": "a shell's own",

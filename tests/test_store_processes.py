@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from pipeline import copy_set
 
-from reelbank.store.processes import NoMainGuard
+from reelbank.store.processes import HAS_FORK_SERVER, NoMainGuard
 from reelbank.store.testing import write_store
 
 CALLS = {
@@ -47,3 +48,23 @@ def test_a_script_without_main_guard_ends_with_one_sentence(call: str, folder: P
 def test_the_sentence_is_an_error_that_can_be_caught() -> None:
     with pytest.raises(RuntimeError, match="worker processes import the script"):
         raise NoMainGuard
+
+
+@pytest.mark.skipif(not HAS_FORK_SERVER, reason="workers are spawned here")
+def test_what_cannot_be_imported_ahead_ends_no_server(tmp_path: Path) -> None:
+    """As a torchvision that does not fit torch, which raises RuntimeError where it is imported."""
+    (tmp_path / "broken.py").write_text("raise RuntimeError('operator does not exist')\n")
+    (tmp_path / "asked.py").write_text("import sys\ndef loaded(names):\n    print([n in sys.modules for n in names])\n")
+    (tmp_path / "script.py").write_text(
+        "import asked\nfrom reelbank.store.processes import import_ahead, worker_context\n"
+        "if __name__ == '__main__':\n"
+        "    import_ahead(['broken', 'asked', 'colorsys'])\n"
+        "    worker = worker_context().Process(target=asked.loaded, args=(['broken', 'colorsys'],))\n"
+        "    worker.start()\n    worker.join()\n"
+    )
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=240,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("[False, True]\n", "")

@@ -25,6 +25,8 @@ from reelbank.manifests.events import Event
 from reelbank.store.options import options as options_of_config
 from reelbank.store.testing import write_store
 
+pytestmark = pytest.mark.usefixtures("pictures_not_rendered")
+
 FREE: dict[str, Any] = {"report": False, "epochs": 3, "bins": 20, "batch": 16, "checkpoint_seconds": 0.0}
 
 
