@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-WORKERS ?= 2
+WORKERS ?= 3  # one more than two cores: tests wait for processes of their own
 VIDEOS ?=
 export VIDEOS  # to the shell as it is: a folder's name may hold an apostrophe
 
@@ -43,7 +43,7 @@ docs: venv  ## the docs site in build/docs; every warning is an error
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet -d build/doctrees docs build/docs
 
 test: lint types docs chromium  ## lint, types, docs and the whole test suite
-	$(BIN)/python -m pytest -q -n $(WORKERS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 versions: venv  ## the line and the quick tests from the wheel, with the lowest versions and with newer Pythons
 	$(BIN)/python tests/versions.py

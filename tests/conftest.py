@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-# Tests run in at least as many processes as there are cores. More threads in each, of OpenMP and of OpenBLAS, spin while
-# they wait for one another: that took a third of the suite's time. Read when the libraries are loaded, by subprocesses too.
+# Tests run in at least as many processes as there are cores. More threads in each, of OpenMP and of OpenBLAS, spin
+# while they wait for one another: a third of the suite's time. Read when libraries are loaded, by subprocesses too.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -39,13 +39,33 @@ def _one_server_for_all_workers() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _small_forests() -> Iterator[None]:
-    """The default head grows a dozen forests: a tenth of their trees prove the same."""
+    """The default head grows a dozen forests: a twentieth of their trees prove the same."""
     from reelbank.heads.fitting import forests
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(forests, "MOST_TREES", 40)
-        patch.setattr(forests, "LEAST_TREES", 20)
+        patch.setattr(forests, "MOST_TREES", 24)
+        patch.setattr(forests, "LEAST_TREES", 12)
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _few_resamples() -> Iterator[None]:
+    """Every training is judged: a tenth of the resamples says the same, but where intervals themselves are tested."""
+    from reelbank.heads.judging import intervals
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intervals, "RESAMPLES", intervals.RESAMPLES // 10)
+        patch.setattr(intervals, "WHOLE_RESAMPLES", intervals.WHOLE_RESAMPLES // 10)
+        yield
+
+
+@pytest.fixture
+def all_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as the product draws."""
+    from reelbank.heads.judging import intervals
+
+    monkeypatch.setattr(intervals, "RESAMPLES", 2000)
+    monkeypatch.setattr(intervals, "WHOLE_RESAMPLES", 500)
 
 
 @pytest.fixture(scope="module")

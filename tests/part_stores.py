@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from reelbank.store.testing import write_store
+from remembered import write_store
 
 Change = Callable[[list[dict[str, Any]]], None]
 

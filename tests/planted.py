@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from remembered import write_store
 
 from reelbank.heads import SweepConfig, TrainConfig
 from reelbank.heads.examples.cache import FeatureCache
@@ -18,7 +19,6 @@ from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.splits import Partition, effective_groups
 from reelbank.heads.examples.targets import Bins
 from reelbank.heads.judging.evaluation import Predictions
-from reelbank.store.testing import write_store
 
 BINS = Bins(target="speed", num_bins=11, low=0.0, high=10.0, sigma_bins=1.0)
 

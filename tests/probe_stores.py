@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from remembered import write_store
 
 from reelbank.store.reader import Store
-from reelbank.store.testing import write_store
 
 
 def clustered_store(

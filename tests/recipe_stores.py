@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from remembered import write_store
 
 from reelbank.heads import RecipeConfig, run_recipe
 from reelbank.heads.judging import intervals
 from reelbank.heads.recipes import gallery, options
 from reelbank.heads.recipes import run as recipe_run
-from reelbank.store.testing import write_store
 
 Change = Callable[[list[dict[str, Any]]], None]
 

@@ -24,12 +24,12 @@ from reelbank.testing import backbones as suite
 
 ALL = backbones.names()
 
-# Larger sizes of what is run below, and video networks: a pass on a CPU core takes 1 to 30 s. By shape only, on
+# Larger sizes of what is run below, and video networks: a pass on a CPU core takes 1 to 30 s, or 0.3 of lite's. By shape only, on
 # the meta device; that they compute the published thing is tested in test_backbones_layouts.py and _taps.py.
 OUTLINED = tuple(
     name
     for name in ALL
-    if name.startswith(("clip:vit", "dinov2:vitb", "dinov2:vitl", "dinov2:vitg", "dinov3:", "tv3d:"))
+    if name.startswith(("clip:vit", "dinov2:vitb", "dinov2:vitl", "dinov2:vitg", "dinov3:", "lite:", "tv3d:"))
 )
 # One step only, for the same reason; their own files test them.
 SLOW = ("flow:raft-large", "flow:raft-small", "pose:keypoint-rcnn")

@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from docs_pages import PROGRAMS, ROOT, Block, Page
+from remembered import write_store
 
 from reelbank import cli, extract, heads, manifests
 from reelbank.manifests.rendered import synth
-from reelbank.store.testing import make_manifest, write_store
+from reelbank.store.testing import make_manifest
 
 pytestmark = pytest.mark.usefixtures("pictures_not_rendered")
 PAGES = {str(path.relative_to(ROOT)): path for path in docs_pages.paths()}

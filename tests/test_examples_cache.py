@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from remembered import write_store
 
 from reelbank.heads import TrainConfig, TrainingError
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.prepared import prepare
-from reelbank.store.testing import write_store
 
 
 def _store(path: Path, *, steps: tuple[int, ...] = (3, 4)) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from remembered import write_store
 from safetensors.torch import load_file
 
 from reelbank.heads import TrainConfig, TrainingError, predict, train_head
@@ -21,7 +22,6 @@ from reelbank.heads.judging.metrics import point_estimate
 from reelbank.heads.models import build_head
 from reelbank.heads.models.pooled import masked_mean
 from reelbank.heads.training.job import make_job
-from reelbank.store.testing import write_store
 
 STEPS, WIDTH = 40, 30
 ALL = ("dropout", "noise", "scaling", "shift")

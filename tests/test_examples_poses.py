@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from click.testing import CliRunner
+from remembered import write_store
 
 from reelbank.cli import main
 from reelbank.extract import FeaturizeConfig, extract_as, featurize
@@ -21,7 +22,6 @@ from reelbank.heads.examples.features import load_features
 from reelbank.heads.examples.poses import box_vectors, pose_vectors, present_points
 from reelbank.heads.examples.vectors import reading_of
 from reelbank.store import SpecMismatch
-from reelbank.store.testing import write_store
 
 Floats = npt.NDArray[np.float64]
 SEEDS = range(6)

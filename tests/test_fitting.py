@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from planted import config
+from remembered import write_store
 
 from reelbank.heads import TrainConfig, TrainingError, predict, train_head
 from reelbank.heads.defaults import resolved
@@ -22,7 +23,6 @@ from reelbank.heads.fitting.linear import STRENGTHS, fit_linear
 from reelbank.heads.fitting.tasks import Task
 from reelbank.heads.models.trees import PRIOR_WEIGHT, Trees
 from reelbank.heads.runs.checkpoints import Predictor, read_tensors, write_tensors
-from reelbank.store.testing import write_store
 
 BINS = Bins(target="kcal", num_bins=101, low=0.0, high=100.0, sigma_bins=2.0)
 ROWS = np.arange(90)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from planted import config
+from remembered import write_store
 
 from reelbank.heads import TrainingError, train_head
 from reelbank.heads.judging import intervals
@@ -23,7 +24,6 @@ from reelbank.heads.probes import exploration_figures
 from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.probes.probe import probe
 from reelbank.heads.reports import drawing, figures
-from reelbank.store.testing import write_store
 
 INF = math.inf
 NAN = math.nan

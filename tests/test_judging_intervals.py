@@ -23,6 +23,8 @@ from reelbank.heads.judging.intervals import (
 )
 from reelbank.heads.judging.metrics import ClassScores, TargetScores
 
+pytestmark = pytest.mark.usefixtures("all_resamples")
+
 
 def _right(right: np.ndarray) -> ClassScores:
     """Scores of a two-class output that is right where `right` is."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from planted import config, sweep_config
+from remembered import write_store
 from sklearn.metrics import average_precision_score, f1_score
 
 from reelbank.heads import ProbeConfig, TrainingError, predict, probe, sweep, train_head
@@ -24,7 +25,6 @@ from reelbank.heads.judging.label_sets import (
     random_precision,
 )
 from reelbank.heads.judging.metrics import evaluate
-from reelbank.store.testing import write_store
 
 NAMES = ("jump", "run", "wave", "Ärger 😀")
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from remembered import write_store
 
 from reelbank import manifests
 from reelbank.heads.examples.clips import load_table, open_sources
 from reelbank.manifests.overlaps import Labelled, contradictions
-from reelbank.store.testing import write_store
 
 ROWS = {
     "apart": ("a,v.mp4,0,1,run", "b,v.mp4,1,2,jump"),  # half-open: they touch

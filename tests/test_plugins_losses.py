@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from remembered import write_store
 
 from reelbank.heads import SweepConfig, TrainConfig, sweep, train_head
 from reelbank.heads.config import ObjectiveConfig
@@ -17,7 +18,6 @@ from reelbank.heads.losses import LOSSES, Loss, loss_function, loss_with_gradien
 from reelbank.heads.training import trainer
 from reelbank.heads.training.job import Labels
 from reelbank.heads.training.trainer import total_loss, total_loss_with_gradient
-from reelbank.store.testing import write_store
 
 FUNCTION = '''
 def earth_mover(logits, p):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from probe_stores import clustered_store
+from remembered import write_store
 
 from reelbank.heads.probes import exploration_figures
 from reelbank.heads.probes.config import ProbeConfig
@@ -16,7 +17,6 @@ from reelbank.heads.probes.exploration import SIZES, Exploration, explore, sente
 from reelbank.heads.probes.probe import probe
 from reelbank.heads.reports.drawing import Heading
 from reelbank.store.reader import Store
-from reelbank.store.testing import write_store
 
 HEADING = Heading(source="toy.zarr", count="n = 6 clips")
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from probe_stores import clustered_store
+from remembered import write_store
 
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.examples.prepared import prepare
@@ -21,7 +22,6 @@ from reelbank.heads.probes.config import FLAGS, ProbeConfig
 from reelbank.heads.probes.kmeans import kmeans
 from reelbank.heads.probes.probe import OUTPUTS, probe
 from reelbank.heads.probes.rows import load_rows, standardized
-from reelbank.store.testing import write_store
 
 
 def test_every_analysis_lands_in_the_folder(tmp_path: Path) -> None:

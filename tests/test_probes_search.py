@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from probe_stores import clustered_store
+from remembered import write_store
 
 from reelbank.heads.probes import rows as reading
 from reelbank.heads.probes.find import FindResult, find
 from reelbank.heads.probes.rows import load_rows
 from reelbank.heads.probes.search_config import FindConfig
 from reelbank.store.reader import Store
-from reelbank.store.testing import write_store
 
 LEVELS = [(level, normalize) for level in ("clip", "step") for normalize in ("zscore", "l2", "none")]
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from remembered import write_store
 
 import reelbank.store
 from reelbank.cli import main
 from reelbank.extract import FeaturizeConfig, extract_as, featurize
 from reelbank.extract.errors import ExtractionError
 from reelbank.heads import FindConfig, find
-from reelbank.store.testing import write_store
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from remembered import write_store
 
 from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.probes.probe import probe
 from reelbank.heads.probes.stored_views import MOST_CLIPS, MOST_VIEWS, draw_views, stored_views
 from reelbank.heads.reports.drawing import Heading
 from reelbank.store.reader import Store
-from reelbank.store.testing import write_store
 
 
 def _store(path: Path, *, views: int = 2, clips: int = 6) -> Store:

@@ -19,6 +19,7 @@ from browser import chromium
 from matplotlib.text import Text
 from probe_stores import clustered_store
 from recipe_stores import calorie_store, run_calories, shorten
+from remembered import write_store
 
 from reelbank.heads import SweepConfig, TrainConfig, sweep, train_head
 from reelbank.heads.probes.config import ProbeConfig
@@ -26,7 +27,6 @@ from reelbank.heads.probes.probe import probe
 from reelbank.heads.reports import clip_rows, drawing, html
 from reelbank.heads.reports.clip_rows import PLAIN_ROWS, ClipRow, Thumbnails, clip_table, read_clip_rows, script
 from reelbank.heads.reports.run_page import write_run_report
-from reelbank.store.testing import write_store
 
 HOSTILE = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"
 LONG = "a_class_name_without_any_place_to_break_it_" * 3

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from planted import BINS, config, planted_store
+from remembered import write_store
 from safetensors.torch import save_file
 
 import reelbank.store
@@ -26,7 +27,6 @@ from reelbank.heads.runs.predicting import refuse_other_features
 from reelbank.heads.runs.predictions import PredictResult
 from reelbank.manifests.events import Event
 from reelbank.store import FeatureSpec, SpecMismatch
-from reelbank.store.testing import write_store
 
 OPTIONS: dict[str, Any] = {"head": "linear", "epochs": 2, "bins": 21, "batch": 16, "lr": 0.05}
 

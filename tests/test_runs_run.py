@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from remembered import write_store
 from safetensors.torch import load_file
 
 from reelbank.heads import RecipeConfig, SweepConfig, TrainConfig, TrainingError, predict, train_head
@@ -28,7 +29,6 @@ from reelbank.manifests.events import Event
 from reelbank.store import SpecMismatch, Store
 from reelbank.store.devices import DeviceError
 from reelbank.store.options import options as options_of_config
-from reelbank.store.testing import write_store
 
 WIDTH = 12
 FREE = {"report": False, "epochs": 6, "bins": 40, "batch": 16}

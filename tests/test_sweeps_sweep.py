@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from remembered import write_store
 from safetensors.torch import load_file
 
 from reelbank.heads import SweepConfig, SweepResult, TrainConfig, TrainingError, sweep, train_head
@@ -23,7 +24,6 @@ from reelbank.heads.sweeps.grid import SWEEPABLE_FIELDS, combinations, members_o
 from reelbank.heads.sweeps.stacked import TOLERANCE
 from reelbank.manifests.events import Event
 from reelbank.store.options import options as options_of_config
-from reelbank.store.testing import write_store
 
 pytestmark = pytest.mark.usefixtures("pictures_not_rendered")
 
