@@ -24,8 +24,8 @@ from reelbank.testing import backbones as suite
 
 ALL = backbones.names()
 
-# Larger sizes of what is run below, and video networks: a pass on a CPU core takes 1 to 30 s, or 0.3 of lite's. By shape only, on
-# the meta device; that they compute the published thing is tested in test_backbones_layouts.py and _taps.py.
+# Larger sizes of what is run below, and video networks: a pass on a CPU core takes 1 to 30 s (0.3 of lite's). By shape
+# only, on the meta device; that they compute the published thing is tested in test_backbones_layouts.py and _taps.py.
 OUTLINED = tuple(
     name
     for name in ALL
