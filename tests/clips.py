@@ -224,8 +224,19 @@ def render(directory: Path, name: str) -> Path:
     return path
 
 
+_encoded: dict[str, bytes] = {}
+
+
 def write(path: Path, clip: Clip) -> None:
-    """Encodes a clip; everything is seeded and single-threaded."""
+    """Encodes a clip, once in a process; everything is seeded and single-threaded."""
+    key = f"{path.suffix} {clip!r}"
+    if key not in _encoded:
+        _encode(path, clip)
+        _encoded[key] = path.read_bytes()
+    path.write_bytes(_encoded[key])
+
+
+def _encode(path: Path, clip: Clip) -> None:
     with av.open(str(path), "w", format=clip.format, options=clip.container_options) as container:
         if clip.second_stream:
             small = _stream(container, clip, clip.width_px // 2, clip.height_px // 2)
