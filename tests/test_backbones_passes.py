@@ -29,8 +29,9 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(num_threads)
 
 
-@pytest.mark.parametrize("name", CAST)
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize(
+    ("name", "precision"), [*((name, "bf16") for name in CAST), ("lite", "fp16"), ("dinov2", "fp16")]
+)
 def test_weights_cast_once_give_the_bits_of_weights_cast_in_every_pass(name: str, precision: str) -> None:
     exact: Any = backbones.build(name, weights="random")
     plain = dataclasses.replace(exact, precision=precision, module=copy.deepcopy(exact.module))

@@ -335,7 +335,7 @@ def test_shuffled_labels_give_no_head_that_seems_to_know_something(tmp_path: Pat
     assert low <= 0.5 <= high or abs(results["splits"]["test"]["metrics"]["accuracy"]["value"] - 0.5) < 0.15
 
 
-@pytest.mark.parametrize("options", [{"folds": 3}, {"class_weights": "balanced"}, {"normalize": "none"}, {"seed": 3}])
+@pytest.mark.parametrize("options", [{"folds": 2}, {"class_weights": "balanced"}, {"normalize": "none"}, {"seed": 3}])
 def test_auto_follows_the_options_that_it_shares_with_networks(options: dict[str, Any], tmp_path: Path) -> None:
     results = trained(store(tmp_path / "s.zarr"), run=tmp_path / "run", **options)
     assert results["splits"]["test"]["metrics"]["accuracy"]["value"] > 0.9
