@@ -132,7 +132,12 @@ def precision(work: Path, data: Path | None, every: int) -> list[dict[str, Any]]
             for change in (change for change, models in CHANGES.items() if model in models):
                 changed = f"{model}-{change}"
                 row = measure(folder, changed, "train-head", *_stores(changed), *line, against=model)
-                row |= {"set": name, "model": model, "change": change, "before": before["accuracy"]}
+                row |= {
+                    "set": f"{name}, {row['num_clips']} clips",
+                    "model": model,
+                    "change": change,
+                    "before": before["accuracy"],
+                }
                 rows.append(row | {"cosines": _cosines(folder / f"{model}.zarr", folder / f"{changed}.zarr")})
     return rows
 
