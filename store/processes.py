@@ -81,7 +81,7 @@ def import_ahead(modules: Sequence[str]) -> None:
     """Starts the server and lets it import `modules`; returns at once.
 
     Without effect where a server runs already or the system cannot fork: workers then import for themselves. What
-    cannot be imported (a torchvision that does not fit torch) ends no server: the worker that needs it says why.
+    cannot be imported ends no server: it fails again, and is told, where it is needed.
     """
     _asked.extend(name for name in modules if name not in _asked)
     if START_METHOD == "forkserver":

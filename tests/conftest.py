@@ -64,8 +64,8 @@ def all_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as the product draws."""
     from reelbank.heads.judging import intervals
 
-    monkeypatch.setattr(intervals, "RESAMPLES", 2000)
-    monkeypatch.setattr(intervals, "WHOLE_RESAMPLES", 500)
+    monkeypatch.setattr(intervals, "RESAMPLES", intervals.RESAMPLES * 10)
+    monkeypatch.setattr(intervals, "WHOLE_RESAMPLES", intervals.WHOLE_RESAMPLES * 10)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def pictures_not_rendered() -> Iterator[None]:
     from reelbank.heads.reports import drawing
 
     blank = io.BytesIO()
-    Image.effect_noise((48, 48), 50).convert("RGB").save(blank, "png")
+    Image.new("RGB", (8, 8)).save(blank, "png")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(drawing, "_png", lambda figure: blank.getvalue())
         yield

@@ -21,10 +21,12 @@ from docs_pages import PROGRAMS, ROOT, Block, Page
 from remembered import write_store
 
 from reelbank import cli, extract, heads, manifests
+from reelbank.heads.reports import drawing
 from reelbank.manifests.rendered import synth
 from reelbank.store.testing import make_manifest
 
 pytestmark = pytest.mark.usefixtures("pictures_not_rendered")
+RENDERED = drawing._png
 PAGES = {str(path.relative_to(ROOT)): path for path in docs_pages.paths()}
 SCRIPTS = {
     ".": "a shell's own",
@@ -315,6 +317,8 @@ def test_shown_blocks_run(name: str, synth_set: Path, tmp_path: Path, monkeypatc
     monkeypatch.delenv("REELBANK_MANIFEST", raising=False)
     monkeypatch.setenv("REELBANK_WEIGHTS", "random")
     PREPARE[page.starts](tmp_path, synth_set)
+    if name.endswith(".ipynb"):  # it shows its pictures, whose files are looked at
+        monkeypatch.setattr(drawing, "_png", RENDERED)
     shown = notebook_display(monkeypatch)
     assert run_page(page, monkeypatch) >= 1
     assert (shown != []) == name.endswith(".ipynb")

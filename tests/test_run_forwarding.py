@@ -423,7 +423,6 @@ def _in_private_memory(size: str, *code: str) -> subprocess.CompletedProcess[str
 def test_short_shared_memory_gives_fewer_slots_then_a_sentence() -> None:
     code = """
 import sys
-import threading
 from reelbank.extract.run.ring import make_ring
 for i in range(9):
     ring = make_ring(20_000, 9)

@@ -52,7 +52,7 @@ def test_the_sentence_is_an_error_that_can_be_caught() -> None:
 
 @pytest.mark.skipif(not HAS_FORK_SERVER, reason="workers are spawned here")
 def test_what_cannot_be_imported_ahead_ends_no_server(tmp_path: Path) -> None:
-    """As a torchvision that does not fit torch, which raises RuntimeError where it is imported."""
+    """multiprocessing passes over ImportError alone: a torchvision that does not fit torch raises RuntimeError."""
     (tmp_path / "broken.py").write_text("raise RuntimeError('operator does not exist')\n")
     (tmp_path / "asked.py").write_text("import sys\ndef loaded(names):\n    print([n in sys.modules for n in names])\n")
     (tmp_path / "script.py").write_text(
