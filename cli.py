@@ -160,7 +160,7 @@ def train_head(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     With --recipe it trains the rows of a named experiment and writes its report beside the published results.
     """
     with plain_errors(stopped="stopped; go on with the same command and {run}"):
-        config = request(options)
+        config = request(options, given_names(ctx))
         notes = _about_recipe(ctx, config) if isinstance(config, RecipeConfig) else []
         run = _runner(config)
         with progress_bar("train-head") as show:

@@ -6,40 +6,29 @@ differ in all but `data` and `run`, those of one stack in the numbers of `optimi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from reelbank.heads import augmentation
-from reelbank.heads.augmentation import Augmentation
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.features_config import FeaturesConfig
 from reelbank.heads.losses import LOSSES
-from reelbank.heads.models import HEADS, parse_options
-from reelbank.heads.optimizers import OptimizerConfig
+from reelbank.heads.models import HEADS, parse_options, plan_of
+from reelbank.heads.models.plans import HeadPlan, Stage
+from reelbank.heads.objective_config import PLUGIN, ObjectiveConfig, flagged
+from reelbank.heads.optimizers import OptimizerConfig, named_numbers
 from reelbank.heads.run_config import RunConfig
 from reelbank.manifests.plugins import Plugin
 from reelbank.store.accepted import Many, ManyPaths
-from reelbank.store.errors import StoreError
-from reelbank.store.indexing import SegmentRule, parse_segments
 from reelbank.store.options import MAX_SEED, Flat, check_options, option, options
 
-PLUGIN = "PLUG-IN"
-"""What stands in the help for the name of an installed package's row, or `module:attribute`."""
 HEAD_FLAGS = ("aggregation", "trunk")
 """Options of heads that are flags of their own; others are given as --head-option NAME=VALUE."""
 LABEL_SEPARATOR = ";"
+NO_RUN = "none"
 ESTIMATES = ("argmax", "auto", "expectation", "median")
-
-
-@contextmanager
-def flagged(flag: str) -> Iterator[None]:
-    """Puts the flag before what a table says of a name that it does not know."""
-    try:
-        yield
-    except TrainingError as error:
-        raise TrainingError(f"{flag}: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,80 +90,6 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeaturesConfig:
-    """How the features of a clip are read, and which training rows an epoch draws."""
-
-    tap: Many[str] = option(
-        (), "--tap", "tap(s) to read; default: the first tap of each store", multiple=True, group="Features"
-    )
-    view: int = option(0, "--view", "stored view to read; 0 is the evaluation view", least=0, most=10_000)
-    pool: str = option(
-        "auto",
-        "--pool",
-        "what heads without steps get of a clip's steps; auto: mean+std for auto and trees, else mean",
-        choices=("auto", "mean", "mean+std"),
-    )
-    segments: str | None = option(
-        None,
-        "--segments",
-        "read the stored steps as overlapping segments, by index: segments:16:starts=guard (90 steps give 160) or "
-        "segments:16:stride=8; heads without steps get the mean over them; none, the default: every step once",
-    )
-    normalize: str = option(
-        "zscore",
-        "--normalize",
-        "zscore by training rows | l2: each step over its length, before any mean | none",
-        choices=("l2", "none", "zscore"),
-    )
-    train_views: str = option(
-        "one",
-        "--train-views",
-        "all: every stored view of a training clip is a training row, beside --view; others keep to --view",
-        choices=("all", "one"),
-        group="Training clips",
-    )
-    augment: Many[str] = option(
-        (),
-        "--augment",
-        "METHOD[=AMOUNT]: one more copy of each training clip; dropout (rate 0.1), noise (0.1), scaling (0.1), "
-        "shift (2 steps)",
-        multiple=True,
-    )
-    train_clips: int = option(
-        0,
-        "--train-clips",
-        "train on at most this many clips, drawn class by class; 0: all",
-        least=0,
-        most=100_000_000,
-    )
-    balance: str = option(
-        "none",
-        "--balance",
-        "draw the clips of an epoch with replacement, so that classes or groups are as frequent as each other",
-        choices=("class", "group", "none"),
-    )
-
-    def __post_init__(self) -> None:
-        check_options(self, TrainingError)
-        self.segment_rule()
-        _ = self.augmentations
-
-    @cached_property
-    def augmentations(self) -> tuple[Augmentation, ...]:
-        """What `augment` asks for. Raises TrainingError for a method or an amount that there is not."""
-        return augmentation.parse(self.augment)
-
-    def segment_rule(self) -> SegmentRule | None:
-        """The rule of `segments`, None where every step is read once. Raises TrainingError for one it cannot read."""
-        if self.segments in (None, "none"):
-            return None
-        try:
-            return parse_segments(str(self.segments))
-        except StoreError as error:
-            raise TrainingError(f"--segments {error}") from None
-
-
-@dataclass(frozen=True, kw_only=True)
 class HeadConfig:
     """The network, its own options, and the value that its output stands for."""
 
@@ -203,6 +118,24 @@ class HeadConfig:
         "end of conv-aggregation: mean over steps, or flatten (fixed number of steps)",
         choices=("adaptive", "flatten"),
     )
+    stage: str = option(
+        "auto",
+        "--stage",
+        "of a head that is trained in stages: which (`reelbank heads NAME`); it says what is trained, and with which "
+        "settings where no option says it; auto: its first",
+    )
+    init_from: ManyPaths = option(
+        (),
+        "--init-from",
+        "run(s) whose trained weights a stage begins with; 'none' begins a later stage without",
+        multiple=True,
+    )
+    aux_weight: Many[str] = option(
+        (),
+        "--aux-weight",
+        "NAME=W: weight of one of the head's further losses (`reelbank heads NAME`), beside that of the labels",
+        multiple=True,
+    )
     estimate: str = option(
         "auto",
         "--estimate",
@@ -218,6 +151,31 @@ class HeadConfig:
                 HEADS.row(self.name)
         if self.head_option:
             parse_options(self.name, self.head_option, HEAD_FLAGS)
+        if self.plan is not None:
+            self.plan.stage(self.stage)
+        elif self.stage != "auto" or self.init_from:
+            flag = "--init-from" if self.init_from else "--stage"
+            raise TrainingError(f"{flag} is for heads that are trained in stages, which head {self.name!r} is not")
+
+    @cached_property
+    def plan(self) -> HeadPlan | None:
+        """What it reads, holds and trains, if it reads arrays; None of a head of vectors."""
+        return plan_of(self.name, self.options)
+
+    @cached_property
+    def aux_weights(self) -> dict[str, float]:
+        """{name: weight} of `aux_weight`. Raises TrainingError for what is no NAME=W."""
+        return named_numbers(self.aux_weight, "--aux-weight")
+
+    @property
+    def trained_stage(self) -> Stage | None:
+        """The stage that is trained; None of a head of vectors."""
+        return None if self.plan is None else self.plan.stage(self.stage)
+
+    @property
+    def init_runs(self) -> tuple[Path, ...]:
+        """The runs that `init_from` names."""
+        return tuple(path for path in self.init_from if str(path) != NO_RUN)
 
     @property
     def plugin(self) -> Plugin | None:
@@ -245,79 +203,11 @@ class HeadConfig:
         """Whether several can be trained in one pass, as members of a sweep are on a GPU."""
         row = HEADS.row(self.name)
         options = {**row.options, **self.options}
-        return not row.is_fitted and not any(options[name] == value for name, value in row.alone_with.items())
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectiveConfig:
-    """What is minimised. Losses of two objectives cannot be compared."""
-
-    loss: str = option(
-        "ce",
-        "--loss",
-        "loss on the target's bins; without a target, on the classes; jsd-sum: jsd without its halves",
-        choices=sorted(LOSSES),
-        more=PLUGIN,
-        group="Loss",
-    )
-    class_loss: str = option(
-        "auto",
-        "--class-loss",
-        "loss on the classes; auto: ce beside a target, else --loss",
-        choices=("auto", *sorted(LOSSES)),
-        more=PLUGIN,
-    )
-    class_weights: str = option(
-        "none",
-        "--class-weights",
-        "weights of the class loss; balanced: N / (K * clips of the class)",
-        choices=("balanced", "none"),
-    )
-    label_smoothing: float = option(
-        0.0, "--label-smoothing", "share of the class label spread over all classes, 0 to 1"
-    )
-    bins: int = option(
-        1000, "--bins", "number of bins of the target", least=2, most=100_000, group="Bins of the target"
-    )
-    range: tuple[float, float] | None = option(
-        None,
-        "--range",
-        "LOW:HIGH of the bins in target units; default: 0:1000 for kcal, else the training range",
-    )
-    sigma: float = option(5.0, "--sigma", "width of the softened target in bins (standard deviation)", above=0)
-    target_labels: str = option(
-        "soft",
-        "--target-labels",
-        "soft: Gaussian over bins that sums to 1; density: its raw density, less near the borders; hard: one bin",
-        choices=("density", "hard", "soft"),
-    )
-    reduction: str = option("sum", "--reduction", "of the target's loss over its bins", choices=("mean", "sum"))
-
-    def __post_init__(self) -> None:
-        check_options(self, TrainingError)
-        for flag, name in (("--loss", self.loss), ("--class-loss", self.class_loss)):
-            if name not in (*LOSSES, "auto"):
-                with flagged(flag):
-                    LOSSES.row(name)
-        if self.range is not None and not self.range[0] < self.range[1]:
-            raise TrainingError(f"--range {self.range[0]}:{self.range[1]}: LOW must be below HIGH")
-        if not 0 <= self.label_smoothing < 1:
-            raise TrainingError(f"--label-smoothing {self.label_smoothing} must be in [0, 1)")
-
-    @property
-    def losses(self) -> tuple[str, ...]:
-        """The losses that are named, sorted."""
-        return tuple(sorted({self.loss, self.class_loss} - {"auto"}))
-
-    @property
-    def independent(self) -> bool:
-        """Whether the classes are judged each by itself: clips may have several labels."""
-        return LOSSES.row(self.loss if self.class_loss == "auto" else self.class_loss).independent
-
-    @property
-    def plugins(self) -> dict[str, Plugin]:
-        """{loss: where it comes from} of those that are not of this package."""
-        return {name: plugin for name in self.losses if (plugin := LOSSES.plugin(name)) is not None}
+        return (
+            not row.is_fitted
+            and not row.plan
+            and not any(options[name] == value for name, value in row.alone_with.items())
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -353,6 +243,7 @@ class TrainConfig(Flat):
         for loss in self.objective.losses:
             LOSSES.row(loss)
         _refuse_one_label_options(self)
+        _refuse_other_parts(self)
         if self.data.target == "none" and head.estimate not in ("argmax", "auto"):
             raise TrainingError(f"--estimate {head.estimate} reads the target's bins, and --target none has none")
         if pool == "mean+std" and head.needs_steps:
@@ -368,6 +259,14 @@ class TrainConfig(Flat):
         return self.data.label_separator if self.objective.independent else None
 
     @classmethod
+    def of(cls, **values: Any) -> TrainConfig:
+        """A configuration from the fields of its parts; the settings of a head's stage hold for those not given.
+
+        Raises TypeError for a name that is none.
+        """
+        return super().of(**{**stage_settings(values), **values})
+
+    @classmethod
     def from_json(cls, data: dict[str, Any]) -> TrainConfig:
         """The configuration that `to_json` wrote. Raises TrainingError for unknown fields."""
         if unknown := sorted(set(data) - set(options(cls))):
@@ -378,6 +277,40 @@ class TrainConfig(Flat):
         """What a resumed run must share: all but `run`, where the stores lie and how many epochs there are."""
         free = {name for name, one in options(TrainConfig).items() if one.part is RunConfig} | {"epochs", "store"}
         return {name: value for name, value in self.to_json().items() if name not in free}
+
+
+def stage_settings(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of the stage that `values`, fields of TrainConfig, name with their head; {} for a head without."""
+    own = {name: values[name] for name in ("head_option", "stage", "init_from") if name in values}
+    if values.get("head", "auto") == "auto":
+        return {}
+    stage = HeadConfig(name=values["head"], **own).trained_stage
+    return {} if stage is None else stage.settings
+
+
+def _refuse_other_parts(config: TrainConfig) -> None:
+    """Raises TrainingError for options that name what the head does not have, or that it cannot follow."""
+    plan, stage = config.head.plan, config.head.trained_stage
+    named = {
+        "--aux-weight": (config.head.aux_weights, [] if plan is None else [one.name for one in plan.auxiliary]),
+        "--group-lr": (config.optimizer.group_lrs, [] if stage is None else [group.name for group in stage.groups]),
+    }
+    for flag, (given, there) in named.items():
+        if unknown := sorted(set(given) - set(there)):
+            has = ", ".join(sorted(there)) or "none"
+            raise TrainingError(f"{flag} {unknown[0]}: head {config.head.name!r} has {has} there")
+    if plan is None:
+        if config.features.steps:
+            raise TrainingError(f"--steps is for heads that read arrays, which head {config.head.name!r} does not")
+        return
+    features = config.features
+    refused = {
+        "--augment": bool(features.augment), "--segments": features.segment_rule() is not None,
+        "--pool": features.pool not in ("auto", "mean"), "--normalize l2": features.normalize == "l2",
+        "--refit": config.data.refit == "yes",
+    }  # fmt: skip
+    for flag in (flag for flag, is_given in refused.items() if is_given):
+        raise TrainingError(f"{flag} has no meaning for head {config.head.name!r}, which reads arrays")
 
 
 def _refuse_one_label_options(config: TrainConfig) -> None:

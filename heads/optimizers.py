@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from reelbank.heads.errors import TrainingError
 from reelbank.store.accepted import Many
@@ -39,6 +41,7 @@ OPTIMIZERS: Mapping[str, OptimizerRow] = {
 }
 
 SCHEDULES: Mapping[str, str] = {
+    "cyclic": f"{ONE}:cyclic",
     "multistep": f"{ONE}:multistep",
     "none": "",
     "plateau": f"{ONE}:plateau",
@@ -46,6 +49,10 @@ SCHEDULES: Mapping[str, str] = {
 }
 """Schedule -> `module:function` that makes it, (Optimizer, OptimizerConfig) -> LRScheduler; '' for a constant rate."""
 
+
+PER_BATCH = frozenset({"cyclic"})
+"""Schedules that make a step after every update; the others make one after every epoch."""
+KEEPS = ("best", "best-accuracy", "last")
 
 MAX_EPOCHS = 1_000_000
 
@@ -59,6 +66,9 @@ class OptimizerConfig:
     )
     batch: int = option(32, "--batch", "clips per step", least=1, most=10_000_000)
     lr: float = option(1e-3, "--lr", "learning rate", above=0)
+    group_lr: Many[str] = option(
+        (), "--group-lr", "NAME=RATE: rate of one of the groups of tensors that a head is trained in", multiple=True
+    )
     weight_decay: float = option(1e-5, "--weight-decay", "L2 added to the gradient (adamw: decoupled)", least=0)
     betas: tuple[float, float] = option((0.9, 0.999), "--betas", "B1:B2 of adam, adamw, radam")
     eps: float = option(1e-8, "--eps", "epsilon of adam, adamw, radam, rmsprop", above=0)
@@ -67,7 +77,7 @@ class OptimizerConfig:
     schedule: str = option(
         "none",
         "--schedule",
-        "learning-rate schedule, one step per epoch",
+        "learning-rate schedule, one step per epoch; cyclic: one per batch (triangular2)",
         choices=sorted(SCHEDULES),
         group="Schedule of the rate",
     )
@@ -76,6 +86,15 @@ class OptimizerConfig:
         (), "--milestone", "multistep: last epoch(s) before a reduction", multiple=True, most=MAX_EPOCHS
     )
     factor: float = option(0.5, "--factor", "step, multistep, plateau: what the rate is multiplied by", above=0)
+    max_lr: float = option(
+        0.0,
+        "--max-lr",
+        "cyclic: the highest rate of the first cycle, whose height above --lr halves with each; 0: ten times --lr",
+        least=0,
+    )
+    cycle_batches: int = option(
+        5, "--cycle-batches", "cyclic: batches from the lowest rate to the highest", least=1, most=10_000_000
+    )
     patience_epochs: int = option(
         10,
         "--patience",
@@ -94,8 +113,8 @@ class OptimizerConfig:
     keep: str = option(
         "best",
         "--keep",
-        "weights kept after an early stop: the best epoch's or the last's",
-        choices=("best", "last"),
+        "weights that are kept: of the epoch with the lowest validation loss, of the highest accuracy, or the last",
+        choices=KEEPS,
     )
 
     def __post_init__(self) -> None:
@@ -106,5 +125,34 @@ class OptimizerConfig:
             raise TrainingError(f"--betas {self.betas[0]}:{self.betas[1]} must both be in [0, 1)")
         if self.schedule == "multistep" and not self.milestones:
             raise TrainingError("--schedule multistep needs at least one --milestone (an epoch)")
-        if self.factor >= 1 and self.schedule != "none":
+        if self.schedule == "cyclic" and 0 < self.max_lr <= self.lr:
+            raise TrainingError(f"--max-lr {self.max_lr:g} must be above --lr {self.lr:g}, from which the cycles rise")
+        if any(rate <= 0 for rate in self.group_lrs.values()):
+            raise TrainingError(f"--group-lr {' '.join(self.group_lr)}: rates must be above 0")
+        if self.factor >= 1 and self.schedule not in ("cyclic", "none"):
             raise TrainingError(f"--factor {self.factor} must be below 1: the schedule multiplies the rate by it")
+
+    @cached_property
+    def group_lrs(self) -> dict[str, float]:
+        """{group: rate} of `group_lr`. Raises TrainingError for what is no NAME=RATE."""
+        return named_numbers(self.group_lr, "--group-lr")
+
+    @property
+    def watches(self) -> str:
+        """What decides which epoch is the best: `loss` or `accuracy`."""
+        return "accuracy" if self.keep == "best-accuracy" else "loss"
+
+
+def named_numbers(texts: Sequence[str], flag: str) -> dict[str, float]:
+    """{name: number} of texts NAME=NUMBER. Raises TrainingError naming the flag."""
+    found: dict[str, float] = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not name or not math.isfinite(value) or value < 0 or name in found:
+            raise TrainingError(f"{flag} {text!r} is not of the form NAME=NUMBER, each name once and no number below 0")
+        found[name] = value
+    return found

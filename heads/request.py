@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
-from reelbank.heads.config import TrainConfig
+from reelbank.heads.config import TrainConfig, stage_settings
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.sweeps.config import SweepConfig
@@ -15,11 +15,12 @@ CONFIGS = (TrainConfig, SweepConfig, RecipeConfig)
 """The fields of these are the options of the command."""
 
 
-def request(values: Mapping[str, Any]) -> TrainConfig | SweepConfig | RecipeConfig:
+def request(values: Mapping[str, Any], given: Container[str] | None = None) -> TrainConfig | SweepConfig | RecipeConfig:
     """The configuration that the options of the command ask for: by --recipe, by --sweep and --repeats, or neither.
 
     Args:
         values: {name: value} of the options of `CONFIGS`.
+        given: names of those that somebody gave: the settings of a head's stage hold for the others. None: all.
 
     Raises:
         TrainingError: an option that has no meaning beside the others, or a value that cannot be used.
@@ -33,9 +34,10 @@ def request(values: Mapping[str, Any]) -> TrainConfig | SweepConfig | RecipeConf
     for name, value in values.items():
         if name not in own:
             _refuse_unless_default(name, value, kind)
-    made: TrainConfig | SweepConfig | RecipeConfig = from_options(
-        kind, {name: value for name, value in values.items() if name in own}
-    )
+    asked = {name: value for name, value in values.items() if name in own}
+    settings = stage_settings(asked)
+    asked |= {name: value for name, value in settings.items() if given is not None and name not in given}
+    made: TrainConfig | SweepConfig | RecipeConfig = from_options(kind, asked)
     return made
 
 

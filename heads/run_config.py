@@ -36,6 +36,12 @@ class RunConfig:
         least=1,
         most=MAX_CPUS,
     )
+    memory: float = option(
+        0.0,
+        "--memory",
+        "GB of memory for arrays that heads read; larger stores are read again each epoch; 0: half of what is free",
+        least=0,
+    )
     checkpoint_seconds: float = option(
         10.0, "--checkpoint-seconds", "least time between two checkpoints for --resume", least=0
     )

@@ -8,12 +8,17 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reelbank.heads.errors import TrainingError
 from reelbank.store.files import json_object, reading, regular
 from reelbank.store.kinds import REAL, check_kinds
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+HEADER = "reelbank"
+"""Key of the header's JSON in the metadata of a checkpoint."""
 _NUMBER = (float, None)
 _TEXT = (str, None)
 PLUGIN: Mapping[str, Any] = {
@@ -47,23 +52,50 @@ ANY_CONFIG: Mapping[str, Any] = {"config": {"*": object}, "data_digest?": str}
 """Of a sweep or a recipe, which have runs below them."""
 EPOCH: Mapping[str, Any] = {
     "fold": (int, None), "epoch": int, "learning_rate": float, "train_loss": _NUMBER, "val_loss": _NUMBER,
-    "val_accuracy": _NUMBER, "val_mae": _NUMBER, "seconds?": float, "best?": bool,
+    "val_accuracy": _NUMBER, "val_mae": _NUMBER, "seconds?": float, "best?": bool, "train_accuracy?": _NUMBER,
+    "losses?": {"*": float}, "learning_rates?": {"*": float},
 }  # fmt: skip
 PLACE: Mapping[str, Any] = {"fold": (int, None), "epoch": int, "*": object}
 """What a resumed run must know of a line."""
 CONFUSION: Mapping[str, Any] = {"*": {"labels": [str], "counts": [[int]]}}
 _READING = {"rule": str, "beside": [str]}
+_ARRAY = {"backbone": str, "tap": str, "shape": [int], "dtype": str, "num_steps": int}
+_BACKBONE = {"module": str, "prefix": str, "weights": {"kind": str, "*": object}, "left_out": [str], "sha256": str}
 PREDICTOR: Mapping[str, Any] = {
     "head": str, "options": {"*": object}, "labels": (None, [str]), "pool": str, "segments?": _TEXT, "estimate?": str,
     "separator?": _TEXT,
-    "shape": {"taps": {"*": int}, "outputs": {"*": int}, "num_steps": int}, "unit_steps?": bool, "normalize": str,
+    "shape": {"taps": {"*": int}, "outputs": {"*": int}, "num_steps": int, "arrays?": {"*": _ARRAY}},
+    "unit_steps?": bool, "normalize": str, "stage?": str, "steps?": int, "from?": [str], "backbones?": {"*": _BACKBONE},
     "bins": (None, {"target": str, "num_bins": int, "low": float, "high": float, "sigma_bins": float, "*": str}),
     "sources": [{"spec": {"*": object}, "keys": {"*": str}, "readings?": {"*": _READING}}], "plugin?": (None, PLUGIN),
 }  # fmt: skip
 PROGRESS: Mapping[str, Any] = {
-    "epoch": int, "best_epoch": int, "best_loss": REAL, "last_loss": REAL, "stopped_early": bool,
+    "epoch": int, "best_epoch": int, "best_accuracy?": REAL, "best_loss": REAL, "last_loss": REAL,
+    "stopped_early": bool,
     "learning_rates": [float], "schedule": (None, {"*": (REAL, bool, [REAL])}),
 }  # fmt: skip
+
+
+def read_tensors(path: Path, kinds: Mapping[str, Any] | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors, header) of a file that `write_tensors` wrote, whose header must be of `kinds`.
+
+    Raises TrainingError if it is not one.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if path.is_dir():
+        raise TrainingError(f"{path} is a folder: this run has no checkpoint of that kind")
+    try:
+        with reading(path, TrainingError):
+            try:
+                with safe_open(regular(path), framework="pt") as file:
+                    header = json_object((file.metadata() or {})[HEADER])
+                    check_kinds(header, dict(kinds or {}), "")
+                    return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (no mapping)
+            except (SafetensorError, KeyError) as error:
+                raise TrainingError(f"{path} is not a checkpoint of reelbank: {error}") from error
+    except FileNotFoundError:
+        raise TrainingError(f"{path} is missing: this run has no checkpoint of that kind") from None
 
 
 def read_json(path: Path, kinds: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -23,6 +23,33 @@ def memory_bytes() -> int | None:
     return min(known, default=None)
 
 
+def free_memory_bytes() -> int | None:
+    """Memory that a process may still take here; None where the system does not tell."""
+    known = [_available_bytes()]
+    limit, used = _limit_bytes(), _said("memory.current") or _said("memory/memory.usage_in_bytes")
+    if limit is not None and used.isdecimal():
+        # The page cache counts as used, though the kernel gives it up when it is asked to.
+        known.append(max(0, limit - int(used) + _cached_bytes()))
+    return min((one for one in known if one is not None), default=None)
+
+
+def _available_bytes() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return memory_bytes()
+    sizes = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+    found = sizes.get("MemAvailable")
+    return int(found[0]) * 1024 if found else memory_bytes()
+
+
+def _cached_bytes() -> int:
+    """Pages of files that the container's memory holds and can give up."""
+    lines = (_said("memory.stat") or _said("memory/memory.stat")).splitlines()
+    entries = dict(line.partition(" ")[::2] for line in lines)
+    return sum(int(entries[name]) for name in ("inactive_file", "active_file") if entries.get(name, "").isdecimal())
+
+
 def _quota_cores() -> float | None:
     quota, _, period = _said("cpu.max").partition(" ")
     if not quota:

@@ -54,6 +54,9 @@ def write_store(
     fixed_steps: int | None = None,
     thumbnails: Sequence[NDArray[np.uint8] | None] | None = None,
     views: Mapping[str, Mapping[str, Sequence[NDArray[Any] | None]]] | None = None,
+    frames: Sequence[Sequence[int]] | None = None,
+    num_frames: Sequence[int] | None = None,
+    frame_box: Sequence[Sequence[int]] | None = None,
 ) -> Store:
     """Writes a store through the real writer.
 
@@ -65,6 +68,9 @@ def write_store(
         fixed_steps: T where every clip has the same number of steps.
         thumbnails: one (72, 96, 3) array per clip.
         views: {name of a further view: its `features`}; a clip whose first one is None has view 0 only.
+        frames: for each clip the frame of each of its steps; None: 0, 1, 2, ...
+        num_frames: frames of each clip; None: as many as steps.
+        frame_box: for each clip where the frame lies in what is stored (`layout.FRAME_BOX`).
     """
     path, others = Path(path), dict(views or {})
     taps = []
@@ -110,9 +116,12 @@ def write_store(
                 thumbnail = thumbnails[i] if thumbnails else None
                 outcome = stage.finish(
                     identity,
-                    {"num_frames": steps},
+                    {
+                        "num_frames": num_frames[i] if num_frames else steps,
+                        **({"frame_box": tuple(frame_box[i])} if frame_box else {}),
+                    },
                     np.arange(steps) / 25.0,
-                    np.arange(steps),
+                    np.asarray(frames[i]) if frames else np.arange(steps),
                     thumbnail,
                     None,
                 )

@@ -22,7 +22,8 @@ from reelbank.heads.fitting.forests import features_per_node, fit_trees
 from reelbank.heads.fitting.linear import STRENGTHS, fit_linear
 from reelbank.heads.fitting.tasks import Task
 from reelbank.heads.models.trees import PRIOR_WEIGHT, Trees
-from reelbank.heads.runs.checkpoints import Predictor, read_tensors, write_tensors
+from reelbank.heads.runs.checkpoints import Predictor, write_tensors
+from reelbank.heads.stored import read_tensors
 
 BINS = Bins(target="kcal", num_bins=101, low=0.0, high=100.0, sigma_bins=2.0)
 ROWS = np.arange(90)

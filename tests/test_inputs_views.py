@@ -190,13 +190,13 @@ def test_corner_crops_equal_those_of_torchvision(clips: Path, tmp_path: Path) ->
 def test_any_corners_are_another_subset_for_each_clip(clips: Path, tmp_path: Path) -> None:
     names = views.parse("corners:8")
     assert len(names) == 9
-    chosen = [tuple(views._corner(name, f"clip {i}", 0) for name in names[1:]) for i in range(30)]
+    chosen = [tuple(views.corner_of(name, f"clip {i}", 0) for name in names[1:]) for i in range(30)]
     assert all(len(set(one)) == 8 and set(one) <= set(views.CORNERS) for one in chosen)
     assert len(set(chosen)) == 30
     store = featurized(clips, tmp_path, views="corners:2")
     row = first_of(store, "train")
     clip_id = str(store.column("clip_id")[row])
-    expected = views.changed(views._corner(names[1], clip_id, 0), FRAMES, "", 0)
+    expected = views.changed(views.corner_of(names[1], clip_id, 0), FRAMES, "", 0)
     np.testing.assert_array_equal(store.read("rgb", row)[1, 0], expected(_frames(clips, store, row)[0][1]))
 
 

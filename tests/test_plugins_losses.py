@@ -13,8 +13,8 @@ import torch
 from remembered import write_store
 
 from reelbank.heads import SweepConfig, TrainConfig, sweep, train_head
-from reelbank.heads.config import ObjectiveConfig
 from reelbank.heads.losses import LOSSES, Loss, loss_function, loss_with_gradient
+from reelbank.heads.objective_config import ObjectiveConfig
 from reelbank.heads.training import trainer
 from reelbank.heads.training.job import Labels
 from reelbank.heads.training.trainer import total_loss, total_loss_with_gradient

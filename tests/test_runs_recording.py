@@ -20,7 +20,8 @@ from reelbank.heads import TrainConfig, TrainingError
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging.evaluation import Predictions
 from reelbank.heads.runs import recording, watching
-from reelbank.heads.runs.checkpoints import Predictor, read_tensors, saved_epoch
+from reelbank.heads.runs.checkpoints import Predictor, saved_epoch
+from reelbank.heads.stored import read_tensors
 from reelbank.heads.runs.recording import EpochLog, Recording, fold_folder, log_line
 from reelbank.heads.runs.results import Trained
 from reelbank.heads.runs.watching import epochs_text, watched

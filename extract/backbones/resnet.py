@@ -96,14 +96,22 @@ def _make(info: BackboneInfo, options: BuildOptions) -> Backbone:
     return build_network(info, architecture, options)
 
 
-def _create(name: str) -> nn.Module:
+def plain_network(name: str) -> nn.Module:
+    """torchvision's network called `name` as the library initialises it, with no weights of anybody."""
     from reelbank.extract.weights import torchvision_shim
 
     torchvision_shim.ensure()
     import torchvision
-    from torch import nn
 
     module: nn.Module = getattr(torchvision.models, name)(weights=None)
+    return module
+
+
+def _create(name: str) -> nn.Module:
+    import torchvision
+    from torch import nn
+
+    module = plain_network(name)
     for block in module.modules():
         if isinstance(block, (torchvision.models.resnet.BasicBlock, torchvision.models.resnet.Bottleneck)):
             last_norm = block.bn3 if isinstance(block, torchvision.models.resnet.Bottleneck) else block.bn2

@@ -4,9 +4,7 @@ Video augmentations: one draw per clip, before the resize; horizontal flip with 
 (-30, 30) degrees with bilinear sampling and black corners, jitter of brightness, contrast and saturation by factors
 in [0.8, 1.2] and of hue by [-0.1, 0.1] turns. The publication gives no ranges of the jitter: `jitter-B-C-S-H` has
 others, so that `jitter` is `jitter-0.2-0.2-0.2-0.1`.
-Multi-scale corner crops x flips: Temporal Segment Networks, Wang et al. 2016, arXiv:1608.00859, with the scales of
-Ego-RNN, Sudhakaran and Lanz 2018, arXiv:1807.11794: short side to 256 px, a square of int(256 s) px for s in
-{1, 0.875, 0.75, 0.65625} at the centre or a corner, resized to the network's input.
+Multi-scale corner crops x flips: `reelbank.store.corner_crops`; the square is resized to the network's input.
 
 Everything is drawn from (clip id, view, seed): the same in every run and in whatever order.
 """
@@ -14,13 +12,13 @@ Everything is drawn from (clip id, view, seed): the same in every run and in wha
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from reelbank.extract.inputs.preprocess import Preprocess, make, resize_pixels, to_gray
+from reelbank.store.corner_crops import CORNERS, SHORT_SIDE_PX, corner_crop, corner_of
 
 if TYPE_CHECKING:
     from reelbank.extract.video.frame import Frame, Pixels
@@ -31,14 +29,6 @@ PRESETS = {
     "augment": (ORIGINAL, "flip", "rotation", "jitter"),
     "original": (ORIGINAL,),
 }
-CORNER_SHORT_SIDE_PX = 256
-SCALES = (1.0, 0.875, 0.75, 0.65625)
-POSITIONS = ("bottom-left", "bottom-right", "centre", "top-left", "top-right")
-CORNERS = tuple(  # in this order they are numbered
-    f"corner-{scale:g}-{position}{flip}"
-    for scale, position, flip in itertools.product(SCALES, POSITIONS, ("", "-flip"))
-)
-"""The 40 crops; at scale 1 a corner of a landscape frame is where its neighbour is, so 36 of them differ."""
 
 MAX_ANGLE_DEGREES = 30.0
 JITTER = (0.2, 0.2, 0.2, 0.1)
@@ -125,7 +115,7 @@ def check(names: Sequence[str], source: str, preprocess: Preprocess, backbone: s
 def flips(view: str, clip_id: str, seed: int) -> bool:
     """Whether the view mirrors the clip: the x component of precomputed flow then changes its sign."""
     if view.startswith("corner"):
-        return _corner(view, clip_id, seed).endswith("-flip")
+        return corner_of(view, clip_id, seed).endswith("-flip")
     draw = _rng("flip", clip_id, seed).random() < FLIP_PROBABILITY
     return view == "flip-always" or (view == "flip" and bool(draw))
 
@@ -136,7 +126,7 @@ def changed(view: str, preprocess: Preprocess, clip_id: str, seed: int) -> Prepa
     Changed frames are resized exactly (`--resize exact`), whatever holds for the original.
     """
     if view.startswith("corner"):
-        return _corner_crop(_corner(view, clip_id, seed), preprocess)
+        return _corner_crop(corner_of(view, clip_id, seed), preprocess)
     exact, augment = make(preprocess, "exact"), _augmentation(view, clip_id, seed)
 
     def apply(frame: Frame) -> Pixels:
@@ -149,32 +139,20 @@ def changed(view: str, preprocess: Preprocess, clip_id: str, seed: int) -> Prepa
 
 def _corner_crop(name: str, preprocess: Preprocess) -> Prepare:
     """A square crop of the frame with short side 256, mirrored before it if so named, resized to the input's size."""
-    flip = name.endswith("-flip")
-    _, scale, position = name.removesuffix("-flip").split("-", 2)
-    side = int(CORNER_SHORT_SIDE_PX * float(scale))
-    short = Preprocess(short_side_px=CORNER_SHORT_SIDE_PX)
+    short = Preprocess(short_side_px=SHORT_SIDE_PX)
     size = preprocess.crop_size
     assert size is not None, "checked by `check`"
 
     def apply(frame: Frame) -> Pixels:
         pixels = resize_pixels(frame.rgb, short.resized_size(*frame.rgb.shape[:2]), "bilinear")
-        pixels = pixels[:, ::-1] if flip else pixels
-        free_y, free_x = pixels.shape[0] - side, pixels.shape[1] - side
-        top = free_y if position.startswith("bottom") else 0 if position.startswith("top") else free_y // 2
-        left = free_x if position.endswith("right") else 0 if position.endswith("left") else free_x // 2
+        where = corner_crop(name, *pixels.shape[:2])
+        pixels = pixels[:, ::-1] if where.mirrored else pixels
+        top, left, side = where.top_px, where.left_px, where.side_px
         crop = np.ascontiguousarray(pixels[top : top + side, left : left + side])
         resized = resize_pixels(crop, size, "bilinear")
         return to_gray(resized) if preprocess.color == "gray" else resized
 
     return apply
-
-
-def _corner(view: str, clip_id: str, seed: int) -> str:
-    """The crop that a view means: itself, or for `corner-any-I` the I-th of the clip's own order of all 40."""
-    if not view.startswith("corner-any-"):
-        return view
-    order = _rng("corners", clip_id, seed).permutation(len(CORNERS))
-    return CORNERS[int(order[int(view.rpartition("-")[2]) - 1])]
 
 
 def _augmentation(name: str, clip_id: str, seed: int) -> Callable[[Pixels], Pixels]:

@@ -19,13 +19,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from reelbank.heads.config import DataConfig, FeaturesConfig, TrainConfig
+from reelbank.heads.config import DataConfig, TrainConfig
+from reelbank.heads.examples.arrays import ArrayTap, read_array_table
+from reelbank.heads.examples.batches import Held, hold
 from reelbank.heads.examples.clips import ClipTable, read_table
 from reelbank.heads.examples.copies import Copies
 from reelbank.heads.examples.features import Features, StoredView, read_features
 from reelbank.heads.examples.normalization import Normalization, fit_normalization
 from reelbank.heads.examples.resident import Resident, home_of, pooled_copies
 from reelbank.heads.examples.splits import Parts, parts_of
+from reelbank.heads.features_config import FeaturesConfig
 from reelbank.manifests.events import Progress
 from reelbank.store.files import regular, writing
 
@@ -50,9 +53,10 @@ class FeatureCache:
     def clips(self, config: TrainConfig) -> tuple[ClipTable, Parts]:
         """The clips that `config` can use, and their parts. Raises what `read_table` and `parts_of` raise."""
         data, features = config.data, config.features
-        key = _table_key(data, features)
+        plan = config.head.plan
+        key = (*_table_key(data, features), *(() if plan is None else plan.inputs))
         if key not in self._tables:
-            self._tables[key] = read_table(data, features)
+            self._tables[key] = read_table(data, features) if plan is None else read_array_table(data, features, plan)
         table, separator = self._tables[key], config.separator
         needs_val = not config.head.is_fitted
         key = (*key, data.folds, data.select_on, features.train_clips, config.seed, separator, needs_val)
@@ -83,6 +87,19 @@ class FeatureCache:
             found = load() if self._folder is None else self._mapped_features(f"features-{key}", load)
             self._features[key] = found
         return found
+
+    def held(self, name: str, tap: ArrayTap, views: NDArray[np.int64]) -> Held:
+        """The steps of `views` of one input, as `hold` reads them; in the folder, where there is one."""
+        if self._folder is None:
+            return hold(tap, views)
+        key = _digest(tap.store.path, tap.tap, *(one.tobytes().hex() for one in (tap.rows, tap.index, tap.mask, views)))
+
+        def make() -> dict[str, NDArray[Any]]:
+            made = hold(tap, views)
+            return {"values": made.values.numpy(), "first": made.first}
+
+        found = self._mapped(f"arrays-{key}", make)
+        return Held(values=torch.from_numpy(found["values"]), first=np.asarray(found["first"]))
 
     def home(self, features: Features, num_bytes: int, device: torch.device) -> tuple[torch.device, str]:
         """`home_of` the `features`, decided once: the next training must not count what the last one has taken."""

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import reelbank.store
-from reelbank.heads.config import DataConfig, FeaturesConfig
+from reelbank.heads.config import DataConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.vectors import AS_STORED, Reading, VectorTap, readable_taps, reading_of
+from reelbank.heads.features_config import FeaturesConfig
 from reelbank.store import Store
 
 
@@ -25,14 +26,18 @@ class StoreSource:
     Attributes:
         keys: {name the head sees: tap}; the tap itself, or `backbone/tap` with several stores.
         readings: {name the head sees: how vectors are made of its tap}; of those that are not read as stored.
+        as_arrays: whether a head reads the taps as they are, not as vectors.
     """
 
     store: Store
     keys: Mapping[str, str]
     readings: Mapping[str, Reading] = field(default_factory=dict)
+    as_arrays: bool = False
 
     def vectors(self) -> dict[str, VectorTap]:
-        """{name the head sees: its tap as vectors}."""
+        """{name the head sees: its tap as vectors}; none of a store that is read as arrays."""
+        if self.as_arrays:
+            return {}
         return {
             key: VectorTap(store=self.store, tap=tap, reading=self.readings.get(key, AS_STORED))
             for key, tap in self.keys.items()

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from reelbank.heads.augmentation import Augmentation
-from reelbank.heads.config import FeaturesConfig
 from reelbank.heads.examples.features import StoredView
+from reelbank.heads.features_config import FeaturesConfig
 
 Stored = Callable[[Tensor], tuple[dict[str, Tensor], Tensor]]
 
@@ -30,6 +30,7 @@ class Copies:
         views: the stored views after the first.
         augmentations: one copy each.
         clip_ids: (N,) str: what a copy is seeded by, with `seed`.
+        draws: a clip is one row, in one of `views` that each epoch draws; otherwise every view is a row.
     """
 
     num_clips: int
@@ -37,6 +38,7 @@ class Copies:
     augmentations: tuple[Augmentation, ...]
     clip_ids: np.ndarray
     seed: int
+    draws: bool = False
 
     @property
     def num_stored(self) -> int:
@@ -46,11 +48,23 @@ class Copies:
     def rows(self, clips: np.ndarray) -> np.ndarray:
         """The training rows of `clips`: themselves first, then copy by copy."""
         parts = [clips]
-        for place, view in enumerate(self.views, start=1):
+        for place, view in enumerate(() if self.draws else self.views, start=1):
             parts.append(place * self.num_clips + clips[view.has[clips]])
         for place in range(len(self.augmentations)):
             parts.append(self.num_stored + place * self.num_clips + clips)
         return np.concatenate(parts)
+
+    def drawn(self, rows: Tensor) -> Tensor:
+        """`rows` (n,) with each clip in one of the views that it has, from torch's global generator as it stands."""
+        if not self.draws:
+            return rows
+        chances = torch.rand(len(rows), dtype=torch.float64)
+        has = torch.from_numpy(np.stack([view.has for view in self.views], axis=1))  # (N, V)
+        of_rows = has[rows % self.num_clips]
+        number = (chances * of_rows.sum(dim=1)).long()  # which of those it has
+        place = (of_rows.cumsum(dim=1) == (number + 1).unsqueeze(1)).int().argmax(dim=1)
+        changed = (rows < self.num_clips) & of_rows.any(dim=1)
+        return torch.where(changed, rows + (place + 1) * self.num_clips, rows)
 
     def batch(self, stored: Stored, index: Tensor, num_steps: Sequence[int]) -> tuple[dict[str, Tensor], Tensor]:
         """Features and mask of the rows at `index` (B,); an index on the host makes no GPU wait.
@@ -74,6 +88,9 @@ class Copies:
 
     def sentence(self, train: np.ndarray) -> str:
         """How many training rows there are, and of what."""
+        if self.draws:
+            made = f" and copies ({', '.join(a.text for a in self.augmentations)})" if self.augmentations else ""
+            return f"Each epoch reads a training clip in one of {len(self.views)} stored views{made}."
         kinds = [f"stored view {view.number}" for view in self.views] + [a.text for a in self.augmentations]
         return f"{len(self.rows(train))} training rows: {len(train)} clips and their copies ({', '.join(kinds)})."
 
@@ -88,7 +105,10 @@ def copies_of(config: FeaturesConfig, clip_ids: np.ndarray, views: tuple[StoredV
     made = config.augmentations
     if not views and not made:
         return None
-    return Copies(num_clips=len(clip_ids), views=views, augmentations=made, clip_ids=clip_ids, seed=seed)
+    return Copies(
+        num_clips=len(clip_ids), views=views, augmentations=made, clip_ids=clip_ids, seed=seed,
+        draws=config.train_views == "draw",
+    )  # fmt: skip
 
 
 def draw_weights(labels: Mapping[str, np.ndarray], balance: str, clips: np.ndarray) -> np.ndarray | None:

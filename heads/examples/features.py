@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reelbank.heads.config import FeaturesConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.clips import ClipTable
 from reelbank.heads.examples.vectors import VectorTap, empty_note
+from reelbank.heads.features_config import FeaturesConfig
 from reelbank.manifests.events import Event, Progress
 from reelbank.store.indexing import SegmentRule
 
@@ -77,6 +77,12 @@ class Features:
         return (stored + more_rows * sum(self.sizes.values()) * 4) * (1 if len(self.arrays) == 1 else 2)
 
 
+NO_FEATURES = Features(
+    arrays={}, mask=torch.zeros(0, 0, dtype=torch.bool), means={}, variances={}, num_steps=np.zeros(0, dtype=np.int64)
+)
+"""Of a head that reads arrays, and of a training whose features are no longer needed."""
+
+
 def other_views(config: FeaturesConfig, table: ClipTable) -> tuple[StoredView, ...]:
     """The views beside `config.view` that every store has of some clip; () where training reads one.
 
@@ -91,7 +97,8 @@ def other_views(config: FeaturesConfig, table: ClipTable) -> tuple[StoredView, .
     if not found:
         held = "; ".join(f"{source.store.path} holds {', '.join(source.store.spec.views)}" for source in table.sources)
         raise TrainingError(
-            f"video augmentation (--train-views all) trains on further stored views, and there are none: {held}; make "
+            f"video augmentation (--train-views {config.train_views}) trains on further stored views, and there are "
+            f"none: {held}; make "
             "the store with `featurize --views augment`, which adds flip, rotation and jitter of the training clips"
         )
     return tuple(found)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reelbank.heads.config import DataConfig, ObjectiveConfig
+from reelbank.heads.config import DataConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.clips import ClipTable
 from reelbank.heads.examples.label_sets import combined_note, labels_in, names_in
 from reelbank.heads.examples.splits import Partition, Parts
 from reelbank.heads.examples.targets import DEFAULT_RANGES, Bins, make_bins
 from reelbank.heads.losses import LOSSES
+from reelbank.heads.objective_config import ObjectiveConfig
 
 LARGEST_TARGET = 1e30
 

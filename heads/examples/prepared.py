@@ -6,25 +6,30 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
-from reelbank.heads.config import TrainConfig
+from reelbank.heads.config import NO_RUN, TrainConfig
 from reelbank.heads.defaults import resolved, sentence
+from reelbank.heads.errors import TrainingError
+from reelbank.heads.examples.array_features import SEGMENTS, Arrays, arrays_of
+from reelbank.heads.examples.batches import ArrayBatches
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.clips import ClipTable
 from reelbank.heads.examples.copies import Copies, copies_of
-from reelbank.heads.examples.features import Features
+from reelbank.heads.examples.features import NO_FEATURES, Features
 from reelbank.heads.examples.label_sets import matrix
 from reelbank.heads.examples.labelling import label_clips
 from reelbank.heads.examples.resident import Resident
 from reelbank.heads.examples.splits import Partition
 from reelbank.heads.examples.targets import Bins, class_numbers
 from reelbank.heads.models import HeadShape, build_head
+from reelbank.heads.models.plans import HeadPlan
+from reelbank.heads.models.start import WEIGHTS, Start, start_of
 from reelbank.manifests.events import Progress
 from reelbank.store.description import random_weights_warning
 from reelbank.store.devices import unseen_gpu
@@ -41,6 +46,7 @@ class Prepared:
         notes: sentences for the report.
         copies: more training rows of the same clips; None: each clip once.
         home: where the features lie in training; None: on `device`.
+        arrays, start: of a head that reads arrays: what it reads, and what it begins with. Its `features` are none.
     """
 
     config: TrainConfig
@@ -55,6 +61,8 @@ class Prepared:
     cache: FeatureCache
     copies: Copies | None = None
     home: torch.device | None = None
+    arrays: Arrays | None = None
+    start: Start | None = None
 
     @property
     def target_values(self) -> np.ndarray | None:
@@ -69,10 +77,20 @@ class Prepared:
             outputs["label"] = len(self.labels)
         if self.bins is not None:
             outputs["target"] = self.bins.num_bins
+        if self.arrays is not None:
+            return HeadShape(taps={}, outputs=outputs, num_steps=0, arrays=self.arrays.shapes)
         return HeadShape(taps=self.features.sizes, outputs=outputs, num_steps=self.features.mask.shape[1])
 
-    def resident(self, train: np.ndarray) -> Resident:
+    def resident(self, train: np.ndarray) -> Resident | ArrayBatches:
         """The features for training on the device, with copies, normalised by the clips `train` (int64)."""
+        if self.arrays is not None:
+            return self.arrays.batches(
+                self.device,
+                evaluation_clips=self.config.optimizer.batch,
+                segments=int(self.config.head.options.get(SEGMENTS, 1)),
+                copies=self.copies,
+                hold_as=self.cache.held,
+            )
         home = self.home or self.device
         return self.cache.resident(self.features, self.table, self.copies, self.config, train, self.device, home)
 
@@ -99,13 +117,24 @@ class Prepared:
             return 0
         with torch.random.fork_rng(devices=[]), torch.device("meta" if self.config.head.plugin is None else "cpu"):
             head = build_head(self.config.head.name, self.shape, self.config.head.options)
-        return sum(parameter.numel() for parameter in head.parameters() if parameter.requires_grad)
+        stage = self.config.head.trained_stage
+        return sum(
+            parameter.numel()
+            for name, parameter in head.named_parameters()
+            if (parameter.requires_grad if stage is None else stage.group_of(name) is not None)
+        )
 
     @cached_property
     def warning(self) -> str:
         """What every file, page and message of a run on an untrained backbone says; empty for a real one."""
         sources = self.table.sources
-        return random_weights_warning(s.store.spec.backbone for s in sources if s.store.weights_are_random)
+        named = [s.store.spec.backbone for s in sources if s.store.weights_are_random]
+        return random_weights_warning([*named, *(() if self.start is None else self.start.random_backbones)])
+
+    @property
+    def weights_are_random(self) -> bool:
+        """Whether any of the backbones was never trained."""
+        return bool(self.warning)
 
     @cached_property
     def counts(self) -> dict[str, Any]:
@@ -130,7 +159,7 @@ class Prepared:
         return {
             "config": self.config.to_json(),
             "stores": self.table.describe(),
-            "weights_are_random": self.table.weights_are_random,
+            "weights_are_random": self.weights_are_random,
             "warning": self.warning,
             "labels": None if self.labels is None else list(self.labels),
             "bins": None if self.bins is None else self.bins.to_json(),
@@ -151,6 +180,8 @@ class Prepared:
             digest.update("\x1f".join(column.tolist()).encode())
         if self.target_values is not None:
             digest.update(self.target_values.tobytes())
+        for *_, checkpoint in () if self.start is None else self.start.runs:
+            digest.update(checkpoint.encode())
         return digest.hexdigest()
 
 
@@ -172,8 +203,13 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
     cache = cache or FeatureCache()
     table, parts = cache.clips(config)
     labelling = label_clips(config.data, config.objective, table, parts, separator=config.separator)
-    features = cache.features(table, config, progress)
-    copies = copies_of(config.features, table.clip_ids, features.views, config.seed)
+    plan, arrays = config.head.plan, None
+    if plan is None:
+        features = cache.features(table, config, progress)
+    else:
+        features, arrays = NO_FEATURES, arrays_of(table, plan, config.features, config.run.memory)
+    views = features.views if arrays is None else arrays.views
+    copies = copies_of(config.features, table.clip_ids, views, config.seed)
     notes = [*([said] if said else []), *parts.notes, *labelling.notes]
     if device.type == "cpu" and (unseen := unseen_gpu()):
         notes.append(f"{unseen[0].upper()}{unseen[1:]}.")
@@ -181,12 +217,16 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
         notes.append(f"At most {config.features.train_clips} training clips were used (--train-clips).")
     if copies is not None:
         notes.append(copies.sentence(parts.partitions[0].train))
-    needs_steps, made = config.head.needs_steps, len(copies.augmentations) if copies is not None else 0
-    num_bytes = features.num_bytes(needs_steps=needs_steps, more_rows=made * len(table))
-    home, note = cache.home(features, num_bytes, device)
-    if note:
-        notes.append(note)
-    return Prepared(
+    home = None
+    if arrays is None:
+        needs_steps, made = config.head.needs_steps, len(copies.augmentations) if copies is not None else 0
+        num_bytes = features.num_bytes(needs_steps=needs_steps, more_rows=made * len(table))
+        home, note = cache.home(features, num_bytes, device)
+        if note:
+            notes.append(note)
+    else:
+        notes += arrays.notes()
+    prepared = Prepared(
         config=config,
         table=table,
         features=features,
@@ -199,4 +239,23 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
         cache=cache,
         copies=copies,
         home=home,
+        arrays=arrays,
     )
+    return prepared if plan is None else with_start(prepared, plan)
+
+
+def with_start(prepared: Prepared, plan: HeadPlan) -> Prepared:
+    """`prepared` with what its head begins with. Raises what `start_of` raises, and TrainingError for a missing run."""
+    config, stage = prepared.config.head, prepared.config.head.trained_stage
+    assert stage is not None
+    if stage.starts_from and not config.init_from:
+        wanted = " and ".join(f"a run of {head}{f', stage {name}' if name else ''}" for head, name in stage.starts_from)
+        raise TrainingError(
+            f"--stage {stage.name} of head {config.name!r} starts from {wanted}: give it as --init-from RUN, or "
+            f"--init-from {NO_RUN} to start without"
+        )
+    records = {name: source.store.spec.weights for source in prepared.table.sources for name in source.keys}
+    option = str(config.options.get(WEIGHTS, "pretrained"))
+    start = start_of(plan, prepared.shape, records, option, config.init_runs, head_name=config.name)
+    notes = [*prepared.notes, *(f"Starts from {run} ({head}, stage {name})." for run, head, name, _ in start.runs)]
+    return replace(prepared, start=start, notes=tuple(notes))

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reelbank.heads.config import FeaturesConfig
 from reelbank.heads.examples.clips import ClipTable
 from reelbank.heads.examples.copies import Copies
 from reelbank.heads.examples.features import Features, load_features
 from reelbank.heads.examples.normalization import Normalization
+from reelbank.heads.features_config import FeaturesConfig
 from reelbank.heads.models.pooled import masked_mean, pooled_vector
 from reelbank.store.description import readable
 from reelbank.store.devices import free_bytes
@@ -97,6 +97,16 @@ class Resident:
         stored = {key: array[index] for key, array in self.arrays.items()}
         any_step = self.mask.new_ones(1).expand(len(index), next(iter(stored.values())).shape[1])
         return self.normalization.apply(stored, any_step), self.mask[index], self.step_index[index]
+
+    def logits(self, head: nn.Module, index: Tensor) -> dict[str, Tensor]:
+        """What `head` says of the rows at `index`: {output: (n, K)}."""
+        found: dict[str, Tensor] = head(*self.inputs(head, index))
+        return found
+
+    @property
+    def device(self) -> torch.device:
+        """The training device."""
+        return self.mask.device
 
     def _stored(self, index: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         mask, index = self.mask.index_select(0, moved(index, self.mask.device)), moved(index, self.home)

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.models import ego_rnn_plan, ego_two_stream_plan, flow_resnet34_plan
+from reelbank.heads.models.plans import ArrayShape, HeadPlan
 from reelbank.manifests.plugins import Plugin
 from reelbank.manifests.registry import Registry, first_line
 from reelbank.store.options import named_values
@@ -17,7 +19,7 @@ from reelbank.store.options import named_values
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["HEADS", "HeadRow", "HeadShape", "build_head"]
+__all__ = ["HEADS", "HeadRow", "HeadShape", "build_head", "plan_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,7 @@ class HeadRow:
         alone_with: {option: value} with which its forward pass asks for values, which `torch.func.vmap` cannot give:
             members of a sweep are then trained one after another instead of stacked.
         is_fitted: it is fitted in one go (`reelbank.heads.fitting`), not by gradients; its `parts` are known then.
+        plan: `module:function`, (options) -> HeadPlan, of a head that reads arrays instead of vectors; '' for others.
     """
 
     target: str
@@ -41,6 +44,7 @@ class HeadRow:
     options: Mapping[str, Any] = field(default_factory=dict)
     alone_with: Mapping[str, Any] = field(default_factory=dict)
     is_fitted: bool = False
+    plan: str = ""
 
 
 FITTED_OPTIONS = ("independent", "parts", "widening")
@@ -69,6 +73,24 @@ _ROWS = {
         needs_steps=True,
         options={"aggregation": "adaptive", "trunk": "separate"},
         alone_with={"aggregation": "flatten"},
+    ),
+    "ego-rnn": HeadRow(
+        target="reelbank.heads.models.ego_rnn:build",
+        plan="reelbank.heads.models.ego_rnn_plan:plan",
+        summary="Ego-RNN: the end of ResNet-34 with class activation attention, and a ConvLSTM over its maps",
+        options=ego_rnn_plan.OPTIONS,
+    ),
+    "ego-two-stream": HeadRow(
+        target="reelbank.heads.models.ego_two_stream:build",
+        plan="reelbank.heads.models.ego_two_stream_plan:plan",
+        summary="Ego-RNN and flow-resnet34, fused late and trained jointly",
+        options=ego_two_stream_plan.OPTIONS,
+    ),
+    "flow-resnet34": HeadRow(
+        target="reelbank.heads.models.flow_resnet34:build",
+        plan="reelbank.heads.models.flow_resnet34_plan:plan",
+        summary="ResNet-34 on stacks of five flow fields, all of it trained",
+        options=flow_resnet34_plan.OPTIONS,
     ),
     "linear": HeadRow(
         target="reelbank.heads.models.linear:build",
@@ -105,18 +127,30 @@ class HeadShape:
     """The sizes a head is built for.
 
     Attributes:
-        taps: features per step of each tap, {tap: D}.
+        taps: features per step of each tap, {tap: D}; empty for a head that reads arrays.
         outputs: logits per output, {output: K}; the outputs are `label` and `target`.
         num_steps: steps of the longest clip it is trained on (1 for a pooled vector).
+        arrays: {input: the array that it is} of a head that reads arrays.
     """
 
     taps: Mapping[str, int]
     outputs: Mapping[str, int]
     num_steps: int
+    arrays: Mapping[str, ArrayShape] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The shape as JSON types."""
-        return asdict(self) | {"taps": dict(self.taps), "outputs": dict(self.outputs)}
+        arrays = {name: asdict(array) | {"shape": list(array.shape)} for name, array in self.arrays.items()}
+        return asdict(self) | {"taps": dict(self.taps), "outputs": dict(self.outputs), "arrays": arrays}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> HeadShape:
+        """What `to_json` wrote."""
+        arrays = {
+            name: ArrayShape(**{**array, "shape": tuple(array["shape"])})
+            for name, array in data.get("arrays", {}).items()
+        }
+        return cls(**{**data, "arrays": arrays})
 
 
 def head_row(name: str) -> HeadRow:
@@ -124,10 +158,24 @@ def head_row(name: str) -> HeadRow:
     return HEADS.row(name)
 
 
+def plan_of(name: str, options: Mapping[str, Any]) -> HeadPlan | None:
+    """What head `name` with these options reads, holds and trains; None for a head of vectors.
+
+    Raises TrainingError for an unknown head or values of options that it does not have.
+    """
+    found = HEADS.find(name)
+    if not found.row.plan:
+        return None
+    plan: HeadPlan = found.load(found.row.plan)({**found.row.options, **options})
+    return plan
+
+
 def build_head(name: str, shape: HeadShape, options: Mapping[str, Any] | None = None) -> nn.Module:
     """A freshly initialised head (torch's global generator draws the weights).
 
-    Its `forward(features: dict[tap, (B, T, D)], mask: (B, T) bool)` returns {output: logits (B, K)}.
+    Its `forward(features: dict[tap, (B, T, D)], mask: (B, T) bool)` returns {output: logits (B, K)}. That of a head
+    with a plan takes {input: (B, T, *shape) float32} and {input: mask (B, T)}, and returns in training also what the
+    plan's auxiliary losses judge.
 
     Raises:
         TrainingError: an unknown head or option.
@@ -177,9 +225,13 @@ def _try_out(plugin: Plugin, row: HeadRow, head: Any, shape: HeadShape) -> None:
     where = next(iter([*head.parameters(), *head.buffers()]), torch.empty(0))
     steps = shape.num_steps if row.needs_steps else 1
     features = {tap: torch.zeros(2, steps, width, device=where.device) for tap, width in shape.taps.items()}
+    mask: Any = torch.ones(2, steps, dtype=torch.bool, device=where.device)
+    if row.plan:
+        features = {name: torch.zeros(2, one.num_steps, *one.shape) for name, one in shape.arrays.items()}
+        mask = {name: torch.ones(2, one.num_steps) > 0 for name, one in shape.arrays.items()}
     was_training = head.training
     with plugin.running("forward(features, mask)"), torch.no_grad(), torch.random.fork_rng(devices=[]):
-        given: Any = head.eval()(features, torch.ones(2, steps, dtype=torch.bool, device=where.device))
+        given: Any = head.eval()(features, mask)
     head.train(was_training)
     if not isinstance(given, Mapping):
         raise plugin.wrong(f"forward gave a {type(given).__name__}, expected {{output: logits}}")

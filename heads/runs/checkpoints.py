@@ -7,28 +7,26 @@ the new one.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.normalization import Normalization
 from reelbank.heads.examples.targets import Bins
-from reelbank.heads.models import HEADS, HeadShape, build_head
+from reelbank.heads.models import HEADS, HeadShape, build_head, plan_of
 from reelbank.heads.models.combination import Combination
+from reelbank.heads.models.start import HEAD, WEIGHTS, Base, Start, base_of
 from reelbank.heads.runs.directory import named_plugin, refuse_changed_plugins
-from reelbank.heads.stored import PREDICTOR, PROGRESS
+from reelbank.heads.stored import HEADER, PREDICTOR, PROGRESS, read_tensors
 from reelbank.heads.training.trainer import Progression, Trainer
-from reelbank.store.files import appearing, json_object, reading, regular
-from reelbank.store.kinds import check_kinds
-
-HEADER = "reelbank"
+from reelbank.store.files import appearing, reading
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
@@ -39,26 +37,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
         mode = partial.stat().st_mode  # as the umask asks; safetensors' own files are their owner's alone
         save_file(plain, partial, metadata={HEADER: json.dumps(header, sort_keys=True)})
         partial.chmod(mode)
-
-
-def read_tensors(path: Path, kinds: Mapping[str, Any] | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(tensors, header) of a file that `write_tensors` wrote, whose header must be of `kinds`.
-
-    Raises TrainingError if it is not one.
-    """
-    if path.is_dir():
-        raise TrainingError(f"{path} is a folder: this run has no checkpoint of that kind")
-    try:
-        with reading(path, TrainingError):
-            try:
-                with safe_open(regular(path), framework="pt") as file:
-                    header = json_object((file.metadata() or {})[HEADER])
-                    check_kinds(header, dict(kinds or {}), "")
-                    return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (no mapping)
-            except (SafetensorError, KeyError) as error:
-                raise TrainingError(f"{path} is not a checkpoint of reelbank: {error}") from error
-    except FileNotFoundError:
-        raise TrainingError(f"{path} is missing: this run has no checkpoint of that kind") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +52,9 @@ class Predictor:
         unit_steps: whether it reads means of steps that were divided by their length (`Features.unit_steps`).
         sources: for each store of the training: {"spec": its FeatureSpec as JSON, "keys": {key: tap}, "readings": {key:
             its `Reading` as JSON} of taps that are not read as stored}.
+        start: what a head that holds the rest of its backbone began with; what stayed as it was is left out.
+        stage: of such a head.
+        steps: frames that it reads of each clip (`FeaturesConfig.steps`).
     """
 
     head_name: str
@@ -89,10 +70,16 @@ class Predictor:
     estimate: str = "argmax"
     unit_steps: bool = False
     separator: str | None = None
+    start: Start | None = None
+    stage: str = ""
+    steps: int = 0
 
     def save(self, path: Path) -> None:
         """Writes the predictor to `path`."""
-        tensors = {f"head.{name}": value for name, value in self.head.state_dict().items()}
+        kept, rests = self.head.state_dict(), {}
+        if self.start is not None:
+            kept, rests = self.start.header(self.head)
+        tensors = {f"{HEAD}{name}": value for name, value in kept.items()}
         for key in self.normalization.mean:
             tensors[f"normalisation.{key}.mean"] = self.normalization.mean[key]
             tensors[f"normalisation.{key}.scale"] = self.normalization.scale[key]
@@ -112,6 +99,9 @@ class Predictor:
             "sources": [dict(source) for source in self.sources],
             "plugin": _head_identity(self.head_name),
         }
+        if self.start is not None:
+            runs = [str(run) for run, *_ in self.start.runs]
+            header |= {"stage": self.stage, "steps": self.steps, "backbones": rests, "from": runs}
         write_tensors(path, tensors, header)
 
     @classmethod
@@ -135,7 +125,7 @@ class Predictor:
     def _of(
         cls, path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any], *, accept_changed_code: bool
     ) -> Predictor:
-        shape = HeadShape(**header["shape"])
+        shape = HeadShape.from_json(header["shape"])
         bins = None if header["bins"] is None else Bins.from_json(header["bins"])
         _refuse_other_outputs(shape, header["labels"], bins)
         if plugin := header.get("plugin"):
@@ -143,14 +133,19 @@ class Predictor:
             if not accept_changed_code:
                 now = _head_identity(header["head"])
                 refuse_changed_plugins(f"{path} was trained with", [plugin], [] if now is None else [now])
-        weights = _under(tensors, "head.")
+        weights = _under(tensors, HEAD)
+        start = None
         try:
+            left_out = _left_out(header)
             if HEADS.plugin(header["head"]) is None:
                 # Without memory first: the header alone must not decide how much of it is asked for.
                 with torch.device("meta"):
-                    _refuse_other_shapes(build_head(header["head"], shape, header["options"]), weights)
+                    _refuse_other_shapes(build_head(header["head"], shape, header["options"]), weights, left_out)
             head = build_head(header["head"], shape, header["options"])
-            head.load_state_dict(weights)
+            if header.get("backbones"):
+                start = _start(path, header, head)
+                start.apply(head)
+            head.load_state_dict({**{name: head.state_dict()[name] for name in left_out}, **weights})
             if isinstance(head, Combination):
                 head.check()
         except RuntimeError as error:
@@ -175,7 +170,39 @@ class Predictor:
             normalization=Normalization(kind=header["normalize"], **statistics),
             sources=tuple(header["sources"]),
             head=head,
+            start=start,
+            stage=header.get("stage", ""),
+            steps=header.get("steps", 0),
         )
+
+
+def _left_out(header: Mapping[str, Any]) -> list[str]:
+    """Names in the head of the tensors that a checkpoint leaves to the backbone."""
+    entries = header.get("backbones", {}).values()
+    return [f"{entry['module']}.{name}" for entry in entries for name in entry["left_out"]]
+
+
+def _start(path: Path, header: Mapping[str, Any], head: nn.Module) -> Start:
+    """The backbones that the head of a checkpoint holds the rest of. Raises TrainingError for other weights."""
+    plan = plan_of(header["head"], header["options"])
+    if plan is None:
+        raise ValueError(f"head {header['head']!r} has no backbone, and the file tells of one")
+    bases, named = {}, [str(header["options"].get(WEIGHTS, "")), *header.get("from", ())]
+    rests = tuple(rest for rest in plan.rests if rest.backbone in header["backbones"])
+    for rest in rests:
+        entry = header["backbones"][rest.backbone]
+        if entry["weights"]["kind"] == "none":
+            bases[rest.module] = Base(state={}, weights=entry["weights"])
+            continue
+        base = bases[rest.module] = base_of(rest.backbone, entry["weights"], named)
+        own = set(head.get_submodule(rest.module).state_dict())
+        found = base.digest([*(name for name in base.state if name not in own), *entry["left_out"]])
+        if found != entry["sha256"]:
+            raise TrainingError(
+                f"{path}: the frozen part of its {rest.backbone} has sha256 {entry['sha256']}, and that of the weights "
+                f"here is {found}; put the weights there that it was trained with"
+            )
+    return Start(rests=rests, bases=bases)
 
 
 def _refuse_other_outputs(shape: HeadShape, labels: Any, bins: Bins | None) -> None:
@@ -183,14 +210,15 @@ def _refuse_other_outputs(shape: HeadShape, labels: Any, bins: Bins | None) -> N
     counts = {"label": None if labels is None else len(labels), "target": None if bins is None else bins.num_bins}
     if any(count not in (None, shape.outputs.get(name)) for name, count in counts.items()):
         raise ValueError(f"its outputs are {dict(shape.outputs)}, but it has {counts['label']} labels and bins {bins}")
-    if min(0, *shape.taps.values(), *shape.outputs.values(), shape.num_steps) < 0:
+    sizes = [size for array in shape.arrays.values() for size in (*array.shape, array.num_steps)]
+    if min(0, *shape.taps.values(), *shape.outputs.values(), *sizes, shape.num_steps) < 0:
         raise ValueError(f"its shape is {shape}")
 
 
-def _refuse_other_shapes(head: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Raises RuntimeError, as torch does, unless every weight has the shape that the head has it in."""
+def _refuse_other_shapes(head: nn.Module, weights: Mapping[str, Tensor], left_out: Container[str] = ()) -> None:
+    """Raises RuntimeError, as torch does, unless the weights, less those left out, have the shapes of the head's."""
     found = {name: tuple(value.shape) for name, value in weights.items()}
-    wanted = {name: tuple(value.shape) for name, value in head.state_dict().items()}
+    wanted = {name: tuple(value.shape) for name, value in head.state_dict().items() if name not in left_out}
     if found != wanted:
         differing = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
         raise RuntimeError(f"{differing[0]} is {found.get(differing[0])}, expected {wanted.get(differing[0])}")
@@ -208,9 +236,9 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def save_progress(path: Path, trainer: Trainer) -> None:
-    """Writes where `trainer` stands after whole epochs: weights, best weights, optimiser and schedule."""
+    """Writes where `trainer` stands after whole epochs: weights that change, the best, optimiser and schedule."""
     state = trainer.state
-    tensors = {f"head.{name}": value for name, value in trainer.head.state_dict().items()}
+    tensors = {f"{HEAD}{name}": value for name, value in trainer.changing().items()}
     tensors |= {f"best.{name}": value for name, value in state.best_weights.items()}
     for index, entries in trainer.optimizer.state_dict()["state"].items():
         for name, value in entries.items():
@@ -220,6 +248,7 @@ def save_progress(path: Path, trainer: Trainer) -> None:
         "epoch": state.epoch,
         "best_epoch": state.best_epoch,
         "best_loss": state.best_loss,
+        "best_accuracy": state.best_accuracy,
         "last_loss": state.last_loss,
         "stopped_early": state.stopped_early,
         "learning_rates": [group["lr"] for group in trainer.optimizer.param_groups],
@@ -257,9 +286,10 @@ def load_progress(path: Path, trainer: Trainer) -> None:
 def _restore(path: Path, trainer: Trainer, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     best = _under(tensors, "best.")
     try:
-        trainer.head.load_state_dict(_under(tensors, "head."))
-        if best:
-            _refuse_other_shapes(trainer.head, best)
+        still = frozenset(trainer.head.state_dict()) - frozenset(trainer.changing())
+        for weights in (_under(tensors, HEAD), *([best] if best else [])):
+            _refuse_other_shapes(trainer.head, weights, still)
+        trainer.use_weights(_under(tensors, HEAD))
     except RuntimeError as error:
         raise TrainingError(
             f"{path}: the weights do not fit head {trainer.job.config.head.name!r}, perhaps another version "
@@ -274,12 +304,13 @@ def _restore(path: Path, trainer: Trainer, tensors: Mapping[str, Tensor], header
         group["lr"] = rate
     trainer.optimizer.load_state_dict({"state": optimizer_state, "param_groups": whole["param_groups"]})
     if trainer.schedule is not None:
-        trainer.schedule.load_state_dict(header["schedule"])
+        trainer.schedule.load_state_dict({**trainer.schedule.state_dict(), **header["schedule"]})
     device = trainer.job.device
     trainer.state = Progression(
         epoch=header["epoch"],
         best_epoch=header["best_epoch"],
         best_loss=header["best_loss"],
+        best_accuracy=header.get("best_accuracy", -math.inf),
         last_loss=header["last_loss"],
         stopped_early=header["stopped_early"],
         finished=header["stopped_early"] or header["epoch"] >= trainer.job.config.optimizer.epochs,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,20 @@ import torch
 
 import reelbank.store
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.examples.array_features import SEGMENTS, arrays_of
+from reelbank.heads.examples.arrays import long_enough, open_inputs
+from reelbank.heads.examples.batches import ArrayBatches
 from reelbank.heads.examples.clips import ClipTable, load_table, open_sources
 from reelbank.heads.examples.features import load_features
 from reelbank.heads.examples.label_sets import joined
 from reelbank.heads.examples.resident import Resident, home_of
 from reelbank.heads.examples.vectors import Reading
 from reelbank.heads.extraction import Extract, extracted, failures
+from reelbank.heads.features_config import FeaturesConfig
 from reelbank.heads.judging.label_sets import THRESHOLD
 from reelbank.heads.judging.metrics import point_estimate, quantile
-from reelbank.heads.models import head_row
+from reelbank.heads.models import head_row, plan_of
+from reelbank.heads.models.plans import HeadPlan
 from reelbank.heads.runs.checkpoints import Predictor
 from reelbank.heads.runs.predictions import INTERVAL, PredictResult
 from reelbank.heads.stored import read_config, read_results, read_table
@@ -40,6 +45,10 @@ from reelbank.store.spec import FeatureSpec, differences
 _FREE_FIELDS = (
     *("taps", "views", "view_split", "seed", "time_origin", "annotation_columns", "weights.source", "weights.path"),
 )
+
+
+EVALUATED_CLIPS = 32
+"""Clips whose arrays a head reads at once; fewer where memory is short."""
 
 
 @with_bar("predict")
@@ -76,23 +85,31 @@ def predict(
         Predictor.load(folder / "best.safetensors", accept_changed_code=accept_changed_code) for folder in folders
     ]
     first = predictors[0]
-    if len(paths) != len(first.sources):
-        raise TrainingError(f"{run} was trained on {len(first.sources)} stores together; {len(paths)} were given")
-    taps = tuple(dict.fromkeys(tap for source in first.sources for tap in source["keys"].values()))
+    plan = plan_of(first.head_name, first.options)
+    plan = None if plan is None else plan.to_predict
+    trained_on = needed_sources(first.sources, plan)
+    if len(paths) != len(trained_on):
+        raise TrainingError(f"{run} reads {len(trained_on)} stores together; {len(paths)} were given")
+    taps = tuple(dict.fromkeys(tap for source in trained_on for tap in source["keys"].values()))
     stores = [reelbank.store.open(path) for path in paths]
-    for opened, trained in zip(stores, first.sources, strict=True):
+    for opened, trained in zip(stores, trained_on, strict=True):
         refuse_other_features(run, opened.path, opened.spec, trained)
-    sources = open_sources(stores, taps, [_readings(source) for source in first.sources])
+    if plan is None:
+        sources = open_sources(stores, taps, [_readings(source) for source in trained_on])
+    else:
+        sources = open_inputs(stores, plan, taps)
     label_column = config["config"]["label"]
     columns = sources[0].store.column_names
     table = load_table(sources, label_column=label_column if label_column in columns else "none", join="inner")
+    if plan is not None:
+        table = long_enough(table, plan)
     if split is not None:
         chosen = np.flatnonzero(table.splits == split)
         if not len(chosen):
             raise TrainingError(f"no clip of split {split!r}; there are {', '.join(sorted(set(table.splits)))}")
         table = table.take(chosen)
     with cpu_threads(threads):
-        averaged = _averaged(predictors, table, torch.device(resolve_device(device)), progress)
+        averaged = _averaged(predictors, table, plan, torch.device(resolve_device(device)), progress)
     seen = _trained_and_reported(run, stored, config["config"])
     return _result(first, table, averaged, config["warning"], np.isin(table.clip_ids, sorted(seen)), len(predictors))
 
@@ -132,7 +149,9 @@ def predict_videos(
     run = Path(run)
     stored, config = read_results(run), read_config(run)
     trained = run / f"fold-{stored['folds'][0]['fold']}" if stored["folds"] else run
-    sources = Predictor.load(trained / "best.safetensors", accept_changed_code=True).sources
+    head = Predictor.load(trained / "best.safetensors", accept_changed_code=True)
+    plan = plan_of(head.head_name, head.options)
+    sources = needed_sources(head.sources, None if plan is None else plan.to_predict)
     specs = []
     for source in sources:
         with reading(trained / "best.safetensors", TrainingError):
@@ -192,10 +211,44 @@ def refuse_other_features(run: Path, path: Path, found: FeatureSpec, trained: Ma
         )
 
 
+def needed_sources(sources: Sequence[Mapping[str, Any]], plan: HeadPlan | None) -> tuple[Mapping[str, Any], ...]:
+    """Those of the stores of a training that its head reads when it predicts: not those of targets alone."""
+    if plan is None:
+        return tuple(sources)
+    names = {one.name for one in plan.inputs}
+    kept = [{**one, "keys": {key: tap for key, tap in one["keys"].items() if key in names}} for one in sources]
+    return tuple(one for one in kept if one["keys"])
+
+
 def _averaged(
-    predictors: list[Predictor], table: ClipTable, device: Any, progress: Progress | None
+    predictors: list[Predictor], table: ClipTable, plan: HeadPlan | None, device: Any, progress: Progress | None
 ) -> dict[str, np.ndarray]:
     """Mean over the predictors of their probabilities, {output: float64 (N, K)}."""
+    resident_of = _vectors_for(predictors, table, device, progress) if plan is None else _arrays_for(
+        predictors[0], table, plan, device
+    )  # fmt: skip
+    rows = np.arange(len(table))
+    total: dict[str, np.ndarray] = {}
+    for done, predictor in enumerate(predictors, start=1):
+        resident = resident_of(predictor)
+        independent = predictor.separator is not None
+        for name, values in probabilities(predictor.head.to(device), resident, rows, independent=independent).items():
+            total[name] = total.get(name, 0.0) + values / len(predictors)
+        if progress is not None:
+            progress(Event(stage="evaluate", done=done, total=len(predictors)))
+    return total
+
+
+def _arrays_for(first: Predictor, table: ClipTable, plan: HeadPlan, device: Any) -> Callable[[Predictor], ArrayBatches]:
+    segments = int(first.options.get(SEGMENTS, 1))
+    arrays = arrays_of(table, plan, FeaturesConfig(steps=first.steps), 0.0)
+    batches = arrays.batches(device, evaluation_clips=EVALUATED_CLIPS, segments=segments)
+    return lambda predictor: batches
+
+
+def _vectors_for(
+    predictors: Sequence[Predictor], table: ClipTable, device: Any, progress: Progress | None
+) -> Callable[[Predictor], Resident]:
     first = predictors[0]
     needs_steps = head_row(first.head_name).needs_steps
     segments = None if first.segments is None else parse_segments(first.segments)
@@ -206,16 +259,7 @@ def _averaged(
     home, note = home_of(features.num_bytes(needs_steps=needs_steps), device)
     if note and progress is not None:
         progress(Event(stage="evaluate", done=0, total=len(predictors), note=note))
-    rows = np.arange(len(table))
-    total: dict[str, np.ndarray] = {}
-    for done, predictor in enumerate(predictors, start=1):
-        resident = Resident.load(features, predictor.normalization, device, home)
-        independent = predictor.separator is not None
-        for name, values in probabilities(predictor.head.to(device), resident, rows, independent=independent).items():
-            total[name] = total.get(name, 0.0) + values / len(predictors)
-        if progress is not None:
-            progress(Event(stage="evaluate", done=done, total=len(predictors)))
-    return total
+    return lambda predictor: Resident.load(features, predictor.normalization, device, home)
 
 
 def _result(

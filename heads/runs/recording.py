@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -164,6 +165,9 @@ def log_line(record: EpochRecord) -> dict[str, Any]:
         "val_accuracy": number(record.val_accuracy),
         "val_mae": number(record.val_mae),
         "best": record.best,
+        **({} if math.isnan(record.train_accuracy) else {"train_accuracy": record.train_accuracy}),
+        **({"losses": dict(record.losses)} if record.losses else {}),
+        **({"learning_rates": dict(record.learning_rates)} if record.learning_rates else {}),
     }
 
 
@@ -194,6 +198,9 @@ def keep_trained(
             {name: entry[name] for name in ("spec", "keys", "readings")} for entry in prepared.table.describe()
         ),
         head=final.head,
+        start=prepared.start,
+        stage="" if (stage := job.config.head.trained_stage) is None else stage.name,
+        steps=job.config.features.steps,
     ).save(folder / "best.safetensors")
     parts = {"val": partition.val, "test": partition.test, "unknown": partition.unknown}
     if partition.val_is_reported and len(partition.test):
@@ -210,7 +217,7 @@ def keep_trained(
     elif final is trainer and job.config.optimizer.keep == "last":
         best = predictions  # after the kept weights are saved and used: the head is not needed again
         if trainer.state.best_epoch != trainer.state.epoch:
-            trainer.head.load_state_dict(trainer.state.best_weights)
+            trainer.use_weights(trainer.state.best_weights)
             best = _predictions(trainer, partition, parts)
     trainer.state.best_weights.clear()
     return Trained(

@@ -99,7 +99,7 @@ def finished(name: str, prepared: Prepared, trained: Sequence[Trained], seconds:
     results = {
         "format_version": FORMAT_VERSION,
         "run": name,
-        "weights_are_random": prepared.table.weights_are_random,
+        "weights_are_random": prepared.weights_are_random,
         "warning": prepared.warning,
         "shuffled_labels": config.data.shuffle_labels,
         "selection": _selection(prepared, first.partition),
@@ -138,22 +138,24 @@ def _selection(prepared: Prepared, partition: Partition) -> dict[str, str]:
         else:
             sentence = f"{what} alone; the validation clips, which took no part in that, are reported."
         return {"select_on": config.data.select_on, "criterion": "lowest inner validation loss", "sentence": sentence}
-    kept = "the best epoch's weights" if config.optimizer.keep == "best" else "the last epoch's weights"
+    by = "accuracy" if config.optimizer.watches == "accuracy" else "loss"
+    kept = "the last epoch's weights" if config.optimizer.keep == "last" else "the best epoch's weights"
     if config.data.select_on == "reported-set":
         sentence = (
-            f"Selected on the reported set itself (--select-on reported-set), as some papers do: {kept} by the loss "
+            f"Selected on the reported set itself (--select-on reported-set), as some papers do: {kept} by the {by} "
             "there, so the numbers are too good for clips that nobody has seen."
         )
     elif not len(partition.test):
         sentence = (
-            f"Only validation is reported: {kept} by the loss of the very clips that are reported, so the numbers are "
+            f"Only validation is reported: {kept} by the {by} of the very clips that are reported, so the numbers are "
             "somewhat too good."
         )
     else:
-        sentence = f"Selected on validation, test reported once: {kept} by the validation loss."
+        sentence = f"Selected on validation, test reported once: {kept} by the validation {by}."
         if refits(config, partition):
             sentence += " Then trained anew on the clips of train and val for as many epochs (--refit)."
-    return {"select_on": config.data.select_on, "criterion": "lowest validation loss", "sentence": sentence}
+    criterion = "lowest validation loss" if by == "loss" else "highest validation accuracy"
+    return {"select_on": config.data.select_on, "criterion": criterion, "sentence": sentence}
 
 
 def _training_entry(state: Progression) -> dict[str, Any]:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reelbank.heads.config import FeaturesConfig, HeadConfig, ObjectiveConfig, TrainConfig
+from reelbank.heads.config import HeadConfig, TrainConfig
 from reelbank.heads.defaults import network, resolved
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.features_config import FeaturesConfig
+from reelbank.heads.objective_config import ObjectiveConfig
 from reelbank.heads.optimizers import OptimizerConfig
 from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.store.options import options

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from reelbank.heads.config import ObjectiveConfig, TrainConfig
+from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging.evaluation import number
+from reelbank.heads.objective_config import ObjectiveConfig
 from reelbank.heads.reports.drawing import PALETTE, Heading, clean_axes, name_text, new_figure, png
 from reelbank.heads.reports.wording import title
 from reelbank.heads.stored import read_epochs, read_results
@@ -163,7 +164,7 @@ def summarize(
     return {
         "format_version": FORMAT_VERSION,
         "run": run,
-        "weights_are_random": prepared.table.weights_are_random,
+        "weights_are_random": prepared.weights_are_random,
         "warning": prepared.warning,
         "fields": {axis.field: [value_text(value) for value in axis.values] for axis in axes},
         "repeats": config.members.repeats,

@@ -15,16 +15,10 @@ from reelbank.heads.training.direct import DirectPass, LayeredHead
 from reelbank.heads.training.fused import FUSED
 from reelbank.heads.training.job import Job
 from reelbank.heads.training.memory import Allocations
+from reelbank.heads.training.objective import total_loss, total_loss_with_gradient, validation_numbers
 from reelbank.heads.training.optimization import load
 from reelbank.heads.training.stacked_optimizers import FusedAdam, Hyperparameters, Update
-from reelbank.heads.training.trainer import (
-    Trainer,
-    in_parts,
-    seeded,
-    total_loss,
-    total_loss_with_gradient,
-    validation_numbers,
-)
+from reelbank.heads.training.trainer import Trainer, in_parts, seeded
 
 
 @dataclass(frozen=True, kw_only=True)

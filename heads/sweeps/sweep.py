@@ -24,13 +24,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.cache import FeatureCache
-from reelbank.heads.examples.features import Features
+from reelbank.heads.examples.features import NO_FEATURES
 from reelbank.heads.examples.prepared import Prepared, prepare
 from reelbank.heads.reports.drawing import figures_as, files_of
 from reelbank.heads.runs.directory import (
@@ -58,10 +55,6 @@ from reelbank.store.options import flat
 from reelbank.store.processes import import_ahead, leave_if_importing
 
 FORMAT_VERSION = 1
-
-NO_FEATURES = Features(
-    arrays={}, mask=torch.zeros(0, 0, dtype=torch.bool), means={}, variances={}, num_steps=np.zeros(0, dtype=np.int64)
-)
 
 Executor = Callable[[Sequence[TrainConfig], Path, int, Done, Note], None]
 EXECUTORS: Mapping[str, Executor] = {"processes": train_in_processes, "stacked": train_stacked}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import torch
 from torch import Tensor, nn
 
@@ -18,8 +20,13 @@ class FlatParameters:
         spans: {name: (first, last + 1, shape)} of each tensor.
     """
 
-    def __init__(self, head: nn.Module) -> None:
-        named = [(name, tensor) for name, tensor in head.named_parameters() if tensor.requires_grad]
+    def __init__(self, head: nn.Module, names: Container[str] | None = None) -> None:
+        """`names`: of the parameters; None: all that are trained."""
+        named = [
+            (name, tensor)
+            for name, tensor in head.named_parameters()
+            if tensor.requires_grad and (names is None or name in names)
+        ]
         self.spans: dict[str, tuple[int, int, torch.Size]] = {}
         end = 0
         for name, tensor in named:

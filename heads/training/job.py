@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor
 
 from reelbank.heads.config import TrainConfig
+from reelbank.heads.examples.batches import ArrayBatches
 from reelbank.heads.examples.copies import draw_weights
 from reelbank.heads.examples.labelling import LARGEST_TARGET
 from reelbank.heads.examples.prepared import Prepared
@@ -16,6 +19,8 @@ from reelbank.heads.examples.resident import Resident
 from reelbank.heads.examples.splits import Partition
 from reelbank.heads.examples.targets import balanced_weights, class_distributions
 from reelbank.heads.models import HeadShape
+from reelbank.heads.models.plans import Stage
+from reelbank.heads.models.start import Start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,14 @@ class Labels:
     distributions: Tensor | None = None
     bin_values: Tensor | None = None
     num_clips: int = 0
+
+    def accuracy(self, logits: Mapping[str, Tensor], index: Tensor) -> Tensor:
+        """Share of the clips at `index` whose class has the highest logit, scalar; NaN without a class output."""
+        if self.classes is None:
+            return torch.full((), math.nan, device=index.device)
+        index = index % self.num_clips if self.num_clips else index
+        return (logits["label"].detach().argmax(dim=1) == self.classes[index]).float().mean()
+
     _rows: dict[tuple[int, float], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def class_rows(self, num_classes: int, smoothing: float) -> Tensor:
@@ -59,13 +72,19 @@ class Job:
 
     config: TrainConfig
     shape: HeadShape
-    resident: Resident
+    resident: Resident | ArrayBatches
     labels: Labels
     train: np.ndarray
     val: np.ndarray
     fold: int | None
     device: torch.device
     draw_weights: np.ndarray | None = None
+    start: Start | None = None
+
+    @property
+    def stage(self) -> Stage | None:
+        """What is trained; None: all of the head."""
+        return self.config.head.trained_stage
 
 
 def stream_seed(*path: int) -> int:
@@ -89,6 +108,7 @@ def make_job(prepared: Prepared, partition: Partition) -> Job:
         fold=partition.fold,
         device=prepared.device,
         draw_weights=weights,
+        start=prepared.start,
     )
 
 

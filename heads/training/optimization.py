@@ -1,28 +1,34 @@
 """Optimisers and learning-rate schedules, the rows of `reelbank.heads.optimizers` for one model.
 
 Weight decay is L2 added to the gradient except for adamw (SYSTEMS.md 0.1). Schedules make one step per epoch, after
-the epoch's updates: milestone m means that epochs m + 1, m + 2, ... use the reduced rate.
+the epoch's updates: milestone m means that epochs m + 1, m + 2, ... use the reduced rate. `cyclic` makes one per batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, ReduceLROnPlateau, StepLR
+from torch.optim.lr_scheduler import CyclicLR, LRScheduler, MultiStepLR, ReduceLROnPlateau, StepLR
 
 from reelbank.heads.optimizers import OPTIMIZERS, SCHEDULES, OptimizerConfig
 from reelbank.heads.training.fused import FUSED
+from reelbank.heads.training.groups import TrainedGroup
 
-Parameters = Iterable[nn.Parameter]
+Parameters = Iterable[Mapping[str, Any]]
+"""Groups: params (one vector), lr, weight_decay."""
+
+
+TIMES_HIGHER = 10.0
+"""What the lowest rate of a cycle is multiplied by where no highest is given."""
 
 
 class FlatAdam(torch.optim.Adam):
-    """Adam (arXiv 1412.6980) or AdamW (arXiv 1711.05101) of one parameter vector by torch's fused kernel.
+    """Adam (arXiv 1412.6980) or AdamW (arXiv 1711.05101) of a parameter vector per group by torch's fused kernel.
 
     The same bits as `torch.optim.Adam(fused=True)` without its bookkeeping per step, which costs a small head more
     than the arithmetic. The state has torch's names.
@@ -36,17 +42,17 @@ class FlatAdam(torch.optim.Adam):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One update of the one vector; `closure` is not used."""
-        group = self.param_groups[0]
-        (values,) = group["params"]
-        state = _next_state(self.state[values], values, values.device)
-        _update(self._kernel, values, state, state["step"], group, lr=group["lr"], eps=group["eps"])
+        """One update of each vector; `closure` is not used."""
+        for group in self.param_groups:
+            (values,) = group["params"]
+            state = _next_state(self.state[values], values, values.device)
+            _update(self._kernel, values, state, state["step"], group, lr=group["lr"], eps=group["eps"])
 
     step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it in a record for its profiler
 
 
 class FlatRAdam(torch.optim.RAdam):
-    """RAdam (arXiv 1908.03265) of one parameter vector by torch's fused kernel of Adam.
+    """RAdam (arXiv 1908.03265) of a parameter vector per group by torch's fused kernel of Adam.
 
     Once rectified, RAdam divides by (sqrt(v) + eps) / sqrt(1 - beta2^t) where Adam divides by
     sqrt(v) / sqrt(1 - beta2^t) + eps: it is Adam with the rate times r_t and eps / sqrt(1 - beta2^t). torch has no
@@ -56,8 +62,12 @@ class FlatRAdam(torch.optim.RAdam):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One update of the one vector; `closure` is not used."""
-        group, kernel = self.param_groups[0], FUSED["adam"]
+        """One update of each vector; `closure` is not used."""
+        for group in self.param_groups:
+            self._update(group)
+
+    def _update(self, group: Mapping[str, Any]) -> None:
+        kernel = FUSED["adam"]
         (values,) = group["params"]
         state = _next_state(self.state[values], values, torch.device("cpu"))
         step, (beta1, beta2) = float(state["step"]), group["betas"]
@@ -161,6 +171,19 @@ def plateau(optimizer: Optimizer, config: OptimizerConfig) -> LRScheduler:
     )
 
 
+def cyclic(optimizer: Optimizer, config: OptimizerConfig) -> LRScheduler:
+    """Up to `max_lr` and down again in 2 `cycle_batches` batches, half as high above `lr` with every cycle.
+
+    triangular2 of Smith 2017, arXiv:1506.01186. The height of each group's cycles is to its rate as that of the run.
+    """
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    times = config.max_lr / config.lr if config.max_lr else TIMES_HIGHER
+    highest = [rate * times for rate in rates]
+    return CyclicLR(
+        optimizer, rates, highest, step_size_up=config.cycle_batches, mode="triangular2", cycle_momentum=False
+    )
+
+
 def load(target: str) -> Any:
     """What `module:function` of a row names."""
     module, function = target.split(":")
@@ -169,7 +192,14 @@ def load(target: str) -> Any:
 
 def make_optimizer(values: nn.Parameter, config: OptimizerConfig) -> Optimizer:
     """The optimiser that `config` names, over one parameter vector (`FlatParameters.values`)."""
-    made: Optimizer = load(OPTIMIZERS[config.name].make)([values], config)
+    made: Optimizer = load(OPTIMIZERS[config.name].make)([{"params": [values]}], config)
+    return made
+
+
+def make_grouped_optimizer(groups: Sequence[TrainedGroup], config: OptimizerConfig) -> Optimizer:
+    """The optimiser that `config` names, over one parameter vector per group, each with its rate and decay."""
+    vectors = [{"params": [one.flat.values], "lr": one.lr, "weight_decay": one.weight_decay} for one in groups]
+    made: Optimizer = load(OPTIMIZERS[config.name].make)(vectors, config)
     return made
 
 

@@ -10,24 +10,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reelbank.heads.config import ObjectiveConfig
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.examples.batches import ArrayBatches
 from reelbank.heads.examples.resident import Resident, moved
-from reelbank.heads.examples.targets import estimate_of_logits
-from reelbank.heads.losses import loss_function, loss_with_gradient
 from reelbank.heads.models import build_head
+from reelbank.heads.optimizers import PER_BATCH
 from reelbank.heads.training.direct import DirectPass, LayeredHead
-from reelbank.heads.training.flat import FlatParameters
-from reelbank.heads.training.job import Job, Labels, stream_seed
-from reelbank.heads.training.optimization import advance, learning_rate, make_optimizer, make_schedule
-from reelbank.heads.training.reduction import reduce, reduce_with_shares
+from reelbank.heads.training.groups import changing_names, set_training, trained_groups
+from reelbank.heads.training.job import Job, stream_seed
+from reelbank.heads.training.objective import (
+    auxiliary_losses,
+    total_loss,
+    total_loss_with_gradient,
+    validation_numbers,
+)
+from reelbank.heads.training.optimization import advance, make_grouped_optimizer, make_schedule
 from reelbank.store.devices import is_out_of_memory
 
 DIVERGED = 10
@@ -36,7 +40,13 @@ DIVERGED = 10
 
 @dataclass(frozen=True, kw_only=True)
 class EpochRecord:
-    """What one epoch gave; NaN where there is no such number."""
+    """What one epoch gave; NaN where there is no such number.
+
+    Attributes:
+        train_accuracy: of the batches as they were trained on; of heads that read arrays.
+        losses: {name: what each of several losses was, as it counts in `train_loss`}; empty where there is one.
+        learning_rates: {group: its rate} where there are several.
+    """
 
     epoch: int
     learning_rate: float
@@ -45,6 +55,9 @@ class EpochRecord:
     val_accuracy: float
     val_mae: float
     best: bool
+    train_accuracy: float = math.nan
+    losses: Mapping[str, float] = field(default_factory=dict)
+    learning_rates: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -54,6 +67,7 @@ class Progression:
     epoch: int = 0
     best_epoch: int = 0
     best_loss: float = math.inf
+    best_accuracy: float = -math.inf
     last_loss: float = math.inf
     stopped_early: bool = False
     finished: bool = False
@@ -77,102 +91,6 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-class LossTerm(NamedTuple):
-    """The loss of one output on a batch: a row of `LOSSES`, p (B, K) and how `reduce` makes a scalar of it.
-
-    `mass`: sums of the rows of p (B, 1); None where they are 1.
-    """
-
-    output: str
-    loss: str
-    p: Tensor
-    reduction: str
-    weights: Tensor | None
-    mass: Tensor | None = None
-
-
-def loss_terms(
-    objective: ObjectiveConfig, labels: Labels, logits: Mapping[str, Tensor], index: Tensor, *, complete: bool
-) -> list[LossTerm]:
-    """The terms of L = L_class + L_target, weights 1:1 (SYSTEMS.md 1.7).
-
-    Args:
-        index: the clips (B,) that `logits` {output: (B, K)} belong to.
-        complete: every clip has every label (training); otherwise those without one do not count.
-    """
-    terms = []
-    if labels.num_clips:
-        index = index % labels.num_clips
-    class_loss = objective.class_loss
-    if class_loss == "auto":
-        class_loss = "ce" if labels.values is not None else objective.loss
-    if labels.sets is not None:
-        assert labels.labelled is not None
-        known = None if complete else labels.labelled[index].float()
-        terms.append(LossTerm("label", class_loss, labels.sets.index_select(0, index), "sum", known))
-    if labels.classes is not None:
-        numbers = labels.classes[index]
-        known = None if complete else (numbers >= 0).float()
-        numbers = numbers if complete else numbers.clamp(min=0)
-        if labels.class_weights is not None:
-            weights = labels.class_weights[numbers]
-            known = weights if known is None else known * weights
-        p = labels.class_rows(logits["label"].shape[-1], objective.label_smoothing).index_select(0, numbers)
-        terms.append(LossTerm("label", class_loss, p, "sum", known))
-    if labels.values is not None:
-        assert labels.distributions is not None
-        known = None if complete else (~labels.values[index].isnan()).float()
-        p = labels.distributions.index_select(0, index)
-        mass = p.sum(dim=-1, keepdim=True) if objective.target_labels == "density" else None
-        terms.append(LossTerm("target", objective.loss, p, objective.reduction, known, mass))
-    return terms
-
-
-def total_loss(
-    objective: ObjectiveConfig, labels: Labels, logits: Mapping[str, Tensor], index: Tensor, *, complete: bool
-) -> Tensor:
-    """L, scalar; the arguments are those of `loss_terms`."""
-    parts = []
-    for term in loss_terms(objective, labels, logits, index, complete=complete):
-        per_clip = loss_function(term.loss)(logits[term.output], term.p)
-        parts.append(reduce(per_clip, term.p.shape[-1], term.reduction, term.weights))
-    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
-
-
-def total_loss_with_gradient(
-    objective: ObjectiveConfig, labels: Labels, logits: Mapping[str, Tensor], index: Tensor
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """L of a training batch and its gradient in every output's logits, without autograd through the head.
-
-    Of M heads at once, (M,), where `logits` are {output: (M, B, K)} and `index` (M, B).
-    """
-    several = index.dim() > 1  # views that change nothing cost a small head a tenth of its step
-    flat = {name: values.flatten(0, -2) for name, values in logits.items()} if several else logits
-    parts, gradients = [], {}
-    for term in loss_terms(objective, labels, flat, index.flatten(), complete=True):
-        per_clip, gradient = loss_with_gradient(term.loss)(flat[term.output], term.p, term.mass)
-        weights = term.weights
-        if several:
-            per_clip, gradient = per_clip.view(index.shape), gradient.reshape(logits[term.output].shape)
-            weights = None if weights is None else weights.view(index.shape)
-        loss, share = reduce_with_shares(per_clip, term.p.shape[-1], term.reduction, weights)
-        parts.append(loss)
-        gradients[term.output] = gradient.mul_(share)
-    return (parts[0] if len(parts) == 1 else parts[0] + parts[1]), gradients
-
-
-def validation_numbers(job: Job, logits: Mapping[str, Tensor], index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, accuracy and mean absolute error of the clips at `index` (scalars, NaN without such an output)."""
-    labels = job.labels
-    accuracy = error = torch.full((), math.nan, device=job.device)
-    if labels.classes is not None:
-        accuracy = (logits["label"].argmax(dim=1) == labels.classes[index]).float().mean()
-    if labels.values is not None and labels.bin_values is not None:
-        predicted = estimate_of_logits(logits["target"], labels.bin_values, job.config.head.estimate)
-        error = (predicted - labels.values[index]).abs().nanmean()
-    return total_loss(job.config.objective, labels, logits, index, complete=False), accuracy, error
-
-
 class Trainer:
     """A head, its optimiser and schedule, and how far they are."""
 
@@ -181,30 +99,56 @@ class Trainer:
         config = job.config
         self._fold = 0 if job.fold is None else job.fold + 1
         with seeded(stream_seed(config.seed, self._fold, 0), job.device):
-            self.head = build_head(config.head.name, job.shape, config.head.options).to(job.device)
+            self.head = build_head(config.head.name, job.shape, config.head.options)
+        if job.start is not None:
+            job.start.apply(self.head)
+        self.head.to(job.device)
         if isinstance(self.head, FittedHead):
+            assert isinstance(job.resident, Resident)
             vectors = job.resident.vectors()
             self.head.fit(vectors.index_select(0, torch.from_numpy(job.train).to(vectors.device)))
-        self.flat = FlatParameters(self.head)
+        self._groups = trained_groups(self.head, job.stage, config.optimizer)
+        self.flat = self._groups[0].flat
+        self._changing = changing_names(self.head, job.stage)
         self._direct = DirectPass(self.head) if isinstance(self.head, LayeredHead) else None
-        self.optimizer = make_optimizer(self.flat.values, config.optimizer)
+        self.optimizer = make_grouped_optimizer(self._groups, config.optimizer)
         self.schedule = make_schedule(self.optimizer, config.optimizer)
         self.state = Progression()
-        self._vectors = job.resident.vectors() if self._direct is not None else torch.empty(0)
+        self._vectors = torch.empty(0)
+        if self._direct is not None and isinstance(job.resident, Resident):
+            self._vectors = job.resident.vectors()
         self._train = torch.from_numpy(job.train).to(job.resident.index_device)
         self._val = torch.from_numpy(job.val).to(job.device)
 
     def run_epoch(self) -> EpochRecord:
         """One epoch and its validation. Raises TrainingError if the loss is no longer finite."""
-        rate = learning_rate(self.optimizer)
+        rates = {
+            group.name: float(one["lr"]) for group, one in zip(self._groups, self.optimizer.param_groups, strict=True)
+        }
         with seeded(self.seed_of(self.state.epoch + 1), self.job.device):
-            train_loss = self._train_once(self.draw_order())
+            if isinstance(self.job.resident, ArrayBatches):
+                numbers, names = self._train_arrays(self.job.resident, self.draw_order())
+            else:
+                numbers, names = self._train_once(self.draw_order()).unsqueeze(0), []
         # The one wait for the device per epoch.
-        return self.record(rate, torch.stack([train_loss, *self._validate()]).tolist())
+        train_loss, *parts, val_loss, accuracy, error = torch.cat([numbers, torch.stack(self._validate())]).tolist()
+        record = self.record(next(iter(rates.values())), [train_loss, val_loss, accuracy, error])
+        if not names:
+            return record
+        losses = dict(zip(names, parts, strict=True))
+        train_accuracy = losses.pop("accuracy")
+        return replace(
+            record,
+            train_accuracy=train_accuracy,
+            losses=losses if len(losses) > 1 else {},
+            learning_rates=rates if len(rates) > 1 else {},
+        )
 
     def draw_order(self) -> Tensor:
         """The training rows in the order (n,) of an epoch, where `Resident.batch` reads it; see `draw`."""
-        return self.rows_at(self.draw())
+        rows = self.rows_at(self.draw())
+        copies = self.job.resident.copies
+        return rows if copies is None else copies.drawn(rows)
 
     def draw(self) -> Tensor:
         """Places (n,) in the training rows, on the host, from torch's global generator as it stands."""
@@ -235,12 +179,15 @@ class Trainer:
                 f"epoch {epoch}: training loss {train_loss}, validation loss {val_loss}; a smaller --lr "
                 f"(now {optimizer.lr:g}) or --normalize zscore keeps it finite"
             )
-        best = val_loss < state.best_loss
+        best = val_accuracy > state.best_accuracy if optimizer.watches == "accuracy" else val_loss < state.best_loss
         state.epoch, state.last_loss = epoch, val_loss
+        state.best_loss = min(state.best_loss, val_loss)
         if best:
-            state.best_epoch, state.best_loss = epoch, val_loss
-            state.best_weights = {name: value.detach().clone() for name, value in self.head.state_dict().items()}
-        advance(self.schedule, val_loss)
+            state.best_epoch = epoch
+            state.best_accuracy = val_accuracy
+            state.best_weights = {name: value.detach().clone() for name, value in self.changing().items()}
+        if optimizer.schedule not in PER_BATCH:
+            advance(self.schedule, val_loss)
         patience = optimizer.early_stop_epochs
         state.stopped_early = bool(patience) and epoch - state.best_epoch >= patience
         state.finished = state.stopped_early or epoch >= optimizer.epochs
@@ -262,7 +209,7 @@ class Trainer:
     def _train_once(self, order: Tensor) -> Tensor:
         """The clips of `order` once; their mean loss (scalar, on the device)."""
         job = self.job
-        self.head.train()
+        set_training(self.head, job.stage)
         parts = torch.split(order, job.config.optimizer.batch)
         step = self.optimizer.step
         losses = []
@@ -270,12 +217,42 @@ class Trainer:
             for index in parts:
                 losses.append(self._gradient(index))
                 step()
+                self._advance_batch()
         sizes = torch.tensor([len(index) for index in parts], dtype=torch.float32).to(job.device)
         return torch.stack(losses) @ sizes / len(order)
+
+    def _advance_batch(self) -> None:
+        if self.job.config.optimizer.schedule in PER_BATCH:
+            advance(self.schedule, 0.0)
+
+    def _train_arrays(self, batches: ArrayBatches, order: Tensor) -> tuple[Tensor, list[str]]:
+        """The clips of `order` once: the mean loss, then what is named, as one tensor on the device; and the names."""
+        job, plan = self.job, self.job.config.head.plan
+        assert plan is not None
+        set_training(self.head, job.stage)
+        objective, rows, sizes = job.config.objective, [], []
+        for index, (arrays, masks) in batches.batches(self.head, order, job.config.optimizer.batch):
+            here = moved(index, job.device)
+            for group in self._groups:
+                group.flat.gradient.zero_()
+            outputs = self.head(arrays, masks)
+            logits = {name: outputs[name] for name in job.shape.outputs}
+            parts = {"labels": total_loss(objective, job.labels, logits, here, complete=True)}
+            parts |= auxiliary_losses(plan.auxiliary, job.config.head.aux_weights, outputs, arrays, masks)
+            loss = torch.stack(list(parts.values())).sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            self._advance_batch()
+            parts["accuracy"] = job.labels.accuracy(logits, here)
+            rows.append(torch.stack([loss.detach(), *(value.detach() for value in parts.values())]))
+            sizes.append(len(index))
+        shares = torch.tensor(sizes, dtype=torch.float32).to(job.device) / len(order)
+        return shares @ torch.stack(rows), list(parts)
 
     def _gradient(self, index: Tensor) -> Tensor:
         """Fills the flat gradient from the clips at `index` (B,); their loss (scalar, on the device)."""
         job = self.job
+        assert isinstance(job.resident, Resident)
         here = moved(index, job.device)
         if self._direct is not None:
             return self._direct.backward(
@@ -308,8 +285,16 @@ class Trainer:
 
     def use_kept_weights(self) -> None:
         """Loads the weights that the run keeps: the best epoch's, or leaves the last ones (`--keep last`)."""
-        if self.job.config.optimizer.keep == "best":
-            self.head.load_state_dict(self.state.best_weights)
+        if self.job.config.optimizer.keep != "last":
+            self.use_weights(self.state.best_weights)
+
+    def changing(self) -> dict[str, Tensor]:
+        """The tensors of the head that training may change, by their names."""
+        return {name: value for name, value in self.head.state_dict().items() if name in self._changing}
+
+    def use_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Loads tensors of the head; of those that no training changes none need be among them."""
+        self.head.load_state_dict({**self.head.state_dict(), **weights})
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -327,10 +312,10 @@ class Trainer:
 
 
 @torch.no_grad()
-def forward(head: nn.Module, resident: Resident, index: Tensor) -> dict[str, Tensor]:
+def forward(head: nn.Module, resident: Resident | ArrayBatches, index: Tensor) -> dict[str, Tensor]:
     """Logits {output: (n, K)} of the clips at `index`, in evaluation mode."""
     head.eval()
-    return in_parts(lambda part: head(*resident.inputs(head, part)), index, resident.evaluation_clips)
+    return in_parts(lambda part: resident.logits(head, part), index, resident.evaluation_clips)
 
 
 def in_parts(logits_of: Callable[[Tensor], dict[str, Tensor]], index: Tensor, size: int) -> dict[str, Tensor]:
@@ -350,14 +335,14 @@ def in_parts(logits_of: Callable[[Tensor], dict[str, Tensor]], index: Tensor, si
 
 
 def probabilities(
-    head: nn.Module, resident: Resident, rows: np.ndarray, *, independent: bool = False
+    head: nn.Module, resident: Resident | ArrayBatches, rows: np.ndarray, *, independent: bool = False
 ) -> dict[str, np.ndarray]:
     """Softmax of the logits {output: float64 (n, K)} of the clips at `rows`; empty for no rows.
 
     Args:
         independent: each label has a probability of its own, the sigmoid of its logit.
     """
-    index = torch.from_numpy(rows).to(resident.mask.device)
+    index = torch.from_numpy(rows).to(resident.device)
     logits = forward(head, resident, index)
     return {
         name: (z.sigmoid() if independent and name == "label" else z.softmax(dim=1)).cpu().numpy()

@@ -20,7 +20,7 @@ from attacks import Tried, memory_folder
 from attacks.crash_points import different, wrong_states
 from attacks.disk import Disk, Moment, write_state
 from reelbank.heads import SweepConfig, TrainConfig, TrainingError, predict, sweep, train_head
-from reelbank.heads.runs.checkpoints import read_tensors
+from reelbank.heads.stored import read_tensors
 
 COUNT = 600
 TIMES = ("seconds",)

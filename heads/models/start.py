@@ -1,0 +1,240 @@
+"""What a head that holds the rest of its backbone begins with: the backbone's weights, and what earlier stages trained.
+
+A checkpoint of such a head holds what was trained; the tensors that still are the backbone's are left out of it and
+are known by the sha256 of their bytes (of random weights, whose last bits differ between machines, by that of their
+recipe). Whoever loads it takes them from the same weights and compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reelbank.extract import backbones
+from reelbank.extract.backbones.identity import tensors_digest
+from reelbank.heads.errors import TrainingError
+from reelbank.heads.models import HeadShape
+from reelbank.heads.models.plans import HeadPlan, Rest
+from reelbank.heads.stored import read_tensors
+from reelbank.store.devices import cpu_threads
+
+CHECKPOINT = "best.safetensors"
+HEAD = "head."
+WEIGHTS = "weights"
+"""The option of a head that says which weights its backbone has where no store says it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A backbone's network as it was before anything of it was trained here.
+
+    Attributes:
+        state: its tensors by name.
+        weights: where they come from, as a store's spec says it.
+    """
+
+    state: Mapping[str, Tensor]
+    weights: Mapping[str, Any]
+
+    def digest(self, names: Iterable[str]) -> str:
+        """What the tensors called `names` are known by."""
+        if self.weights["kind"] == "random":
+            return str(self.weights["sha256"])
+        return tensors_digest({name: self.state[name] for name in names})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a head begins with.
+
+    Attributes:
+        bases: {module: the network whose rest it is}.
+        trained: {name in the head: tensor} of earlier runs.
+        runs: (run, its head, its stage, sha256 of its checkpoint) of them.
+    """
+
+    rests: tuple[Rest, ...] = ()
+    bases: Mapping[str, Base] = field(default_factory=dict)
+    trained: Mapping[str, Tensor] = field(default_factory=dict)
+    runs: tuple[tuple[Path, str, str, str], ...] = ()
+
+    def apply(self, head: nn.Module) -> None:
+        """Puts the backbones' tensors and then those of earlier runs into `head`.
+
+        Raises TrainingError for tensors of a run that the head does not have, or in another shape.
+        """
+        with torch.no_grad():
+            for rest in self.rests:
+                own = _own(head, rest.module)
+                for name, tensor in own.items():
+                    base = self.bases[rest.module].state.get(name)
+                    if base is not None and base.shape == tensor.shape:
+                        tensor.copy_(base)
+            state = head.state_dict()
+            for name, value in self.trained.items():
+                if name not in state or state[name].shape != value.shape:
+                    found = "is not in it" if name not in state else f"has the shape {tuple(state[name].shape)} there"
+                    where = ", ".join(str(run) for run, *_ in self.runs)
+                    raise TrainingError(
+                        f"--init-from {where}: its tensor {name!r} {tuple(value.shape)} {found}; the run trained what "
+                        "this head reads from a store, or was built with other options: use its options and inputs"
+                    )
+                state[name].copy_(value)
+
+    def left_out(self, head: nn.Module) -> dict[str, list[str]]:
+        """{module: names in the backbone} of the tensors of `head` that are the backbone's, to the bit."""
+        found: dict[str, list[str]] = {}
+        for rest in self.rests:
+            base = self.bases[rest.module].state
+            found[rest.module] = [
+                name for name, tensor in _own(head, rest.module).items()
+                if name in base and base[name].shape == tensor.shape and torch.equal(base[name], tensor.cpu())
+            ]  # fmt: skip
+        return found
+
+    def header(self, head: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """(tensors to keep by their names in the head, what a checkpoint says of those left out)."""
+        left_out = self.left_out(head)
+        dropped = {f"{module}.{name}" for module, names in left_out.items() for name in names}
+        kept = {name: tensor for name, tensor in head.state_dict().items() if name not in dropped}
+        said = {}
+        for rest in self.rests:
+            base = self.bases[rest.module]
+            own = set(_own(head, rest.module))
+            absent = [name for name in base.state if name not in own] + left_out[rest.module]
+            said[rest.backbone] = {
+                "module": rest.module,
+                "prefix": f"{HEAD}{rest.module}.",
+                "weights": dict(base.weights) if absent else {"kind": "none"},
+                "left_out": left_out[rest.module],
+                "sha256": base.digest(absent) if absent else "",
+            }
+        return kept, said
+
+    @property
+    def random_backbones(self) -> tuple[str, ...]:
+        """Backbones whose weights were never trained before."""
+        return tuple(rest.backbone for rest in self.rests if is_random(self.bases[rest.module].weights))
+
+
+def is_random(weights: Mapping[str, Any]) -> bool:
+    """Whether weights are random, or a run's that began with random ones."""
+    return "random" in (weights.get("kind"), weights.get("base"))
+
+
+def start_of(
+    plan: HeadPlan,
+    shape: HeadShape,
+    records: Mapping[str, Mapping[str, Any]],
+    option: str,
+    runs: Sequence[Path],
+    *,
+    head_name: str,
+) -> Start:
+    """What a head of `plan` begins with.
+
+    Args:
+        records: {input: `weights` of the spec of its store}.
+        option: which weights where a store holds frames: pretrained, random, a file or a run.
+        runs: of earlier stages.
+        head_name: of the head; a run of it gives the whole, a run of one of `plan.parts` gives that part.
+
+    Raises:
+        TrainingError: a run that is none, of another head, or whose backbone is not the one that the stores have.
+        WeightsError, BackboneError: weights that are not here.
+    """
+    bases = {}
+    for rest in plan.rests:
+        of_store = shape.arrays[rest.input].backbone == rest.backbone
+        bases[rest.module] = (
+            base_of(rest.backbone, records[rest.input], (option, *map(str, runs))) if of_store
+            else _built(rest.backbone, option, 0)
+        )  # fmt: skip
+    trained: dict[str, Tensor] = {}
+    said = []
+    for run in runs:
+        tensors, header = read_tensors(run / CHECKPOINT)
+        name = str(header.get("head"))
+        places = [""] if name == head_name else [part for part, head in plan.parts.items() if head == name]
+        if not places:
+            wanted = ", ".join(sorted({head_name, *plan.parts.values()}))
+            raise TrainingError(f"--init-from {run}: its head is {name!r}; this one starts from runs of {wanted}")
+        prefix = f"{places[0]}." if places[0] else ""
+        _refuse_other_base(run, header, prefix, plan, bases)
+        trained |= {prefix + key.removeprefix(HEAD): value for key, value in tensors.items() if key.startswith(HEAD)}
+        said.append((run, name, str(header.get("stage", "")), tensors_digest(tensors)))
+    return Start(rests=plan.rests, bases=bases, trained=trained, runs=tuple(said))
+
+
+def _refuse_other_base(
+    run: Path, header: Mapping[str, Any], prefix: str, plan: HeadPlan, bases: Mapping[str, Base]
+) -> None:
+    """Raises TrainingError unless the run's backbone is the one that the stores' features are of."""
+    for name, entry in header.get("backbones", {}).items():
+        module = prefix + entry["module"]
+        rest = next((rest for rest in plan.rests if rest.module == module and rest.backbone == name), None)
+        if rest is None or entry["weights"].get("kind") == "none":
+            continue
+        ours, theirs = bases[module].weights.get("sha256"), entry["weights"].get("sha256")
+        if ours != theirs:
+            raise TrainingError(
+                f"--init-from {run}: the frozen part of its {name} has weights of sha256 {theirs}, and the features "
+                f"that are given now are of weights {ours}; featurize with the run's weights, or start from another run"
+            )
+
+
+def base_of(backbone: str, record: Mapping[str, Any], candidates: Sequence[str] = ()) -> Base:
+    """The network of `backbone` with the weights that a store's `record` describes.
+
+    Args:
+        candidates: files or runs that may be the one that the record tells by its sha256.
+
+    Raises TrainingError, WeightsError or BackboneError where they are not here, or are others.
+    """
+    kind = record.get("kind")
+    if kind in ("pretrained", "random"):
+        found = _built(backbone, str(kind), int(record.get("seed", 0)))
+        if found.weights.get("sha256") != record.get("sha256"):
+            raise TrainingError(
+                f"the store's {backbone} has {kind} weights of sha256 {record.get('sha256')}, and those here have "
+                f"{found.weights.get('sha256')}; featurize again with these, or put the others in their place"
+            )
+        return found
+    seen = []
+    for path in candidates:
+        if path in ("pretrained", "random") or not Path(path).exists():
+            continue
+        try:
+            found = _built(backbone, path, 0)
+        except ValueError:  # a run of another backbone
+            continue
+        if found.weights.get("sha256") == record.get("sha256"):
+            return found
+        seen.append(f"{path}: {found.weights.get('sha256')}")
+    given = f"; given were {'; '.join(seen)}" if seen else ""
+    raise TrainingError(
+        f"the features are of {backbone} with weights {record.get('source')!r}, sha256 {record.get('sha256')}: name "
+        f"that file with --head-option weights=FILE, or the run with --init-from RUN{given}"
+    )
+
+
+@lru_cache(maxsize=4)
+def _built(backbone: str, weights: str, seed: int) -> Base:
+    with cpu_threads(1):  # the last bits of calibrated weights depend on it
+        built = backbones.build(backbone, weights=weights, seed=seed, device="cpu")
+    assert built.module is not None
+    return Base(
+        state={name: value.contiguous() for name, value in built.module.state_dict().items()}, weights=built.weights
+    )
+
+
+def _own(head: nn.Module, module: str) -> dict[str, Tensor]:
+    """The tensors of a part of a head by their names in the backbone."""
+    own: dict[str, Tensor] = head.get_submodule(module).state_dict()
+    return own
