@@ -22,10 +22,10 @@ from reelbank.heads.examples.normalization import Normalization
 from reelbank.heads.judging import intervals
 from reelbank.heads.models import HeadShape, build_head
 from reelbank.heads.runs.checkpoints import Predictor, write_tensors
-from reelbank.heads.stored import read_tensors
 from reelbank.heads.runs.directory import name_of_run, open_directory, read_json, refuse_other_config, write_json
 from reelbank.heads.runs.predicting import refuse_other_features
 from reelbank.heads.runs.predictions import PredictResult
+from reelbank.heads.stored import read_tensors
 from reelbank.manifests.events import Event
 from reelbank.store import FeatureSpec, SpecMismatch
 

@@ -21,10 +21,10 @@ from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.judging.evaluation import Predictions
 from reelbank.heads.runs import recording, watching
 from reelbank.heads.runs.checkpoints import Predictor, saved_epoch
-from reelbank.heads.stored import read_tensors
 from reelbank.heads.runs.recording import EpochLog, Recording, fold_folder, log_line
 from reelbank.heads.runs.results import Trained
 from reelbank.heads.runs.watching import epochs_text, watched
+from reelbank.heads.stored import read_tensors
 from reelbank.heads.training.job import make_job
 from reelbank.heads.training.trainer import EpochRecord, Trainer, probabilities
 from reelbank.manifests.events import Event

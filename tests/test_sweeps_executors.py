@@ -18,8 +18,8 @@ from planted import config, planted_store
 from reelbank.heads import TrainConfig, TrainingError, train_head
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.judging import intervals
-from reelbank.heads.stored import read_tensors
 from reelbank.heads.runs.directory import read_json
+from reelbank.heads.stored import read_tensors
 from reelbank.heads.sweeps import member_pool, stacked
 from reelbank.heads.sweeps.stacked import TOLERANCE, train_stacked
 from reelbank.store.errors import StoreError

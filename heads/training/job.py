@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.examples.batches import ArrayBatches
-from reelbank.heads.examples.copies import draw_weights
+from reelbank.heads.examples.copies import Copies, draw_weights
 from reelbank.heads.examples.labelling import LARGEST_TARGET
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.resident import Resident
@@ -80,6 +80,7 @@ class Job:
     device: torch.device
     draw_weights: np.ndarray | None = None
     start: Start | None = None
+    copies: Copies | None = None
 
     @property
     def stage(self) -> Stage | None:
@@ -109,6 +110,7 @@ def make_job(prepared: Prepared, partition: Partition) -> Job:
         device=prepared.device,
         draw_weights=weights,
         start=prepared.start,
+        copies=prepared.copies,
     )
 
 

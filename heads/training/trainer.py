@@ -147,7 +147,7 @@ class Trainer:
     def draw_order(self) -> Tensor:
         """The training rows in the order (n,) of an epoch, where `Resident.batch` reads it; see `draw`."""
         rows = self.rows_at(self.draw())
-        copies = self.job.resident.copies
+        copies = self.job.copies
         return rows if copies is None else copies.drawn(rows)
 
     def draw(self) -> Tensor:
