@@ -497,11 +497,36 @@ def _listing(kind: str, module: str, table: str) -> click.Command:
 
 for _kind, _module, _table in (
     ("analyses", "reelbank.heads.probes", "PROBES"),
-    ("heads", "reelbank.heads.models", "HEADS"),
     ("losses", "reelbank.heads.losses", "LOSSES"),
     ("metrics", "reelbank.heads.judging.metrics", "METRICS"),
 ):
     main.add_command(_listing(_kind, _module, _table))
+
+
+@main.command(short_help="List the heads, or describe one.")
+@click.argument("name", cls=NamedArgument, offers="--head", required=False)
+@click.option(
+    "--outputs", type=click.IntRange(1, 1_000_000), help="With NAME: classes to count numbers for.  [default: 10]"
+)
+@click.option(
+    "--width", type=click.IntRange(1, 1_000_000), help="With NAME: numbers per step that it reads.  [default: 512]"
+)
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="With NAME: an option of the head.")
+@json_option
+def heads(name: str | None, outputs: int | None, width: int | None, options: tuple[str, ...], as_json: bool) -> None:
+    """List the heads, with what installed packages add. With NAME: its options, stages, and how much each trains."""
+    with plain_errors():
+        if name is None:
+            from reelbank.heads.models import HEADS
+
+            if outputs or width or options:
+                raise click.UsageError("--outputs, --width and --option describe one head: name it")
+            emit(HEADS.to_json(), as_json, HEADS.text)
+            return
+        from reelbank.heads.models.listing import describe_head, head_text
+
+        facts = describe_head(name, options, outputs=outputs or 10, width=width or 512)
+        emit(facts, as_json, lambda: head_text(facts))
 
 
 @main.command(short_help="List the recipes: named experiments.")

@@ -39,7 +39,7 @@ from reelbank.heads.models.layers.motion_segmentation import MotionHead, motion_
 from reelbank.heads.models.layers.motion_segmentation import pixel_cross_entropy as _pixel_cross_entropy
 from reelbank.heads.models.layers.motion_segmentation import pixel_squared_error as _pixel_squared_error
 from reelbank.heads.models.layers.representation_flow import RepresentationFlow
-from reelbank.heads.models.layers.static_dynamic import StaticDynamic, static_sequence
+from reelbank.heads.models.layers.static_dynamic import StaticDynamic, static_dynamic_cross_entropy, static_sequence
 
 WIDTH = 512
 DROPOUT = 0.7
@@ -76,7 +76,7 @@ class EgoRNN(nn.Module):
         is and of one frame that stands.
         """
         frames, mask = arrays[FRAMES], masks[FRAMES]
-        maps = self.maps(frames)
+        maps = self.maps(frames, mask)
         sequence, mask = self._sequence(maps, frames, mask)
         vector = self._pool(sequence, mask)
         given = {name: linear(self.dropout(vector)) for name, linear in self.classifiers.items()}
@@ -92,17 +92,18 @@ class EgoRNN(nn.Module):
     def vector(self, arrays: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
         """What the classifier reads, before its dropout (B, 512)."""
         frames = arrays[FRAMES]
-        return self._pool(*self._sequence(self.maps(frames), frames, masks[FRAMES]))
+        mask = masks[FRAMES]
+        return self._pool(*self._sequence(self.maps(frames, mask), frames, mask))
 
-    def attention(self, frames: Tensor) -> Tensor:
+    def attention(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Where each frame (B, T, C, H, W) is looked at: (B, T, 7, 7), each sums to 1."""
         if self.entry == "attended":
             raise TrainingError("the stored maps are attended already; attention is seen from layer3 or frames")
-        maps = self.maps(frames)
+        maps = self.maps(frames, mask)
         found = attend(self.net.layer4, self.net.fc, maps["conv4"], self._attended)
         return found.attention.unflatten(0, frames.shape[:2])
 
-    def maps(self, frames: Tensor) -> dict[str, Tensor]:
+    def maps(self, frames: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """{`conv3`, `conv4`, `conv5`, `attended`: (B T, C, H, W)} of what comes after the tap that is read."""
         value, net = frames.flatten(0, 1), self.net
         if self.entry == "attended":
@@ -114,7 +115,7 @@ class EgoRNN(nn.Module):
             value = net.layer2(value)
         if self.entry != "layer3":
             found["conv3"] = value
-            value = net.layer3(value if self.flow is None else self._flowed(value, frames))
+            value = net.layer3(value if self.flow is None else self._flowed(value, mask))
         found["conv4"] = value
         if self._attention:
             last: Attended = attend(net.layer4, net.fc, value, self._attended)
@@ -122,9 +123,9 @@ class EgoRNN(nn.Module):
         features = unattended(net.layer4, value)
         return {**found, "conv5": features, "attended": features}
 
-    def _flowed(self, maps: Tensor, frames: Tensor) -> Tensor:
+    def _flowed(self, maps: Tensor, mask: Tensor) -> Tensor:
         assert self.flow is not None
-        flowed: Tensor = self.flow(maps.unflatten(0, frames.shape[:2]))
+        flowed: Tensor = self.flow(maps.unflatten(0, mask.shape), mask)
         return flowed.flatten(0, 1)
 
     def _sequence(self, maps: Mapping[str, Tensor], frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -176,8 +177,7 @@ def motion_regression_loss(values: Tensor, target: Tensor | None, mask: Tensor |
 
 def static_dynamic_loss(logits: Tensor, target: Tensor | None, mask: Tensor | None) -> Tensor:
     """(B, 2, 2): logits of a sequence as it is (class 1) and of one frame that stands (class 0) -> (B,)."""
-    rows = logits.log_softmax(dim=-1)
-    return -(rows[:, 0, 1] + rows[:, 1, 0]) / 2
+    return static_dynamic_cross_entropy(logits[:, 0], logits[:, 1])
 
 
 def build(shape: HeadShape, options: Mapping[str, Any]) -> nn.Module:
