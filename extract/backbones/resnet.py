@@ -108,10 +108,10 @@ def plain_network(name: str) -> nn.Module:
 
 
 def _create(name: str) -> nn.Module:
-    import torchvision
+    module = plain_network(name)
+    import torchvision  # after the operators that it needs are there
     from torch import nn
 
-    module = plain_network(name)
     for block in module.modules():
         if isinstance(block, (torchvision.models.resnet.BasicBlock, torchvision.models.resnet.Bottleneck)):
             last_norm = block.bn3 if isinstance(block, torchvision.models.resnet.Bottleneck) else block.bn2
