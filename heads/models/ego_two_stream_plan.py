@@ -51,6 +51,7 @@ def plan(options: Mapping[str, Any]) -> HeadPlan:
                 groups=(
                     Group(name="rgb", tensors=(*fused, *rgb)),
                     Group(name="flow", tensors=flow, lr_factor=FLOW_SHARE),
+                    *ego_rnn_plan.bias_of_evidence(whole, "rgb."),
                 ),
                 evaluated=("rgb.net", *FROZEN_FLOW),
                 starts_from=(("ego-rnn", "2"), ("flow-resnet34", "")),
