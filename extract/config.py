@@ -64,7 +64,7 @@ class FeaturizeConfig:
         (DEFAULT_SAMPLING,),
         "--sampling",
         "which frames: all, consecutive:N[:centre|random|zero], every:K, fps:F, position:P[,P...], random:N, "
-        "uniform:N[:open]; MODEL=RULE sets it for one model",
+        "uniform:N[:open]; RULE+RULE takes the frames of both; MODEL=RULE sets it for one model",
         multiple=True,
         group="Frames and views",
     )
