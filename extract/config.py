@@ -58,7 +58,10 @@ class FeaturizeConfig:
         None, "--out", "store to write, with {model} when there are several; default: <model>.zarr in this folder"
     )
     weights: MaybeText = option(
-        None, "--weights", "'pretrained', 'random' or a weights file; default: $REELBANK_WEIGHTS, else 'pretrained'"
+        None,
+        "--weights",
+        "'pretrained', 'random', a weights file or the folder of a run that trained the backbone; default: "
+        "$REELBANK_WEIGHTS, else 'pretrained'",
     )
     sampling: Many[str] = option(
         (DEFAULT_SAMPLING,),
