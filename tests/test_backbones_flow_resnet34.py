@@ -142,7 +142,7 @@ def images(folder: Path, num_pairs: int) -> npt.NDArray[np.uint8]:
 
 def test_store_has_a_stack_for_every_start_also_mirrored(tmp_path: Path, network: Network) -> None:
     crops = images(tmp_path, NUM_PAIRS)[:, :, 16:240, 16:240]
-    run(tmp_path, model=(NAME,), weights="random", sampling=("all",), views="flip-always", workers=1)
+    run(tmp_path, model=(NAME,), weights="random", sampling=("all",), views="flip-always", workers=1, batch=4)
     store = reelbank.store.open(store_of(tmp_path, NAME))
     assert store.clips.status.tolist() == [1], store.clips.reason.tolist()
     stored = store.read("pool", 0)
