@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from typing import assert_never
 
+from reelbank.extract import backbones
 from reelbank.extract.errors import DiskFullError
 from reelbank.extract.inputs.sampling import (
     MAX_STEPS,
@@ -109,7 +110,8 @@ def plan_notes(
         line += f"; the disk has only {readable(free)} free" if total > free else ""
     elif geometry is not None:
         line += _of_unlike_clips(job, num_clips, num_viewed, counts, geometry)
-    return [line, *([advice] if (advice := frames_advice(taps, views)) else [])]
+    reads_video = backbones.describe(job.model).source == "video"  # frames stand for nothing else
+    return [line, *([advice] if reads_video and (advice := frames_advice(taps, views)) else [])]
 
 
 LEAST_COMPRESSED = 0.05
