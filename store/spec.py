@@ -144,9 +144,9 @@ class FeatureSpec:
 
     @property
     def weights_are_random(self) -> bool:
-        """Whether the backbone was never trained, or only its end was: the rest says nothing about what it saw.
+        """Whether the weights are random, or those of a training run that began with random ones.
 
-        Weights of a training run that began with random ones count as random: how much of them is left is not known.
+        How much of them is left in such a run is not known here: it is never said too seldom.
         """
         of = self.weights.get("of", {})
         return "random" in (self.weights.get("kind"), self.weights.get("base"), of.get("kind"), of.get("base"))

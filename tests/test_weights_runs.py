@@ -178,6 +178,15 @@ def test_run_that_began_with_another_run_finds_it_beside_itself(
     found = built(folder)
     assert found.weights["sha256"] == tensors_digest({**between, **second})
     assert found.weights["base"] == "random", "what the first run began with"
+
+    # A third one behind it, and two that each say they began with the other.
+    third = {"fc.bias": between["fc.bias"] + 1}
+    weights_of_third = {"kind": "run", "sha256": found.weights["sha256"]}
+    write_run(tmp_path / "runs" / "0", third, {MODEL: entry(began, third, {"kind": "run", "sha256": "of 1"})})
+    write_run(tmp_path / "runs" / "1", third, {MODEL: entry(began, third, {"kind": "run", "sha256": "of 0"})})
+    before = {**between, **second}
+    last = write_run(tmp_path / "runs" / "a third", third, {MODEL: entry(before, third, weights_of_third)})
+    assert built(last).weights["sha256"] == tensors_digest({**before, **third})
     shutil.move(tmp_path / "runs" / "first", tmp_path / "elsewhere")
     with pytest.raises(WeightsError, match=rf"of another run of sha256 {weights['sha256']}, which does not lie beside"):
         built(folder)

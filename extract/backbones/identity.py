@@ -28,5 +28,5 @@ def tensors_digest(state: Mapping[str, Tensor]) -> str:
         tensor = state[name].detach().cpu()
         line = json.dumps([name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape)])
         digest.update(f"{line}\n".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -261,9 +261,12 @@ def _from_weights_file(architecture: Architecture, file: WeightsFile) -> nn.Modu
 
 
 def _from_run(
-    info: BackboneInfo, architecture: Architecture, run: RunWeights, seen: frozenset[Path] = frozenset()
+    info: BackboneInfo, architecture: Architecture, run: RunWeights, known: Mapping[str, RunWeights] | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The network of a training run: what it trained, the rest from the weights that it began with.
+
+    Args:
+        known: {digest of the network: run} of runs that it may have begun with; None: those beside it are searched.
 
     Raises:
         WeightsError: those are not here, or are others than they were.
@@ -271,9 +274,10 @@ def _from_run(
     with torch.device("meta"):
         names = architecture.create().state_dict().keys()
     # What the network has no place for, such as the run's own classifier, is what files of weights have, too.
-    trained = dict(run.trained) if run.trained.keys() <= names else architecture.convert(dict(run.trained))
+    trained = run.tensors()
+    trained = trained if trained.keys() <= names else architecture.convert(trained)
     left_out = names - trained.keys()
-    began = _began(info, architecture, run, seen | {run.path}) if left_out and run.base["kind"] != "none" else {}
+    began = _began(info, architecture, run, known) if left_out and run.base["kind"] != "none" else {}
     rest = {name: began[name] for name in left_out & began.keys()}
     if (found := tensors_digest(rest)) != run.sha256:
         raise WeightsError(
@@ -287,7 +291,7 @@ def _from_run(
 
 
 def _began(
-    info: BackboneInfo, architecture: Architecture, run: RunWeights, seen: frozenset[Path]
+    info: BackboneInfo, architecture: Architecture, run: RunWeights, known: Mapping[str, RunWeights] | None
 ) -> Mapping[str, Tensor]:
     """The tensors of the network that a run began with. Raises WeightsError where they are not here."""
     kind, sha256 = run.base["kind"], str(run.base.get("sha256"))
@@ -303,16 +307,33 @@ def _began(
             f"the folder that holds it as ${WEIGHTS_DIR_VARIABLE}"
         )
     if kind == "run":
-        for other in runs_beside(run, info.name):
-            with contextlib.suppress(WeightsError):
-                if other.path not in seen:
-                    module, origin = _from_run(info, architecture, other, seen)
-                    if origin["sha256"] == sha256:
-                        return module.state_dict()
+        known = _networks_beside(info, architecture, run, sha256) if known is None else known
+        if sha256 in known:
+            return _from_run(info, architecture, known[sha256], known)[0].state_dict()
         raise WeightsError(
             f"{run.path}: the run began with {run.began_with}, which does not lie beside it; put that run there"
         )
     raise WeightsError(f"{run.path}: the run began with {run.began_with}, which cannot be made again")
+
+
+def _networks_beside(
+    info: BackboneInfo, architecture: Architecture, run: RunWeights, sha256: str
+) -> dict[str, RunWeights]:
+    """{digest of its network: run} of those beside `run`, each made once, until the one of `sha256` is there.
+
+    Runs that began with another come after it, so that no two wait for each other.
+    """
+    known: dict[str, RunWeights] = {}
+    waiting = list(runs_beside(run, info.name))
+    while ready := [one for one in waiting if one.base["kind"] != "run" or str(one.base.get("sha256")) in known]:
+        waiting = [one for one in waiting if one not in ready]
+        for one in ready:
+            with contextlib.suppress(WeightsError):
+                digest = _from_run(info, architecture, one, known)[1]["sha256"]
+                known[digest] = one
+                if digest == sha256:
+                    return known
+    return known
 
 
 def _filled(architecture: Architecture, state: Mapping[str, Tensor], path: Path) -> nn.Module:

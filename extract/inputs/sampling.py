@@ -207,9 +207,9 @@ def parse(text: str) -> Sampling:
     parts = re.split(r"\+(?![0-9])", text)  # that of 1e+2 joins nothing
     try:
         rules = [_rule(part) for part in parts]
-        if None not in rules:
-            found = tuple(filter(None, rules))
-            return found[0] if len(found) == 1 else Union(parts=found)
+        known = tuple(rule for rule in rules if rule is not None)
+        if len(known) == len(parts):
+            return known[0] if len(known) == 1 else Union(parts=known)
     except ValueError as error:
         raise ValueError(f"sampling {text!r}: {error}; the forms are {'; '.join(FORMS)}") from error
     what = f"sampling {text!r}" + (f": {parts[rules.index(None)]!r}" if len(parts) > 1 else "")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,16 +47,22 @@ class RunWeights:
     Attributes:
         path: the file.
         name: of the run; of one fold of it, run/fold.
-        trained: tensors by the names that torchvision gives them.
+        prefix: what the names of its tensors begin with in the file.
         base: `weights` of the network that the others are of.
         sha256: digest of those others.
     """
 
     path: Path
     name: str
-    trained: Mapping[str, Tensor]
+    prefix: str
     base: Mapping[str, Any]
     sha256: str
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What the run trained, by the names that torchvision gives it. Raises WeightsError for a damaged file."""
+        with _opened(self.path) as file:
+            names = [name for name in file.keys() if name.startswith(self.prefix)]  # noqa: SIM118 (no mapping)
+            return {name.removeprefix(self.prefix): file.get_tensor(name) for name in names}
 
     @property
     def began_with(self) -> str:
@@ -79,28 +85,18 @@ def run_folder(weights: str) -> Path | None:
 
 
 def read_run(folder: Path, backbone: str) -> RunWeights:
-    """The tensors of `backbone` in the run at `folder`.
+    """What the run at `folder` holds of `backbone`; no tensor is read yet.
 
     Raises:
         WeightsError: no finished run, one whose head trained no backbone or another one, or a damaged file.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = _checkpoint(folder)
-    with reading(path, WeightsError):
-        try:
-            with safe_open(regular(path), framework="pt") as file:
-                header = _header(path, file.metadata())
-                entry = _entry(folder, header, backbone)
-                prefix = entry["prefix"]
-                names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118 (no mapping)
-                trained = {name.removeprefix(prefix): file.get_tensor(name) for name in names}
-        except SafetensorError as error:
-            raise WeightsError(f"{path} is not a checkpoint of reelbank: {error}") from error
+    with _opened(path) as file:
+        entry = _entry(folder, _header(path, file.metadata()), backbone)
     return RunWeights(
         path=path,
         name=path.parent.relative_to(_run_of(path.parent).parent).as_posix(),
-        trained=trained,
+        prefix=entry["prefix"],
         base=entry["weights"],
         sha256=entry["sha256"],
     )
@@ -136,6 +132,19 @@ def _checkpoint(folder: Path) -> Path:
         f"--weights {folder}: a folder without {absent}, so no finished training run; give pretrained, random, a "
         "weights file or the folder of a run that trained the backbone"
     )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The safetensors file, open. Raises WeightsError naming it where it is none, or holds what nobody expects."""
+    from safetensors import SafetensorError, safe_open
+
+    with reading(path, WeightsError):
+        try:
+            with safe_open(regular(path), framework="pt") as file:
+                yield file
+        except SafetensorError as error:
+            raise WeightsError(f"{path} is not a checkpoint of reelbank: {error}") from error
 
 
 def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
