@@ -17,6 +17,7 @@ import reelbank.store
 from reelbank.extract import backbones
 from reelbank.extract.backbones import flow_resnet34, resnet
 from reelbank.extract.backbones.network import Network
+from reelbank.extract.run.steps import plan_steps
 from reelbank.extract.weights import torchvision_shim
 from reelbank.extract.weights.files import WeightsError
 from reelbank.testing import backbones as suite
@@ -157,9 +158,7 @@ def test_store_has_a_stack_for_every_start_also_mirrored(tmp_path: Path, network
         np.testing.assert_allclose(stored[view], steps, rtol=0, atol=2e-3 * float(np.abs(steps).max()))
 
 
-def test_clip_of_fewer_pairs_than_a_stack_is_a_row_with_its_reason(tmp_path: Path) -> None:
-    images(tmp_path, 4)
-    run(tmp_path, model=(NAME,), weights="random", sampling=("all",), workers=1)
-    store = reelbank.store.open(store_of(tmp_path, NAME))
-    assert store.clips.status.tolist() == [2]
-    assert f"{NAME} reads 5 frames per step, the clip has 4" in str(store.clips.reason[0])
+def test_clip_of_fewer_pairs_than_a_stack_is_refused() -> None:
+    with pytest.raises(ValueError, match=f"{NAME} reads 5 frames per step, the clip has 4"):
+        plan_steps(backbones.describe(NAME), np.arange(4), 0, 4)
+    assert plan_steps(backbones.describe(NAME), np.arange(5), 0, 5).reads.tolist() == [[0, 1, 2, 3, 4]]

@@ -286,17 +286,16 @@ def test_union_is_made_of_different_rules_that_are_none() -> None:
 
 
 def test_store_of_a_union_holds_the_frames_of_each_rule(synth_set: Path, tmp_path: Path) -> None:
-    folder = copy_set(synth_set, tmp_path / "set", slice(0, 2))
+    folder = copy_set(synth_set, tmp_path / "set", slice(0, 1))
     for name, rule in (("both", EGO), ("every", "all")):
         run(folder, model=("frames:112",), sampling=(rule,), out=str(tmp_path / f"{name}.zarr"), workers=1)
     both, every = (reelbank.store.open(tmp_path / f"{name}.zarr") for name in ("both", "every"))
     assert both.spec.sampling == EGO
     frame_index = zarr.open_array(tmp_path / "both.zarr/clips/frame_index", mode="r")
-    for row in range(2):
-        stored, frames = both.read("rgb", row)[0], every.read("rgb", row)[0]
-        places = np.asarray(frame_index[row])[: len(stored)]
-        for rule in EGO.split("+"):
-            wanted = apply(rule, len(frames)).frame_index
-            assert set(wanted.tolist()) <= set(places.tolist())
-            np.testing.assert_array_equal(stored[np.searchsorted(places, wanted)], frames[wanted])
+    stored, frames = both.read("rgb", 0)[0], every.read("rgb", 0)[0]
+    places = np.asarray(frame_index[0])[: len(stored)]
+    for rule in EGO.split("+"):
+        wanted = apply(rule, len(frames)).frame_index
+        assert set(wanted.tolist()) <= set(places.tolist())
+        np.testing.assert_array_equal(stored[np.searchsorted(places, wanted)], frames[wanted])
     assert not reelbank.store.verify(tmp_path / "both.zarr").problems

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,16 +19,19 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import reelbank.store
-from reelbank.extract import backbones, extract_as
+from reelbank.extract import FeaturizeConfig, backbones, extract_as
+from reelbank.extract.backbones import flow_resnet34
 from reelbank.extract.backbones import network as networks
 from reelbank.extract.backbones.identity import tensors_digest
 from reelbank.extract.run import repeating
+from reelbank.extract.run import todo as planning
 from reelbank.extract.run.repeating import retry_config
 from reelbank.extract.weights.calibration import random_weights
 from reelbank.extract.weights.files import WEIGHTS_DIR_VARIABLE, WeightsError, WeightsFile, sha256_of
 from reelbank.heads.runs.predicting import refuse_other_features
-from reelbank.store import SpecMismatch, StoreError
+from reelbank.store import FeatureSpec, SpecMismatch, StoreError
 from reelbank.store.description import describe
+from reelbank.store.spec import differences
 
 MODEL, SMALL, SEED = "resnet18", "timm:test_resnet", 3
 State = Mapping[str, Tensor]
@@ -193,7 +197,8 @@ def test_run_that_began_with_another_run_finds_it_beside_itself(
 
 
 def test_flow_net_of_a_run_is_read_without_its_classifier(tmp_path: Path) -> None:
-    state = state_of(backbones.build("flow-resnet34", weights="random", device="cpu"))
+    with torch.random.fork_rng():
+        state = flow_resnet34.create().state_dict()
     everything = {**state, "fc.weight": torch.zeros(61, 512), "fc.bias": torch.zeros(61)}
     entries = {"flow-resnet34": entry(everything, everything, {"kind": "none"})}
     found = built(write_run(tmp_path / "flow", everything, entries), "flow-resnet34")
@@ -318,6 +323,13 @@ def test_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 # --- stores that are made of a run
 
 
+def spec_of(**options: Any) -> FeatureSpec:
+    """What `run` would ask a store to hold."""
+    config = FeaturizeConfig(**options)
+    with tempfile.TemporaryDirectory() as folder:
+        return planning.make_job(config, SMALL, Path(folder)).spec
+
+
 def test_store_of_a_run_says_so_and_can_be_gone_on_with(tmp_path: Path, synth_set: Path) -> None:
     folder = copy_set(synth_set, tmp_path / "set", slice(0, 1))
     began = state_of(backbones.build(SMALL, weights="random", seed=SEED, device="cpu"))
@@ -335,15 +347,17 @@ def test_store_of_a_run_says_so_and_can_be_gone_on_with(tmp_path: Path, synth_se
     assert f"weights   run (began with random weights), sha256 {sha256}" in describe(path).text()
     # The run under another name holds the same network.
     moved = shutil.move(first, tmp_path / "runs" / "renamed")
-    assert run(folder, weights=str(moved), **options).stores[0].num_done_before == 1
+    assert spec_of(weights=str(moved), **options) == store.spec
     more = of_layer4(began, step=0.004)
     other = write_run(tmp_path / "runs" / "longer", more, {SMALL: entry(began, more, RANDOM)})
-    with pytest.raises(SpecMismatch, match=r"weights\.sha256"):
-        run(folder, weights=str(other), **options)
+    longer = spec_of(weights=str(other), **options)
+    assert list(differences(store.spec, longer)) == ["weights.sha256"]
 
     # A head that was trained on this store takes features of the same network, and of no other.
     trained_on = {"spec": store.spec.to_json(), "keys": {"pool": "pool"}}
     refuse_other_features(tmp_path, path, store.spec, trained_on)
+    with pytest.raises(SpecMismatch, match=r"weights\.sha256"):
+        refuse_other_features(tmp_path, path, longer, trained_on)
 
 
 def test_failed_clips_and_new_videos_take_the_run_of_the_store(
