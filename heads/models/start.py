@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from reelbank.extract import backbones
-from reelbank.extract.backbones.identity import tensors_digest
+from reelbank.extract.backbones.identity import rest_digest, tensors_digest
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.models import HeadShape
 from reelbank.heads.models.plans import HeadPlan, Rest
@@ -44,9 +44,7 @@ class Base:
 
     def digest(self, names: Iterable[str]) -> str:
         """What the tensors called `names` are known by."""
-        if self.weights["kind"] == "random":
-            return str(self.weights["sha256"])
-        return tensors_digest({name: self.state[name] for name in names})
+        return rest_digest({name: self.state[name] for name in names}, self.weights)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +111,7 @@ class Start:
                 "prefix": f"{HEAD}{rest.module}.",
                 "weights": dict(base.weights) if absent else {"kind": "none"},
                 "left_out": left_out[rest.module],
-                "sha256": base.digest(absent) if absent else "",
+                "sha256": base.digest(absent),
             }
         return kept, said
 
