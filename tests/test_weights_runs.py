@@ -23,10 +23,10 @@ from reelbank.extract import FeaturizeConfig, backbones, extract_as
 from reelbank.extract.backbones import flow_resnet34
 from reelbank.extract.backbones import network as networks
 from reelbank.extract.backbones.identity import rest_digest, tensors_digest
+from reelbank.extract.backbones.resnet import RANDOM_BRANCH_SCALE
 from reelbank.extract.run import repeating
 from reelbank.extract.run import todo as planning
 from reelbank.extract.run.repeating import retry_config
-from reelbank.extract.backbones.resnet import RANDOM_BRANCH_SCALE
 from reelbank.extract.weights.calibration import random_weights
 from reelbank.extract.weights.files import WEIGHTS_DIR_VARIABLE, WeightsError, WeightsFile, sha256_of
 from reelbank.heads.runs.predicting import refuse_other_features
@@ -355,7 +355,7 @@ def test_store_of_a_run_says_so_and_can_be_gone_on_with(tmp_path: Path, synth_se
     moved = shutil.move(first, tmp_path / "runs" / "renamed")
     assert spec_of(weights=str(moved), **options) == store.spec
     more = of_layer4(began, step=0.004)
-    other = write_run(tmp_path / "runs" / "longer", more, {SMALL: entry(began, more, RANDOM)})
+    other = write_run(tmp_path / "runs" / "longer", more, {SMALL: entry(began, more, random.weights)})
     longer = spec_of(weights=str(other), **options)
     assert list(differences(store.spec, longer)) == ["weights.sha256"]
 
