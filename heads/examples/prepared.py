@@ -29,7 +29,7 @@ from reelbank.heads.examples.splits import Partition
 from reelbank.heads.examples.targets import Bins, class_numbers
 from reelbank.heads.models import HeadShape, build_head
 from reelbank.heads.models.plans import HeadPlan
-from reelbank.heads.models.start import WEIGHTS, Start, start_of
+from reelbank.heads.models.start import Start, start_of
 from reelbank.manifests.events import Progress
 from reelbank.store.description import random_weights_warning
 from reelbank.store.devices import unseen_gpu
@@ -107,6 +107,13 @@ class Prepared:
         if self.config.separator is None or self.labels is None:
             return None
         return matrix(self.table.labels.tolist(), self.labels, self.config.separator)
+
+    @property
+    def modules(self) -> frozenset[str]:
+        """Names of the modules of the head."""
+        with torch.random.fork_rng(devices=[]), torch.device("meta" if self.config.head.plugin is None else "cpu"):
+            head = build_head(self.config.head.name, self.shape, self.config.head.options)
+        return frozenset(name for name, _ in head.named_modules())
 
     @cached_property
     def num_parameters(self) -> int:
@@ -255,7 +262,13 @@ def with_start(prepared: Prepared, plan: HeadPlan) -> Prepared:
             f"--init-from {NO_RUN} to start without"
         )
     records = {name: source.store.spec.weights for source in prepared.table.sources for name in source.keys}
-    option = str(config.options.get(WEIGHTS, "pretrained"))
-    start = start_of(plan, prepared.shape, records, option, config.init_runs, head_name=config.name)
-    notes = [*prepared.notes, *(f"Starts from {run} ({head}, stage {name})." for run, head, name, _ in start.runs)]
+    start = start_of(
+        plan, prepared.shape, records, config.options, config.init_runs, head_name=config.name,
+        modules=prepared.modules,
+    )  # fmt: skip
+    meant = {head: name for head, name in stage.starts_from if name}
+    notes = list(prepared.notes)
+    for run, head, name, _ in start.runs:
+        aside = f"; this stage is meant to start from stage {meant[head]}" if name != meant.get(head, name) else ""
+        notes.append(f"Starts from {run} ({head}, stage {name}{aside}).")
     return replace(prepared, start=start, notes=tuple(notes))

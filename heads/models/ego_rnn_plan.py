@@ -23,6 +23,9 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "discriminator": ("conv5", "convlstm", "none"),
     "repflow_compat": ("none", "public"),
 }
+ASIDE = ("motion", "discriminator")
+NETWORK = ("attention", "attended", "pooled")
+"""Options that say what the network is, whichever stage trains it."""
 SIZES = {"conv3": 28, "conv4": 14, "conv5": 7}
 """px of the maps that a motion head judges."""
 CONVOLUTIONS = {"conv3": "net.layer2.?.conv?.weight", "conv4": "net.layer3.?.conv?.weight"}
@@ -85,6 +88,8 @@ def plan(options: Mapping[str, Any]) -> HeadPlan:
         inputs=tuple(inputs),
         rests=(Rest(backbone="resnet34", module="net", input="frames"),),
         auxiliary=tuple(auxiliary),
+        aside=ASIDE,
+        kept_options=NETWORK,
         stages=(
             Stage(
                 name="1",

@@ -44,6 +44,7 @@ def plan(options: Mapping[str, Any]) -> HeadPlan:
             Rest(backbone="resnet34", module="rgb.net", input="frames"),
             Rest(backbone=flow_resnet34_plan.BACKBONE, module="flow.net", input=flow_resnet34_plan.FLOW),
         ),
+        kept_options=ego_rnn_plan.NETWORK,
         parts={"rgb": "ego-rnn", "flow": "flow-resnet34"},
         stages=(
             Stage(
