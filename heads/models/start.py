@@ -150,6 +150,7 @@ def start_of(
         TrainingError: a run that is none, of another head, or whose backbone is not the one that the stores have.
         WeightsError, BackboneError: weights that are not here.
     """
+    options = {**HEADS.row(head_name).options, **options}
     option = str(options.get(WEIGHTS, "pretrained"))
     files = {run: read_tensors(run / CHECKPOINT) for run in runs}
     begun = {
