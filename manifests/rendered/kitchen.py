@@ -160,7 +160,7 @@ def table(kind: str, first: Color, second: Color, seed: int) -> NDArray[np.float
         seed: of its grain.
     """
     rng = np.random.default_rng(seed)
-    share = np.round(np.clip(TABLES[kind](rng), 0.0, 1.0) * 6.0) / 6.0  # (side, side)
+    share = np.round(np.clip(TABLES[kind](rng), 0.0, 1.0) * 4.0) / 4.0  # (side, side)
     colors = np.array(first) + share[..., None] * (np.array(second) - np.array(first))
     return colors.astype(np.float32)
 
@@ -200,7 +200,7 @@ def _tiles(rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _stone(rng: np.random.Generator) -> NDArray[np.float64]:
-    return np.clip(1.8 * (0.6 * _blotches(rng, 18, 18) + 0.4 * _blotches(rng, 8, 8)) - 0.4, 0.0, 1.0)
+    return np.clip(1.8 * (0.6 * _blotches(rng, 18, 18) + 0.4 * _blotches(rng, 12, 12)) - 0.4, 0.0, 1.0)
 
 
 TABLES: Mapping[str, Callable[[np.random.Generator], NDArray[np.float64]]] = {
