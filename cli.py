@@ -332,7 +332,7 @@ def synth_gtea61(directory: Path, clips: int, seed: int, overwrite: bool, as_jso
         with progress_bar("render") as show:
             made = first_person.render(directory, clips=clips, seed=seed, overwrite=overwrite, progress=show)
         out = directory / "manifest.csv"
-        lines = f"{out}: {made.summary()}\nFrames: {directory / first_person.FRAMES}"
+        lines = f"{out}: {made.summary()}\nFrames: {directory / 'processed_frames2'}"
         emit(made.to_json() | {"manifest": str(out)}, as_json, lambda: lines)
 
 

@@ -122,5 +122,4 @@ def _sampled(texture: _Array, x: _Array, y: _Array) -> _Array:
     x1, y1 = (x0 + 1) % side, (y0 + 1) % side
     above = texture[y0, x0] * (1 - fx) + texture[y0, x1] * fx
     below = texture[y1, x0] * (1 - fx) + texture[y1, x1] * fx
-    blended: _Array = above * (1 - fy) + below * fy
-    return blended
+    return (above * (1 - fy) + below * fy).astype(np.float32, copy=False)

@@ -161,8 +161,8 @@ def table(kind: str, first: Color, second: Color, seed: int) -> NDArray[np.float
     """
     rng = np.random.default_rng(seed)
     share = np.round(np.clip(TABLES[kind](rng), 0.0, 1.0) * 4.0) / 4.0  # (side, side)
-    colors = np.array(first) + share[..., None] * (np.array(second) - np.array(first))
-    return colors.astype(np.float32)
+    colors: NDArray[np.float32] = (np.array(first) + share[..., None] * np.subtract(second, first)).astype(np.float32)
+    return colors
 
 
 def _blotches(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float64]:
@@ -190,7 +190,8 @@ def _planks(rng: np.random.Generator) -> NDArray[np.float64]:
 def _cloth(rng: np.random.Generator) -> NDArray[np.float64]:
     y, x = np.mgrid[:_SIDE, :_SIDE]
     checks = 0.5 * (x // 18 % 2) + 0.5 * (y // 18 % 2)
-    return checks * 0.8 + 0.25 * _blotches(rng, 18, 18)
+    woven: NDArray[np.float64] = checks * 0.8 + 0.25 * _blotches(rng, 18, 18)
+    return woven
 
 
 def _tiles(rng: np.random.Generator) -> NDArray[np.float64]:
