@@ -314,6 +314,28 @@ def synth(directory: Path, clips: int, seed: int, overwrite: bool, as_json: bool
         emit(made.to_json() | {"manifest": str(out)}, as_json, lambda: lines)
 
 
+@manifest.command("synth-gtea61", short_help="Render a first-person set laid out as GTEA61.")
+@click.argument("directory", type=PATH)
+@click.option("--clips", type=click.IntRange(1, 10_000), default=160, show_default=True, help="Number of clips.")
+@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Same seed, same frames.")
+@overwrite_option
+@json_option
+def synth_gtea61(directory: Path, clips: int, seed: int, overwrite: bool, as_json: bool) -> None:
+    """Render a first-person set laid out as GTEA61: eight actions, users S1 to S4 (S2 is test), a moving camera.
+
+    close_jar and put_cup are open_jar and take_cup played backwards: only the order of frames tells them apart. Frames
+    alone are rendered; motion maps and warp flow come from `featurize --model motion-map --model warp-flow`.
+    """
+    with plain_errors():
+        from reelbank.manifests.rendered import synth_gtea61 as first_person
+
+        with progress_bar("render") as show:
+            made = first_person.render(directory, clips=clips, seed=seed, overwrite=overwrite, progress=show)
+        out = directory / "manifest.csv"
+        lines = f"{out}: {made.summary()}\nFrames: {directory / 'processed_frames2'}"
+        emit(made.to_json() | {"manifest": str(out)}, as_json, lambda: lines)
+
+
 def _reader_command(name: str, row: ReaderRow) -> click.Command:
     if unknown := sorted(set(row.options) - set(READER_OPTIONS)):
         known = ", ".join(sorted(READER_OPTIONS))

@@ -77,6 +77,10 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("120 videos and demo/manifest.csv", "reelbank manifest synth demo"),
         ("fewer, others", "reelbank manifest synth small --clips 24 --seed 7"),
     ],
+    "manifest synth-gtea61": [
+        ("160 clips, as GTEA61 lies", "reelbank manifest synth-gtea61 GTEA61"),
+        ("every class of every user once", "reelbank manifest synth-gtea61 small --clips 32"),
+    ],
     "manifest ucf101": [
         ("split 1", "reelbank manifest ucf101 path/to/UCF-101"),
         ("split 3", "reelbank manifest ucf101 path/to/UCF-101 --fold 3 --out ucf101-3.csv"),

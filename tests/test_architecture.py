@@ -87,7 +87,7 @@ ROOMS = {
 }
 """The rooms (folders and single files) of each stage: one may import those before it."""
 TOP_LEVEL = ("README.md", "cli.py", "extract", "heads", "manifests", "setup.cfg", "store", "tests")
-MAX_LINES = {"cli.py": 600}
+MAX_LINES = {"cli.py": 660}
 """Limits of single files: the root may hold no second module that the commands' options could move to."""
 DEFAULT_MAX_LINES = 400
 THEMES = ("gpu", "architecture", "benchmarks", "cli", "docs", "plugins", "public")

@@ -32,6 +32,7 @@ NEEDED = {
     "featurize": "--model flow:dis", "train-head": "--store a.zarr --repeats 2", "probe": "--store a.zarr",
     "find": "--clip a",
     "store export": "a.zarr a.h5", "store retry": "a.zarr", "manifest synth": "made",
+    "manifest synth-gtea61": "made",
 }  # fmt: skip
 INTS = [
     (name, param.opts[0], param.name)

@@ -49,7 +49,7 @@ def offers(command: click.Command, line: Sequence[str], incomplete: str = "") ->
         ("store merge new.zarr", "fl", ["flow.zarr"]),
         ("backbones", "goo", ["googlenet"]),
         ("recipes", "calories/b", ["calories/beyond"]),
-        ("manifest", "", sorted([*READERS, "synth"])),
+        ("manifest", "", sorted([*READERS, "synth", "synth-gtea61"])),
         ("completion", "", ["bash", "fish", "zsh"]),
         ("", "train", ["train-head"]),
         ("train-head", "--learn", []),

@@ -39,6 +39,7 @@ WORKS = {
     "probe": "--store flow-dis.zarr --kmeans 4 --out probe", "find": "--store flow-dis.zarr --clip clip_00001",
     "manifest csv": "manifest.csv --map video=video --root . --out mapped.csv",
     "manifest folder": "classes --out folder.csv", "manifest synth": "more --clips 2",
+    "manifest synth-gtea61": "ego --clips 1",
     "store info": "flow-dis.zarr", "store verify": "flow-dis.zarr", "store upgrade": "flow-dis.zarr",
     "store export": "flow-dis.zarr out.h5 --format hdf5", "store import": "out.h5 back.zarr",
     "store diff": "flow-dis.zarr back.zarr",

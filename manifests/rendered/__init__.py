@@ -1,1 +1,1 @@
-"""The labelled video set that reelbank renders itself."""
+"""The labelled sets that reelbank renders itself."""
