@@ -1,4 +1,4 @@
-"""Chunks of plain arrays read and written without zarr-python, which takes some 0.7 ms to read one and 3 ms to write it.
+"""Chunks of plain arrays without zarr-python, which takes some 0.7 ms to read one and 3 ms to write one.
 
 A store of all frames of its clips has a unit for every ten of them, and a chunk of twenty arrays for every unit:
 opening one took seconds. Only the codecs that this project writes are known here; `plan` says so of others, and

@@ -227,7 +227,9 @@ def test_what_this_project_does_not_write_is_left_to_zarr(options: dict[str, Any
     np.testing.assert_array_equal(zarr.open_array(tmp_path / "a", mode="r")[:], [*values[:2], *-values[:2]])
 
 
-@pytest.mark.parametrize("given", [None, {}, {"level": 0}, {"level": 23, "checksum": False}, {"level": 0, "checksum": 1}])
+@pytest.mark.parametrize(
+    "given", [None, {}, {"level": 0}, {"level": 23, "checksum": False}, {"level": 0, "checksum": 1}]
+)
 def test_a_configuration_of_zstd_that_is_not_known_is_left_to_zarr(given: Any) -> None:
     document = layout.array_document(PLAIN["clips/status"], 3)
     assert chunks.plan(document) is not None
