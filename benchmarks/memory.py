@@ -18,6 +18,8 @@ from reelbank.benchmarks.rendering import properties, render
 from reelbank.extract import FeaturizeConfig, featurize
 
 POLL_SECONDS = 0.1
+START = "spawn"
+"""How the process of a run is started: so that it begins with nothing."""
 RATE_FPS = 30
 SHORT_FRAMES = 8
 TARGET = "<= 1.10"
@@ -65,13 +67,13 @@ def _compare(
 
 
 def _peak_mb(work: Path, clips: list[Path], sampling: str) -> float:
-    """Peak of a run in a process of its own, so that every run starts from nothing."""
+    """Peak of a run in a process of its own."""
     folder = work / "memory"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     rows = [f"c{i:05d},{clip.resolve()},train,x" for i, clip in enumerate(clips)]
     (folder / "manifest.csv").write_text("\n".join(["clip_id,video,split,label", *rows]) + "\n")
-    process = multiprocessing.get_context("spawn").Process(target=_run, args=(folder, sampling))
+    process = multiprocessing.get_context(START).Process(target=_run, args=(folder, sampling))
     process.start()
     peaks: dict[int, float] = {}
     done = threading.Event()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import importlib.metadata
 import os
 import platform
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,12 +51,14 @@ def resolve_device(name: str) -> str:
     `auto` is never `mps`: the features of a Mac would be others than those that its store has, and its heads need the
     CPU. Raises DeviceError for a name that is none, or a GPU that is not there.
     """
+    check_device_name(name)
+    if name == "cpu" or (name == "auto" and _is_built_for_cpu()):
+        return "cpu"
     import torch
 
-    check_device_name(name)
     if name == "mps" and not torch.backends.mps.is_available():
         raise DeviceError(f"--device mps: torch {torch.__version__} sees no GPU of Apple; pass --device cpu")
-    if name in ("cpu", "mps"):
+    if name == "mps":
         return name
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
@@ -66,15 +70,27 @@ def resolve_device(name: str) -> str:
     return f"cuda:{index}"
 
 
+def _is_built_for_cpu() -> bool:
+    """Whether torch need not be loaded to say that it sees no GPU: that takes more than a second."""
+    if "torch" in sys.modules:
+        return False
+    try:
+        return importlib.metadata.version("torch").endswith("+cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
 def check_precision(device: str, precision: str) -> None:
     """Raises DeviceError if a GPU has no arithmetic of this kind: what emulates it is slower than fp32."""
+    if precision != "bf16" or device == "cpu":
+        return
     import torch
 
-    if device == "mps" and precision == "bf16" and not torch.backends.mps.is_macos_or_newer(14, 0):
+    if device == "mps" and not torch.backends.mps.is_macos_or_newer(14, 0):
         raise DeviceError(
             f"--precision bf16: Metal has it from macOS 14 on, this is {platform.mac_ver()[0]}; pass --precision fp16"
         )
-    if precision != "bf16" or not device.startswith("cuda"):
+    if not device.startswith("cuda"):
         return
     with torch.cuda.device(device):
         if not torch.cuda.is_bf16_supported(including_emulation=False):
@@ -96,12 +112,12 @@ def device_facts(device: str) -> dict[str, str]:
 
     Nothing for a CPU.
     """
-    import torch
-
     if device == "mps":
         return {"gpu": "Apple Metal (mps)", "macos": platform.mac_ver()[0]}
     if not device.startswith("cuda"):
         return {}
+    import torch
+
     return {
         "gpu": torch.cuda.get_device_name(device),
         "capability": capability(device),
@@ -112,9 +128,11 @@ def device_facts(device: str) -> dict[str, str]:
 
 def unseen_gpu() -> str | None:
     """A sentence if this machine has a GPU that torch does not see, with the likely cause; else None."""
+    if not NVIDIA.exists() and shutil.which("nvidia-smi") is None:
+        return None
     import torch
 
-    if (not NVIDIA.exists() and shutil.which("nvidia-smi") is None) or torch.cuda.is_available():
+    if torch.cuda.is_available():
         return None
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if torch.version.cuda is None:
@@ -133,10 +151,10 @@ def free_bytes(device: str) -> int | None:
 
     What torch keeps of freed tensors counts as free: it gives them out again.
     """
-    import torch
-
     if not device.startswith("cuda"):
         return memory_bytes()
+    import torch
+
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 

@@ -77,7 +77,8 @@ def grow_axes(path: Path, definitions: Mapping[str, Definition], sizes: Mapping[
     for name in (*definitions, *_over_clips(path, definitions)):
         known = definitions.get(name)
         dimensions = read_summed(path / name / "zarr.json")["dimension_names"] if known is None else known.dimensions
-        grow(path / name, [sizes.get(dimension) for dimension in dimensions])
+        if not sizes.keys().isdisjoint(dimensions):
+            grow(path / name, [sizes.get(dimension) for dimension in dimensions])
 
 
 def _over_clips(path: Path, known: Container[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Arrays that zarr-python writes: everything but features and thumbnails, a value or a row per clip."""
+"""Arrays whose chunks are files: everything but features and thumbnails, a value or a row per clip."""
 
 from __future__ import annotations
 
@@ -82,9 +82,15 @@ class PlainArray:
             return np.concatenate(parts), np.concatenate(lost)
 
     def write(self, start: int, values: NDArray[Any]) -> None:
-        """Writes rows from `start` on; chunks that they fill are not read."""
+        """Writes rows from `start` on; chunks that they fill are not read.
+
+        Raises StoreError if a chunk that they do not fill is damaged, or the array was opened for reading.
+        """
         with _named(self.folder):
-            self._array[start : start + len(values)] = values
+            if self._plan is None or not self._writable:  # the latter is refused there
+                self._array[start : start + len(values)] = values
+            else:
+                self._plan.write(self.folder, start, values)
 
     def require_defined(self, definition: Described) -> None:
         """Raises StoreError unless its axes after `clip` and its kind of values are those of this version."""

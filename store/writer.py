@@ -194,7 +194,7 @@ class StoreWriter:
     ) -> None:
         folder = self.path / "features" / tap.name
         grid, _ = read_grid(folder)
-        blocks_per_shard, block = grid.chunk_grid[2], grid.chunk[2]
+        (_, num_views, blocks_per_shard, *_), block = grid.chunk_grid, grid.chunk[2]
         num_chunks = int(np.prod(grid.chunk_grid))
         fixed = self.geometry.fixed_steps is not None
         for shard_step in range(-(-grid.shape[2] // grid.shard[2])):
@@ -202,7 +202,7 @@ class StoreWriter:
             old = open_shard(path, num_chunks)
 
             def chunk(flat: int, old: Shard | None = old, first: int = shard_step * grid.shard[2]) -> Any:
-                local, rest = divmod(flat, grid.chunk_grid[1] * blocks_per_shard)
+                local, rest = divmod(flat, num_views * blocks_per_shard)
                 view, b = divmod(rest, blocks_per_shard)
                 if local in keep:
                     return None if old is None else old.chunk(flat)

@@ -37,7 +37,8 @@ TIMM = ("timm:test_convnext", "timm:test_resnet", "timm:test_vit")
 NAMES = tuple(name for name in ALL if name not in (*OUTLINED, *SLOW)) + TIMM
 # The state file of another check builds every network again, too.
 BUILT_TWICE = ("flow:dis", "resnet18")
-NETWORKS = tuple(name for name in NAMES if suite.is_network(name))
+# timm is not asked here: its import takes seconds, in every process that collects tests.
+NETWORKS = (*(name for name in NAMES if name not in TIMM and suite.is_network(name)), *TIMM)
 # An operator has no module, and descriptions of all sizes are tested below, with nothing built.
 OF_NETWORKS = ("bf16_keeps_the_direction_of_the_features", "network_is_frozen_and_in_eval_mode")
 # Cases of one backbone stand together: so they run in one process, which builds it once.

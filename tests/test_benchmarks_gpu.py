@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,20 +55,35 @@ def test_first_run_writes_down_what_ended_and_what_did_not(tmp_path: Path, monke
     assert summary["profile"]["top"][0]["seconds"] > 0
 
 
+@pytest.fixture
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REELBANK_GPU", "REELBANK_REQUIRE_CUDA"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-@pytest.mark.parametrize(
-    ("settings", "chosen", "status", "said"),
-    [
-        ({}, "device_is_here", 5, "1 skipped"),  # of the module; nothing is collected
-        ({"REELBANK_REQUIRE_CUDA": "1"}, "device_is_here", 1, "torch"),
-        ({"REELBANK_GPU": "cpu"}, "device_is_here or (neighbour and timm:test_vit-fp32)", 0, "2 passed"),
-    ],
-)
-def test_tests_of_a_gpu_are_skipped_or_fail_without_one_and_run_on_a_cpu(
-    settings: dict[str, str], chosen: str, status: int, said: str
-) -> None:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("REELBANK_")}
+@pytest.mark.usefixtures("_no_settings")
+def test_tests_of_a_gpu_are_skipped_without_one_or_fail_where_it_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What their module does, without a pytest of its own: that has nothing to add but seconds."""
+    with pytest.raises(pytest.skip.Exception, match="--device cuda:0: torch") as skipped:
+        runpy.run_path(str(TESTS))
+    assert skipped.value.allow_module_level
+    monkeypatch.setenv("REELBANK_REQUIRE_CUDA", "1")
+    try:
+        required = runpy.run_path(str(TESTS))
+    except pytest.skip.Exception as error:  # which would skip this test, too
+        pytest.fail(f"skipped where it is required: {error}")
+    with pytest.raises(AssertionError, match="--device cuda:0: torch"):
+        required["test_device_is_here"]()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.usefixtures("_no_settings")
+def test_tests_of_a_gpu_run_on_a_cpu() -> None:
+    chosen = "device_is_here or (neighbour and timm:test_vit-fp32)"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, str(TESTS)]
-    done = subprocess.run(command, env=environment | settings, capture_output=True, text=True, timeout=300)
-    assert done.returncode == status, done.stdout
-    assert said in done.stdout
+    done = subprocess.run(
+        command, env=os.environ | {"REELBANK_GPU": "cpu"}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from attacks.hostile import STEERING
-from attacks.mutants import ESCAPES
+from attacks.mutants import ESCAPES, STEERING
 from click.testing import CliRunner
 
 from reelbank import cli

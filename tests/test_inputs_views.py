@@ -24,9 +24,6 @@ from reelbank.extract.weights import torchvision_shim
 from reelbank.manifests.rendered import synth
 from reelbank.store.description import describe
 
-torchvision_shim.ensure()
-from torchvision.transforms.v2 import functional  # noqa: E402  # after the shim
-
 SAMPLING = "uniform:3"
 FRAMES = Preprocess(short_side_px=256, interpolation="bilinear", crop_px=224)
 
@@ -163,6 +160,9 @@ def _frames(clips: Path, store: reelbank.store.Store, row: int) -> list[tuple[in
 
 
 def test_corner_crops_equal_those_of_torchvision(clips: Path, tmp_path: Path) -> None:
+    torchvision_shim.ensure()
+    from torchvision.transforms.v2 import functional
+
     store = featurized(clips, tmp_path, views="corners")
     assert len(store.spec.views) == 41
     row = first_of(store, "train")

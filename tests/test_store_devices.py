@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -49,6 +52,18 @@ def test_a_name_that_is_none_is_refused_by_every_stage(name: str) -> None:
     ):
         with pytest.raises(DeviceError, match=f"--device {name!r} is not one of auto, cpu, cuda, cuda:N, mps$"):
             ask()
+
+
+def test_a_torch_built_for_cpus_is_not_loaded_to_say_that_there_is_no_gpu() -> None:
+    code = (
+        "import sys; from reelbank.store.devices import check_precision, device_facts, resolve_device\n"
+        "found = resolve_device('auto'); check_precision('cpu', 'bf16'); device_facts('cpu'), resolve_device('cpu')\n"
+        "loaded = 'torch' in sys.modules\n"
+        "import torch; print(loaded, found == resolve_device('auto'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    is_for_cpus = importlib.metadata.version("torch").endswith("+cpu")
+    assert done.stdout.split() == [str(not is_for_cpus), "True"]
 
 
 def test_an_apple_gpu_is_taken_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

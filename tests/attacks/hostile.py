@@ -13,7 +13,6 @@ import importlib
 import json
 import os
 import random
-import re
 import resource
 import shutil
 import signal
@@ -29,7 +28,7 @@ from typing import Any
 
 from attacks import Tried, memory_folder
 from attacks.hostile_inputs import TABLE
-from attacks.mutants import mutate
+from attacks.mutants import STEERING, mutate
 
 COUNT = 1000
 SECONDS, MEMORY_BYTES = 60.0, 6 << 30
@@ -252,10 +251,6 @@ def in_child(folder: Path, work: Callable[[Tell], None], seconds: float = SECOND
     facts = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     log.unlink(missing_ok=True)
     return [*facts, ended]
-
-
-STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What no text from a file may bring to a terminal."""
 
 
 def faults(facts: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple[list[str], list[str]]:

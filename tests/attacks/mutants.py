@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 DEEP = 10**5
 ESCAPES = "\x1b]0;title\x07\x1b[31mred\u202etxt\r\x9b2J"
 """A window title, a colour, a text that runs backwards, an overwritten line, a cleared screen."""
+STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What no text from a file may bring to a terminal."""
 NASTY: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2, 255, 10**6, 10**12, 2**31, 2**63, 2**64, -(2**63), 10**400),
     *(0.5, -1.5, 1e308, float("nan"), float("inf"), float("-inf")),
