@@ -28,6 +28,7 @@ from reelbank.docs.docstrings import attributes, escaped, summary, table
 from reelbank.docs.notebook import NOTEBOOK, markdown
 from reelbank.extract.backbones import listing
 from reelbank.extract.inputs.keypoints import ALIASES, LAYOUTS, SLOTS, UNUSED
+from reelbank.heads.config import HEAD_FLAGS
 from reelbank.heads.judging.metrics import METRICS
 from reelbank.heads.losses import LOSSES, loss_function
 from reelbank.heads.models import HEADS
@@ -167,14 +168,23 @@ def run_directory() -> str:
     return "\n\n".join(parts)
 
 
+def _head_option(name: str, value: object) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"`--{name} {text}`" if name in HEAD_FLAGS else f"`--head-option {name}={text}`"
+
+
 def heads() -> str:
     """The tables of heads, losses and metrics."""
     head_rows = [
         (
             f"`{name}`",
             escaped(row.summary),
-            "every step" if row.needs_steps else "one pooled vector",
-            ", ".join(f"`--{option.replace('_', '-')} {value}`" for option, value in row.options.items()) or "-",
+            "arrays, see `reelbank heads NAME`"
+            if row.plan
+            else "every step"
+            if row.needs_steps
+            else "one pooled vector",
+            ", ".join(_head_option(option, value) for option, value in row.options.items()) or "-",
         )
         for name, row in sorted(HEADS.items())
     ]

@@ -267,8 +267,23 @@ def with_start(prepared: Prepared, plan: HeadPlan) -> Prepared:
         modules=prepared.modules,
     )  # fmt: skip
     meant = {head: name for head, name in stage.starts_from if name}
-    notes = list(prepared.notes)
+    notes = [*prepared.notes, *_about_frames(prepared, plan)]
     for run, head, name, _ in start.runs:
         aside = f"; this stage is meant to start from stage {meant[head]}" if name != meant.get(head, name) else ""
         notes.append(f"Starts from {run} ({head}, stage {name}{aside}).")
     return replace(prepared, start=start, notes=tuple(notes))
+
+
+def _about_frames(prepared: Prepared, plan: HeadPlan) -> list[str]:
+    """Why a head runs the frozen part of its backbone itself, where it reads frames."""
+    said = []
+    for rest in plan.rests:
+        read = prepared.shape.arrays[rest.input]
+        wanted, tap = next(one for one in plan.inputs if one.name == rest.input).taps[0]
+        if read.backbone == rest.backbone or not read.backbone.startswith("frames"):
+            continue
+        why = "maps of layer2 and before take more bytes than the frame (layer2 200,704 in float16, a crop 150,528)"
+        if wanted == rest.backbone:
+            why = f"a store of {wanted}/{tap} would spare that"
+        said.append(f"Of stored frames {rest.backbone} is run inside the head, its frozen part too: {why}.")
+    return said
