@@ -65,7 +65,8 @@ PREDICTOR: Mapping[str, Any] = {
     "head": str, "options": {"*": object}, "labels": (None, [str]), "pool": str, "segments?": _TEXT, "estimate?": str,
     "separator?": _TEXT,
     "shape": {"taps": {"*": int}, "outputs": {"*": int}, "num_steps": int, "arrays?": {"*": _ARRAY}},
-    "unit_steps?": bool, "normalize": str, "stage?": str, "steps?": int, "from?": [str], "backbones?": {"*": _BACKBONE},
+    "unit_steps?": bool, "normalize": str, "stage?": str, "steps?": int, "from?": [str],
+    "trained_on?": str, "backbones?": {"*": _BACKBONE},
     "bins": (None, {"target": str, "num_bins": int, "low": float, "high": float, "sigma_bins": float, "*": str}),
     "sources": [{"spec": {"*": object}, "keys": {"*": str}, "readings?": {"*": _READING}}], "plugin?": (None, PLUGIN),
 }  # fmt: skip
@@ -92,6 +93,23 @@ def read_tensors(path: Path, kinds: Mapping[str, Any] | None = None) -> tuple[di
                     header = json_object((file.metadata() or {})[HEADER])
                     check_kinds(header, dict(kinds or {}), "")
                     return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (no mapping)
+            except (SafetensorError, KeyError) as error:
+                raise TrainingError(f"{path} is not a checkpoint of reelbank: {error}") from error
+    except FileNotFoundError:
+        raise TrainingError(f"{path} is missing: this run has no checkpoint of that kind") from None
+
+
+def read_header(path: Path, kinds: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The header of a checkpoint, without its tensors. Raises TrainingError as `read_tensors`."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with reading(path, TrainingError):
+            try:
+                with safe_open(regular(path), framework="pt") as file:
+                    header = json_object((file.metadata() or {})[HEADER])
+                    check_kinds(header, dict(kinds or {}), "")
+                    return header
             except (SafetensorError, KeyError) as error:
                 raise TrainingError(f"{path} is not a checkpoint of reelbank: {error}") from error
     except FileNotFoundError:

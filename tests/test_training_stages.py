@@ -215,6 +215,32 @@ def test_a_stage_without_its_run_or_with_another_is_refused(stores: tuple[Path, 
         prepare(config(stores[:1], stage="2", init_from=(other.directory,)))
 
 
+def test_each_fold_begins_with_its_own_fold(stores: tuple[Path, Path], tmp_path: Path) -> None:
+    """Or the first stage would have seen the clips that the second is judged on."""
+    first = train_head(config(stores[:1], folds=3, run=tmp_path / "first")).directory
+    prepared = prepare(config(stores[:1], folds=3, stage="2", init_from=(first,)))
+    for fold, partition in enumerate(prepared.partitions):
+        head = Trainer(make_job(prepared, partition)).head
+        tensors = read_tensors(first / f"fold-{fold}" / "best.safetensors")[0]
+        assert all(torch.equal(value, tensors[f"head.{name}"]) for name, value in head.state_dict().items())
+    with pytest.raises(
+        TrainingError, match=r"it has 3 folds, and this training 4: each fold starts from the fold that"
+    ):
+        prepare(config(stores[:1], folds=4, stage="2", init_from=(first,)))
+    with pytest.raises(TrainingError, match=r"it has 3 folds, and this training none.*name a fold, as .*fold-0"):
+        prepare(config(stores[:1], stage="2", init_from=(first,)))
+
+
+def test_a_run_that_trained_on_what_is_reported_is_refused(stores: tuple[Path, Path], tmp_path: Path) -> None:
+    first = train_head(config(stores[:1], folds=3, run=tmp_path / "first")).directory
+    with pytest.raises(
+        TrainingError, match=r"[1-8] of 8 clips that are reported here trained it \(the first: 'c4\d'\)"
+    ):
+        prepare(config(stores[:1], stage="2", init_from=(first / "fold-0",)))
+    with pytest.raises(TrainingError, match=r"clips that are reported here trained it"):
+        prepare(config(stores[:1], folds=3, stage="2", init_from=(first,), seed=1))
+
+
 def test_a_resumed_run_begins_with_the_same_run(stores: tuple[Path, Path], tmp_path: Path) -> None:
     first = train_head(config(stores[:1], run=tmp_path / "first")).directory
     asked = {"stage": "2", "init_from": (first,), "run": tmp_path / "second"}

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,7 @@ from reelbank.heads.examples.splits import Partition
 from reelbank.heads.examples.targets import Bins, class_numbers
 from reelbank.heads.models import HeadShape, build_head
 from reelbank.heads.models.plans import HeadPlan
-from reelbank.heads.models.start import Start, start_of
+from reelbank.heads.models.start import CHECKPOINT, Start, of_fold, refuse_trained, start_of
 from reelbank.manifests.events import Progress
 from reelbank.store.description import random_weights_warning
 from reelbank.store.devices import unseen_gpu
@@ -46,7 +48,9 @@ class Prepared:
         notes: sentences for the report.
         copies: more training rows of the same clips; None: each clip once.
         home: where the features lie in training; None: on `device`.
-        arrays, start: of a head that reads arrays: what it reads, and what it begins with. Its `features` are none.
+        arrays, start: of a head that reads arrays: what it reads, and what it begins with (in the first partition). Its
+            `features` are none.
+        begun: {fold: runs that its training begins with}.
     """
 
     config: TrainConfig
@@ -63,6 +67,18 @@ class Prepared:
     home: torch.device | None = None
     arrays: Arrays | None = None
     start: Start | None = None
+    begun: Mapping[int | None, tuple[Path, ...]] = field(default_factory=dict)
+
+    def start_of(self, partition: Partition) -> Start:
+        """What the head begins with in `partition`; with folds each begins with its own fold of earlier runs."""
+        config, runs = self.config.head, self.begun[partition.fold]
+        if self.start is not None and runs == self.begun[self.partitions[0].fold]:
+            return self.start
+        assert config.plan is not None
+        records = {name: source.store.spec.weights for source in self.table.sources for name in source.keys}
+        return start_of(
+            config.plan, self.shape, records, config.options, runs, head_name=config.name, modules=self.modules
+        )
 
     @property
     def target_values(self) -> np.ndarray | None:
@@ -187,8 +203,9 @@ class Prepared:
             digest.update("\x1f".join(column.tolist()).encode())
         if self.target_values is not None:
             digest.update(self.target_values.tobytes())
-        for *_, checkpoint in () if self.start is None else self.start.runs:
-            digest.update(checkpoint.encode())
+        for run in sorted({run for runs in self.begun.values() for run in runs}):
+            with (run / CHECKPOINT).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
 
 
@@ -252,7 +269,10 @@ def prepare(config: TrainConfig, progress: Progress | None = None, cache: Featur
 
 
 def with_start(prepared: Prepared, plan: HeadPlan) -> Prepared:
-    """`prepared` with what its head begins with. Raises what `start_of` raises, and TrainingError for a missing run."""
+    """`prepared` with what its head begins with.
+
+    Raises what `start_of` raises, and TrainingError for a run that is not given, or that trained what is reported here.
+    """
     config, stage = prepared.config.head, prepared.config.head.trained_stage
     assert stage is not None
     if stage.starts_from and not config.init_from:
@@ -261,14 +281,19 @@ def with_start(prepared: Prepared, plan: HeadPlan) -> Prepared:
             f"--stage {stage.name} of head {config.name!r} starts from {wanted}: give it as --init-from RUN, or "
             f"--init-from {NO_RUN} to start without"
         )
-    records = {name: source.store.spec.weights for source in prepared.table.sources for name in source.keys}
-    start = start_of(
-        plan, prepared.shape, records, config.options, config.init_runs, head_name=config.name,
-        modules=prepared.modules,
-    )  # fmt: skip
+    begun = {
+        partition.fold: tuple(of_fold(run, partition.fold, len(prepared.partitions)) for run in config.init_runs)
+        for partition in prepared.partitions
+    }
+    for partition in prepared.partitions:
+        reported = partition.val if partition.val_is_reported or not len(partition.test) else partition.test
+        for run in begun[partition.fold]:
+            refuse_trained(run, prepared.table.clip_ids[reported].tolist())
+    prepared = replace(prepared, begun=begun)
+    start = prepared.start_of(prepared.partitions[0])
     meant = {head: name for head, name in stage.starts_from if name}
     notes = [*prepared.notes, *_about_frames(prepared, plan)]
-    for run, head, name, _ in start.runs:
+    for run, head, name in start.runs:
         aside = f"; this stage is meant to start from stage {meant[head]}" if name != meant.get(head, name) else ""
         notes.append(f"Starts from {run} ({head}, stage {name}{aside}).")
     return replace(prepared, start=start, notes=tuple(notes))

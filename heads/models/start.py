@@ -7,6 +7,7 @@ recipe). Whoever loads it takes them from the same weights and compares.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from reelbank.extract import backbones
-from reelbank.extract.backbones.identity import rest_digest, tensors_digest
+from reelbank.extract.backbones.identity import rest_digest
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.models import HEADS, HeadShape, plan_of
 from reelbank.heads.models.plans import HeadPlan, Rest
-from reelbank.heads.stored import read_tensors
+from reelbank.heads.stored import read_header, read_tensors
 from reelbank.store.devices import cpu_threads
 
 CHECKPOINT = "best.safetensors"
@@ -54,13 +55,13 @@ class Start:
     Attributes:
         bases: {module: the network whose rest it is}.
         trained: {name in the head: tensor} of earlier runs.
-        runs: (run, its head, its stage, sha256 of its checkpoint) of them.
+        runs: (run, its head, its stage) of them.
     """
 
     rests: tuple[Rest, ...] = ()
     bases: Mapping[str, Base] = field(default_factory=dict)
     trained: Mapping[str, Tensor] = field(default_factory=dict)
-    runs: tuple[tuple[Path, str, str, str], ...] = ()
+    runs: tuple[tuple[Path, str, str], ...] = ()
 
     def apply(self, head: nn.Module) -> None:
         """Puts the backbones' tensors and then those of earlier runs into `head`.
@@ -181,8 +182,40 @@ def start_of(
             part = own.partition(".")[0]
             if own != name_there and (f"{prefix}{part}" in modules or part not in aside):
                 trained[prefix + own] = value
-        said.append((run, name, str(header.get("stage", "")), tensors_digest(tensors)))
+        said.append((run, name, str(header.get("stage", ""))))
     return Start(rests=plan.rests, bases=bases, trained=trained, runs=tuple(said))
+
+
+def of_fold(run: Path, fold: int | None, folds: int) -> Path:
+    """Where the checkpoint of `run` lies that a training of `fold` begins with.
+
+    Raises TrainingError where one has folds and the other has not, or others.
+    """
+    there = len(list(run.glob(f"fold-*/{CHECKPOINT}")))
+    if not there:
+        return run
+    if fold is None or there != folds:
+        here = "none" if fold is None else str(folds)
+        raise TrainingError(
+            f"--init-from {run}: it has {there} folds, and this training {here}: each fold starts from the fold that "
+            f"left out the same clips; train both with one --folds, or name a fold, as {run / 'fold-0'}"
+        )
+    return run / f"fold-{fold}"
+
+
+def fingerprints(clip_ids: Sequence[str]) -> str:
+    """The clips, each as 12 digits of the sha256 of its id, joined by blanks."""
+    return " ".join(sorted(hashlib.sha256(clip.encode()).hexdigest()[:12] for clip in clip_ids))
+
+
+def refuse_trained(run: Path, reported: Sequence[str]) -> None:
+    """Raises TrainingError if clips that are to be reported trained `run`: no later stage could be judged on them."""
+    trained = set(str(read_header(run / CHECKPOINT).get("trained_on", "")).split())
+    if seen := [clip for clip in reported if fingerprints([clip]) in trained]:
+        raise TrainingError(
+            f"--init-from {run}: {len(seen)} of {len(reported)} clips that are reported here trained it (the first: "
+            f"{seen[0]!r}); train it on the same parts, or with the same --folds and --seed"
+        )
 
 
 def _refuse_other_base(

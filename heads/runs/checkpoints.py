@@ -55,6 +55,7 @@ class Predictor:
         start: what a head that holds the rest of its backbone began with; what stayed as it was is left out.
         stage: of such a head.
         steps: frames that it reads of each clip (`FeaturesConfig.steps`).
+        trained_on: `fingerprints` of the clips that trained it, so that no later stage reports them.
     """
 
     head_name: str
@@ -73,6 +74,7 @@ class Predictor:
     start: Start | None = None
     stage: str = ""
     steps: int = 0
+    trained_on: str = ""
 
     def save(self, path: Path) -> None:
         """Writes the predictor to `path`."""
@@ -102,6 +104,7 @@ class Predictor:
         if self.start is not None:
             runs = [str(run) for run, *_ in self.start.runs]
             header |= {"stage": self.stage, "steps": self.steps, "backbones": rests, "from": runs}
+            header["trained_on"] = self.trained_on
         write_tensors(path, tensors, header)
 
     @classmethod

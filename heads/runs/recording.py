@@ -20,6 +20,7 @@ from reelbank.heads.examples.splits import Partition
 from reelbank.heads.fitting.choosing import Chosen
 from reelbank.heads.fitting.fitter import Fitter
 from reelbank.heads.judging.evaluation import Predictions, number
+from reelbank.heads.models.start import fingerprints
 from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progress, saved_epoch
 from reelbank.heads.runs.results import Trained
 from reelbank.heads.runs.tensorboard import EpochEvents
@@ -198,7 +199,8 @@ def keep_trained(
             {name: entry[name] for name in ("spec", "keys", "readings")} for entry in prepared.table.describe()
         ),
         head=final.head,
-        start=prepared.start,
+        start=None if prepared.start is None else prepared.start_of(partition),
+        trained_on=fingerprints(prepared.table.clip_ids[partition.train].tolist()) if prepared.start else "",
         stage="" if (stage := job.config.head.trained_stage) is None else stage.name,
         steps=job.config.features.steps,
     ).save(folder / "best.safetensors")

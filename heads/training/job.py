@@ -109,7 +109,7 @@ def make_job(prepared: Prepared, partition: Partition) -> Job:
         fold=partition.fold,
         device=prepared.device,
         draw_weights=weights,
-        start=prepared.start,
+        start=None if prepared.start is None else prepared.start_of(partition),
         copies=prepared.copies,
     )
 
