@@ -15,14 +15,10 @@ __all__ = [
 ]  # fmt: skip
 
 if TYPE_CHECKING:
-    from reelbank.heads.config import (
-        DataConfig,
-        FeaturesConfig,
-        HeadConfig,
-        ObjectiveConfig,
-        TrainConfig,
-    )
+    from reelbank.heads.config import DataConfig, HeadConfig, TrainConfig
     from reelbank.heads.errors import TrainingError
+    from reelbank.heads.features_config import FeaturesConfig
+    from reelbank.heads.objective_config import ObjectiveConfig
     from reelbank.heads.optimizers import OptimizerConfig
     from reelbank.heads.probes.config import ProbeConfig
     from reelbank.heads.probes.find import FindResult, find
@@ -45,12 +41,12 @@ else:
         {
             "DataConfig": "reelbank.heads.config",
             "Event": "reelbank.manifests.events",
-            "FeaturesConfig": "reelbank.heads.config",
+            "FeaturesConfig": "reelbank.heads.features_config",
             "FindConfig": "reelbank.heads.probes.search_config",
             "FindResult": "reelbank.heads.probes.find",
             "HeadConfig": "reelbank.heads.config",
             "MembersConfig": "reelbank.heads.sweeps.config",
-            "ObjectiveConfig": "reelbank.heads.config",
+            "ObjectiveConfig": "reelbank.heads.objective_config",
             "OptimizerConfig": "reelbank.heads.optimizers",
             "PredictResult": "reelbank.heads.runs.predictions",
             "ProbeConfig": "reelbank.heads.probes.config",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -30,7 +31,7 @@ class Crop:
     """
 
     views: tuple[str, ...]
-    boxes: NDArray
+    boxes: NDArray[np.int64]
     clip_ids: Sequence[str]
     seed: int
     is_flow: bool

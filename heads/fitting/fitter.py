@@ -20,8 +20,9 @@ from reelbank.heads.fitting.tasks import Task
 from reelbank.heads.models.combination import Combination, Constant, Linear, Normal, as_logits
 from reelbank.heads.models.trees import ForestSize, Trees
 from reelbank.heads.training.job import Job, make_job
+from reelbank.heads.training.objective import validation_numbers
 from reelbank.heads.training.refitting import refits
-from reelbank.heads.training.trainer import EpochRecord, Progression, probabilities, validation_numbers
+from reelbank.heads.training.trainer import EpochRecord, Progression, probabilities
 from reelbank.manifests.events import Event, Progress
 from reelbank.store.cores import available_cores
 
@@ -117,7 +118,7 @@ class Fitter:
 
     def _fitting(self, task: Task) -> Fitting:
         config, job = self._prepared.config, self.job
-        vectors = {tap: values[:, 0].float().cpu().numpy() for tap, values in job.resident.arrays.items()}
+        vectors = {tap: values[:, 0].float().cpu().numpy() for tap, values in job.vectors.arrays.items()}
         kinds = KINDS[config.head.name]
         options = config.head.options
         return Fitting(

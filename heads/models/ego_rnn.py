@@ -81,7 +81,7 @@ class EgoRNN(nn.Module):
         vector = self._pool(sequence, mask)
         given = {name: linear(self.dropout(vector)) for name, linear in self.classifiers.items()}
         if self.training and self.motion is not None:
-            given["motion"] = self.motion(maps[self.level]).unflatten(0, frames.shape[:2])
+            given["motion"] = _by_clip(self.motion(maps[self.level]), frames)
         if self.training and self.discriminator is not None:
             chosen = (torch.rand(len(mask), device=mask.device) * mask.sum(dim=1)).long()
             own = sequence.detach() if self._static == "convlstm" else sequence
@@ -101,7 +101,7 @@ class EgoRNN(nn.Module):
             raise TrainingError("the stored maps are attended already; attention is seen from layer3 or frames")
         maps = self.maps(frames, mask)
         found = attend(self.net.layer4, self.net.fc, maps["conv4"], self._attended)
-        return found.attention.unflatten(0, frames.shape[:2])
+        return _by_clip(found.attention, frames)
 
     def maps(self, frames: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """{`conv3`, `conv4`, `conv5`, `attended`: (B T, C, H, W)} of what comes after the tap that is read."""
@@ -125,20 +125,25 @@ class EgoRNN(nn.Module):
 
     def _flowed(self, maps: Tensor, mask: Tensor) -> Tensor:
         assert self.flow is not None
-        flowed: Tensor = self.flow(maps.unflatten(0, mask.shape), mask)
+        flowed: Tensor = self.flow(_by_clip(maps, mask), mask)
         return flowed.flatten(0, 1)
 
     def _sequence(self, maps: Mapping[str, Tensor], frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """What the ConvLSTM reads (B, T, 512, 7, 7) and its mask; flow has a step less."""
         if self.flow is not None:
             mask = mask[:, 1:]
-        return maps["attended"].unflatten(0, mask.shape), mask
+        return _by_clip(maps["attended"], mask), mask
 
     def _pool(self, sequence: Tensor, mask: Tensor) -> Tensor:
         hidden, cell = self.convlstm(sequence, mask)
         state = cell if self._pooled == "cell" else hidden
         pooled: Tensor = state.mean(dim=(2, 3))
         return pooled
+
+
+def _by_clip(values: Tensor, like: Tensor) -> Tensor:
+    """(B T, ...) as (B, T, ...), as many clips and steps as `like` (B, T, ...) has."""
+    return values.reshape(*like.shape[:2], *values.shape[1:])
 
 
 BEFORE = {

@@ -78,7 +78,8 @@ class Predictor:
 
     def save(self, path: Path) -> None:
         """Writes the predictor to `path`."""
-        kept, rests = self.head.state_dict(), {}
+        kept: Mapping[str, Tensor] = self.head.state_dict()
+        rests: Mapping[str, Any] = {}
         if self.start is not None:
             kept, rests = self.start.header(self.head)
         tensors = {f"{HEAD}{name}": value for name, value in kept.items()}

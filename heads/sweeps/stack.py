@@ -109,12 +109,12 @@ class Stack:
         """Writes the gradient of every model at its clips `index` (K, B), `here` on the device; the losses (K,)."""
         job, count = self._job, index.shape[0]
         if self._direct is not None:
-            vectors = moved(job.resident.vectors().index_select(0, index.flatten()), job.device)
+            vectors = moved(job.vectors.vectors().index_select(0, index.flatten()), job.device)
             return self._direct.backward(
                 vectors.view(count, -1, vectors.shape[1]),
                 lambda logits: total_loss_with_gradient(job.config.objective, job.labels, logits, here),
             )
-        features, mask = job.resident.batch(index.flatten())
+        features, mask = job.vectors.batch(index.flatten())
         arrays = {key: array.view(count, -1, *array.shape[1:]) for key, array in features.items()}  # (K, B, T, D)
 
         def loss_of(
@@ -133,7 +133,7 @@ class Stack:
     @torch.no_grad()
     def _validate(self) -> Tensor:
         """Validation loss, accuracy and MAE of every model, (K, 3)."""
-        job, index, resident = self._job, self._val, self._job.resident
+        job, index, resident = self._job, self._val, self._job.vectors
         self._first.head.eval()
         rows = []
         for start in range(0, len(self._trainers), self._most_validated):

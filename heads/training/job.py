@@ -83,6 +83,12 @@ class Job:
     copies: Copies | None = None
 
     @property
+    def vectors(self) -> Resident:
+        """What a head of vectors reads."""
+        assert isinstance(self.resident, Resident)
+        return self.resident
+
+    @property
     def stage(self) -> Stage | None:
         """What is trained; None: all of the head."""
         return self.config.head.trained_stage

@@ -19,7 +19,7 @@ from reelbank.heads.optimizers import OPTIMIZERS, SCHEDULES, OptimizerConfig
 from reelbank.heads.training.fused import FUSED
 from reelbank.heads.training.groups import TrainedGroup
 
-Parameters = Iterable[Mapping[str, Any]]
+Parameters = Iterable[dict[str, Any]]
 """Groups: params (one vector), lr, weight_decay."""
 
 
