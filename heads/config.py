@@ -18,7 +18,7 @@ from reelbank.heads.losses import LOSSES
 from reelbank.heads.models import HEADS, parse_options, plan_of
 from reelbank.heads.models.plans import HeadPlan, Stage
 from reelbank.heads.objective_config import PLUGIN, ObjectiveConfig, flagged
-from reelbank.heads.optimizers import OptimizerConfig, named_numbers
+from reelbank.heads.optimizers import PER_BATCH, OptimizerConfig, named_numbers
 from reelbank.heads.run_config import RunConfig
 from reelbank.manifests.plugins import Plugin
 from reelbank.store.accepted import Many, ManyPaths
@@ -257,6 +257,13 @@ class TrainConfig(Flat):
     def separator(self) -> str | None:
         """What stands between several labels of one clip; None where a clip has one."""
         return self.data.label_separator if self.objective.independent else None
+
+    @property
+    def can_be_stacked(self) -> bool:
+        """Whether several of these can be trained in one pass: what a stack does not follow is trained by itself."""
+        optimizer = self.optimizer
+        alone = optimizer.schedule in PER_BATCH or optimizer.watches != "loss" or self.features.train_views == "draw"
+        return self.head.can_be_stacked and self.data.refit != "yes" and not alone
 
     @classmethod
     def of(cls, **values: Any) -> TrainConfig:

@@ -14,7 +14,7 @@ import torch
 from click.testing import CliRunner
 
 from reelbank.cli import main
-from reelbank.heads import predict, train_head
+from reelbank.heads import SweepConfig, predict, sweep, train_head
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import prepare
@@ -371,3 +371,17 @@ def test_a_drawn_view_reaches_heads_of_vectors_too(tmp_path: Path) -> None:
     assert abs(int(places[1]) - 3000) < 3 * math.sqrt(6000 / 4)
     assert sorted((rows[:30] % 40).tolist()) == list(range(30))
     made.run_epoch()
+
+
+def test_a_stack_refuses_heads_that_read_arrays(stores: tuple[Path, Path], tmp_path: Path) -> None:
+    asked = {"store": stores[:1], "head": HEAD, "target": "none", "epochs": 1, "run": tmp_path / "sweep"}
+    with pytest.raises(TrainingError, match=r"--executor stacked .* head 'array_head:ROW', which reads arrays"):
+        sweep(SweepConfig.of(**asked, sweep=("lr=0.1,0.2",), executor="stacked"))
+    made = sweep(SweepConfig.of(**asked, sweep=("lr=0.1,0.2",), workers=1))
+    assert [member["status"] for member in made.results["members"]] == ["done", "done"]
+
+
+@pytest.mark.parametrize("alone", [{"schedule": "cyclic"}, {"keep": "best-accuracy"}, {"train_views": "draw"}])
+def test_what_a_stack_does_not_follow_is_trained_by_itself(stores: tuple[Path, Path], alone: dict[str, Any]) -> None:
+    plain = TrainConfig.of(store=stores[:1], head="mlp")
+    assert plain.can_be_stacked and not plain.but(**alone).can_be_stacked

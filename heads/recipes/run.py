@@ -192,7 +192,8 @@ class _RecipeRun:
 
     def _train_members(self, configs: Sequence[TrainConfig], folder: Path) -> dict[Path, str]:
         """{run: why it could not be trained, '' if it could}."""
-        name = executor_name(self.config.members, self.config.train.run.device)
+        heads = [config.head for config in configs]
+        name = executor_name(self.config.members, self.config.train.run.device, heads)
         outcome: dict[Path, str] = {}
         wanted = []
         for config in configs:

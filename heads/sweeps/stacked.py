@@ -92,14 +92,13 @@ class _Plan:
 def train_stacked(configs: Sequence[TrainConfig], folder: Path, workers: int, done: Done, note: Note = unheard) -> None:
     """Trains every configuration, as many at once as fit together; the arguments of `train_in_processes`.
 
-    Heads whose forward pass asks for values (conv-aggregation that flattens), and what is trained twice (--refit), are
-    trained one after another.
+    What a stack cannot follow (`TrainConfig.can_be_stacked`), as heads that read arrays, is trained one after another.
     """
     cache = FeatureCache()
     with cpu_threads(configs[0].run.threads):
         runs = []
         for position, config in enumerate(configs):
-            if not config.head.can_be_stacked or config.data.refit == "yes":
+            if not config.can_be_stacked:
                 done(position, train_member(config, cache))
                 continue
             prepared = prepare(config, None, cache)

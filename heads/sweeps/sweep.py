@@ -18,13 +18,13 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reelbank.heads.config import TrainConfig
+from reelbank.heads.config import HeadConfig, TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.cache import FeatureCache
 from reelbank.heads.examples.features import NO_FEATURES
@@ -60,8 +60,16 @@ Executor = Callable[[Sequence[TrainConfig], Path, int, Done, Note], None]
 EXECUTORS: Mapping[str, Executor] = {"processes": train_in_processes, "stacked": train_stacked}
 
 
-def executor_name(members: MembersConfig, device: str) -> str:
-    """Which row of EXECUTORS trains the members."""
+def executor_name(members: MembersConfig, device: str, heads: Iterable[HeadConfig]) -> str:
+    """Which row of EXECUTORS trains members with these heads.
+
+    Raises TrainingError for a stack of heads that are too large for one.
+    """
+    if members.executor == "stacked" and (large := [head.name for head in heads if head.plan is not None]):
+        raise TrainingError(
+            f"--executor stacked trains many small heads in one step, and head {large[0]!r}, which reads arrays, fills "
+            "the device by itself; leave --executor out"
+        )
     if members.executor != "auto":
         return members.executor
     return "stacked" if resolve_device(device).startswith("cuda") else "processes"
@@ -113,7 +121,7 @@ def sweep(config: SweepConfig, progress: Progress | None = None) -> SweepResult:
     leave_if_importing()
     axes = parse_axes(config.sweep)
     members_of(config, combinations(axes), Path())  # every combination is possible, before anything is written
-    name = executor_name(config.members, config.train.run.device)
+    name = executor_name(config.members, config.train.run.device, [config.train.head])
     if name == "processes":
         import_ahead(MEMBER_MODULES)
     prepared = prepare(config.train, progress)
