@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import shutil
+import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ import numpy.typing as npt
 
 from reelbank.benchmarks.decode import ours as decoded
 from reelbank.benchmarks.measuring import Stage, interleaved, main
-from reelbank.benchmarks.memory import largest_mb
+from reelbank.benchmarks.memory import status_mb
 from reelbank.benchmarks.rendering import properties, render
 from reelbank.heads import TrainConfig
 from reelbank.store.cores import available_cores, free_memory_bytes
@@ -30,9 +32,8 @@ from reelbank.store.testing import write_store
 
 VIDEO = "h264-10s"
 NUM_VAL = 2
+POLL_SECONDS = 0.002
 NUM_CLASSES = 61
-BATCH = 32
-NO_OPTION: Mapping[str, Any] = {"head_option": ()}
 SPARE = 1.3
 """Of what a step is projected to take must be free, or it is not run."""
 
@@ -102,6 +103,7 @@ def measure(scale: str, work: Path) -> Stage:
         for number in size.stages:
             _epoch(stage, made, number, size)
         _convlstm(stage, size)
+    with cpu_threads(1):
         _streamed(stage, made, size)
     _step_memory(stage, size)
     shutil.rmtree(folder)
@@ -132,8 +134,8 @@ class Made:
         from reelbank.heads.examples.batches import scaled
 
         pictures = np.stack([decoded(path, size.steps) for path in videos])
-        frames = _store(folder / "frames.zarr", "rgb", pictures, size.trained, backbone="frames")
-        prepared, trainer = _trainer(frames, "1", size.trained)
+        frames = write_maps(folder / "frames.zarr", "rgb", pictures, size.trained, backbone="frames")
+        prepared, trainer = trainer_of(frames, "1", size.trained)
         mask = torch.ones(1, size.steps, dtype=torch.bool)
         with torch.no_grad():
             trainer.head.eval()
@@ -146,11 +148,11 @@ class Made:
         """The tap `layer3` of so many training clips, compressed as `featurize` does it."""
         path = self.folder / f"layer3-{clips}.zarr"
         if not path.exists():
-            _store(path, "layer3", self.maps, clips, backbone="resnet34", weights=self.record, codec="zstd-1")
+            write_maps(path, "layer3", self.maps, clips, backbone="resnet34", weights=self.record, codec="zstd-1")
         return path
 
 
-def _store(path: Path, tap: str, values: npt.NDArray[Any], clips: int, **options: Any) -> Path:
+def write_maps(path: Path, tap: str, values: npt.NDArray[Any], clips: int, **options: Any) -> Path:
     """A store of `clips` training clips and NUM_VAL of validation, which have the videos in turn."""
     count = clips + NUM_VAL
     rows = [
@@ -170,7 +172,7 @@ def _config(store: Path, stage: str, batch: int, **values: Any) -> TrainConfig:
     )  # fmt: skip
 
 
-def _trainer(store: Path, stage: str, batch: int, **values: Any) -> tuple[Any, Any]:
+def trainer_of(store: Path, stage: str, batch: int, **values: Any) -> tuple[Any, Any]:
     """(what is prepared, its trainer)."""
     from reelbank.heads.examples.prepared import prepare
     from reelbank.heads.training.job import make_job
@@ -188,12 +190,13 @@ def _feed(stage: Stage, made: Made, videos: list[Path], size: Size) -> None:
 
     one = size.fed * made.maps[0].nbytes
     prepared = prepare(_config(made.store(size.fed), "1", size.fed, memory=one / 1e9 + 1e-6))
-    batches, order = prepared.resident(np.arange(size.fed)), torch.randperm(size.fed)
+    batches: Any = prepared.resident(np.arange(size.fed))
+    order = torch.randperm(size.fed)
     clips = [videos[i % len(videos)] for i in range(size.fed)]
     with cpu_threads(1):
         times = interleaved(
             {
-                "maps": lambda: sum(1 for _ in batches.batches(torch.nn.Identity(), order, size.fed)),
+                "maps": lambda: deque(batches.batches(torch.nn.Identity(), order, size.fed), maxlen=1),
                 "frames": lambda: [decoded(path, size.steps) for path in clips],
             },
             size.repeats,
@@ -207,8 +210,8 @@ def _feed(stage: Stage, made: Made, videos: list[Path], size: Size) -> None:
 
 def _epoch(stage: Stage, made: Made, number: str, size: Size) -> None:
     """An epoch of a stage, validation included, from maps and from frames."""
-    from_maps = _trainer(made.store(size.trained), number, size.trained)[1]
-    from_frames = made.from_frames if number == "1" else _trainer(made.frames, number, size.trained)[1]
+    from_maps = trainer_of(made.store(size.trained), number, size.trained)[1]
+    from_frames = made.from_frames if number == "1" else trainer_of(made.frames, number, size.trained)[1]
     losses: dict[str, float] = {}
 
     def run(name: str, trainer: Any) -> None:
@@ -275,12 +278,12 @@ def _streamed(stage: Stage, made: Made, size: Size) -> None:
     whole, budget = (size.streamed + NUM_VAL) * made.maps[0].nbytes, size.limit_mb * 1e6
     small: dict[str, Any] = {"head": "map-transformer", "head_option": ("width=64", "layers=1")}
     read, held = (
-        _trainer(store, "1", batch, memory=limit / 1e9, **small)[1] for limit in (budget, 1.1 * whole)
+        trainer_of(store, "1", batch, memory=limit / 1e9, **small)[1] for limit in (budget, 1.1 * whole)
     )  # fmt: skip
     assert read.job.resident.held is None and held.job.resident.held is not None
     times = interleaved({"read": read.run_epoch, "held": held.run_epoch}, size.repeats, warm=size.repeats > 1)
     del held
-    what = f"{size.streamed} clips of {size.steps} frames, batch {batch}"
+    what = f"{size.streamed} clips of {size.steps} frames, batch {batch}, one thread"
     stage.compare(
         "egocentric.streamed", f"an epoch of a small map-transformer read in blocks, {what}", times["read"],
         "the same held in memory", times["held"], None, f"{whole / 1e6:.0f} MB of maps, blocks of {size.limit_mb} MB",
@@ -299,12 +302,26 @@ def _streamed(stage: Stage, made: Made, size: Size) -> None:
 
 
 def _epoch_mb(store: Path, batch: int, memory_gb: float, values: Mapping[str, Any]) -> float:
-    """What two epochs take at their peak, in MB."""
-    before = largest_mb()
-    _, trainer = _trainer(store, "1", batch, memory=memory_gb, threads=1, **values)
-    trainer.run_epoch()
-    trainer.run_epoch()
-    return largest_mb() - before
+    """The most memory that this process has of its own in two epochs, in MB, as often as it is looked at.
+
+    Pages of files that are mapped are not its own: the system takes them back when it needs them.
+    """
+    peak, done = 0.0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(POLL_SECONDS):
+            peak = max(peak, status_mb("RssAnon"))
+
+    with cpu_threads(1):
+        _, trainer = trainer_of(store, "1", batch, memory=memory_gb, **values)
+        watching = threading.Thread(target=watch)
+        watching.start()
+        trainer.run_epoch()
+        trainer.run_epoch()
+    done.set()
+    watching.join()
+    return peak
 
 
 def _step_memory(stage: Stage, size: Size) -> None:
@@ -341,7 +358,7 @@ def _step_mb(head_name: str, number: str, clips: int, steps: int) -> float:
     name = plan.inputs[0].name
     array = ArrayShape(backbone="resnet34", tap="layer3", shape=(256, 14, 14), dtype="float16", num_steps=steps)
     shape = HeadShape(taps={}, outputs={"label": NUM_CLASSES}, num_steps=steps, arrays={name: array})
-    before = largest_mb()
+    before = status_mb("VmHWM")
     head = build_head(head_name, shape)
     groups = trained_groups(head, trained, config.optimizer)
     set_training(head, trained)
@@ -349,9 +366,10 @@ def _step_mb(head_name: str, number: str, clips: int, steps: int) -> float:
     mask = torch.ones(clips, steps, dtype=torch.bool)
     for _ in range(2):
         logits = head({name: torch.rand(clips, steps, *array.shape)}, {name: mask})["label"]
-        torch.nn.functional.cross_entropy(logits, torch.arange(clips) % NUM_CLASSES).backward()
+        loss: Any = torch.nn.functional.cross_entropy(logits, torch.arange(clips) % NUM_CLASSES)
+        loss.backward()
         optimizer.step()
-    return largest_mb() - before
+    return status_mb("VmHWM") - before
 
 
 def _peak(size: Size, function: Callable[..., float], *arguments: Any) -> float:
@@ -360,32 +378,6 @@ def _peak(size: Size, function: Callable[..., float], *arguments: Any) -> float:
         return function(*arguments)
     with ProcessPoolExecutor(1, mp_context=worker_context()) as pool:
         return pool.submit(function, *arguments).result()
-
-
-def epoch_seconds(work: Path, device: str, head: str, number: str, *, clips: int, steps: int, repeats: int) -> float:
-    """Median seconds of an epoch of a head from made-up `layer3` maps, batch 32, on any device."""
-    import torch
-
-    from reelbank.extract import backbones
-
-    folder = work / "egocentric-device"
-    shutil.rmtree(folder, ignore_errors=True)
-    record: Mapping[str, Any] = {"kind": "none"}
-    if head == "ego-rnn":
-        with cpu_threads(1):  # the last bits of random weights depend on it
-            record = backbones.build("resnet34", weights="random").weights
-    maps = np.maximum(np.random.default_rng(0).normal(size=(4, steps, 256, 14, 14)), 0).astype(np.float16)
-    store = _store(folder / "layer3.zarr", "layer3", maps, clips, backbone="resnet34", weights=record, codec="zstd-1")
-    _, trainer = _trainer(store, number, BATCH, device=device, head=head, **({} if head == "ego-rnn" else NO_OPTION))
-
-    def epoch() -> None:
-        trainer.run_epoch()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize(device)
-
-    found = interleaved({"epoch": epoch}, repeats)["epoch"].median
-    shutil.rmtree(folder)
-    return found
 
 
 if __name__ == "__main__":

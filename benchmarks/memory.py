@@ -78,7 +78,7 @@ def _peak_mb(work: Path, clips: list[Path], sampling: str) -> float:
     done = threading.Event()
     while not done.wait(POLL_SECONDS):
         for pid in _family(process.pid or 0):
-            peaks[pid] = max(peaks.get(pid, 0.0), largest_mb(pid))
+            peaks[pid] = max(peaks.get(pid, 0.0), status_mb("VmHWM", pid))
         if not process.is_alive():
             done.set()
     process.join()
@@ -110,9 +110,13 @@ def _family(root: int) -> list[int]:
     return family
 
 
-def largest_mb(pid: int | None = None) -> float:
-    """Largest resident set so far of a process, this one by default; 0 for one that is gone."""
-    return int(_status(os.getpid() if pid is None else pid).get("VmHWM", "0 kB").split()[0]) / 1024
+def status_mb(field: str, pid: int | None = None) -> float:
+    """A size that the kernel tells of a process, this one by default; 0 for one that is gone.
+
+    Args:
+        field: `VmHWM`, its largest resident set so far; `RssAnon`, what it has now without pages of files.
+    """
+    return int(_status(os.getpid() if pid is None else pid).get(field, "0 kB").split()[0]) / 1024
 
 
 def _status(pid: int) -> dict[str, str]:

@@ -201,7 +201,11 @@ def test_flow_of_steps_that_have_none_does_not_matter() -> None:
     ("shapes", "options", "said"),
     [
         ({"maps": (8,)}, SMALL, r"reads maps \(C, H, W\) or tokens \(P, C\), and a/maps has \(8,\)"),
-        ({"maps": (7, 6), "motion": (28, 28)}, {**SMALL, "motion": True}, "a/maps has 7 tokens, no square"),
+        (
+            {"maps": (7, 6), "motion": (28, 28)},
+            {**SMALL, "motion": True},
+            "a motion map lies on a square, and maps have 7 tokens",
+        ),
         ({"maps": (6, 4, 4)}, {"width": 18}, "width=18: expected a multiple of 4"),
         ({"maps": (6, 4, 4)}, {"layers": 0}, "layers=0: expected 1 or more"),
     ],

@@ -23,7 +23,7 @@ Options:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -108,7 +108,7 @@ class MapTransformer(nn.Module):
         for name, other in shape.arrays.items():
             _refuse_other_steps(name, other.num_steps, of_maps.num_steps)
         if options["motion"]:
-            side_of(of_maps)
+            side_of(of_maps.shape)
 
     def forward(self, arrays: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """{maps: (B, T, C, H, W) or (B, T, P, C), motion: (B, T, 28, 28), others: (B, T, D)} -> {output: (B, K)}."""
@@ -147,8 +147,8 @@ class MapTransformer(nn.Module):
         if self.places.prior is not None:
             moving = arrays[MOTION]
             _refuse_other_steps(MOTION, moving.shape[1], maps.shape[1])
-            size = maps.shape[-2:] if maps.ndim == 5 else (math.isqrt(maps.shape[2]),) * 2
-            means = F.adaptive_avg_pool2d(moving, size).flatten(2)
+            rows, columns = side_of(maps.shape[2:])
+            means = F.adaptive_avg_pool2d(moving, (rows, columns)).flatten(2)
             # A step without a map has none.
             prior = (means.clamp(min=0) + PRIOR_FLOOR).log() * masks[MOTION].unsqueeze(-1)
         found: tuple[Tensor, Tensor] = self.places(F.layer_norm(cells, cells.shape[-2:]), prior)
@@ -184,15 +184,13 @@ def cells_of(maps: ArrayShape) -> tuple[int, int]:
     )
 
 
-def side_of(maps: ArrayShape) -> tuple[int, int]:
-    """Rows and columns of the cells of one step. Raises TrainingError for tokens that are no square."""
-    if len(maps.shape) == 3:
-        return maps.shape[1], maps.shape[2]
-    side = math.isqrt(maps.shape[0])
-    if side * side != maps.shape[0]:
-        raise TrainingError(
-            f"{maps.name} has {maps.shape[0]} tokens, no square that a motion map could be laid on; leave motion out"
-        )
+def side_of(shape: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of the cells of one step (C, H, W) or (P, C). Raises TrainingError for tokens of no square."""
+    if len(shape) == 3:
+        return shape[1], shape[2]
+    side = math.isqrt(shape[0])
+    if side * side != shape[0]:
+        raise TrainingError(f"a motion map lies on a square, and maps have {shape[0]} tokens; leave motion out")
     return side, side
 
 
