@@ -139,8 +139,10 @@ class Made:
         mask = torch.ones(1, size.steps, dtype=torch.bool)
         with torch.no_grad():
             trainer.head.eval()
-            maps = [trainer.head.maps(scaled(one, "pixels"), mask)["conv4"].half().numpy() for one in
-                    torch.from_numpy(pictures).split(1)]  # fmt: skip
+            maps = [
+                trainer.head.maps(scaled(one, "pixels"), mask)["conv4"].half().numpy()
+                for one in torch.from_numpy(pictures).unsqueeze(1)
+            ]
         record = prepared.start.bases["net"].weights
         return cls(folder=folder, frames=frames, from_frames=trainer, maps=np.stack(maps), record=record)
 

@@ -16,6 +16,7 @@ from reelbank.heads import train_head
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.models import HeadShape, build_head, plan_of
+from reelbank.heads.models.listing import describe_head
 from reelbank.heads.models.plans import ArrayShape
 from reelbank.heads.runs.checkpoints import Predictor
 from reelbank.store.testing import write_store
@@ -94,6 +95,12 @@ def test_it_has_fewer_than_three_million_numbers_on_every_tap() -> None:
         count = sum(p.numel() for name, p in head.named_parameters() if not name.startswith("classifiers.target"))
         assert count < 3_000_000
         assert exact is None or count == exact
+
+
+def test_its_description_counts_it_on_the_maps_that_it_reads_first() -> None:
+    facts = describe_head(NAME, ["motion=true", "flow=true", "patches=true"], outputs=61)
+    assert facts["parameters"]["total"] == facts["stages"][0]["trained"] == 1_252_753
+    assert [one["name"] for one in facts["inputs"]] == ["maps", "motion", "flow", "patches"]
 
 
 # --- order
