@@ -3,7 +3,8 @@
 `forward`: steps from a ring through the pipeline's own batches, its thread and its staging, against the bare model on
 resident tensors. `files`: `featurize` from video files, once its workers are warm, against the lower of what all cores
 decode and what the bare model does. `tuning`: the same as `forward` with one setting changed. `parity`: features
-against those of the CPU in fp32. Without a GPU every row is skipped; REELBANK_GPU names another device than cuda:0.
+against those of the CPU in fp32. `egocentric`: an epoch of a head on maps, in seconds. Without a GPU every row is
+skipped; REELBANK_GPU names another device than cuda:0.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from reelbank.benchmarks.decode import ours as decode_all
+from reelbank.benchmarks.egocentric import trainer_of, write_maps
 from reelbank.benchmarks.measuring import Stage, interleaved, main
 from reelbank.benchmarks.rendering import properties, render
 from reelbank.benchmarks.sweep import GRID, vector_store
@@ -39,7 +41,7 @@ from reelbank.extract.video.on_device import check_decoder
 from reelbank.heads import SweepConfig, sweep
 from reelbank.manifests.events import Event
 from reelbank.store.cores import available_cores
-from reelbank.store.devices import DeviceError, device_facts, resolve_device
+from reelbank.store.devices import DeviceError, cpu_threads, device_facts, resolve_device
 from reelbank.store.processes import worker_context
 
 DEVICE = os.environ.get("REELBANK_GPU", "cuda:0")
@@ -48,7 +50,10 @@ NUM_STEPS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """How much is measured: `steps` of a pass through the pipeline, `clips` from files, `decoded` per core."""
+    """How much is measured: `steps` of a pass through the pipeline, `clips` from files, `decoded` per core.
+
+    `ego` is head, stage and training clips of the epoch on maps.
+    """
 
     models: tuple[str, ...]
     steps: int
@@ -58,18 +63,45 @@ class Size:
     sweep_clips: int
     epochs: int
     members: tuple[str, ...]
+    ego: tuple[str, str, int]
 
 
+EGO = ("ego-rnn", "2", 341)
+"""Head, stage, and as many training clips as the split of GTEA 61 has whose test subject is S2."""
 _MODELS = ("dinov2", "dinov2:vitl14", "clip", "googlenet")
 SIZES = {
     "tiny": Size(
-        models=("timm:test_vit",), steps=32, repeats=1, clips=4, decoded=2, sweep_clips=54, epochs=1, members=GRID[:1]
+        models=("timm:test_vit",),
+        steps=32,
+        repeats=1,
+        clips=4,
+        decoded=2,
+        sweep_clips=54,
+        epochs=1,
+        members=GRID[:1],
+        ego=("map-transformer", "1", 2),
     ),
     "normal": Size(
-        models=_MODELS, steps=8192, repeats=3, clips=2000, decoded=40, sweep_clips=2476, epochs=5, members=GRID
+        models=_MODELS,
+        steps=8192,
+        repeats=3,
+        clips=2000,
+        decoded=40,
+        sweep_clips=2476,
+        epochs=5,
+        members=GRID,
+        ego=EGO,
     ),
     "full": Size(
-        models=_MODELS, steps=32768, repeats=5, clips=8000, decoded=200, sweep_clips=2476, epochs=20, members=GRID
+        models=_MODELS,
+        steps=32768,
+        repeats=5,
+        clips=8000,
+        decoded=200,
+        sweep_clips=2476,
+        epochs=20,
+        members=GRID,
+        ego=EGO,
     ),
 }
 TUNED: dict[str, tuple[Tuning, int | None]] = {
@@ -84,6 +116,7 @@ TUNED: dict[str, tuple[Tuning, int | None]] = {
 }
 BARE = "bare model"
 LIMIT = "the lower of what all cores decode and the bare model"
+EGO_MEASURE = "seconds of an epoch of {}, stage {}, {} clips of 16 frames from `layer3`, batch 32"
 ONE_BY_ONE = "the same members one after another on the GPU"
 
 
@@ -120,6 +153,7 @@ def measure(scale: str, work: Path) -> Stage:
     _tuning(stage, job_of(size.models[0], folder), folder, size)
     for batch, target in ((4, ">= 20"), (256, None)):
         _sweep(stage, work, batch, target, size)
+    _egocentric(stage, work, scale, size)
     return stage
 
 
@@ -129,6 +163,8 @@ def _skip(stage: Stage, why: str) -> None:
         stage.skip(f"gpu.files.{model}", "video files to features, share of", LIMIT, why, ">= 0.95")
     for batch, target in ((4, ">= 20"), (256, None)):
         stage.skip(f"gpu.sweep.{batch}", f"36 x 3 members, batch {batch}", ONE_BY_ONE, why, target)
+    head, number, clips = EGO
+    stage.skip(f"gpu.egocentric.{head}", EGO_MEASURE.format(head, number, clips), "", why)
 
 
 def job_of(model: str, folder: Path) -> ModelJob:
@@ -337,6 +373,27 @@ def _sweep(stage: Stage, work: Path, batch: int, target: str | None, size: Size)
         f"gpu.sweep.{batch}", f"{members} members, batch {batch}, {size.epochs} epochs", times["stacked"].median,
         ONE_BY_ONE, times["single"].median * members / 4, target, f"peer scaled down: 4 of {members} members",
     )  # fmt: skip
+
+
+def _egocentric(stage: Stage, work: Path, scale: str, size: Size) -> None:
+    """Seconds of an epoch of a head on made-up maps, validation included."""
+    head, number, clips = size.ego
+    folder, steps = work / "gpu-maps", NUM_STEPS if scale != "tiny" else 2
+    shutil.rmtree(folder, ignore_errors=True)
+    record: Any = {"kind": "none"}
+    if head == "ego-rnn":
+        with cpu_threads(1):  # the last bits of random weights depend on it
+            record = backbones.build("resnet34", weights="random", device="cpu").weights
+    maps = np.maximum(np.random.default_rng(0).normal(size=(4, steps, 256, 14, 14)), 0).astype(np.float16)
+    store = write_maps(
+        folder / "layer3.zarr", "layer3", maps, clips, backbone="resnet34", weights=record, codec="zstd-1"
+    )  # fmt: skip
+    options = ("weights=random",) if head == "ego-rnn" else ()
+    _, trainer = trainer_of(store, number, 32, device=DEVICE, head=head, head_option=options)
+    # An epoch waits for the device itself, when it reads its numbers.
+    seconds = interleaved({"epoch": trainer.run_epoch}, size.repeats)["epoch"].median
+    shutil.rmtree(folder)
+    stage.quality(f"gpu.egocentric.{head}", EGO_MEASURE.format(head, number, clips), seconds, "float32, Adam", None)
 
 
 if __name__ == "__main__":

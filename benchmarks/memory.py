@@ -8,6 +8,7 @@ that they share count several times.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
 import threading
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def _peak_mb(work: Path, clips: list[Path], sampling: str) -> float:
     done = threading.Event()
     while not done.wait(POLL_SECONDS):
         for pid in _family(process.pid or 0):
-            peaks[pid] = max(peaks.get(pid, 0.0), _largest_mb(pid))
+            peaks[pid] = max(peaks.get(pid, 0.0), status_mb("VmHWM", pid))
         if not process.is_alive():
             done.set()
     process.join()
@@ -111,9 +112,13 @@ def _family(root: int) -> list[int]:
     return family
 
 
-def _largest_mb(pid: int) -> float:
-    """Largest resident set so far; 0 for a process that is gone."""
-    return int(_status(pid).get("VmHWM", "0 kB").split()[0]) / 1024
+def status_mb(field: str, pid: int | None = None) -> float:
+    """A size that the kernel tells of a process, this one by default; 0 for one that is gone.
+
+    Args:
+        field: `VmHWM`, its largest resident set so far; `RssAnon`, what it has now without pages of files.
+    """
+    return int(_status(os.getpid() if pid is None else pid).get(field, "0 kB").split()[0]) / 1024
 
 
 def _status(pid: int) -> dict[str, str]:

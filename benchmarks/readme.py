@@ -14,7 +14,19 @@ from reelbank.benchmarks.measuring import RESULTS
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 ROOT = Path(__file__).parent.parent
 PAGE, README = ROOT / "docs" / "measured.md", ROOT / "README.md"
-ORDER = ("decode", "featurize", "store", "durability", "train", "sweep", "probe", "precision", "memory", "gpu")
+ORDER = (
+    "decode",
+    "featurize",
+    "store",
+    "durability",
+    "train",
+    "sweep",
+    "probe",
+    "precision",
+    "memory",
+    "egocentric",
+    "gpu",
+)
 # README's rows: one or two of each stage on a CPU, met or missed.
 HEADLINES = (
     *("decode.sparse.h264-60s", "decode.all.h264-60s", "featurize.googlenet.forward", "store.warm.zarr"),

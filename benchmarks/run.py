@@ -15,7 +15,19 @@ from pathlib import Path
 from reelbank.benchmarks import readme
 from reelbank.benchmarks.measuring import INPUTS, RESULTS, SCALES
 
-STAGES = ("decode", "featurize", "store", "durability", "train", "sweep", "probe", "precision", "memory", "gpu")
+STAGES = (
+    "decode",
+    "featurize",
+    "store",
+    "durability",
+    "train",
+    "sweep",
+    "probe",
+    "precision",
+    "memory",
+    "egocentric",
+    "gpu",
+)
 
 
 def main() -> int:

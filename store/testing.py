@@ -57,6 +57,7 @@ def write_store(
     frames: Sequence[Sequence[int]] | None = None,
     num_frames: Sequence[int] | None = None,
     frame_box: Sequence[Sequence[int]] | None = None,
+    codec: str = "none",
 ) -> Store:
     """Writes a store through the real writer.
 
@@ -71,13 +72,14 @@ def write_store(
         frames: for each clip the frame of each of its steps; None: 0, 1, 2, ...
         num_frames: frames of each clip; None: as many as steps.
         frame_box: for each clip where the frame lies in what is stored (`layout.FRAME_BOX`).
+        codec: of all taps, as of `TapSpec`.
     """
     path, others = Path(path), dict(views or {})
     taps = []
     for name, arrays in features.items():
         first = next(a for a in arrays if a is not None)
         axes = ("channel", "y", "x", "z")[: first.ndim - 1]
-        taps.append(TapSpec(name=name, dtype=str(first.dtype), axes=axes, shape=first.shape[1:]))
+        taps.append(TapSpec(name=name, dtype=str(first.dtype), axes=axes, shape=first.shape[1:], codec=codec))
     spec = FeatureSpec(
         backbone=backbone,
         weights=weights or {"kind": "none"},

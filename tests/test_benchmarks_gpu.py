@@ -32,13 +32,13 @@ def _on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_rows_are_those_that_are_skipped_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = gpu.measure("tiny", tmp_path)
     kinds = {row.id.split(".")[1] for row in stage.rows}
-    assert kinds == {"decode", "files", "forward", "parity", "sweep", "tuning"}
+    assert kinds == {"decode", "egocentric", "files", "forward", "parity", "sweep", "tuning"}
     assert [row.id for row in stage.rows if row.ratio is None] == ["gpu.decode.timm:test_vit"]
     (exact,) = [row.ratio for row in stage.rows if row.id == "gpu.parity.timm:test_vit.fp32"]
     assert exact == 0  # the same device
     monkeypatch.setattr(gpu, "DEVICE", "cuda:77")
     skipped = gpu.measure("tiny", tmp_path)
-    assert {row.id.split(".")[1] for row in skipped.rows} == {"files", "forward", "sweep"}
+    assert {row.id.split(".")[1] for row in skipped.rows} == {"egocentric", "files", "forward", "sweep"}
     assert all("--device cuda:77: torch" in row.note for row in skipped.rows)
 
 

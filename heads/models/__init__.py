@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.models import ego_rnn_plan, ego_two_stream_plan, flow_resnet34_plan
+from reelbank.heads.models import ego_rnn_plan, ego_two_stream_plan, flow_resnet34_plan, map_transformer_plan
 from reelbank.heads.models.plans import ArrayShape, HeadPlan
 from reelbank.manifests.plugins import Plugin
 from reelbank.manifests.registry import Registry, first_line
@@ -96,6 +96,12 @@ _ROWS = {
         target="reelbank.heads.models.linear:build",
         summary="one linear layer per output on the pooled vector",
         needs_steps=False,
+    ),
+    "map-transformer": HeadRow(
+        target="reelbank.heads.models.map_transformer:build",
+        plan="reelbank.heads.models.map_transformer_plan:plan",
+        summary="attention over the places of frozen maps, then a small transformer over the steps",
+        options=map_transformer_plan.OPTIONS,
     ),
     "mlp": HeadRow(
         target="reelbank.heads.models.mlp:build",

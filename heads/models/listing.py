@@ -55,7 +55,7 @@ def describe_head(name: str, options: Sequence[str] = (), *, outputs: int = 10, 
 def _nominal(one: Input) -> ArrayShape:
     """The array that counts are given for: pictures where the head can read them."""
     backbone, tap = next((pair for pair in one.taps if pair[0].startswith(WHOLE)), one.taps[0])
-    return ArrayShape(backbone=backbone, tap=tap, shape=SHAPES[one.values], dtype="uint8", num_steps=7)
+    return ArrayShape(backbone=backbone, tap=tap, shape=one.shape or SHAPES[one.values], dtype="uint8", num_steps=7)
 
 
 def _plan_facts(plan: HeadPlan, counts: Mapping[str, int]) -> dict[str, Any]:

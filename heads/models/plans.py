@@ -48,6 +48,7 @@ class Input:
             deviation of ImageNet's), `map` and `target` as they are, as float32.
         stack_steps: S: the head reads stacks of S consecutive steps as channels, one of each clip, which begins at a
             drawn step in training and in the middle otherwise; 0: it reads steps, those that --steps asks for.
+        shape: of a step of its first tap, for counts where no store says it; empty: that of its `values`.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Input:
     taps: tuple[tuple[str, str], ...]
     values: Values
     stack_steps: int = 0
+    shape: tuple[int, ...] = ()
 
     def tap_of(self, backbone: str, held: Mapping[str, Any]) -> str | None:
         """The tap that is read of a store of `backbone` which holds taps `held`; None if it has none of them."""
