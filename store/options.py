@@ -68,6 +68,8 @@ def option(
 
 MAX_SEED = 2**32 - 1
 """Largest seed that every library takes."""
+MAX_LISTED_WIDTH = 60
+"""Choices in the help of one option, in characters: more would not fit beside its name."""
 MAX_CPUS = 1024
 """Most worker processes or threads: a larger number is a slip of the hand."""
 
@@ -306,7 +308,9 @@ def _click_option(one: Option, *, required: bool) -> Callable[[Command], Command
             flag = f"{flag}/--no-{flag.removeprefix('--')}"
         settings["is_flag"] = True
     elif meta["choices"] and meta["more"]:
-        settings["metavar"] = f"[{'|'.join([*sorted(meta['choices']), meta['more']])}]"
+        listed = "|".join([*sorted(meta["choices"]), meta["more"]])
+        named = f"{one.name.upper()}|{meta['more']}"  # the help says which command lists them
+        settings["metavar"] = f"[{listed if len(listed) <= MAX_LISTED_WIDTH else named}]"
     elif meta["choices"]:
         settings["type"] = click.Choice(sorted(meta["choices"]))
     elif "tuple[float, float]" in text:
