@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 from reelbank.manifests.lazy import lazy
 
 __all__ = [
-    "DataConfig", "Event", "FeaturesConfig", "FindConfig", "FindResult", "HeadConfig", "MembersConfig",
-    "ObjectiveConfig", "OptimizerConfig",
-    "PredictResult", "ProbeConfig", "ProbeResult", "RecipeConfig", "RecipeResult", "RunConfig", "RunResult",
-    "SweepConfig", "SweepResult", "TrainConfig", "TrainingError", "find", "predict", "predict_videos", "probe",
-    "run_recipe", "sweep", "train_head",
+    "DataConfig", "Event", "ExplainConfig", "ExplainResult", "FeaturesConfig", "FindConfig", "FindResult", "HeadConfig",
+    "MembersConfig", "ObjectiveConfig", "OptimizerConfig", "PredictResult", "ProbeConfig", "ProbeResult",
+    "RecipeConfig", "RecipeResult", "RunConfig", "RunResult", "SweepConfig", "SweepResult", "TrainConfig",
+    "TrainingError", "explain", "find", "predict", "predict_videos", "probe", "run_recipe", "sweep", "train_head",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
         TrainConfig,
     )
     from reelbank.heads.errors import TrainingError
+    from reelbank.heads.explain_config import ExplainConfig
     from reelbank.heads.optimizers import OptimizerConfig
     from reelbank.heads.probes.config import ProbeConfig
     from reelbank.heads.probes.find import FindResult, find
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from reelbank.heads.recipes.config import RecipeConfig
     from reelbank.heads.recipes.run import RecipeResult, run_recipe
     from reelbank.heads.run_config import RunConfig
+    from reelbank.heads.runs.explaining import ExplainResult, explain
     from reelbank.heads.runs.predicting import predict, predict_videos
     from reelbank.heads.runs.predictions import PredictResult
     from reelbank.heads.runs.run import RunResult, train_head
@@ -45,6 +46,8 @@ else:
         {
             "DataConfig": "reelbank.heads.config",
             "Event": "reelbank.manifests.events",
+            "ExplainConfig": "reelbank.heads.explain_config",
+            "ExplainResult": "reelbank.heads.runs.explaining",
             "FeaturesConfig": "reelbank.heads.config",
             "FindConfig": "reelbank.heads.probes.search_config",
             "FindResult": "reelbank.heads.probes.find",
@@ -63,6 +66,7 @@ else:
             "SweepResult": "reelbank.heads.sweeps.sweep",
             "TrainConfig": "reelbank.heads.config",
             "TrainingError": "reelbank.heads.errors",
+            "explain": "reelbank.heads.runs.explaining",
             "find": "reelbank.heads.probes.find",
             "predict": "reelbank.heads.runs.predicting",
             "predict_videos": "reelbank.heads.runs.predicting",
