@@ -55,21 +55,15 @@ def learning_curves(epochs: Sequence[Mapping[str, Any]], *, heading: Heading, st
         for place, (label, path) in enumerate(series.items()):
             _draw(axes, epochs, label, path, PALETTE[3] if label == VALIDATION else PALETTE[place % len(PALETTE)])
         for step in shown if len(shown) <= MOST_STEPS else []:
-            axes.axvline(
-                step + 0.5,
-                color=GREY,
-                linestyle=":",
-                linewidth=1,
-                zorder=0,
-                label="rate steps" if step == shown[0] else None,
-            )
+            label = "rate steps" if step == shown[0] and number == len(panels) - 1 else None
+            axes.axvline(step + 0.5, color=GREY, linestyle=":", linewidth=1, zorder=0, label=label)
         if name == RATES:
             axes.set_yscale("log")
         axes.set(xlabel="epoch", ylabel=name)
         if last == 1:
             axes.set_xlim(0.5, 1.5)
         integer_ticks(axes.xaxis)
-        axes.legend(fontsize=8, frameon=False)
+        axes.legend(fontsize=8, facecolor="white", edgecolor="none", framealpha=0.8)
         clean_axes(axes)
     return figure
 

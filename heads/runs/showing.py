@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from reelbank.heads.examples.arrays import ArrayTap, Draw
 from reelbank.heads.examples.batches import steps_of
 from reelbank.heads.examples.prepared import Prepared
+from reelbank.heads.models.layers.motion_segmentation import motion_target
 from reelbank.heads.reports.drawing import Heading, png
 from reelbank.heads.reports.input_strip import input_strip, rows_of
 from reelbank.heads.reports.picture_rows import PictureRow
@@ -19,6 +21,9 @@ from reelbank.heads.reports.run_page import INPUTS
 from reelbank.heads.runs.looking import holds_pictures, pictures_of, thumbnail_of
 from reelbank.heads.runs.results import Finished
 from reelbank.store.files import write_whole
+
+GRAY_SIZES = (14, 7)
+"""px of the means that heads learn of gray maps of 28 px."""
 
 
 def write_input_strip(directory: Path, prepared: Prepared, found: Finished) -> str:
@@ -47,9 +52,7 @@ def _strip(run: str, prepared: Prepared, clip: int) -> bytes:
     for name, tap in arrays.taps.items():
         if holds_pictures(tap):
             texts = [f"{value:.2f} s" for value in _seconds(tap, clip)]
-            rows += rows_of(
-                f"{tap.input.about}, of {_named(tap)}", pictures_of(tap, arrays.crops.get(name), clip), texts
-            )
+            rows += rows_of(f"frames: {_named(tap)}", pictures_of(tap, arrays.crops.get(name), clip), texts)
         elif tap.input.values == "target":
             rows += _targets(tap, clip)
         else:
@@ -61,7 +64,7 @@ def _strip(run: str, prepared: Prepared, clip: int) -> bytes:
 
 
 def _named(tap: ArrayTap) -> str:
-    return f"{tap.store.path.name}, tap {tap.tap}"
+    return f"{tap.store.path.name} ({tap.store.spec.backbone}), tap {tap.tap}"
 
 
 def _seconds(tap: ArrayTap, clip: int) -> list[float]:
@@ -83,15 +86,19 @@ def _steps(tap: ArrayTap, clip: int) -> list[PictureRow]:
         middle = Draw(clips=np.array([clip]), views=np.zeros(1, dtype=np.int64), starts=np.full(1, np.nan))
         places = tap.places(middle)[0][0]
         steps, seconds = steps[places], [seconds[place] for place in places.tolist()]
-    return rows_of(f"{tap.input.about}, of {_named(tap)}", steps, [f"{value:.2f} s" for value in seconds])
+    kind = "flow" if tap.input.values == "gray" and steps.dtype == np.uint8 else "maps"
+    return rows_of(f"{kind}: {_named(tap)}", steps, [f"{value:.2f} s" for value in seconds])
 
 
 def _targets(tap: ArrayTap, clip: int) -> Iterator[PictureRow]:
     """The target that is learnt, then the others of its store, which are the same maps at other sizes."""
-    row, own = int(tap.rows[clip]), tap.index[clip][tap.mask[clip]]
-    others = [name for name, spec in tap.store.taps.items() if len(spec.shape) == 2 and name != tap.tap]
+    row, own, taps = int(tap.rows[clip]), tap.index[clip][tap.mask[clip]], tap.store.taps
+    others = [name for name, spec in taps.items() if len(spec.shape) == 2 and name != tap.tap]
+    others.sort(key=lambda name: (taps[name].dtype != "bool", -taps[name].shape[0]))
     for name in (tap.tap, *others):
         values: NDArray[Any] = tap.store.read(name, row)[0][own]
-        size = " x ".join(map(str, values.shape[1:]))
-        said = "what is learnt" if name == tap.tap else "not read"
-        yield from rows_of(f"{tap.input.about}, tap {name}, {size} px: {said}", values)
+        title = f"{tap.input.about}: {tap.store.path.name}, tap {name}{'' if name == tap.tap else ', not read'}"
+        yield from rows_of(f"{title}: {values.shape[1]} px", values)
+        for size in GRAY_SIZES if values.dtype != np.bool_ and values.shape[1:] == (28, 28) else ():
+            means = motion_target(torch.from_numpy(values.astype(np.float32))[None], size, "gray")[0].numpy()
+            yield from rows_of(f"{title}: its means of {size} px", means)
