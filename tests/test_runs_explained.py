@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -95,8 +97,10 @@ def test_run_beside_is_drawn_at_its_nearest_frames(made: Path) -> None:
     assert [Path(one.run).name for one in clip.runs] == ["frames", "maps"]
     assert any("maps reads other frames" in note for note in result.notes)
     own = clip.runs[1]
-    assert own.frames.tolist() == [0, 9, 21]
     expected = [cam_overlay(values, image) for values, image in zip(own.maps, clip.pictures, strict=True)]
+    assert own.frames.tolist() == [0, 9, 21]
+    tied = clip.overlays(replace(own, frames=np.array([0, 9, 11])))[1]
+    assert np.array_equal(tied, cam_overlay(own.maps[2], clip.pictures[1])), "of two the later"
     assert np.array_equal(np.stack(clip.overlays(own)), np.stack(expected))
 
 
@@ -168,6 +172,17 @@ def test_store_of_other_weights_is_refused_with_both_hashes(made: Path, tmp_path
     write_store(tmp_path / "other.zarr", {"maps": maps}, CLIPS, backbone="a", weights=weights)
     with pytest.raises(SpecMismatch, match=f"{'a' * 64}.*{'b' * 64}"):
         explained(made, "maps", store=(tmp_path / "other.zarr",))
+
+
+def test_store_that_has_moved_is_asked_for(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "frames", tmp_path / "run")
+    described = (tmp_path / "run" / "config.json").read_text()
+    (tmp_path / "run" / "config.json").write_text(described.replace("frames.zarr", "gone.zarr"))
+    result = CliRunner().invoke(main, ["explain", "--run", str(tmp_path / "run"), "--clip", "clip_01"])
+    assert result.exit_code == 2
+    assert "gone.zarr" in result.stderr and "say where it is now with --store" in result.stderr
+    line = ["explain", "--run", str(tmp_path / "run"), "--clip", "clip_01", "--store", str(made / "frames.zarr")]
+    assert CliRunner().invoke(main, line).exit_code == 0
 
 
 def test_frames_must_be_frames_of_the_clip(made: Path, tmp_path: Path) -> None:

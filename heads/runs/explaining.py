@@ -37,6 +37,7 @@ from reelbank.heads.runs.predicting import Applied, open_run
 from reelbank.manifests.events import Event, Progress
 from reelbank.manifests.notebooks import with_bar
 from reelbank.store.devices import check_has_float64, cpu_threads, resolve_device
+from reelbank.store.errors import StoreError
 from reelbank.store.files import write_whole
 
 NEAR_IDS = 3
@@ -82,8 +83,9 @@ class Explained:
     runs: tuple[Looked, ...]
 
     def overlays(self, looked: Looked) -> list[NDArray[np.uint8]]:
-        """The pictures under the heat of a run's maps, at the frames nearest to them."""
-        places = np.abs(looked.frames[None] - self.frames[:, None]).argmin(axis=1)
+        """The pictures under the heat of a run's maps, at the frames nearest to them, of two the later one."""
+        last = len(looked.frames) - 1
+        places = last - np.abs(looked.frames[None, ::-1] - self.frames[:, None]).argmin(axis=1)
         return [cam_overlay(looked.maps[place], image) for place, image in zip(places, self.pictures, strict=True)]
 
     @property
@@ -153,7 +155,12 @@ class _Open:
 
     @classmethod
     def of(cls, run: Path, config: ExplainConfig) -> _Open:
-        applied = open_run(run, config.store or None, accept_changed_code=config.accept_changed_code)
+        try:
+            applied = open_run(run, config.store or None, accept_changed_code=config.accept_changed_code)
+        except StoreError as error:
+            if not config.store:
+                error.add_note(f"{run} was trained on a store under that path; say where it is now with --store")
+            raise
         first = applied.predictors[0]
         try:
             way = way_of(first.head_name, first.head, applied.plan)
