@@ -43,7 +43,7 @@ class ExplainConfig:
         for flag, path, suffix in (("--out", self.out, ".png"), ("--maps", self.maps, ".npz")):
             if path is None:
                 continue
-            if path.suffix != suffix:
+            if path.suffix not in ("", suffix):
                 raise ValueError(f"{flag} {path}: a {suffix} file is written; name it {path.with_suffix(suffix)}")
             if not path.parent.is_dir():
                 raise ValueError(f"{flag} {path}: there is no folder {path.parent}; make it")

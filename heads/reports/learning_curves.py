@@ -61,8 +61,9 @@ def learning_curves(epochs: Sequence[Mapping[str, Any]], *, heading: Heading, st
             axes.set_yscale("log")
         axes.set(xlabel="epoch", ylabel=name)
         if last == 1:
-            axes.set_xlim(0.5, 1.5)
-        integer_ticks(axes.xaxis)
+            axes.set_xticks([1])
+        else:
+            integer_ticks(axes.xaxis)
         axes.legend(fontsize=8, facecolor="white", edgecolor="none", framealpha=0.8)
         clean_axes(axes)
     return figure

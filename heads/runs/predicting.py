@@ -78,7 +78,7 @@ def predict(
         SpecMismatch: the store was not made as the run's store was; the fields that differ are listed.
     """
     check_has_float64(device)
-    applied = open_run(run, store, accept_changed_code=accept_changed_code)
+    applied = open_run(run, paths_of("store", store, TrainingError), accept_changed_code=accept_changed_code)
     table = applied.table
     if split is not None:
         chosen = np.flatnonzero(table.splits == split)
@@ -114,13 +114,11 @@ class Applied:
         return _result(self.predictors[0], table, averaged, self.config["warning"], seen, len(self.predictors))
 
 
-def open_run(
-    run: Path | str, store: StrPath | Iterable[StrPath] | None = None, *, accept_changed_code: bool = False
-) -> Applied:
+def open_run(run: Path | str, stores: Sequence[Path] | None = None, *, accept_changed_code: bool = False) -> Applied:
     """A finished run and the clips of stores that its head can read.
 
     Args:
-        store: see `predict`; None: those that the run was trained on, where they are found under the same path.
+        stores: see `predict`; None: those that the run was trained on, where they are found under the same path.
 
     Raises:
         TrainingError, SpecMismatch: see `predict`.
@@ -136,21 +134,20 @@ def open_run(
     plan = plan_of(first.head_name, first.options)
     plan = None if plan is None else plan.to_predict
     trained_on = needed_sources(first.sources, plan)
-    if store is None:
+    paths = stores
+    if paths is None:
         own = zip(config["stores"], first.sources, strict=False)
         paths = [Path(entry["path"]) for entry, source in own if needed_sources([source], plan)]
-    else:
-        paths = paths_of("store", store, TrainingError)
     if len(paths) != len(trained_on):
         raise TrainingError(f"{run} reads {len(trained_on)} stores together; {len(paths)} were given")
     taps = tuple(dict.fromkeys(tap for source in trained_on for tap in source["keys"].values()))
-    stores = [reelbank.store.open(path) for path in paths]
-    for opened, trained in zip(stores, trained_on, strict=True):
-        refuse_other_features(run, opened.path, opened.spec, trained)
+    opened = [reelbank.store.open(path) for path in paths]
+    for store, trained in zip(opened, trained_on, strict=True):
+        refuse_other_features(run, store.path, store.spec, trained)
     if plan is None:
-        sources = open_sources(stores, taps, [_readings(source) for source in trained_on])
+        sources = open_sources(opened, taps, [_readings(source) for source in trained_on])
     else:
-        sources = open_inputs(stores, plan, taps)
+        sources = open_inputs(opened, plan, taps)
     label_column = config["config"]["label"]
     columns = sources[0].store.column_names
     table = load_table(sources, label_column=label_column if label_column in columns else "none", join="inner")
