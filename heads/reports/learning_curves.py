@@ -55,8 +55,8 @@ def learning_curves(epochs: Sequence[Mapping[str, Any]], *, heading: Heading, st
         for place, (label, path) in enumerate(series.items()):
             _draw(axes, epochs, label, path, PALETTE[3] if label == VALIDATION else PALETTE[place % len(PALETTE)])
         for step in shown if len(shown) <= MOST_STEPS else []:
-            label = "rate steps" if step == shown[0] and number == len(panels) - 1 else None
-            axes.axvline(step + 0.5, color=GREY, linestyle=":", linewidth=1, zorder=0, label=label)
+            said = "rate steps" if step == shown[0] and number == len(panels) - 1 else None
+            axes.axvline(step + 0.5, color=GREY, linestyle=":", linewidth=1, zorder=0, label=said)
         if name == RATES:
             axes.set_yscale("log")
         axes.set(xlabel="epoch", ylabel=name)
