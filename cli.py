@@ -38,6 +38,7 @@ import click
 from reelbank.extract.config import DEFAULT_SAMPLING, FeaturizeConfig
 from reelbank.extract.errors import ExtractionError
 from reelbank.heads.config import TrainConfig
+from reelbank.heads.explain_config import ExplainConfig
 from reelbank.heads.predict_config import PredictConfig
 from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.probes.search_config import FindConfig
@@ -245,6 +246,18 @@ def predict(ctx: click.Context, /, videos: tuple[Path, ...], out: Path | None, a
             found.write_csv(path)
         emit(found.to_json() | written, as_json, lambda: found.text() + (f"\nPredictions: {path}" if path else ""))
         ctx.exit(SOME_FAILED if found.failures else OK)
+
+
+@main.command(short_help="Where heads look in the frames of clips.")
+@options_of(ExplainConfig)
+@json_option
+def explain(as_json: bool, **options: Any) -> None:
+    """Draw where the heads of runs look in the frames of clips, beside what they say of them. Opens no video."""
+    with plain_errors(), progress_bar("explain") as show:
+        from reelbank.heads import explain as run
+
+        result = run(ExplainConfig(**options), show)
+    emit(result.to_json(), as_json, result.text)
 
 
 # -- manifests -------------------------------------------------------------------------------------------

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 from reelbank.manifests.lazy import lazy
 
 __all__ = [
-    "DataConfig", "Event", "FeaturesConfig", "FindConfig", "FindResult", "HeadConfig", "MembersConfig",
-    "ObjectiveConfig", "OptimizerConfig",
-    "PredictResult", "ProbeConfig", "ProbeResult", "RecipeConfig", "RecipeResult", "RunConfig", "RunResult",
-    "SweepConfig", "SweepResult", "TrainConfig", "TrainingError", "find", "predict", "predict_videos", "probe",
-    "run_recipe", "sweep", "train_head",
+    "DataConfig", "Event", "ExplainConfig", "ExplainResult", "FeaturesConfig", "FindConfig", "FindResult", "HeadConfig",
+    "MembersConfig", "ObjectiveConfig", "OptimizerConfig", "PredictResult", "ProbeConfig", "ProbeResult",
+    "RecipeConfig", "RecipeResult", "RunConfig", "RunResult", "SweepConfig", "SweepResult", "TrainConfig",
+    "TrainingError", "explain", "find", "predict", "predict_videos", "probe", "run_recipe", "sweep", "train_head",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from reelbank.heads.config import DataConfig, HeadConfig, TrainConfig
     from reelbank.heads.errors import TrainingError
+    from reelbank.heads.explain_config import ExplainConfig
     from reelbank.heads.features_config import FeaturesConfig
     from reelbank.heads.objective_config import ObjectiveConfig
     from reelbank.heads.optimizers import OptimizerConfig
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from reelbank.heads.recipes.config import RecipeConfig
     from reelbank.heads.recipes.run import RecipeResult, run_recipe
     from reelbank.heads.run_config import RunConfig
+    from reelbank.heads.runs.explaining import ExplainResult, explain
     from reelbank.heads.runs.predicting import predict, predict_videos
     from reelbank.heads.runs.predictions import PredictResult
     from reelbank.heads.runs.run import RunResult, train_head
@@ -41,6 +42,8 @@ else:
         {
             "DataConfig": "reelbank.heads.config",
             "Event": "reelbank.manifests.events",
+            "ExplainConfig": "reelbank.heads.explain_config",
+            "ExplainResult": "reelbank.heads.runs.explaining",
             "FeaturesConfig": "reelbank.heads.features_config",
             "FindConfig": "reelbank.heads.probes.search_config",
             "FindResult": "reelbank.heads.probes.find",
@@ -59,6 +62,7 @@ else:
             "SweepResult": "reelbank.heads.sweeps.sweep",
             "TrainConfig": "reelbank.heads.config",
             "TrainingError": "reelbank.heads.errors",
+            "explain": "reelbank.heads.runs.explaining",
             "find": "reelbank.heads.probes.find",
             "predict": "reelbank.heads.runs.predicting",
             "predict_videos": "reelbank.heads.runs.predicting",

@@ -33,6 +33,11 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("how long a run takes", "reelbank doctor --manifest manifest.csv --model flow"),
         ("with other frames", "reelbank doctor --model dinov2 --sampling fps:4"),
     ],
+    "explain": [
+        ("where Ego-RNN looks in a clip", "reelbank explain --run ego --clip clip_00001"),
+        ("with every frame", "reelbank explain --run ego --clip clip_00001 --frames frames.zarr"),
+        ("beside another run", "reelbank explain --run ego --beside ego-motion --clip clip_00001"),
+    ],
     "featurize": [
         ("motion of every clip, 16 pairs of frames each, into flow.zarr", "featurize --model flow"),
         ("two backbones share one decode", "featurize --manifest m.csv --model dinov2 --model flow"),

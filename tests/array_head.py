@@ -37,6 +37,10 @@ class Head(nn.Module):
             given["motion"] = self.motion(maps.flatten(0, 1)).unflatten(0, values.shape[:2]).squeeze(2)
         return given
 
+    def attention(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """The mean over channels of each place (B, T, H, W)."""
+        return frames.mean(dim=2)
+
 
 def squared(values: Tensor, target: Tensor | None, mask: Tensor | None) -> Tensor:
     """(B, T, H, W), target, mask (B, T) -> (B,)."""

@@ -32,6 +32,7 @@ ROOMS = {
             "stored",
             "extraction",
             "predict_config",
+            "explain_config",
             "reports",
             "augmentation",
             "losses",

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("pictures_not_rendered")
 RUN = "runs/flow-dis-mlp-jsd-1"
 HEAVY = ("av", "cv2", "matplotlib", "sklearn", "timm", "torch", "torchvision", "zarr")
 COMMANDS = (
-    "", "analyses", "backbones", "completion", "doctor", "featurize", "find", "heads", "losses", "manifest",
+    "", "analyses", "backbones", "completion", "doctor", "explain", "featurize", "find", "heads", "losses", "manifest",
     "manifest synth", "manifest synth-gtea61",
     *(f"manifest {name}" for name in READERS), "metrics", "predict", "probe", "recipes", "store", "store diff",
     "store export", "store import", "store info", "store merge", "store retry", "store upgrade",

@@ -18,6 +18,7 @@ from test_docs_commands import accept
 
 from reelbank import cli
 from reelbank.extract.config import FeaturizeConfig
+from reelbank.heads.explain_config import ExplainConfig
 from reelbank.heads.predict_config import PredictConfig
 from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.probes.search_config import FindConfig
@@ -41,7 +42,8 @@ def shown(line: str, width: int, **given: bool) -> str:
 
 
 @pytest.mark.parametrize(
-    "config", [*CONFIGS, ExportConfig, FeaturizeConfig, FindConfig, ImportConfig, PredictConfig, ProbeConfig]
+    "config",
+    [*CONFIGS, ExplainConfig, ExportConfig, FeaturizeConfig, FindConfig, ImportConfig, PredictConfig, ProbeConfig],
 )
 def test_every_option_of_a_config_has_a_heading(config: type) -> None:
     assert [one.flag for one in options(config).values() if not one.group] == []

@@ -45,7 +45,7 @@ SCRIPTS = {
 
 PUBLIC_CALLS = (
     (extract, "featurize"),
-    *((heads, name) for name in ("find", "probe", "run_recipe", "sweep", "train_head")),
+    *((heads, name) for name in ("explain", "find", "probe", "run_recipe", "sweep", "train_head")),
 )
 """What the commands call with a config, after the config has checked itself."""
 
@@ -98,7 +98,7 @@ def accept(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         words = [*words]
         words[words.index("--config") + 1] = str(OPTIONS / f"{words[words[0] == 'reelbank']}.toml")
     docs_pages.parse(cli.main, words)
-    if not {"featurize", "find", "probe", "train-head"}.intersection(words[:2]):
+    if not {"explain", "featurize", "find", "probe", "train-head"}.intersection(words[:2]):
         return
 
     def stop(*args: Any, **options: Any) -> None:

@@ -6,7 +6,7 @@ import io
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -19,6 +19,8 @@ from reelbank.heads.reports import figures as pictures
 from reelbank.heads.reports.confusion import confusion_matrix
 from reelbank.heads.reports.drawing import bin_edges, figures_as, files_of, name_texts, outside_text, png, takes_part
 from reelbank.heads.reports.figures import Heading
+from reelbank.heads.reports.learning_curves import learning_curves
+from reelbank.heads.reports.run_page import rate_steps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,7 +91,7 @@ def test_figure_is_drawn_and_says_random_weights(name: str) -> None:
 
 
 def test_set_matches_the_public_figures() -> None:
-    modules = (pictures.__name__, confusion_matrix.__module__)
+    modules = (pictures.__name__, confusion_matrix.__module__, learning_curves.__module__)
     drawn = {name for name, one in vars(pictures).items() if getattr(one, "__module__", "") in modules}
     assert set(NAMES) == {name for name in drawn if not name.startswith("_")}
 
@@ -117,6 +119,59 @@ def test_same_figure_gives_the_same_bytes() -> None:
 def test_empty_learning_curve_and_single_epoch_are_drawn() -> None:
     rows = [{"fold": None, "epoch": 1, "train_loss": 1.0, "val_loss": None, "val_accuracy": None, "best": True}]
     assert pictures.png(pictures.learning_curves(rows, heading=Heading(source="s", count="n")))
+
+
+def _curves(epochs: list[dict[str, Any]], **more: Any) -> dict[str, dict[str, tuple[Any, Any]]]:
+    """{axis: {line: (x, y)}} of the panels, lines by their names in the legend."""
+    figure = pictures.learning_curves(epochs, heading=Heading(source="s", count="n"), **more)
+    assert pictures.png(figure)
+    return {
+        axes.get_ylabel(): {str(line.get_label()): line.get_data() for line in axes.lines}
+        for axes in figure.axes
+        if axes.axison
+    }
+
+
+def test_further_losses_and_rates_of_groups_have_panels_of_their_own() -> None:
+    epochs = [
+        {"fold": None, "epoch": e, "train_loss": 44.0 / e, "val_loss": 2.0 / e, "val_accuracy": 0.1 * e, "best": e < 3}
+        | {"train_accuracy": 0.2 * e, "losses": {"labels": 1.0 / e, "motion": 40.0 / e, "dynamic": 3.0 / e}}
+        | {"learning_rates": {"head": 1e-3 / e, "flow": 1e-5 / e}}
+        for e in (1, 2, 3, 4)
+    ]
+    drawn = _curves(epochs)
+    assert len(drawn) == 5
+    # What is trained on is compared with validation in the loss that both have.
+    assert list(drawn["loss of the labels"]["train"][1]) == [1.0 / e for e in (1, 2, 3, 4)]
+    assert list(drawn["accuracy"]["train"][1]) == [0.2 * e for e in (1, 2, 3, 4)]
+    assert drawn["accuracy"]["best epoch"][0] == [2]
+    assert [name.split("\n")[0] for name in drawn if "further" in name] == [
+        "further loss motion",
+        "further loss dynamic",
+    ]
+    assert list(drawn["learning rate"]["flow"][1]) == [1e-5 / e for e in (1, 2, 3, 4)]
+
+
+def test_steps_of_the_schedule_are_lines_after_their_epochs_while_few() -> None:
+    epochs = [{"fold": None, "epoch": e, "train_loss": 1.0, "val_loss": 1.0, "best": False} for e in range(1, 41)]
+    assert _curves(epochs, steps=(10, 25, 80))["loss"]["rate steps"][0] == [10.5, 10.5]
+    figure = pictures.learning_curves(epochs, heading=Heading(source="s", count="n"), steps=(10, 25, 80))
+    assert [line.get_xdata()[0] for line in figure.axes[0].lines[2:]] == [10.5, 25.5]  # type: ignore[index]
+    assert "rate steps" not in _curves(epochs, steps=range(1, 41))["loss"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "steps"),
+    [
+        ({"schedule": "multistep", "milestones": [30, 80], "step_epochs": 20}, [30, 80]),
+        ({"schedule": "step", "milestones": [30, 80], "step_epochs": 20}, [20, 40, 60]),
+        ({"schedule": "plateau", "milestones": [30, 80], "step_epochs": 20}, []),
+        ({"schedule": "multistep", "milestones": "30"}, []),
+        ({"schedule": "step", "step_epochs": 0}, []),
+    ],
+)
+def test_steps_of_a_run_are_those_of_its_schedule(asked: dict[str, Any], steps: list[int]) -> None:
+    assert rate_steps(asked)[:3] == steps
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import reelbank.manifests
 import reelbank.store
 from reelbank.extract import FeaturizeConfig
 from reelbank.heads import ProbeConfig, TrainConfig, TrainingError, predict
+from reelbank.heads.explain_config import ExplainConfig
 from reelbank.heads.predict_config import PredictConfig
 from reelbank.heads.probes.search_config import FindConfig
 from reelbank.heads.recipes.config import RecipeConfig
@@ -28,12 +29,14 @@ from reelbank.store.testing import write_store
 
 CONFIGS = (
     *(FeaturizeConfig, TrainConfig, SweepConfig, RecipeConfig, ProbeConfig, FindConfig, PredictConfig),
+    ExplainConfig,
     *(ExportConfig, ImportConfig),
 )
 NEEDED: dict[str, Any] = {"model": "flow", "store": "a.zarr", "recipe": "r"}
 """What some config must be given."""
 BESIDE: dict[Any, Callable[[str], dict[str, Any]]] = {
     ProbeConfig: lambda name: {"views": True} if name == "clip" else {},
+    ExplainConfig: lambda name: {"run": "r", "clip": "a"},
     ExportConfig: lambda name: {"format": "parquet"} if name == "probe" else {},
     FindConfig: lambda name: {} if name in ("clip", "image", "video") else {"image": "a.png"},
     PredictConfig: lambda name: {"run": "r"} | ({} if name in ("store", "video") else {"video": "a.mp4"}),

@@ -234,7 +234,7 @@ def array_taps(table: ClipTable, plan: HeadPlan, *, steps: int, train_views: str
         store, tap, rows = where[one.name]
         moved = 0
         if one.values == "target" and frames is not None:
-            lists, moved = _nearest_steps(store, rows, frames)
+            lists, moved = nearest_steps(store, rows, frames)
         elif one.stack_steps or not steps:
             lists = [np.arange(count) for count in store.num_steps[rows].tolist()]
         else:
@@ -324,7 +324,7 @@ def _spread_steps(store: Store, rows: NDArray[np.int64], clip_ids: NDArray[Any],
     return lists
 
 
-def _nearest_steps(
+def nearest_steps(
     store: Store, rows: NDArray[np.int64], frames: Sequence[NDArray[np.int64]]
 ) -> tuple[list[NDArray[np.int64]], int]:
     """For each frame the stored step of the nearest one, of two the later; and how many are of another frame."""

@@ -96,6 +96,11 @@ class ArrayBatches:
 
     def logits(self, head: nn.Module, index: Tensor) -> dict[str, Tensor]:
         """Logits {output: (n, K)} of the clips at `index` in evaluation, the mean over `segments` starts."""
+        outputs: Mapping[str, Tensor] = head(*self.evaluated(index))
+        return {name: z.view(len(index), self.segments, -1).mean(dim=1) for name, z in outputs.items()}
+
+    def evaluated(self, index: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What a head is called with for the clips at `index` in evaluation: each clip once per start."""
         clips = index.cpu().numpy()
         again = np.repeat(clips, self.segments)
         starts = np.tile((np.arange(self.segments) + 0.5) / self.segments, len(clips))
@@ -103,8 +108,7 @@ class ArrayBatches:
             starts[:] = np.nan
         draw = Draw(clips=again, views=np.full(len(again), self.view), starts=starts)
         read = self._taken(draw) if self.held is not None else self._from_stores(draw)
-        outputs: Mapping[str, Tensor] = head(*self._prepared(draw, read))
-        return {name: z.view(len(clips), self.segments, -1).mean(dim=1) for name, z in outputs.items()}
+        return self._prepared(draw, read)
 
     def _drawn(self, order: Tensor) -> Draw:
         rows = order.numpy()
@@ -170,7 +174,7 @@ class ArrayBatches:
 
     def _fill(self, tap: ArrayTap, draw: Draw, place: int, into: tuple[Tensor, Tensor], row: int) -> None:
         one = draw.part(place, place + 1)
-        steps = _steps_of(tap, int(one.clips[0]), self._view_in(tap, int(one.views[0])))
+        steps = steps_of(tap, int(one.clips[0]), self._view_in(tap, int(one.views[0])))
         places, mask = tap.places(one)
         valid = mask[0]
         into[0][row, : int(valid.sum())] = torch.from_numpy(steps[places[0][valid]])
@@ -232,8 +236,8 @@ def scaled(values: Tensor, kind: Values, *, cut: bool = False) -> Tensor:
     return values.float()
 
 
-def _steps_of(tap: ArrayTap, clip: int, view: int) -> NDArray[Any]:
-    """The steps of a clip that are read, in the order that they are held (T, *shape)."""
+def steps_of(tap: ArrayTap, clip: int, view: int) -> NDArray[Any]:
+    """The stored steps of a clip that are read, in the order that they are held (T, *shape)."""
     row = int(tap.rows[clip])
     features = tap.store.gather(tap.tap, [row], view)[0][0]
     steps: NDArray[Any] = features[tap.index[clip][tap.mask[clip]]]

@@ -36,6 +36,7 @@ class HeadRow:
             members of a sweep are then trained one after another instead of stacked.
         is_fitted: it is fitted in one go (`reelbank.heads.fitting`), not by gradients; its `parts` are known then.
         plan: `module:function`, (options) -> HeadPlan, of a head that reads arrays instead of vectors; '' for others.
+        has_attention: it says where in a frame it looks, by a method `attention` (`reelbank.heads.runs.looking`).
     """
 
     target: str
@@ -45,6 +46,7 @@ class HeadRow:
     alone_with: Mapping[str, Any] = field(default_factory=dict)
     is_fitted: bool = False
     plan: str = ""
+    has_attention: bool = False
 
 
 FITTED_OPTIONS = ("independent", "parts", "widening")
@@ -79,12 +81,14 @@ _ROWS = {
         plan="reelbank.heads.models.ego_rnn_plan:plan",
         summary="Ego-RNN: the end of ResNet-34 with class activation attention, and a ConvLSTM over its maps",
         options=ego_rnn_plan.OPTIONS,
+        has_attention=True,
     ),
     "ego-two-stream": HeadRow(
         target="reelbank.heads.models.ego_two_stream:build",
         plan="reelbank.heads.models.ego_two_stream_plan:plan",
         summary="Ego-RNN and flow-resnet34, fused late and trained jointly",
         options=ego_two_stream_plan.OPTIONS,
+        has_attention=True,
     ),
     "flow-resnet34": HeadRow(
         target="reelbank.heads.models.flow_resnet34:build",

@@ -96,9 +96,17 @@ class EgoRNN(nn.Module):
         return self._pool(*self._sequence(self.maps(frames, mask), frames, mask))
 
     def attention(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """Where each frame (B, T, C, H, W) is looked at: (B, T, 7, 7), each sums to 1."""
+        """Where each frame (B, T, C, H, W) is looked at: (B, T, 7, 7), each sums to 1.
+
+        Raises TrainingError where that is not known: of maps that are attended already, or without attention.
+        """
+        if not self._attention:
+            raise TrainingError("attention=none: this head looks at all of a frame alike")
         if self.entry == "attended":
-            raise TrainingError("the stored maps are attended already; attention is seen from layer3 or frames")
+            raise TrainingError(
+                "the stored maps are attended already; attention is seen from layer3 or frames: explain a run that was "
+                "trained on one of these (--tap layer3)"
+            )
         maps = self.maps(frames, mask)
         found = attend(self.net.layer4, self.net.fc, maps["conv4"], self._attended)
         return _by_clip(found.attention, frames)

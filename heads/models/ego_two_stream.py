@@ -53,6 +53,10 @@ class TwoStream(nn.Module):
         logs = {name: torch.stack([flow[name].log_softmax(1), rgb[name].log_softmax(1)]) for name in flow}
         return {name: value.logsumexp(dim=0) - torch.log(torch.tensor(2.0)) for name, value in logs.items()}
 
+    def attention(self, frames: Tensor, mask: Tensor) -> Tensor:
+        """Where the RGB network looks; see `EgoRNN.attention`."""
+        return self.rgb.attention(frames, mask)
+
 
 def build(shape: HeadShape, options: Mapping[str, Any]) -> nn.Module:
     """The head for `shape`; see the module for its options."""

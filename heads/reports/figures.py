@@ -37,6 +37,7 @@ from reelbank.heads.reports.drawing import (
 )
 from reelbank.heads.reports.drawing import Heading as Heading
 from reelbank.heads.reports.drawing import png as png
+from reelbank.heads.reports.learning_curves import learning_curves as learning_curves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -225,54 +226,6 @@ def cluster_sizes(
     return figure
 
 
-def learning_curves(epochs: Sequence[Mapping[str, Any]], *, heading: Heading) -> Figure:
-    """Loss, accuracy and MAE per epoch, one thin line per fold; a dot marks each fold's best epoch.
-
-    Args:
-        epochs: rows of `metrics.jsonl` (see `reelbank.heads.runs.run`).
-    """
-    panels = [("loss", {"train": "train_loss", "validation": "val_loss"})]
-    if any(row.get("val_accuracy") is not None for row in epochs):
-        panels.append(("accuracy", {"validation": "val_accuracy"}))
-    if any(row.get("val_mae") is not None for row in epochs):
-        panels.append(("mean absolute error\n(target units)", {"validation": "val_mae"}))
-    figure = new_figure(4.6 * len(panels) + 0.6, 4.4, "Learning curves", heading)
-    folds = sorted({-1 if row.get("fold") is None else int(row["fold"]) for row in epochs})
-    for axes, (name, series) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
-        for fold in folds:
-            rows = [row for row in epochs if (-1 if row.get("fold") is None else int(row["fold"])) == fold]
-            best = [row for row in rows if row.get("best")]
-            for color, (label, key) in zip((PALETTE[0], PALETTE[3]), series.items(), strict=False):
-                color = PALETTE[3] if label == "validation" else color
-                points = [(row["epoch"], row[key]) for row in rows if row.get(key) is not None]
-                if not points:
-                    continue
-                x, y = zip(*points, strict=True)
-                single = fold == folds[0]
-                axes.plot(
-                    x,
-                    y,
-                    color=color,
-                    label=label if single else None,
-                    **_line(label, len(folds), len(points)),
-                )
-                if label == "validation" and best and best[-1].get(key) is not None:
-                    axes.plot(
-                        best[-1]["epoch"],
-                        best[-1][key],
-                        "o",
-                        color=color,
-                        markeredgecolor="black",
-                        markersize=6,
-                        label="best epoch" if single else None,
-                    )
-        axes.set(xlabel="epoch", ylabel=name)
-        integer_ticks(axes.xaxis)
-        axes.legend(fontsize=8, frameon=False)
-        clean_axes(axes)
-    return figure
-
-
 def predicted_vs_true(
     groups: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]],
     *,
@@ -362,9 +315,3 @@ def target_distribution(values: NDArray[np.floating], splits: Sequence[str], *, 
         axes.legend(fontsize=8, frameon=False)
     clean_axes(axes)
     return figure
-
-
-def _line(label: str, num_folds: int, num_points: int) -> dict[str, Any]:
-    style: dict[str, Any] = {"linestyle": DASHES[label == "train"]}
-    style |= {"linewidth": 1.6 if num_folds == 1 else 0.9, "alpha": 1 if num_folds == 1 else 0.7}
-    return style | ({"marker": "."} if num_points == 1 else {})

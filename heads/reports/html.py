@@ -194,9 +194,14 @@ def files_below(folder: Path, *, deep: bool = True, own: str = "report.html") ->
     return [link_to(folder / name, folder, name) for name in names if name != own]
 
 
+def is_png(content: bytes) -> bool:
+    """Whether a file begins as a PNG does."""
+    return content.startswith(b"\x89PNG") and len(content) >= 24
+
+
 def picture(content: bytes, caption: str) -> str:
     """A PNG inside the page; the caption is its text for those who do not see it, too."""
-    size = struct.unpack(">II", content[16:24]) if content.startswith(b"\x89PNG") else None  # the page does not jump
+    size = struct.unpack(">II", content[16:24]) if is_png(content) else None  # the page does not jump
     return _part("picture", f"data:image/png;base64,{base64.b64encode(content).decode()}", size, caption)
 
 

@@ -22,9 +22,13 @@ from reelbank.heads.reports.clip_rows import (
     target_pairs,
 )
 from reelbank.heads.reports.drawing import figures_as, files_of
+from reelbank.heads.reports.learning_curves import MOST_STEPS
 from reelbank.heads.reports.wording import counted, title, units_of, warnings_first, with_interval, with_unit
 from reelbank.heads.stored import read_config, read_confusion, read_epochs, read_results
-from reelbank.store.files import refuse_links, write_whole
+from reelbank.store.files import refuse_links, regular, write_whole
+
+INPUTS = "inputs.png"
+"""The picture of what a head reads, which the run made when it ended: its stores need not be there later."""
 
 
 def write_run_report(run_dir: Path | str, *, figures_kind: str = "png") -> Path:
@@ -53,7 +57,7 @@ def write_run_report(run_dir: Path | str, *, figures_kind: str = "png") -> Path:
     predictions = run_dir / "predictions.csv"
     rows = read_clip_rows(predictions) if predictions.is_file() else []
     with figures_as(figures_kind):
-        drawn = _run_pictures(run_dir, results, rows, heading)
+        drawn = _run_pictures(run_dir, config, results, rows, heading)
     folder = run_dir / "figures"
     folder.mkdir(exist_ok=True)
     for name, (content, _) in drawn.items():
@@ -77,7 +81,7 @@ def _warning_lines(results: Mapping[str, Any]) -> list[str]:
 
 
 def _run_pictures(
-    run_dir: Path, results: Mapping[str, Any], rows: Sequence[ClipRow], heading: Any
+    run_dir: Path, config: Mapping[str, Any], results: Mapping[str, Any], rows: Sequence[ClipRow], heading: Any
 ) -> dict[str, tuple[bytes, str]]:
     """{file name: (PNG, caption)} of what the run's files allow."""
     from reelbank.heads.reports import figures
@@ -87,7 +91,7 @@ def _run_pictures(
     if (run_dir / "metrics.jsonl").is_file() and not results.get("choices"):  # a fitted head has no epochs
         epochs = read_epochs(run_dir / "metrics.jsonl")
     if epochs:
-        figure = figures.learning_curves(epochs, heading=heading)
+        figure = figures.learning_curves(epochs, heading=heading, steps=rate_steps(config["config"]))
         drawn["learning-curves.png"] = (figures.png(figure), "Learning curves; a dot marks the best epoch")
     if (run_dir / "confusion.json").is_file():
         confusion = read_confusion(run_dir / "confusion.json")
@@ -111,7 +115,20 @@ def _run_pictures(
             figures.png(figure),
             f"Predicted and true {results['target_name']}, and their distributions",
         )
+    strip = run_dir / "figures" / INPUTS
+    if strip.is_file() and html.is_png(content := regular(strip).read_bytes()):
+        drawn[INPUTS] = (content, "What the head reads of one clip")
     return drawn
+
+
+def rate_steps(asked: Mapping[str, Any]) -> list[int]:
+    """Epochs after which the schedule of a run changes its rate, by the configuration in its config.json."""
+    every, milestones = asked.get("step_epochs"), asked.get("milestones")
+    if asked.get("schedule") == "multistep" and isinstance(milestones, list):
+        return [epoch for epoch in milestones if isinstance(epoch, int)]
+    if asked.get("schedule") == "step" and isinstance(every, int) and every > 0:
+        return list(range(every, every * (MOST_STEPS + 2), every))
+    return []
 
 
 def _run_page(

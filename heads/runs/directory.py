@@ -257,7 +257,10 @@ def write_finished(directory: Path, prepared: Prepared, found: Finished, progres
     write_json(directory / "results.json", found.results)
     if prepared.config.run.report:
         from reelbank.heads.reports.run_page import write_run_report
+        from reelbank.heads.runs.showing import write_input_strip
 
+        if why := write_input_strip(directory, prepared, found):
+            tell(Event(stage="report", done=0, total=1, note=why))
         write_run_report(directory, figures_kind=prepared.config.run.figures)
         tell(Event(stage="report", done=1, total=1, message=f"report in {directory}"))
 

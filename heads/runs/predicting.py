@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,53 @@ def predict(
         SpecMismatch: the store was not made as the run's store was; the fields that differ are listed.
     """
     check_has_float64(device)
-    run, paths = Path(run), paths_of("store", store, TrainingError)
+    applied = open_run(run, paths_of("store", store, TrainingError), accept_changed_code=accept_changed_code)
+    table = applied.table
+    if split is not None:
+        chosen = np.flatnonzero(table.splits == split)
+        if not len(chosen):
+            raise TrainingError(f"no clip of split {split!r}; there are {', '.join(sorted(set(table.splits)))}")
+        table = table.take(chosen)
+    with cpu_threads(threads):
+        return applied.to(table, torch.device(resolve_device(device)), progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Applied:
+    """A finished run beside the clips that its head can read.
+
+    Attributes:
+        results, config: the content of its files.
+        predictors: its head, or one per fold.
+        plan: of a head that reads arrays, without its targets.
+        table: the clips.
+    """
+
+    run: Path
+    results: Mapping[str, Any]
+    config: Mapping[str, Any]
+    predictors: tuple[Predictor, ...]
+    plan: HeadPlan | None
+    table: ClipTable
+
+    def to(self, table: ClipTable, device: torch.device, progress: Progress | None = None) -> PredictResult:
+        """What the head says of the clips of `table`, a part of this one's."""
+        averaged = _averaged(self.predictors, table, self.plan, device, progress)
+        seen = np.isin(table.clip_ids, sorted(_trained_and_reported(self.run, self.results, self.config["config"])))
+        return _result(self.predictors[0], table, averaged, self.config["warning"], seen, len(self.predictors))
+
+
+def open_run(run: Path | str, stores: Sequence[Path] | None = None, *, accept_changed_code: bool = False) -> Applied:
+    """A finished run and the clips of stores that its head can read.
+
+    Args:
+        stores: see `predict`; None: those that the run was trained on, where they are found under the same path.
+
+    Raises:
+        TrainingError, SpecMismatch: see `predict`.
+        StoreError: a path that is no store.
+    """
+    run = Path(run)
     stored, config = read_results(run), read_config(run)
     folders = [run / f"fold-{entry['fold']}" for entry in stored["folds"]] or [run]
     predictors = [
@@ -88,30 +134,28 @@ def predict(
     plan = plan_of(first.head_name, first.options)
     plan = None if plan is None else plan.to_predict
     trained_on = needed_sources(first.sources, plan)
+    paths = stores
+    if paths is None:
+        own = zip(config["stores"], first.sources, strict=False)
+        paths = [Path(entry["path"]) for entry, source in own if needed_sources([source], plan)]
     if len(paths) != len(trained_on):
         raise TrainingError(f"{run} reads {len(trained_on)} stores together; {len(paths)} were given")
     taps = tuple(dict.fromkeys(tap for source in trained_on for tap in source["keys"].values()))
-    stores = [reelbank.store.open(path) for path in paths]
-    for opened, trained in zip(stores, trained_on, strict=True):
-        refuse_other_features(run, opened.path, opened.spec, trained)
+    opened = [reelbank.store.open(path) for path in paths]
+    for store, trained in zip(opened, trained_on, strict=True):
+        refuse_other_features(run, store.path, store.spec, trained)
     if plan is None:
-        sources = open_sources(stores, taps, [_readings(source) for source in trained_on])
+        sources = open_sources(opened, taps, [_readings(source) for source in trained_on])
     else:
-        sources = open_inputs(stores, plan, taps)
+        sources = open_inputs(opened, plan, taps)
     label_column = config["config"]["label"]
     columns = sources[0].store.column_names
     table = load_table(sources, label_column=label_column if label_column in columns else "none", join="inner")
     if plan is not None:
         table = long_enough(table, plan)
-    if split is not None:
-        chosen = np.flatnonzero(table.splits == split)
-        if not len(chosen):
-            raise TrainingError(f"no clip of split {split!r}; there are {', '.join(sorted(set(table.splits)))}")
-        table = table.take(chosen)
-    with cpu_threads(threads):
-        averaged = _averaged(predictors, table, plan, torch.device(resolve_device(device)), progress)
-    seen = _trained_and_reported(run, stored, config["config"])
-    return _result(first, table, averaged, config["warning"], np.isin(table.clip_ids, sorted(seen)), len(predictors))
+    return Applied(
+        run=run, results=stored, config=config, predictors=tuple(predictors), plan=plan, table=table
+    )  # fmt: skip
 
 
 def _trained_and_reported(run: Path, results: Mapping[str, Any], asked: Mapping[str, Any]) -> set[str]:
@@ -221,7 +265,7 @@ def needed_sources(sources: Sequence[Mapping[str, Any]], plan: HeadPlan | None) 
 
 
 def _averaged(
-    predictors: list[Predictor], table: ClipTable, plan: HeadPlan | None, device: Any, progress: Progress | None
+    predictors: Sequence[Predictor], table: ClipTable, plan: HeadPlan | None, device: Any, progress: Progress | None
 ) -> dict[str, np.ndarray]:
     """Mean over the predictors of their probabilities, {output: float64 (N, K)}."""
     resident_of = _vectors_for(predictors, table, device, progress) if plan is None else _arrays_for(
