@@ -150,7 +150,7 @@ def test_one_split_can_be_asked_for(single: Path, store: Path) -> None:
     assert found.notes == ()
     with pytest.raises(TrainingError, match="no clip of split 'x'; there are test, train, unknown, val"):
         predict(single, store, split="x")
-    with pytest.raises(TrainingError, match="was trained on 1 stores together; 2 were given"):
+    with pytest.raises(TrainingError, match="reads 1 stores together; 2 were given"):
         predict(single, (store, store))
 
 

@@ -46,7 +46,7 @@ ONE: dict[str, str] = {
     "augment": "noise", "mapping": "frame=frame_no", "metric": "mae", "sampling": "uniform:4", "sweep": "lr=1,2",
 }  # fmt: skip
 """A value of fields that take no free text."""
-UNTRIED = ("analysis", "analysis_option", "head_option")
+UNTRIED = ("analysis", "analysis_option", "aux_weight", "group_lr", "head_option", "init_from")
 """Fields whose values are of plug-ins or other fields; what they refuse is tried."""
 FIELDS = [(config, name) for config in CONFIGS for name in options(config)]
 

@@ -319,7 +319,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 def test_training_from_the_stores_equals_training_from_memory(stores: tuple[Path, Path], tmp_path: Path) -> None:
     """To the bit, on one thread: every epoch, the kept weights, the predictions."""
     told = []
-    for name, memory in (("held", 0.0), ("read", 12e-6)):
+    for name, memory in (("held", 0.0), ("read", 25e-6)):
         run = tmp_path / name
         made = train_head(
             config(stores, head_option=("motion=true",), run=run, memory=memory, stage="2", init_from=("none",))

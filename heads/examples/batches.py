@@ -7,6 +7,7 @@ shards while the block before it is trained on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -30,6 +31,9 @@ Pixels = dict[str, tuple[Tensor, Tensor]]
 """{input: values (B, T, *shape) as stored, mask (B, T)}."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LOADED_BYTES = 2**26  # read from a store at once while arrays are loaded
+FLOAT_BYTES = 4
+SCALING_COPIES = 3
+"""Copies of pictures in float32 that exist at once while they are scaled."""
 STEADY = Normalization(kind="none", mean={}, scale={})
 
 
@@ -56,7 +60,7 @@ class ArrayBatches:
         view: the stored view that is evaluated.
         drawn: (N,) how many other stored views an epoch draws from for each clip; None: rows say their view.
         held: {input: its steps}, None where batches are read from the stores.
-        budget: bytes that a block of batches and the one read meanwhile may take together.
+        budget: bytes that a block of batches, the one read meanwhile and a batch as it is computed with may take.
         evaluation_clips: clips per forward pass without gradients.
         segments: starts that a stack is evaluated at, whose logits are averaged; 1: the middle.
     """
@@ -131,14 +135,16 @@ class ArrayBatches:
                 yield start, self._taken(draw.part(start, start + size))
             return
         most = max(self._num_bytes(draw.part(start, start + size)) for start in places)
-        if most > self.budget:
+        read = max(self._num_bytes(draw.part(start, start + size), as_read=True) for start in places)
+        if most + read > self.budget:
             raise TrainingError(
-                f"a batch of {size} clips takes {readable(most)}, more than the {readable(self.budget)} of main memory "
-                "that stored arrays may take; pass a smaller --batch or a larger --memory"
+                f"a batch of {size} clips takes {readable(most)}, and {readable(read)} as it is computed with: more "
+                f"than the {readable(self.budget)} of main memory that arrays may take; pass a smaller --batch or a "
+                "larger --memory"
             )
-        per_block = max(1, self.budget // (2 * most))
+        per_block = max(1, (self.budget - read) // (2 * most))
         blocks = [places[i : i + per_block] for i in range(0, len(places), per_block)]
-        if 2 * most > self.budget:  # no room to read ahead
+        if 2 * most + read > self.budget:  # no room to read ahead
             for start in places:
                 yield start, self._from_stores(draw.part(start, start + size))
             return
@@ -179,8 +185,14 @@ class ArrayBatches:
         valid = mask[0]
         into[0][row, : int(valid.sum())] = torch.from_numpy(steps[places[0][valid]])
 
-    def _num_bytes(self, draw: Draw) -> int:
-        return sum(tap.places(draw)[1].size * tap.step_bytes for tap in self.taps.values())
+    def _num_bytes(self, draw: Draw, *, as_read: bool = False) -> int:
+        """Bytes of a batch as it is stored, or in float32 with what scaling pictures takes for a moment."""
+        total = 0
+        for tap in self.taps.values():
+            count = tap.places(draw)[1].size
+            times = SCALING_COPIES if tap.store.taps[tap.tap].dtype == "uint8" else 1
+            total += count * (math.prod(tap.step_shape) * FLOAT_BYTES * times if as_read else tap.step_bytes)
+        return total
 
     def _taken(self, draw: Draw) -> Pixels:
         """A batch of what is held."""

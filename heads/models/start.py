@@ -82,7 +82,7 @@ class Start:
                     where = ", ".join(str(run) for run, *_ in self.runs)
                     raise TrainingError(
                         f"--init-from {where}: its tensor {name!r} {tuple(value.shape)} {found}; the run trained what "
-                        "this head reads from a store, or was built with other options: use its options and inputs"
+                        "this head reads from a store, or has other classes or options: use the same"
                     )
                 state[name].copy_(value)
 
