@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+WITHIN_PAIR = "within_pair"
+"""The column of predictions.csv that says whether a clip's class was told from its opposite."""
 WORDS = (("open", "close"), ("take", "put"), ("fold", "unfold"), ("on", "off"))
 _PARTNER = {one: other for pair in WORDS for one, other in (pair, pair[::-1])}
 _LETTERS = re.compile(r"([^\W_]+)")

@@ -16,7 +16,7 @@ from typing import Any
 
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.recipes import calories
+from reelbank.heads.recipes import calories, egocentric
 from reelbank.heads.recipes.recipe import SEED_BLOCK, Published, Recipe, RecipeRow, Step
 from reelbank.store.options import options as options_of_config
 
@@ -37,6 +37,7 @@ __all__ = [
 
 STUDIES: Mapping[str, tuple[Recipe, ...]] = {
     "calories": calories.RECIPES,
+    "egocentric": egocentric.RECIPES,
 }
 """{first part of the recipes' names: its recipes}."""
 
@@ -92,8 +93,8 @@ def announcement(name: str, *, repeats: int = 0, is_quick: bool = False, num_sto
         if is_quick:
             return f"{name}: {len(chosen.trained_in_short)} of {chosen.num_rows} rows{times}, at most 200 clip-passes"
         return (
-            f"{name}: {chosen.num_rows} rows{times}, at most {epochs * repeats} epochs in all, of each fold where groups "
-            "are left out; --quick tries it with at most 200 clip-passes and says how long the whole takes"
+            f"{name}: {chosen.num_rows} rows{times}, at most {epochs * repeats} epochs in all, of each fold where "
+            "groups are left out; --quick tries it with at most 200 clip-passes and says how long the whole takes"
         )
     short = ", of which --quick takes a twentieth" if is_quick else "; --quick tries it with a twentieth of them"
     return f"{name}: {chosen.num_rows} rows{times}, at most {epochs * repeats} epochs in all{short}"

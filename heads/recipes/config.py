@@ -33,13 +33,13 @@ class RecipeConfig(Flat):
     quick: bool = option(
         False,
         "--quick",
-        "recipe: a twentieth of the epochs on at most 64 training clips, said in the report; of heads on arrays at most "
-        "200 clips trained on in all, 7 frames, the corners of a grid, and the time of the whole is projected",
+        "recipe: a twentieth of the epochs on at most 64 training clips, said in the report; of heads on arrays "
+        "at most 200 clip-passes in all, 7 frames and the corners of a grid, and how long the whole takes",
     )
     backbone_weights: str = option(
         "",
         "--backbone-weights",
-        "recipe of heads on arrays: the file or run that the stores' backbone has its weights of, for rows that read frames",
+        "recipe of heads on arrays: the file or run of which the stores' backbone has its weights",
     )
     markdown: bool = option(False, "--markdown", "recipe: also write its table as table.md")
     latex: bool = option(False, "--latex", "recipe: also write its table as table.tex")

@@ -126,8 +126,8 @@ def input_text(entry: Mapping[str, Any], shape: tuple[int, int] | None) -> str:
     if "arrays" in entry:
         arrays = ", ".join(f"{tap} {' x '.join(map(str, sides))}" for tap, sides in entry["arrays"].items())
         return (
-            f"{entry['backbone']} (weights: {entry['weights']}), sampling {entry['sampling']}: {steps} steps of {arrays}; "
-            f"views: {entry['views']}"
+            f"{entry['backbone']} (weights: {entry['weights']}), sampling {entry['sampling']}: {steps} steps of "
+            f"{arrays}; views: {entry['views']}"
         )
     said = (
         f"{entry['backbone']} (weights: {entry['weights']}), tap {', '.join(entry['taps'])}, sampling "

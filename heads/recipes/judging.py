@@ -73,19 +73,19 @@ def summarize(asked: Asked, recipe: Recipe, trained: Sequence[TrainedRow], prepa
     """The content of recipe.json.
 
     format_version · kind: `train`, or `read` where nothing is trained · recipe · title · text · features · shape ·
-    stores · quick · quick_says: what that is · select_on · selection (sentence) · repeats · seed · warning · study (`Study.to_json`) · target
-    {name, unit} · counts · inputs, see `inputs.about_inputs` · baselines {part: {name: {metric: value}}} · judged {key
-    of a column: {guesser, says, value, low, high, num_groups}}: what its guesser scores · interval_units: `groups` or
-    `clips` · projected: what the short form measured, see `passes.projected` · rows [{name, cells, step,
-    chosen, shared_with, error, not_run: the stores lack what it asks for,
-    left_out: by the short form, starts_from, options, settings, published {values,
-    outcome}, ours {key: {value, low, high, deviation, num_groups}}, at_chosen_epoch: {key: the same} with the weights
-    of the epoch chosen on validation, {} where the row keeps those or no other ones, beside {key: {difference, low,
-    high (paired), verdict "beats" | "unclear" | "worse", apart: ours lies wholly on the better side}}, folds {key:
-    {fold: value}}, epochs, best_epochs [of every run and fold], overfit, seconds, num_parameters, runs}] · best: the
-    proposed row, else what selection prefers · best_is: what to call it · proposed: the recipe's own row, '' for none ·
-    against_references, see there · compared · classes [{label, part, clips, ours, guesses {guesser: value}}] · readings
-    {part: {truth, row: values}}, where nothing is trained · sentences · notes
+    stores · quick · quick_says: what that is · select_on · selection (sentence) · repeats · seed · warning · study
+    (`Study.to_json`) · target {name, unit} · counts · inputs, see `inputs.about_inputs` · baselines {part: {name:
+    {metric: value}}} · judged {key of a column: {guesser, says, value, low, high, num_groups}}: what its guesser
+    scores · interval_units: `groups` or `clips` · projected: what the short form measured, see `passes.projected` ·
+    rows [{name, cells, step, chosen, shared_with, error, not_run: the stores lack what it asks for, left_out: by the
+    short form, starts_from, options, settings, published {values, outcome}, ours {key: {value, low, high, deviation,
+    num_groups}}, at_chosen_epoch: {key: the same} with the weights of the epoch chosen on validation, {} where the row
+    keeps those or no other ones, beside {key: {difference, low, high (paired), verdict "beats" | "unclear" | "worse",
+    apart: ours lies wholly on the better side}}, folds {key: {fold: value}}, epochs, best_epochs [of every run and
+    fold], overfit, seconds, num_parameters, runs}] · best: the proposed row, else what selection prefers · best_is:
+    what to call it · proposed: the recipe's own row, '' for none · against_references, see there · compared · classes
+    [{label, part, clips, ours, guesses {guesser: value}}] · readings {part: {truth, row: values}}, where nothing is
+    trained · sentences · notes
     """
     done = [one for one in trained if one.runs]
     if not done:

@@ -12,7 +12,7 @@ from reelbank.heads.defaults import network, resolved
 from reelbank.heads.recipes import refuse_decided
 from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.recipes.quick import quick_options, short_form
-from reelbank.heads.recipes.recipe import SEED_BLOCK, Published, Recipe, RecipeRow
+from reelbank.heads.recipes.recipe import SEED_BLOCK, Published, Recipe, RecipeRow, cell
 from reelbank.heads.recipes.stores import GivenStores
 from reelbank.heads.sweeps.grid import value_text
 from reelbank.store.options import flat, options
@@ -145,14 +145,6 @@ def step_rows(chosen: Recipe, point: Mapping[str, Any], position: int) -> list[R
 
 def _short(name: str) -> str:
     return {"weight_decay": "wd"}.get(name, name)
-
-
-def cell(value: Any) -> str:
-    """A value as published tables write it: 1e-4, (0.9, 0.999)."""
-    if isinstance(value, tuple):
-        return f"({', '.join(f'{part:g}' for part in value)})"
-    mantissa, _, exponent = f"{value:e}".partition("e")
-    return f"{float(mantissa):g}e{int(exponent)}" if abs(value) < 0.01 else f"{value:g}"
 
 
 def settings_of(config: TrainConfig, starts_from: Sequence[str] = ()) -> dict[str, Any]:

@@ -213,3 +213,11 @@ def waves(rows: Sequence[RecipeRow]) -> list[list[RecipeRow]]:
     for row in rows:
         place[row.name] = 1 + max((place[name] for name in row.starts_from), default=-1)
     return [[row for row in rows if place[row.name] == number] for number in range(max(place.values(), default=-1) + 1)]
+
+
+def cell(value: Any) -> str:
+    """A value as published tables write it: 1e-4, (0.9, 0.999)."""
+    if isinstance(value, tuple):
+        return f"({', '.join(f'{part:g}' for part in value)})"
+    mantissa, _, exponent = f"{value:e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}" if abs(value) < 0.01 else f"{value:g}"

@@ -295,7 +295,7 @@ class _RecipeRun:
 
 
 def vector_map(prepared: Prepared, seed: int) -> dict[str, Any]:
-    """t-SNE of the clips' mean vectors: {x, y, labels, splits, stores, note}; empty where there are too few, or arrays."""
+    """t-SNE of the clips' mean vectors: {x, y, labels, splits, stores, note}; empty of arrays and of too few clips."""
     from reelbank.heads.probes.embedding import MIN_ROWS, tsne
 
     if prepared.arrays is not None:

@@ -93,7 +93,8 @@ def _beating(data: Data, column: Data) -> list[str]:
 
 def _about_best(data: Data, best: Data, column: Data) -> str:
     ours, entry, digits = best["ours"][column["key"]], best["beside"][column["key"]], column["digits"]
-    text = f"The {data['best_is']}, {best['name']}, has {column['title']} {interval_text(ours, digits, units=data['interval_units'])}"
+    value = interval_text(ours, digits, units=data["interval_units"])
+    text = f"The {data['best_is']}, {best['name']}, has {column['title']} {value}"
     text += f" on {_where(data, column)}"
     if entry["low"] is not None:
         signed = f"+.{max(1, digits)}f"
@@ -107,10 +108,11 @@ def _about_references(data: Data, best: Data) -> str:
     entry = data["against_references"]
     column = next(one for one in data["study"]["columns"] if one["key"] == entry["key"])
     signed = f"+.{max(1, column['digits'])}f"
+    value = interval_text(entry, column["digits"], units=data["interval_units"])
     return (
         f"Best row of the tables on {_where(data, column)}, taken by that very number: {entry['name']} at "
         f"{'its last epoch' if entry['epoch'] == 'last' else 'the epoch chosen on validation'}, "
-        f"{column['title']} {interval_text(entry, column['digits'], units=data['interval_units'])}. {best['name']}, proposed by the "
+        f"{column['title']} {value}. {best['name']}, proposed by the "
         f"recipe, differs by {entry['difference']:{signed}} ({entry['difference_low']:{signed}} to "
         f"{entry['difference_high']:{signed}}, paired){overlap(best['ours'][column['key']], entry)}."
     )

@@ -25,7 +25,7 @@ from reelbank.heads.examples.targets import Bins
 from reelbank.heads.judging.evaluation import Predictions
 from reelbank.heads.judging.label_sets import THRESHOLD
 from reelbank.heads.judging.metrics import METRICS, point_estimate
-from reelbank.heads.judging.opposites import pairs, told_apart
+from reelbank.heads.judging.opposites import WITHIN_PAIR, pairs, told_apart
 from reelbank.heads.losses import loss_function
 from reelbank.heads.run_config import RunConfig
 from reelbank.heads.runs.results import FORMAT_VERSION, Finished
@@ -226,10 +226,6 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Replaces a JSON file: after a crash it is the old one or the new one."""
     text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
     write_whole(path, text + "\n")
-
-
-WITHIN_PAIR = "within_pair"
-"""The column that says whether a clip's class was told from its opposite; where there are such classes."""
 
 
 def write_predictions(path: Path, prepared: Prepared, parts: Iterable[Predictions]) -> None:
