@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from reelbank.heads.examples.targets import Bins, class_numbers
 from reelbank.heads.models import HeadShape, build_head
 from reelbank.heads.models.plans import HeadPlan
 from reelbank.heads.models.start import WEIGHTS, Start, start_of
+from reelbank.heads.stored import read_table
 from reelbank.manifests.events import Progress
 from reelbank.store.description import random_weights_warning
 from reelbank.store.devices import unseen_gpu
@@ -68,6 +70,13 @@ class Prepared:
     def target_values(self) -> np.ndarray | None:
         """The target of every clip, float64 (N,), NaN where empty; None without a target output."""
         return None if self.bins is None else self.table.targets[self.bins.target]
+
+    def start_for(self, partition: Partition) -> Start | None:
+        """What the head of one of `partitions` begins with; read anew where each fold has a checkpoint of its own."""
+        plan = self.config.head.plan
+        if plan is None or self.start is None or not self.start.runs or partition is self.partitions[0]:
+            return self.start
+        return start_at(self, plan, partition)
 
     @property
     def shape(self) -> HeadShape:
@@ -180,8 +189,10 @@ class Prepared:
             digest.update("\x1f".join(column.tolist()).encode())
         if self.target_values is not None:
             digest.update(self.target_values.tobytes())
-        for *_, checkpoint in () if self.start is None else self.start.runs:
-            digest.update(checkpoint.encode())
+        for part in self.partitions if self.start is not None and self.start.runs else ():
+            start = self.start_for(part)
+            for *_, checkpoint in () if start is None else start.runs:
+                digest.update(checkpoint.encode())
         return digest.hexdigest()
 
 
@@ -254,8 +265,39 @@ def with_start(prepared: Prepared, plan: HeadPlan) -> Prepared:
             f"--stage {stage.name} of head {config.name!r} starts from {wanted}: give it as --init-from RUN, or "
             f"--init-from {NO_RUN} to start without"
         )
-    records = {name: source.store.spec.weights for source in prepared.table.sources for name in source.keys}
-    option = str(config.options.get(WEIGHTS, "pretrained"))
-    start = start_of(plan, prepared.shape, records, option, config.init_runs, head_name=config.name)
+    start = start_at(prepared, plan, prepared.partitions[0])
     notes = [*prepared.notes, *(f"Starts from {run} ({head}, stage {name})." for run, head, name, _ in start.runs)]
     return replace(prepared, start=start, notes=tuple(notes))
+
+
+def start_at(prepared: Prepared, plan: HeadPlan, partition: Partition) -> Start:
+    """What the head of a partition begins with; of runs with folds that fold which left out all that this one tests.
+
+    Raises what `start_of` raises, and TrainingError for a run that may have trained on clips that a fold tests.
+    """
+    config = prepared.config.head
+    records = {name: source.store.spec.weights for source in prepared.table.sources for name in source.keys}
+    option = str(config.options.get(WEIGHTS, "pretrained"))
+    folds = {}
+    if partition.fold is not None:
+        tested = set(prepared.table.clip_ids[partition.test].tolist())
+        folds = {run: _fold_without(run, partition.fold, tested) for run in config.init_runs}
+    return start_of(
+        plan, prepared.shape, records, option, config.init_runs, head_name=config.name, folds=folds
+    )  # fmt: skip
+
+
+def _fold_without(run: Path, fold: int, tested: set[str]) -> int:
+    """The fold of `run` that trained on none of the clips `tested`: they are all among those that it tested itself."""
+    left_out: dict[str, set[str]] = {}
+    for row in read_table(run / "predictions.csv", ("clip_id", "split", "fold"))[1]:
+        if row["split"] == "test" and row["fold"]:
+            left_out.setdefault(row["fold"], set()).add(row["clip_id"])
+    found = next((name for name, clips in left_out.items() if tested <= clips), None)
+    if found is None:
+        what = f"none of its {len(left_out)} folds left out all of them" if left_out else "it has no folds"
+        raise TrainingError(
+            f"--init-from {run}: fold {fold} tests {len(tested)} clips, and {what}, so that it may have been trained "
+            "on them; give a run of the same --folds, --seed and clips"
+        )
+    return int(found)

@@ -20,11 +20,12 @@ _LETTERS = re.compile(r"([^\W_]+)")
 
 def partner(name: str, names: Sequence[str]) -> str:
     """The class of `names` that has the opposite word in the place of one of `name`'s, and all else the same; or ''."""
-    parts = _LETTERS.split(name)
+    known = {other.lower(): other for other in names}
+    parts = _LETTERS.split(name.lower())
     for place, word in enumerate(parts):
-        other = "".join([*parts[:place], _PARTNER.get(word.lower(), ""), *parts[place + 1 :]])
-        if word.lower() in _PARTNER and other in names:
-            return other
+        other = "".join([*parts[:place], _PARTNER.get(word, ""), *parts[place + 1 :]])
+        if word in _PARTNER and other in known:
+            return known[other]
     return ""
 
 

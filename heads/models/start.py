@@ -136,6 +136,7 @@ def start_of(
     runs: Sequence[Path],
     *,
     head_name: str,
+    folds: Mapping[Path, int] | None = None,
 ) -> Start:
     """What a head of `plan` begins with.
 
@@ -143,6 +144,7 @@ def start_of(
         records: {input: `weights` of the spec of its store}.
         option: which weights where a store holds frames: pretrained, random, a file or a run.
         runs: of earlier stages.
+        folds: {run: which of its folds}, of runs that have such.
         head_name: of the head; a run of it gives the whole, a run of one of `plan.parts` gives that part.
 
     Raises:
@@ -159,7 +161,8 @@ def start_of(
     trained: dict[str, Tensor] = {}
     said = []
     for run in runs:
-        tensors, header = read_tensors(run / CHECKPOINT)
+        fold = (folds or {}).get(run)
+        tensors, header = read_tensors((run if fold is None else run / f"fold-{fold}") / CHECKPOINT)
         name = str(header.get("head"))
         places = [""] if name == head_name else [part for part, head in plan.parts.items() if head == name]
         if not places:

@@ -109,7 +109,7 @@ def make_job(prepared: Prepared, partition: Partition) -> Job:
         fold=partition.fold,
         device=prepared.device,
         draw_weights=weights,
-        start=prepared.start,
+        start=prepared.start_for(partition),
         copies=prepared.copies,
     )
 

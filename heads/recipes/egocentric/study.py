@@ -94,7 +94,7 @@ EGOCENTRIC = Study(
     },
     notes=(
         "The publication trains in one of 40 crops of each clip, drawn anew in every epoch: stores made with "
-        "`featurize --views corners` and --train-views draw do the same; else every clip is read in its evaluation view.",
+        "`featurize --views corners` and --train-views draw do the same; else a clip is read in its evaluation view.",
         "One video of the publication's 116 is 0.86 points, and a mean of three runs near 65 has a 95 % interval of "
         "8.7 points to either side from the videos alone: large gaps can be compared, tenths cannot.",
     ),
