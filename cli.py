@@ -453,7 +453,7 @@ def merge_(out: Path, stores: tuple[Path, ...], overwrite: bool, as_json: bool) 
 @store.command(short_help="Extract the failed clips again.")
 @store_argument
 @click.option("--manifest", type=PATH, help="Its manifest.  [default: as featurize finds it]")
-@click.option("--weights", help="Weights file, if the store was made from one that has moved.")
+@click.option("--weights", help="Weights file or run, if the store was made from one that has moved.")
 @click.option("--workers", type=click.IntRange(1, MAX_CPUS), help="Worker processes.  [default: one per core]")
 @json_option
 @click.pass_context

@@ -58,13 +58,16 @@ class FeaturizeConfig:
         None, "--out", "store to write, with {model} when there are several; default: <model>.zarr in this folder"
     )
     weights: MaybeText = option(
-        None, "--weights", "'pretrained', 'random' or a weights file; default: $REELBANK_WEIGHTS, else 'pretrained'"
+        None,
+        "--weights",
+        "'pretrained', 'random', a weights file or the folder of a run that trained the backbone; default: "
+        "$REELBANK_WEIGHTS, else 'pretrained'",
     )
     sampling: Many[str] = option(
         (DEFAULT_SAMPLING,),
         "--sampling",
         "which frames: all, consecutive:N[:centre|random|zero], every:K, fps:F, position:P[,P...], random:N, "
-        "uniform:N[:open]; MODEL=RULE sets it for one model",
+        "uniform:N[:open]; RULE+RULE takes the frames of both; MODEL=RULE sets it for one model",
         multiple=True,
         group="Frames and views",
     )

@@ -22,7 +22,7 @@ class PredictConfig:
     )
     video: ManyPaths = option((), "--video", "video, folder or table, as without a flag", multiple=True)
     weights: ManyPaths = option(
-        (), "--weights", "with videos: weights file that a store of the run was made with", multiple=True
+        (), "--weights", "with videos: weights file or run that a store of the run was made with", multiple=True
     )
     keep: MaybePath = option(
         None, "--keep", "with videos: folder in which their features stay; default: they are removed"

@@ -69,6 +69,7 @@ class Description:
         """The facts, a line each."""
         weights = self.spec["weights"]
         origin = weights["kind"] + (f" (seed {weights['seed']})" if "seed" in weights else "")
+        origin += f" (began with {weights['base']} weights)" if "base" in weights else ""
         if weights["kind"] == "none":
             origin = "none needed"
         elif weights["kind"] == "imported":

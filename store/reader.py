@@ -75,7 +75,7 @@ class Store(Bridges):
     @property
     def weights_are_random(self) -> bool:
         """Whether the backbone was never trained: no result on such a store says anything about the backbone."""
-        return "random" in (self.spec.weights.get("kind"), self.spec.weights.get("of", {}).get("kind"))
+        return self.spec.weights_are_random
 
     @property
     def column_names(self) -> tuple[str, ...]:

@@ -69,7 +69,8 @@ class FeatureSpec:
 
     Attributes:
         backbone: registered name with its variant, e.g. `dinov2` or `flow:dis`.
-        weights: kind (`pretrained`, `file`, `random`, `none`), sha256 and, if random, seed and recipe.
+        weights: kind (`pretrained`, `file`, `random`, `run`, `none`), sha256 and, if random, seed and recipe; of a
+            training run `base`, the kind of weights that it began with.
         taps: in the order they are stored; the first is the store's default.
         sampling: canonical text of the sampling rule, e.g. `uniform:16`.
         past_end: `repeat`, `pad` or `error`: what happens to clips shorter than the sampling asks.
@@ -140,6 +141,15 @@ class FeatureSpec:
             if isinstance(error, StoreError):
                 raise
             raise StoreError(f"the spec is not one of a reelbank store: {error}") from error
+
+    @property
+    def weights_are_random(self) -> bool:
+        """Whether the weights are random, or those of a training run that began with random ones.
+
+        How much of them is left in such a run is not known here: it is never said too seldom.
+        """
+        of = self.weights.get("of", {})
+        return "random" in (self.weights.get("kind"), self.weights.get("base"), of.get("kind"), of.get("base"))
 
     @property
     def digest(self) -> str:

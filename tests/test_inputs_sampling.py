@@ -1,12 +1,18 @@
-"""Sampling rules: text form, ranges, and what short clips give."""
+"""Sampling rules: text form, ranges, what short clips give, and the frames of several rules in one store."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
+from pipeline import copy_set, run
 
+import reelbank.store
+from reelbank.extract.inputs.intervals import clip_frames
 from reelbank.extract.inputs.sampling import (
     CONSECUTIVE_STARTS,
     FORMS,
@@ -18,16 +24,18 @@ from reelbank.extract.inputs.sampling import (
     Fps,
     Position,
     Random,
+    Rule,
     Sampling,
     Uniform,
+    Union,
     choose,
-    clip_frames,
     fixed_steps,
+    most_steps,
     parse,
 )
 
 counts = st.integers(1, 400)
-samplings: st.SearchStrategy[Sampling] = st.one_of(
+rules: st.SearchStrategy[Rule] = st.one_of(
     st.builds(Uniform, num_steps=counts, open=st.booleans()),
     st.builds(Consecutive, num_steps=counts, start=st.sampled_from(CONSECUTIVE_STARTS)),
     st.builds(Position, positions=st.lists(st.floats(0, 1), min_size=1, max_size=9).map(tuple)),
@@ -36,6 +44,10 @@ samplings: st.SearchStrategy[Sampling] = st.one_of(
     st.just(All()),
     st.builds(Fps, rate_fps=st.floats(0.01, 240)),
 )
+unions = st.builds(Union, parts=st.lists(rules, min_size=2, max_size=4, unique=True).map(tuple))
+samplings: st.SearchStrategy[Sampling] = st.one_of(rules, unions)
+EGO = "uniform:7:open+uniform:16:open"
+"""The frames of Ego-RNN's two lengths."""
 
 
 def apply(sampling: Sampling | str, num_frames: int, past_end: str = "repeat", rate_fps: float = 25.0) -> Choice:
@@ -179,6 +191,13 @@ def test_short_clip_by_past_end() -> None:
         "random:0",
         "random",
         "uniform:١٦",
+        "uniform:7+",
+        "+uniform:7",
+        "uniform:7++all",
+        "uniform:7+uniform:7",
+        "uniform:7+uniform:0",
+        "uniform:7+every",
+        "every:2+3",
     ],
 )
 def test_bad_text_lists_the_forms(text: str) -> None:
@@ -208,3 +227,75 @@ def test_clip_frames_are_half_open() -> None:
 def test_clip_frames_end_of_video_is_no_error(past_end: str) -> None:
     times = np.arange(10) / 10.0
     assert clip_frames(times, 1.0, clip_id="a", end_seconds=1.0, past_end=past_end) == (0, 10)
+
+
+# --- the frames of several rules
+
+
+@given(unions, st.integers(1, 300), st.sampled_from(["pad", "repeat"]))
+def test_union_is_what_its_rules_choose_in_order_and_once(sampling: Union, num_frames: int, past_end: str) -> None:
+    together = np.zeros(0, np.int64)
+    for part in sampling.parts:
+        together = np.union1d(together, apply(part, num_frames, past_end).frame_index)
+    choice = apply(sampling, num_frames, past_end)
+    np.testing.assert_array_equal(choice.frame_index, together)
+    assert fixed_steps(sampling) is None
+    assert choice.valid_steps == len(together) <= min(num_frames, most_steps(sampling) or num_frames)
+
+
+@pytest.mark.parametrize("num_frames", [*range(1, 40), 100, 457, 1000, 5000])
+def test_union_of_two_lengths_holds_the_published_frames_of_both(num_frames: int) -> None:
+    """Ego-RNN counts frames from 1: floor(linspace(1, N, n, endpoint=False))."""
+    found = set(apply(EGO, num_frames).frame_index.tolist())
+    published = [np.floor(np.linspace(1, num_frames, n, endpoint=False)).astype(int) - 1 for n in (7, 16)]
+    assert found == set(np.concatenate(published).tolist())
+    assert len(found) <= 22, "both have the first frame"
+    assert num_frames < 200 or len(found) == 22
+
+
+def test_union_of_a_short_clip_repeats_nothing() -> None:
+    assert apply("uniform:4+uniform:9", 3).frame_index.tolist() == [0, 1, 2]
+    assert apply("uniform:2+uniform:4:open", 3).frame_index.tolist() == [0, 1, 2]
+    assert apply("position:0.9,0.1+every:5", 10).frame_index.tolist() == [0, 1, 5, 9]
+    with pytest.raises(ValueError, match=r"clip 'a17': uniform:9 asks for 9 frames, the clip has 3"):
+        apply("uniform:2+uniform:9", 3, "error")
+    assert apply("uniform:2+every:2", 3, "error").frame_index.tolist() == [0, 2]
+
+
+def test_union_draws_what_its_rules_draw_alone() -> None:
+    alone = [apply(text, 90).frame_index for text in ("random:5", "consecutive:6")]
+    np.testing.assert_array_equal(apply("random:5+consecutive:6", 90).frame_index, np.union1d(*alone))
+
+
+def test_union_reads_rules_between_its_signs() -> None:
+    parts = (Uniform(num_steps=7, open=True), Uniform(num_steps=16, open=True))
+    assert parse(EGO) == parse(f" {EGO.replace('+', ' + ')} ") == Union(parts=parts)
+    assert str(parse(EGO)) == EGO
+    assert parse("fps:1e+1+all") == Union(parts=(Fps(rate_fps=10.0), All()))
+    with pytest.raises(ValueError, match=r"sampling 'all\+some:3': 'some:3' is not one of the forms"):
+        parse("all+some:3")
+
+
+def test_union_is_made_of_different_rules_that_are_none() -> None:
+    inner = Union(parts=(All(), Uniform(num_steps=2)))
+    with pytest.raises(ValueError, match="made of rules, found Union"):
+        Union(parts=(Uniform(num_steps=3), inner))  # type: ignore[arg-type]
+    for parts in ((), (All(),), (All(), All())):
+        with pytest.raises(ValueError, match="two or more different rules, found"):
+            Union(parts=parts)
+
+
+def test_store_of_a_union_holds_the_frames_of_each_rule(synth_set: Path, tmp_path: Path) -> None:
+    folder = copy_set(synth_set, tmp_path / "set", slice(0, 1))
+    for name, rule in (("both", EGO), ("every", "all")):
+        run(folder, model=("frames:112",), sampling=(rule,), out=str(tmp_path / f"{name}.zarr"), workers=1)
+    both, every = (reelbank.store.open(tmp_path / f"{name}.zarr") for name in ("both", "every"))
+    assert both.spec.sampling == EGO
+    frame_index = zarr.open_array(tmp_path / "both.zarr/clips/frame_index", mode="r")
+    stored, frames = both.read("rgb", 0)[0], every.read("rgb", 0)[0]
+    places = np.asarray(frame_index[0])[: len(stored)]
+    for rule in EGO.split("+"):
+        wanted = apply(rule, len(frames)).frame_index
+        assert set(wanted.tolist()) <= set(places.tolist())
+        np.testing.assert_array_equal(stored[np.searchsorted(places, wanted)], frames[wanted])
+    assert not reelbank.store.verify(tmp_path / "both.zarr").problems

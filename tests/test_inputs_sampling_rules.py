@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reelbank.extract.inputs.intervals import clip_frames
 from reelbank.extract.inputs.sampling import (
     All,
     Choice,
@@ -23,7 +24,6 @@ from reelbank.extract.inputs.sampling import (
     Random,
     Uniform,
     choose,
-    clip_frames,
     fixed_steps,
     parse,
 )

@@ -156,7 +156,9 @@ def test_gray_targets_are_the_exact_means_of_blocks(size: int) -> None:
     side = 224 // size
     expected = pixels.reshape(2, 3, size, side, size, side).mean(axis=(3, 5), dtype=np.float64)
     grid = torch.from_numpy(pixels.reshape(2, 3, 28, 8, 28, 8).mean(axis=(3, 5)).astype(np.float16))
-    assert torch.equal(motion_target(grid, size, "gray"), torch.from_numpy(expected).float())
+    target = motion_target(grid, size, "gray")
+    assert target.dtype == torch.float32
+    assert torch.equal(target, torch.from_numpy(expected).float())
     assert np.array_equal(motion_target(grid, size, "gray").numpy(), motion_map.gray_grid(grid.numpy(), size))
 
 

@@ -132,7 +132,10 @@ def _plain_layer(layer: RepresentationFlow, clip: Tensor, public: bool) -> Tenso
 @pytest.mark.parametrize("learnt", [True, False])
 @pytest.mark.parametrize("compat", ["none", "public"])
 def test_layer_equals_loops_over_pixels(compat: str, learnt: bool) -> None:
-    """In the public layer, whose scale is that of the batch, one clip is the batch."""
+    """In the public layer, whose scale is that of the batch, one clip is the batch.
+
+    The plain one scales with the published sign: that it changes nothing is seen here.
+    """
     layer, clips = _layer(iterations=3, compat=compat, learnt=learnt), _random(2, 3, 4, 5, 4)
     _set_constants_in_double(layer)
     given = [clips] if compat == "none" else [clips[:1], clips[1:]]
@@ -220,6 +223,12 @@ def test_a_clip_does_not_depend_on_those_beside_it() -> None:
         torch.testing.assert_close(together[clip], layer(clips[clip : clip + 1])[0])
 
 
+def test_scale_of_the_public_layer_is_that_of_the_batch() -> None:
+    layer, clips = _layer(compat="public"), _random(2, 3, 4, 5, 5)
+    long = clips.flatten(0, 1).unsqueeze(0)  # both as one clip, whose pairs 0, 1 and 3, 4 are those of the batch
+    torch.testing.assert_close(layer(clips).flatten(0, 1), layer(long)[0, [0, 1, 3, 4]])
+
+
 @pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
 def test_pairs_with_padding_take_no_part(train: bool) -> None:
     layer, clips = _layer(), _random(3, 4, 4, 5, 5)
@@ -240,6 +249,20 @@ def test_pairs_with_padding_take_no_part(train: bool) -> None:
     else:
         assert layer.norm.running_mean is not None
         assert layer.norm.running_mean.abs().max() < 100
+
+
+def test_iteration_is_in_single_precision_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Differences of values to 255 would lose all that is below 1 in bfloat16."""
+    seen = []
+
+    def watched(f1: Tensor, f2: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+        seen.extend([f1.dtype, f2.dtype])
+        return tvl1(f1, f2, **options)
+
+    monkeypatch.setattr(representation_flow, "tvl1", watched)
+    with torch.autocast("cpu", torch.bfloat16):
+        RepresentationFlow(4, 3)(torch.randn(1, 2, 4, 5, 5))
+    assert seen == [torch.float32, torch.float32]
 
 
 def test_another_shape_or_compat_is_refused() -> None:

@@ -66,6 +66,18 @@ def test_steps_that_the_manifest_lets_expect() -> None:
         assert expected_steps(parse(rule), clips) == found
 
 
+def test_steps_of_a_union_are_at_most_those_of_its_rules() -> None:
+    # 50, 10 and an unknown number of frames
+    clips = [Clip(clip_id=str(end), video="v.mp4", start_seconds=0.0, end_seconds=end) for end in (2.0, 0.4, None)]
+    for rule, found in (
+        ("uniform:7+uniform:16", [23, 10, 23]),
+        ("consecutive:3+position:0,1+random:4", [9, 9, 9]),
+        ("every:5+fps:4", [18, 4]),
+        ("all+uniform:9", [50, 10]),
+    ):
+        assert expected_steps(parse(rule), clips) == found
+
+
 def with_intervals(folder: Path, ends: tuple[float, ...]) -> None:
     header, *rows = (folder / "manifest.csv").read_text().splitlines()
     videos = [row.split(",")[header.split(",").index("video")] for row in rows]

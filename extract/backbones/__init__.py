@@ -94,6 +94,11 @@ _ROWS: dict[str, BackboneRow] = {
         "`:images` reads flow made before",
         variants=("dis", "images", "images-256", "raft-large", "raft-small", "tvl1"),
     ),
+    "flow-resnet34": BackboneRow(
+        target="reelbank.extract.backbones.flow_resnet34:define",
+        summary="ResNet-34 on stacks of 5 pairs of flow images, 10 channels: pooled 512-d, layer maps; trained by a "
+        "run (`--weights RUN`), or begun with the mean of the ImageNet stem",
+    ),
     "frames": BackboneRow(
         target="reelbank.extract.backbones.frames:define",
         libraries=(),
@@ -207,7 +212,8 @@ def build(
 
     Args:
         name: one of `names()`.
-        weights: `pretrained`, `random`, or the path of a weights file. Ignored by backbones without weights.
+        weights: `pretrained`, `random`, or the path of a weights file or of a training run. Ignored by backbones
+            without weights.
         seed: of random weights.
         device: `auto` (a GPU of CUDA if there is one), `cpu`, `cuda`, `cuda:1`, `mps`.
         precision: `fp32`, `bf16` or `fp16` of the forward pass; taps keep their declared dtype.

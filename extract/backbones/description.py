@@ -63,7 +63,7 @@ class BackboneInfo:
 
     @property
     def frames_shape(self) -> tuple[int, ...]:
-        """Shape of the input of one step: (H, W, 3), or (2, H, W) for gray pairs."""
+        """Shape of the input of one step: (H, W, 3), (2, H, W) for gray pairs, (T, ...) of several frames."""
         payload = self.payload_shape
         if payload is None:
             height, width = self.image_size
@@ -135,7 +135,7 @@ class BuildOptions:
 class Backbone(Protocol):
     """A backbone ready to run.
 
-    `weights` says where the numbers come from: kind (`file`, `none`, `pretrained`, `random`) and more.
+    `weights` says where the numbers come from: kind (`file`, `none`, `pretrained`, `random`, `run`) and more.
     `module` is the network with its weights, None for operators. `device` is the effective device.
     """
 

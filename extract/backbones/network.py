@@ -16,10 +16,21 @@ from torch import Tensor, nn
 
 from reelbank.extract.backbones import metal
 from reelbank.extract.backbones.description import BackboneError, BackboneInfo, BuildOptions, Described, Tuning
+from reelbank.extract.backbones.identity import rest_digest, tensors_digest
 from reelbank.extract.backbones.passes import GraphedPass, Pass, cast_weights
 from reelbank.extract.weights import calibration, checkpoints
-from reelbank.extract.weights.files import WeightsFile, given_file, pretrained_file
+from reelbank.extract.weights.files import (
+    WEIGHTS_DIR_VARIABLE,
+    WeightsError,
+    WeightsFile,
+    file_of_sum,
+    given_file,
+    pretrained_file,
+    weights_dir,
+)
+from reelbank.extract.weights.runs import RunWeights, read_run, run_folder, runs_beside
 from reelbank.store.devices import check_precision, resolve_device
+from reelbank.store.options import MAX_SEED
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -40,9 +51,11 @@ class Architecture:
         create: makes the network with its library's initialisation (also on the meta device).
         convert: renames and reshapes the tensors of every known key layout to those of the network.
         run: (network, normalised input, wanted taps) -> tensors of at least these taps. The input is
-            (B, 3, H, W), or (B, 3, T, H, W) where a step reads T frames.
-        mean: per RGB channel, of values in [0, 1].
-        std: per RGB channel.
+            (B, 3, H, W), or (B, 3, T, H, W) where a step reads T frames, or what `channels` makes of them.
+        mean: of values in [0, 1], per RGB channel or one for all channels.
+        std: as `mean`.
+        channels: pixels of steps (B, *frames_shape) as the network's channels (B, C, ...); None: the last axis holds
+            them.
         channels_last: memory format of the convolutions; faster for CNNs, of no use to ViTs.
     """
 
@@ -50,8 +63,9 @@ class Architecture:
     create: Callable[[], nn.Module]
     convert: Callable[[dict[str, Tensor]], dict[str, Tensor]]
     run: Callable[[Any, Tensor, frozenset[str]], Mapping[str, Tensor]]
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    channels: Callable[[Tensor], Tensor] | None = None
     channels_last: bool = False
 
 
@@ -71,8 +85,7 @@ class Network(Described):
 
     def __post_init__(self) -> None:
         for name, values in (("_mean", self.architecture.mean), ("_std", self.architecture.std)):
-            shape = (1, 3, *(1,) * (len(self.info.frames_shape) - 1))
-            object.__setattr__(self, name, torch.tensor(values, device=self.device).view(shape))
+            object.__setattr__(self, name, torch.tensor(values, device=self.device))
         graphs = self.tuning.graphs and self.device.startswith("cuda")
         object.__setattr__(self, "_run", GraphedPass(self._stored) if graphs else self._stored)
 
@@ -84,12 +97,12 @@ class Network(Described):
     def normalise(self, frames: npt.NDArray[np.uint8]) -> Tensor:
         """uint8 (B, H, W, 3) to the network's float32 input (B, 3, H, W) on its device.
 
-        Where a step reads T frames, (B, T, H, W, 3) to (B, 3, T, H, W).
+        Where a step reads T frames, (B, T, H, W, 3) to (B, 3, T, H, W); other steps as `Architecture.channels` says.
         """
         return self._normalised(self._on_device(frames))
 
     def forward(self, frames: npt.NDArray[np.uint8], taps: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
-        """Features of frames (B, H, W, 3) or clips (B, T, H, W, 3), uint8; see `Backbone.forward`."""
+        """Features of frames (B, H, W, 3), clips (B, T, H, W, 3) or other steps, uint8; see `Backbone.forward`."""
         return self.launch(frames, taps)()
 
     def launch(self, frames: npt.NDArray[np.uint8], taps: Sequence[str] | None = None) -> Launched:
@@ -127,7 +140,10 @@ class Network(Described):
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         # Memory with the channels last, seen as channels first.
-        batch = pixels.movedim(-1, 1).float().div_(255).sub_(self._mean).div_(self._std)
+        channels = self.architecture.channels
+        planes = pixels.movedim(-1, 1) if channels is None else channels(pixels)
+        shape = (-1, *(1,) * (planes.ndim - 2))
+        batch = planes.float().div_(255).sub_(self._mean.view(shape)).div_(self._std.view(shape))
         return batch if self.channels_last else batch.contiguous()
 
     def _values(self, pixels: Tensor, taps: tuple[str, ...]) -> Mapping[str, Tensor]:
@@ -171,26 +187,9 @@ def build_network(info: BackboneInfo, architecture: Architecture, options: Build
     check_precision(device, options.precision)
     if is_metal := device == metal.METAL:
         metal.refuse_clips(info)
-    if options.state_file is not None:
-        module, origin = _from_state_file(info, architecture, options.state_file)
-    elif options.weights == "random":
-        module = calibration.initialise(architecture.create, options.seed)
-        origin = calibration.random_weights(architecture.text, options.seed)
-    elif options.weights == "pretrained":
-        file = pretrained_file(info.name, info.sources)
-        module, origin = _from_weights_file(architecture, file), _origin(file)
-    else:
-        file = given_file(options.weights)
-        module, origin = _from_weights_file(architecture, file), _origin(file)
+    module, origin = _weighted(info, architecture, options)
     module = module.eval().requires_grad_(False)
     on_cpu = Network(info=info, architecture=architecture, module=module, weights=origin, device="cpu")
-    if options.weights == "random" and options.state_file is None:
-        # On the CPU whatever the device: the recipe should give the same numbers on all of them.
-        if (num_frames := len(info.step_frames)) == 1:
-            images = calibration.cloud_images(options.seed, *info.image_size)
-        else:
-            images = calibration.cloud_clips(options.seed, num_frames, *info.image_size)
-        calibration.calibrate(module, on_cpu.normalise(images))
     # A state file is what the same device was tried with.
     tried = is_metal and options.state_file is None
     expected = metal.reference(on_cpu) if tried else {}
@@ -222,9 +221,121 @@ def _outline(info: BackboneInfo, architecture: Architecture) -> Network:
     return Network(info=info, architecture=architecture, module=module, weights=origin, device=OUTLINE_DEVICE)
 
 
+def _weighted(
+    info: BackboneInfo, architecture: Architecture, options: BuildOptions
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The network on the CPU with the weights that are asked for, and where those come from."""
+    if options.state_file is not None:
+        return _from_state_file(info, architecture, options.state_file)
+    if options.weights == "random":
+        return _random(info, architecture, options.seed), calibration.random_weights(architecture.text, options.seed)
+    if options.weights == "pretrained":
+        file = pretrained_file(info.name, info.sources)
+    elif (folder := run_folder(options.weights)) is not None:
+        return _from_run(info, architecture, read_run(folder, info.name))
+    else:
+        file = given_file(options.weights)
+    return _from_weights_file(architecture, file), _origin(file)
+
+
+def _random(info: BackboneInfo, architecture: Architecture, seed: int) -> nn.Module:
+    """On the CPU whatever the device: the recipe should give the same numbers on all of them."""
+    module = calibration.initialise(architecture.create, seed).eval().requires_grad_(False)
+    network = Network(info=info, architecture=architecture, module=module, weights={}, device="cpu")
+    calibration.calibrate(module, network.normalise(_lifelike(info, seed)))
+    return module
+
+
+def _lifelike(info: BackboneInfo, seed: int) -> npt.NDArray[np.uint8]:
+    """Seeded steps (n, *frames_shape) by which random weights are calibrated."""
+    if (num_frames := len(info.step_frames)) == 1:
+        return calibration.cloud_images(seed, *info.image_size)
+    clips = calibration.cloud_clips(seed, num_frames, *info.image_size)  # (n, T, H, W, 3)
+    # Two of the colours stand for x and y.
+    return np.moveaxis(clips[..., :2], -1, 2) if info.source == "flow" else clips
+
+
 def _from_weights_file(architecture: Architecture, file: WeightsFile) -> nn.Module:
     state = architecture.convert(checkpoints.read_state(file))
     return _filled(architecture, state, file.path)
+
+
+def _from_run(
+    info: BackboneInfo, architecture: Architecture, run: RunWeights, known: Mapping[str, RunWeights] | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a training run: what it trained, the rest from the weights that it began with.
+
+    Args:
+        known: {digest of the network: run} of runs that it may have begun with; None: those beside it are searched.
+
+    Raises:
+        WeightsError: those are not here, or are others than they were.
+    """
+    with torch.device("meta"):
+        names = architecture.create().state_dict().keys()
+    # What the network has no place for, such as the run's own classifier, is what files of weights have, too.
+    trained = run.tensors()
+    trained = trained if trained.keys() <= names else architecture.convert(trained)
+    left_out = names - trained.keys()
+    began = _began(info, architecture, run, known) if left_out and run.base["kind"] != "none" else {}
+    rest = {name: began[name] for name in left_out & began.keys()}
+    base = run.base
+    if base["kind"] == "random":  # as it is made here
+        base = calibration.random_weights(architecture.text, base.get("seed", 0))
+    if (found := rest_digest(rest, base)) != run.sha256:
+        raise WeightsError(
+            f"{run.path}: the {len(rest)} tensors of {info.name} that it does not hold, of {run.began_with}, are "
+            f"others here than in the run (sha256 {found} here, {run.sha256} there)"
+        )
+    module = _filled(architecture, {**rest, **trained}, run.path)
+    digest = tensors_digest(module.state_dict())
+    return module, {"kind": "run", "source": run.name, "sha256": digest, "base": run.origin}
+
+
+def _began(
+    info: BackboneInfo, architecture: Architecture, run: RunWeights, known: Mapping[str, RunWeights] | None
+) -> Mapping[str, Tensor]:
+    """The tensors of the network that a run began with. Raises WeightsError where they are not here."""
+    kind, sha256 = run.base["kind"], str(run.base.get("sha256"))
+    if kind == "random" and 0 <= (seed := run.base.get("seed", 0)) <= MAX_SEED:
+        return _random(info, architecture, seed).state_dict()
+    if kind == "pretrained":
+        return _from_weights_file(architecture, pretrained_file(info.name, info.sources)).state_dict()
+    if kind == "file":
+        if (path := file_of_sum(sha256)) is not None:
+            return _from_weights_file(architecture, WeightsFile(path=path, sha256=sha256)).state_dict()
+        raise WeightsError(
+            f"{run.path}: the run began with {run.began_with}, which is not in {weights_dir()}; put it there, or name "
+            f"the folder that holds it as ${WEIGHTS_DIR_VARIABLE}"
+        )
+    if kind == "run":
+        known = _networks_beside(info, architecture, run, sha256) if known is None else known
+        if sha256 in known:
+            return _from_run(info, architecture, known[sha256], known)[0].state_dict()
+        raise WeightsError(
+            f"{run.path}: the run began with {run.began_with}, which does not lie beside it; put that run there"
+        )
+    raise WeightsError(f"{run.path}: the run began with {run.began_with}, which cannot be made again")
+
+
+def _networks_beside(
+    info: BackboneInfo, architecture: Architecture, run: RunWeights, sha256: str
+) -> dict[str, RunWeights]:
+    """{digest of its network: run} of those beside `run`, each made once, until the one of `sha256` is there.
+
+    Runs that began with another come after it, so that no two wait for each other.
+    """
+    known: dict[str, RunWeights] = {}
+    waiting = list(runs_beside(run, info.name))
+    while ready := [one for one in waiting if one.base["kind"] != "run" or str(one.base.get("sha256")) in known]:
+        waiting = [one for one in waiting if one not in ready]
+        for one in ready:
+            with contextlib.suppress(WeightsError):
+                digest = _from_run(info, architecture, one, known)[1]["sha256"]
+                known[digest] = one
+                if digest == sha256:
+                    return known
+    return known
 
 
 def _filled(architecture: Architecture, state: Mapping[str, Tensor], path: Path) -> nn.Module:

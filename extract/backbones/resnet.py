@@ -51,7 +51,7 @@ _SIZES = {
 
 # With random branches as strong as the identity, rounding errors grow from block to block (in bf16 layer4 of
 # ResNet-50 kept a cosine of 0.9 only). Trained branches are weaker; files overwrite this value.
-_RANDOM_BRANCH_SCALE = 0.25
+RANDOM_BRANCH_SCALE = 0.25
 
 
 def define(family: str, variant: str) -> Definition:
@@ -73,6 +73,11 @@ def define(family: str, variant: str) -> Definition:
     return Definition(info=info, make=functools.partial(_make, info))
 
 
+def file_name(name: str) -> str:
+    """torchvision's file of the weights of one of these networks."""
+    return _SIZES[name].file_name
+
+
 def torchvision_source(file_name: str) -> WeightsSource:
     """A checkpoint of torchvision, whose file names carry the first digits of their sha256."""
     return WeightsSource(
@@ -87,39 +92,33 @@ def _make(info: BackboneInfo, options: BuildOptions) -> Backbone:
     from reelbank.extract.backbones.network import Architecture, build_network
 
     architecture = Architecture(
-        text=f"torchvision {info.name}, residual branches {_RANDOM_BRANCH_SCALE}",
-        create=functools.partial(_create, info.name),
+        text=f"torchvision {info.name}, residual branches {RANDOM_BRANCH_SCALE}",
+        create=functools.partial(create, info.name),
         convert=lambda state: state,
-        run=_run,
+        run=run,
         channels_last=True,
     )
     return build_network(info, architecture, options)
 
 
-def plain_network(name: str) -> nn.Module:
-    """torchvision's network called `name` as the library initialises it, with no weights of anybody."""
+def create(name: str) -> nn.Module:
+    """torchvision's network with its initialisation, and weak residual branches."""
     from reelbank.extract.weights import torchvision_shim
 
     torchvision_shim.ensure()
     import torchvision
-
-    module: nn.Module = getattr(torchvision.models, name)(weights=None)
-    return module
-
-
-def _create(name: str) -> nn.Module:
-    module = plain_network(name)
-    import torchvision  # after the operators that it needs are there
     from torch import nn
 
+    module: nn.Module = getattr(torchvision.models, name)(weights=None)
     for block in module.modules():
         if isinstance(block, (torchvision.models.resnet.BasicBlock, torchvision.models.resnet.Bottleneck)):
             last_norm = block.bn3 if isinstance(block, torchvision.models.resnet.Bottleneck) else block.bn2
-            nn.init.constant_(last_norm.weight, _RANDOM_BRANCH_SCALE)
+            nn.init.constant_(last_norm.weight, RANDOM_BRANCH_SCALE)
     return module
 
 
-def _run(module: Any, x: Tensor, taps: frozenset[str]) -> dict[str, Tensor]:
+def run(module: Any, x: Tensor, taps: frozenset[str]) -> dict[str, Tensor]:
+    """At least the wanted taps of normalised images (B, C, H, W)."""
     stem = module.maxpool(module.relu(module.bn1(module.conv1(x))))
     return rest(module, "stem", stem, taps)
 

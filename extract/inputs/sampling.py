@@ -30,6 +30,7 @@ FORMS = (
     "position:P[,P...] (0 to 1)",
     "random:N",
     "uniform:N[:open]",
+    "RULE+RULE (the frames of both)",
 )
 
 
@@ -152,7 +153,36 @@ class Fps:
         return f"fps:{_number(self.rate_fps)}"
 
 
-Sampling = Uniform | Consecutive | Position | Random | Every | All | Fps
+Rule = Uniform | Consecutive | Position | Random | Every | All | Fps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Union:
+    """The frames that any of several rules chooses, in the order of time, each once.
+
+    The number of steps varies from clip to clip: at most what the rules give together, less where they choose the same
+    frames, and never more than the clip has. So where a clip has fewer frames than a rule asks for, what that rule
+    would repeat is not repeated here, and `repeat` gives the frames that `pad` gives or some of them; `error` refuses
+    the clip as the rule would. What a rule draws is what it draws alone.
+
+    Attributes:
+        parts: two or more different rules, none of them a union.
+    """
+
+    parts: tuple[Rule, ...]
+
+    def __post_init__(self) -> None:
+        if nested := [part for part in self.parts if not isinstance(part, Rule)]:
+            raise ValueError(f"a union is made of rules, found {nested[0]!r} among them; name its rules one by one")
+        if len(self.parts) < 2 or len(set(self.parts)) < len(self.parts):
+            named = ", ".join(map(str, self.parts)) or "none"
+            raise ValueError(f"a union takes two or more different rules, found {named}")
+
+    def __str__(self) -> str:
+        return "+".join(map(str, self.parts))
+
+
+Sampling = Rule | Union
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -174,30 +204,41 @@ def parse(text: str) -> Sampling:
     Raises:
         ValueError: an unknown form, or a value out of its range.
     """
-    match = re.fullmatch(r"(\w+)(?::(.*))?", text.strip(), flags=re.ASCII)
-    name, value = (match[1], match[2]) if match else ("", None)
+    parts = re.split(r"\+(?![0-9])", text)  # that of 1e+2 joins nothing
     try:
-        match name, value:
-            case "all", None:
-                return All()
-            case "uniform", str():
-                count, separator, rest = value.partition(":")
-                if not separator or rest == "open":
-                    return Uniform(num_steps=_integer(count), open=bool(separator))
-            case "consecutive", str():
-                count, separator, rest = value.partition(":")
-                return Consecutive(num_steps=_integer(count), start=rest if separator else "random")
-            case "position", str():
-                return Position(positions=tuple(float(part) for part in value.split(",")))
-            case "random", str():
-                return Random(num_steps=_integer(value))
-            case "every", str():
-                return Every(stride_frames=_integer(value))
-            case "fps", str():
-                return Fps(rate_fps=float(value))
+        rules = [_rule(part) for part in parts]
+        known = tuple(rule for rule in rules if rule is not None)
+        if len(known) == len(parts):
+            return known[0] if len(known) == 1 else Union(parts=known)
     except ValueError as error:
         raise ValueError(f"sampling {text!r}: {error}; the forms are {'; '.join(FORMS)}") from error
-    raise ValueError(f"sampling {text!r} is not one of the forms {'; '.join(FORMS)}")
+    what = f"sampling {text!r}" + (f": {parts[rules.index(None)]!r}" if len(parts) > 1 else "")
+    raise ValueError(f"{what} is not one of the forms {'; '.join(FORMS)}")
+
+
+def _rule(text: str) -> Rule | None:
+    """The rule that is no union; None for a form that there is not. Raises ValueError for a value out of its range."""
+    match = re.fullmatch(r"(\w+)(?::(.*))?", text.strip(), flags=re.ASCII)
+    name, value = (match[1], match[2]) if match else ("", None)
+    match name, value:
+        case "all", None:
+            return All()
+        case "uniform", str():
+            count, separator, rest = value.partition(":")
+            if not separator or rest == "open":
+                return Uniform(num_steps=_integer(count), open=bool(separator))
+        case "consecutive", str():
+            count, separator, rest = value.partition(":")
+            return Consecutive(num_steps=_integer(count), start=rest if separator else "random")
+        case "position", str():
+            return Position(positions=tuple(float(part) for part in value.split(",")))
+        case "random", str():
+            return Random(num_steps=_integer(value))
+        case "every", str():
+            return Every(stride_frames=_integer(value))
+        case "fps", str():
+            return Fps(rate_fps=float(value))
+    return None
 
 
 def fixed_steps(sampling: Sampling) -> int | None:
@@ -207,57 +248,17 @@ def fixed_steps(sampling: Sampling) -> int | None:
             return sampling.num_steps
         case Position():
             return len(sampling.positions)
-        case Every() | All() | Fps():
+        case Every() | All() | Fps() | Union():
             return None
     assert_never(sampling)
 
 
-def clip_frames(
-    times_seconds: Seconds,
-    duration_seconds: float,
-    *,
-    clip_id: str,
-    start_seconds: float | None = None,
-    end_seconds: float | None = None,
-    past_end: str = "repeat",
-) -> tuple[int, int]:
-    """The frames with start <= t < end: (first, stop), so that the clip is `times_seconds[first:stop]`.
-
-    Args:
-        times_seconds: (N,) ascending times of the video's frames; the first may be later than 0.
-        duration_seconds: time at which the last frame ends.
-        clip_id: for the messages.
-        start_seconds: start of the clip; None is the start of the video.
-        end_seconds: end of the clip, itself not in it; None is the end of the video.
-        past_end: under `error` an end more than one mean frame time after the video's end is refused;
-            `repeat` and `pad` take the frames that there are.
-
-    Raises:
-        ValueError: no frame lies in the interval, or `past_end` is `error` and it is too long.
-    """
-    _check_past_end(past_end)
-    start = 0.0 if start_seconds is None else start_seconds
-    end = math.inf if end_seconds is None else end_seconds
-    if math.isnan(start) or math.isnan(end) or end <= start:
-        raise ValueError(
-            f"clip {clip_id!r}: the interval [{start:g}, {end:g}) s is empty; end_seconds must lie after start_seconds"
-        )
-    begin = float(times_seconds[0]) if len(times_seconds) else 0.0
-    frame_seconds = (duration_seconds - begin) / max(len(times_seconds), 1)
-    if past_end == "error" and end_seconds is not None and end > duration_seconds + frame_seconds:
-        raise ValueError(
-            f"clip {clip_id!r}: end_seconds={end:g} is past the video's {duration_seconds:.6g} s; "
-            "shorten the clip or pass --past-end repeat"
-        )
-    low = -math.inf if start_seconds is None else start
-    first, stop = (int(index) for index in np.searchsorted(times_seconds, (low, end), side="left"))
-    if first == stop:
-        later = f", of which the first is shown at {begin:.6g} s" if begin > 0 else ""
-        raise ValueError(
-            f"clip {clip_id!r}: no frame starts in [{start:g}, {end:g}) s of the video's "
-            f"{duration_seconds:.6g} s and {len(times_seconds)} frames{later}; correct start_seconds and end_seconds"
-        )
-    return first, stop
+def most_steps(sampling: Sampling) -> int | None:
+    """The steps that no clip has more of; None where their number grows with the clip."""
+    if not isinstance(sampling, Union):
+        return fixed_steps(sampling)
+    counts = [fixed_steps(part) for part in sampling.parts]
+    return None if None in counts else sum(filter(None, counts))
 
 
 def choose(
@@ -286,7 +287,17 @@ def choose(
     Raises:
         ValueError: the clip has no frames, or too few under `error`.
     """
-    _check_past_end(past_end)
+    check_past_end(past_end)
+    if isinstance(sampling, Union):
+        chosen = [
+            choose(
+                part, times_seconds, duration_seconds, clip_id=clip_id, seed=seed, past_end=past_end,
+                start_seconds=start_seconds,
+            ).frame_index
+            for part in sampling.parts
+        ]  # fmt: skip
+        together = np.unique(np.concatenate(chosen))
+        return Choice(frame_index=together, valid_steps=len(together))
     num_frames = len(times_seconds)
     if num_frames == 0:
         raise ValueError(f"clip {clip_id!r} has no frames; correct start_seconds and end_seconds")
@@ -304,7 +315,7 @@ def choose(
     return Choice(frame_index=frame_index, valid_steps=len(frame_index))
 
 
-def _indices(sampling: Sampling, offsets_seconds: Seconds, duration_seconds: float, key: str) -> Indices:
+def _indices(sampling: Rule, offsets_seconds: Seconds, duration_seconds: float, key: str) -> Indices:
     num_frames = len(offsets_seconds)
     match sampling:
         case Uniform(num_steps=steps):
@@ -366,7 +377,8 @@ def _check_count(name: str, value: Any) -> None:
         raise ValueError(f"{name} takes {MAX_STEPS:,} at most, found {value:,}")
 
 
-def _check_past_end(past_end: str) -> None:
+def check_past_end(past_end: str) -> None:
+    """Raises ValueError unless it is one of PAST_END."""
     if past_end not in PAST_END:
         raise ValueError(f"{past_end = } is not one of {', '.join(PAST_END)}")
 

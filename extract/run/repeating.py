@@ -15,7 +15,8 @@ from reelbank.extract.errors import ExtractionError
 from reelbank.extract.inputs import views
 from reelbank.extract.run.featurize import featurize
 from reelbank.extract.run.report import REMARKS
-from reelbank.extract.weights.files import WeightsError, WeightsFile, given_file, sha256_of, weights_dir
+from reelbank.extract.weights.files import WeightsError, WeightsFile, file_of_sum, given_file
+from reelbank.extract.weights.runs import run_folder
 from reelbank.manifests.datasets.folder import gather
 from reelbank.manifests.delimited import SUFFIXES
 from reelbank.manifests.events import Event, Progress
@@ -40,11 +41,11 @@ def retry_config(
     Args:
         path: the store; its spec gives model, taps, sampling, resize, precision and seed.
         manifest: its manifest; None is the one it was made with, else as `featurize` finds it.
-        weights: where the weights file is now, for a store made from one.
+        weights: where the weights file or the training run is now, for a store made from one.
         workers: worker processes.
 
     Raises:
-        StoreError: no store there, or it was made from a weights file and none is given.
+        StoreError: no store there, or it was made from a weights file or a run that is gone, and none is given.
     """
     store = reelbank.store.open(path)
     marked = (store.clips.status == MISSING) & (store.clips.reason != "")
@@ -58,12 +59,11 @@ def retry_config(
             f"{path} was imported from {spec.weights.get('source')}: no video is extracted into it; add the missing "
             "arrays there and import again"
         )
-    if kind == "file" and weights is None:
+    if kind in ("file", "run") and weights is None:
         weights = str(store.provenance.get("weights", {}).get("asked", ""))
-        if not Path(weights).is_file():
-            raise StoreError(
-                f"{path} was made from the weights file {weights}, which is not there; give --weights FILE"
-            )
+        if not (Path(weights).is_file() if kind == "file" else Path(weights).is_dir()):
+            what, give = ("weights file", "FILE") if kind == "file" else ("training run", "RUN")
+            raise StoreError(f"{path} was made from the {what} {weights}, which is not there; give --weights {give}")
     if manifest is None and (named := store.provenance.get("manifest")):
         own = path.parent / str(named)
         manifest = own if own.is_file() else None
@@ -95,7 +95,8 @@ def extract_as(
         videos: files, folders (all that lies below them), or one manifest; see `reelbank.manifests.datasets.folder`.
         folder: is made; what an earlier call has left there is gone on with.
         like: where stores of these specs lie, or lay: they know where a weights file was taken from.
-        weights: weights files, for specs whose weights came from files; each takes the one of its checksum.
+        weights: weights files and training runs, for specs whose weights came from such; each takes the one of its
+            checksum.
         progress: called with each step, and with what a report of `featurize` says of the clips as notes.
 
     Returns:
@@ -174,22 +175,26 @@ def _manifest_of(videos: Sequence[Path]) -> Manifest:
 
 
 def _weights_of(specs: Sequence[FeatureSpec], like: Sequence[Path], offered: Sequence[str | Path]) -> list[str | None]:
-    """`--weights` of each spec: the file of its checksum among the `offered`, else as its store was made.
+    """`--weights` of each spec: what has its checksum among the `offered`, else as its store was made.
 
     Models without weights take what the others do, so that they share their pass.
     """
-    files = [given_file(path) for path in offered]
+    folders = [folder for path in offered if (folder := run_folder(str(path))) is not None]
+    files = [given_file(path) for path in offered if run_folder(str(path)) is None]
     by_sum = {file.sha256: str(file.path) for file in files}
     found: dict[str, str] = {}
     for number, spec in enumerate(specs):
         kind, sha256 = str(spec.weights.get("kind")), str(spec.weights.get("sha256"))
+        store = like[number] if number < len(like) else None
         if sha256 in by_sum:
             found[spec.digest] = by_sum[sha256]
         elif kind == "file":
-            found[spec.digest] = _file_of(sha256, spec.backbone, like[number] if number < len(like) else None, files)
+            found[spec.digest] = _file_of(sha256, spec.backbone, store, files)
+        elif kind == "run":
+            found[spec.digest] = _run_of(sha256, spec.backbone, store, folders)
         elif kind != "none":
             found[spec.digest] = kind
-    if unused := sorted(path for path in by_sum.values() if path not in found.values()):
+    if unused := sorted(path for path in (*by_sum.values(), *map(str, folders)) if path not in found.values()):
         wanted = ", ".join(f"{spec.backbone} {spec.weights.get('sha256') or 'none'}" for spec in specs)
         raise WeightsError(f"--weights {unused[0]}: its sha256 is not one that is asked for ({wanted})")
     usual = next(iter(found.values()), None)
@@ -199,12 +204,8 @@ def _weights_of(specs: Sequence[FeatureSpec], like: Sequence[Path], offered: Seq
 def _file_of(sha256: str, backbone: str, store: Path | None, offered: Sequence[WeightsFile]) -> str:
     """The weights file of this checksum: where the store had it from, or in the folder for weights files."""
     recorded = _asked_of(store)
-    places = [] if recorded is None else [recorded]
-    with suppress(WeightsError, OSError):
-        places += sorted(weights_dir().iterdir())
-    for path in places:
-        if path.is_file() and sha256_of(path) == sha256:
-            return str(path)
+    if (path := file_of_sum(sha256, [] if recorded is None else [recorded])) is not None:
+        return str(path)
     what = "has changed" if recorded and recorded.exists() else "is gone"
     lay = "" if recorded is None else f" (they were {recorded}, which {what})"
     not_it = f"; {offered[0].path} has another one, {offered[0].sha256}" if offered else ""
@@ -213,11 +214,35 @@ def _file_of(sha256: str, backbone: str, store: Path | None, offered: Sequence[W
     )
 
 
+def _run_of(sha256: str, backbone: str, store: Path | None, offered: Sequence[Path]) -> str:
+    """The training run whose network has this checksum: one that is offered, or where the store had it from."""
+    recorded = _asked_of(store)
+    reasons = []
+    for folder in (*offered, *([] if recorded is None else [recorded])):
+        try:
+            weights = backbones.build(backbone, weights=folder, device="cpu").weights
+        except (WeightsError, OSError) as error:
+            reasons.append(str(error))
+        else:
+            if weights["sha256"] == sha256:
+                return str(folder)
+            reasons.append(f"that of {folder} is {weights['sha256']}")
+    why = f" ({'; '.join(reasons)})" if reasons else ""
+    raise WeightsError(
+        f"{backbone} had weights of a training run: give the run whose network has the sha256 {sha256} as --weights "
+        f"RUN{why}"
+    )
+
+
 def _asked_of(store: Path | None) -> Path | None:
-    """The weights file that was named when the store was made; None where that is not known."""
+    """The weights file or the run that was named when the store was made; None where that is not known."""
     with suppress(ValueError, OSError, RuntimeError):  # a store may hold anything, and be gone
         weights = None if store is None else reelbank.store.open(store).provenance.get("weights")
-        if isinstance(weights, dict) and weights.get("kind") == "file" and "\0" not in str(weights.get("asked")):
+        if (
+            isinstance(weights, dict)
+            and weights.get("kind") in ("file", "run")
+            and "\0" not in str(weights.get("asked"))
+        ):
             return Path(str(weights.get("asked"))).expanduser()
     return None
 

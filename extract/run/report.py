@@ -96,7 +96,7 @@ class StoreReport:
             failed_before={ids[row]: reason for row, reason in todo.failed_before.items()},
             remarks=dict(committer.remarks),
             num_bytes=sum(p.stat().st_size for p in (job.store / "features").rglob("*") if p.is_file()),
-            weights_are_random=job.spec.weights.get("kind") == "random",
+            weights_are_random=job.spec.weights_are_random,
         )
 
     @property

@@ -6,9 +6,24 @@ import errno
 import math
 import shutil
 from collections.abc import Iterable, Sequence
+from typing import assert_never
 
+from reelbank.extract import backbones
 from reelbank.extract.errors import DiskFullError
-from reelbank.extract.inputs.sampling import MAX_STEPS, All, Every, Fps, Sampling, fixed_steps
+from reelbank.extract.inputs.sampling import (
+    MAX_STEPS,
+    All,
+    Consecutive,
+    Every,
+    Fps,
+    Position,
+    Random,
+    Sampling,
+    Uniform,
+    Union,
+    fixed_steps,
+    most_steps,
+)
 from reelbank.extract.run.messages import ModelJob
 from reelbank.manifests import Clip
 from reelbank.store.description import readable
@@ -25,22 +40,38 @@ NOTED_PADDING = 1.1
 def expected_steps(sampling: Sampling, clips: Iterable[Clip]) -> list[int]:
     """About how many steps each clip will have whose start and end the manifest says; nothing is opened for it.
 
-    Frames are counted by the clip's `rate_fps`, else by ASSUMED_FPS. Empty where every clip has the same number.
+    Frames are counted by the clip's `rate_fps`, else by ASSUMED_FPS. Clips whose length is not known are there where
+    the sampling itself says how many steps they have at most. Empty where every clip has the same number.
     """
+    if fixed_steps(sampling) is not None:
+        return []
     found: list[int] = []
+    most = most_steps(sampling)
     for clip in clips:
-        if clip.start_seconds is None or clip.end_seconds is None or clip.end_seconds <= clip.start_seconds:
-            continue
-        seconds = clip.end_seconds - clip.start_seconds
-        num_frames = max(1, round(seconds * _rate_fps(clip)))
-        match sampling:
-            case All():
-                found.append(num_frames)
-            case Every(stride_frames=stride):
-                found.append(-(-num_frames // stride))
-            case Fps(rate_fps=rate):
-                found.append(max(1, round(seconds * rate)))
+        if clip.start_seconds is not None and clip.end_seconds is not None and clip.end_seconds > clip.start_seconds:
+            found.append(_steps(sampling, clip.end_seconds - clip.start_seconds, _rate_fps(clip)))
+        elif most is not None:
+            found.append(most)
     return [min(count, MAX_STEPS) for count in found]
+
+
+def _steps(sampling: Sampling, seconds: float, rate_fps: float) -> int:
+    """Of a clip of this length; of a union as if its rules chose different frames."""
+    num_frames = max(1, round(seconds * rate_fps))
+    match sampling:
+        case All():
+            return num_frames
+        case Every(stride_frames=stride):
+            return -(-num_frames // stride)
+        case Fps(rate_fps=rate):
+            return max(1, round(seconds * rate))
+        case Union(parts=parts):
+            return min(num_frames, sum(_steps(part, seconds, rate_fps) for part in parts))
+        case Uniform() | Consecutive() | Random():
+            return sampling.num_steps
+        case Position(positions=positions):
+            return len(positions)
+    assert_never(sampling)
 
 
 def _rate_fps(clip: Clip) -> float:
@@ -67,18 +98,20 @@ def plan_notes(
         return []
     views, taps = len(job.spec.views), job.spec.taps
     step_bytes = sum(tap.step_bytes for tap in taps)
-    steps = fixed_steps(job.sampling)
+    steps = most_steps(job.sampling)
+    at_most = "" if steps == fixed_steps(job.sampling) else "at most "
     each = ", ".join(f"{tap.name} {tap.step_bytes:,}" for tap in taps)
     line = f"{job.store}: {each} bytes per step" + (f" x {views} views" if views > 1 else "")
     if steps is not None:
         total = step_bytes * steps * (num_clips + num_viewed * (views - 1))
-        line += f" x {steps} steps: {readable(total)} for {num_clips} clip{'s' * (num_clips != 1)}"
+        line += f" x {at_most}{steps} steps: {at_most}{readable(total)} for {num_clips} clip{'s' * (num_clips != 1)}"
         line += " before compression" if any(tap.codec != "none" for tap in taps) else ""
         free = shutil.disk_usage(job.store.resolve().parent).free
         line += f"; the disk has only {readable(free)} free" if total > free else ""
     elif geometry is not None:
         line += _of_unlike_clips(job, num_clips, num_viewed, counts, geometry)
-    return [line, *([advice] if (advice := frames_advice(taps, views)) else [])]
+    reads_video = backbones.describe(job.model).source == "video"  # frames stand for nothing else
+    return [line, *([advice] if reads_video and (advice := frames_advice(taps, views)) else [])]
 
 
 LEAST_COMPRESSED = 0.05

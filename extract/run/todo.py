@@ -162,7 +162,7 @@ def _refuse_other_features(like: FeatureSpec, spec: FeatureSpec) -> None:
 
 
 _WHY_OTHER = {
-    "weights": "these are other weights: give the file that was used as --weights FILE",
+    "weights": "these are other weights: give the file or the run that was used as --weights",
     "plugin_sha256": "the source of the backbone has changed since",
 }
 
@@ -344,4 +344,4 @@ def _content(paths: tuple[Path, ...]) -> str | None:
 
 def _identifying(weights: Mapping[str, Any]) -> dict[str, Any]:
     """What of the weights changes the numbers: not where the file lay."""
-    return {key: weights[key] for key in ("kind", "sha256", "seed", "recipe") if key in weights}
+    return {key: weights[key] for key in ("kind", "sha256", "seed", "recipe", "base") if key in weights}

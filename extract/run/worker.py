@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from reelbank.extract.errors import DecodeError, ExtractionError, PlanMismatch
 from reelbank.extract.inputs import sampling
+from reelbank.extract.inputs.intervals import clip_frames
 from reelbank.extract.inputs.preprocess import common_box, thumbnail
 from reelbank.extract.inputs.sources import Source, refuse_outside
 from reelbank.extract.run.allocator import keep_freed_memory
@@ -276,7 +277,7 @@ class _ClipRun:
         if scan.stream_index >= 0:
             self._ledger |= {"pixel_aspect": float(scan.pixel_aspect), "transfer": scan.transfer}
         scan.check_whole(clip.end_seconds)
-        first, stop = sampling.clip_frames(
+        first, stop = clip_frames(
             scan.times_seconds,
             scan.duration_seconds,
             clip_id=clip.clip_id,

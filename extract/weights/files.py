@@ -30,7 +30,7 @@ from typing import Any
 from reelbank.manifests.files import NotWritten, appearing, kind_of, regular, write_whole, writing
 
 WEIGHTS_VARIABLE = "REELBANK_WEIGHTS"
-"""Environment variable that holds the default of `--weights`: pretrained, random or a file."""
+"""Environment variable that holds the default of `--weights`: pretrained, random, a file or a run."""
 
 WEIGHTS_DIR_VARIABLE = "REELBANK_WEIGHTS_DIR"
 """Environment variable that names the folder where weights files are looked for and put."""
@@ -127,8 +127,18 @@ def given_file(path: Path | str) -> WeightsFile:
     if not path.is_file():
         found = kind_of(path) or "no such file"
         asked = f"${WEIGHTS_VARIABLE}" if os.environ.get(WEIGHTS_VARIABLE) == str(given) else "--weights"
-        raise WeightsError(f"{asked} {path}: {found}; give pretrained, random or the path of a weights file")
+        raise WeightsError(
+            f"{asked} {path}: {found}; give pretrained, random or the path of a weights file or of a training run"
+        )
     return WeightsFile(path=path, sha256=sha256_of(path))
+
+
+def file_of_sum(sha256: str, first: Sequence[Path] = ()) -> Path | None:
+    """The weights file of this checksum among those named `first` and in the folder for weights files."""
+    places = list(first)
+    with suppress(WeightsError, OSError):
+        places += sorted(weights_dir().iterdir())
+    return next((path for path in places if path.is_file() and sha256_of(path) == sha256), None)
 
 
 def pretrained_file(name: str, sources: Sequence[WeightsSource]) -> WeightsFile:

@@ -30,7 +30,7 @@ from reelbank.heads.examples.splits import Partition
 from reelbank.heads.examples.targets import Bins, class_numbers
 from reelbank.heads.models import HeadShape, build_head
 from reelbank.heads.models.plans import HeadPlan
-from reelbank.heads.models.start import WEIGHTS, Start, start_of
+from reelbank.heads.models.start import Start, start_of
 from reelbank.heads.stored import read_table
 from reelbank.manifests.events import Progress
 from reelbank.store.description import random_weights_warning
@@ -116,6 +116,13 @@ class Prepared:
         if self.config.separator is None or self.labels is None:
             return None
         return matrix(self.table.labels.tolist(), self.labels, self.config.separator)
+
+    @property
+    def modules(self) -> frozenset[str]:
+        """Names of the modules of the head."""
+        with torch.random.fork_rng(devices=[]), torch.device("meta" if self.config.head.plugin is None else "cpu"):
+            head = build_head(self.config.head.name, self.shape, self.config.head.options)
+        return frozenset(name for name, _ in head.named_modules())
 
     @cached_property
     def num_parameters(self) -> int:
@@ -266,7 +273,11 @@ def with_start(prepared: Prepared, plan: HeadPlan) -> Prepared:
             f"--init-from {NO_RUN} to start without"
         )
     start = start_at(prepared, plan, prepared.partitions[0])
-    notes = [*prepared.notes, *(f"Starts from {run} ({head}, stage {name})." for run, head, name, _ in start.runs)]
+    meant = {head: name for head, name in stage.starts_from if name}
+    notes = list(prepared.notes)
+    for run, head, name, _ in start.runs:
+        aside = f"; this stage is meant to start from stage {meant[head]}" if name != meant.get(head, name) else ""
+        notes.append(f"Starts from {run} ({head}, stage {name}{aside}).")
     return replace(prepared, start=start, notes=tuple(notes))
 
 
@@ -277,13 +288,13 @@ def start_at(prepared: Prepared, plan: HeadPlan, partition: Partition) -> Start:
     """
     config = prepared.config.head
     records = {name: source.store.spec.weights for source in prepared.table.sources for name in source.keys}
-    option = str(config.options.get(WEIGHTS, "pretrained"))
     folds = {}
     if partition.fold is not None:
         tested = set(prepared.table.clip_ids[partition.test].tolist())
         folds = {run: _fold_without(run, partition.fold, tested) for run in config.init_runs}
     return start_of(
-        plan, prepared.shape, records, option, config.init_runs, head_name=config.name, folds=folds
+        plan, prepared.shape, records, config.options, config.init_runs, head_name=config.name,
+        modules=prepared.modules, folds=folds,
     )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reelbank.extract.backbones.resnet import plain_network
+from reelbank.extract.backbones import resnet
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.models import HeadShape
 from reelbank.heads.models.ego_rnn_plan import SIZES, entry_of
@@ -159,7 +159,7 @@ def resnet34_from(entry: str) -> Any:
     """torchvision's ResNet-34 without the modules before `entry`; their tensors mean nothing yet."""
     if entry == "attended":
         return nn.Module()
-    net: Any = plain_network("resnet34")
+    net: Any = resnet.create("resnet34")
     for name in BEFORE[entry]:
         delattr(net, name)
     return net

@@ -23,6 +23,9 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "discriminator": ("conv5", "convlstm", "none"),
     "repflow_compat": ("none", "public"),
 }
+ASIDE = ("motion", "discriminator")
+NETWORK = ("attention", "attended", "pooled")
+"""Options that say what the network is, whichever stage trains it."""
 SIZES = {"conv3": 28, "conv4": 14, "conv5": 7}
 """px of the maps that a motion head judges."""
 CONVOLUTIONS = {"conv3": "net.layer2.?.conv?.weight", "conv4": "net.layer3.?.conv?.weight"}
@@ -74,6 +77,8 @@ def plan(options: Mapping[str, Any]) -> HeadPlan:
         inputs=(frames_input(options), *targets),
         rests=(Rest(backbone="resnet34", module="net", input="frames"),),
         auxiliary=further,
+        aside=ASIDE,
+        kept_options=NETWORK,
         stages=(
             Stage(
                 name="1",
@@ -83,7 +88,7 @@ def plan(options: Mapping[str, Any]) -> HeadPlan:
             ),
             Stage(
                 name="2",
-                groups=(Group(name="head", tensors=trained_in_stage_2(options)),),
+                groups=(Group(name="head", tensors=trained_in_stage_2(options)), *bias_of_evidence(options)),
                 evaluated=("net",),
                 starts_from=(("ego-rnn", "1"),),
                 settings=LATER_STAGE_2 if is_later else STAGE_2,
@@ -123,9 +128,19 @@ def trained_in_stage_2(options: Mapping[str, Any]) -> tuple[str, ...]:
     patterns = ["convlstm.*", "classifiers.*"]
     patterns.append("net.layer4.*" if options["all_of_conv5"] else "net.layer4.?.conv?.weight")
     if options["attention"] == "cam":
-        patterns.append("net.fc.*")
+        patterns.append("net.fc.weight")
     if options["motion"] in ("conv3", "conv4") or options["repflow"]:
         patterns.append(CONVOLUTIONS["conv4"])
     if options["motion"] == "conv3":
         patterns.append(CONVOLUTIONS["conv3"])
     return (*patterns, "motion.*", "discriminator.*", "flow.*")
+
+
+def bias_of_evidence(options: Mapping[str, Any], prefix: str = "") -> tuple[Group, ...]:
+    """The bias of fc, a group of its own: it takes part in which class is seen alone, which gives it no gradient.
+
+    torch's optimisers pass over a tensor without one; weight decay must not move it here either.
+    """
+    if options["attention"] != "cam":
+        return ()
+    return (Group(name="bias", tensors=(f"{prefix}net.fc.bias",), weight_decay=0.0),)

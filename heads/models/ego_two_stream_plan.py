@@ -48,6 +48,7 @@ def plan(options: Mapping[str, Any]) -> HeadPlan:
             Rest(backbone="resnet34", module="rgb.net", input="frames"),
             Rest(backbone=flow_resnet34_plan.BACKBONE, module="flow.net", input=flow_resnet34_plan.FLOW),
         ),
+        kept_options=ego_rnn_plan.NETWORK,
         parts={"rgb": "ego-rnn", "flow": "flow-resnet34"},
         stages=(
             Stage(
@@ -55,6 +56,7 @@ def plan(options: Mapping[str, Any]) -> HeadPlan:
                 groups=(
                     Group(name="rgb", tensors=(*fused, *rgb)),
                     Group(name="flow", tensors=flow, lr_factor=FLOW_SHARE),
+                    *ego_rnn_plan.bias_of_evidence(whole, "rgb."),
                 ),
                 evaluated=("rgb.net", *FROZEN_FLOW),
                 starts_from=(("ego-rnn", "2"), ("flow-resnet34", "")),

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from reelbank.extract.backbones.resnet import plain_network
+from reelbank.extract.backbones import resnet
 from reelbank.heads.models import HeadShape
 from reelbank.heads.models.ego_rnn import BEFORE
 from reelbank.heads.models.flow_resnet34_plan import FLOW, STACK
@@ -52,7 +52,7 @@ class FlowResNet34(nn.Module):
 
 def _network(entry: str) -> Any:
     """ResNet-34 with ten input channels and no classifier, without what lies before `entry`."""
-    net: Any = plain_network("resnet34")
+    net: Any = resnet.create("resnet34")
     net.conv1 = nn.Conv2d(2 * STACK, 64, kernel_size=7, stride=2, padding=3, bias=False)
     del net.fc
     if entry == "layer3":

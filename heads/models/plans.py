@@ -151,6 +151,8 @@ class HeadPlan:
 
     Attributes:
         parts: {module: head}: a part of it that is another head, which starts from a run of that one.
+        aside: modules that training alone uses; a later stage may do without those of the run that it starts from.
+        kept_options: options that a run which a stage starts from must have had alike.
     """
 
     inputs: tuple[Input, ...]
@@ -158,6 +160,8 @@ class HeadPlan:
     rests: tuple[Rest, ...] = ()
     auxiliary: tuple[Auxiliary, ...] = ()
     parts: Mapping[str, str] = field(default_factory=dict)
+    aside: tuple[str, ...] = ()
+    kept_options: tuple[str, ...] = ()
 
     @property
     def to_predict(self) -> HeadPlan:

@@ -7,7 +7,7 @@ recipe). Whoever loads it takes them from the same weights and compares.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from reelbank.extract import backbones
-from reelbank.extract.backbones.identity import tensors_digest
+from reelbank.extract.backbones.identity import rest_digest, tensors_digest
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.models import HeadShape
+from reelbank.heads.models import HEADS, HeadShape, plan_of
 from reelbank.heads.models.plans import HeadPlan, Rest
 from reelbank.heads.stored import read_tensors
 from reelbank.store.devices import cpu_threads
@@ -44,9 +44,7 @@ class Base:
 
     def digest(self, names: Iterable[str]) -> str:
         """What the tensors called `names` are known by."""
-        if self.weights["kind"] == "random":
-            return str(self.weights["sha256"])
-        return tensors_digest({name: self.state[name] for name in names})
+        return rest_digest({name: self.state[name] for name in names}, self.weights)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +111,7 @@ class Start:
                 "prefix": f"{HEAD}{rest.module}.",
                 "weights": dict(base.weights) if absent else {"kind": "none"},
                 "left_out": left_out[rest.module],
-                "sha256": base.digest(absent) if absent else "",
+                "sha256": base.digest(absent),
             }
         return kept, said
 
@@ -132,18 +130,21 @@ def start_of(
     plan: HeadPlan,
     shape: HeadShape,
     records: Mapping[str, Mapping[str, Any]],
-    option: str,
+    options: Mapping[str, Any],
     runs: Sequence[Path],
     *,
     head_name: str,
+    modules: Container[str],
     folds: Mapping[Path, int] | None = None,
 ) -> Start:
     """What a head of `plan` begins with.
 
     Args:
         records: {input: `weights` of the spec of its store}.
-        option: which weights where a store holds frames: pretrained, random, a file or a run.
+        options: of the head; its `weights` says which they are where a store holds frames: pretrained, random, a file
+            or a run.
         runs: of earlier stages.
+        modules: names of the head's modules.
         folds: {run: which of its folds}, of runs that have such.
         head_name: of the head; a run of it gives the whole, a run of one of `plan.parts` gives that part.
 
@@ -151,18 +152,24 @@ def start_of(
         TrainingError: a run that is none, of another head, or whose backbone is not the one that the stores have.
         WeightsError, BackboneError: weights that are not here.
     """
+    options = {**HEADS.row(head_name).options, **options}
+    option = str(options.get(WEIGHTS, "pretrained"))
+    places_of = {run: run / f"fold-{folds[run]}" if folds and run in folds else run for run in runs}
+    files = {run: read_tensors(folder / CHECKPOINT) for run, folder in places_of.items()}
+    begun = {
+        name: entry["weights"] for _, header in files.values() for name, entry in header.get("backbones", {}).items()
+    }  # fmt: skip
     bases = {}
     for rest in plan.rests:
-        of_store = shape.arrays[rest.input].backbone == rest.backbone
-        bases[rest.module] = (
-            base_of(rest.backbone, records[rest.input], (option, *map(str, runs))) if of_store
-            else _built(rest.backbone, option, 0)
-        )  # fmt: skip
+        if shape.arrays[rest.input].backbone == rest.backbone:
+            bases[rest.module] = base_of(rest.backbone, records[rest.input], (option, *map(str, runs)))
+        elif rest.backbone in begun:
+            bases[rest.module] = _begun(rest.backbone, begun[rest.backbone], (option,))
+        else:
+            bases[rest.module] = _built(rest.backbone, option, 0)
     trained: dict[str, Tensor] = {}
     said = []
-    for run in runs:
-        fold = (folds or {}).get(run)
-        tensors, header = read_tensors((run if fold is None else run / f"fold-{fold}") / CHECKPOINT)
+    for run, (tensors, header) in files.items():
         name = str(header.get("head"))
         places = [""] if name == head_name else [part for part, head in plan.parts.items() if head == name]
         if not places:
@@ -170,7 +177,13 @@ def start_of(
             raise TrainingError(f"--init-from {run}: its head is {name!r}; this one starts from runs of {wanted}")
         prefix = f"{places[0]}." if places[0] else ""
         _refuse_other_base(run, header, prefix, plan, bases)
-        trained |= {prefix + key.removeprefix(HEAD): value for key, value in tensors.items() if key.startswith(HEAD)}
+        _refuse_other_network(run, header, plan, options)
+        aside = _aside(header)
+        for name_there, value in tensors.items():
+            own = name_there.removeprefix(HEAD)
+            part = own.partition(".")[0]
+            if own != name_there and (f"{prefix}{part}" in modules or part not in aside):
+                trained[prefix + own] = value
         said.append((run, name, str(header.get("stage", "")), tensors_digest(tensors)))
     return Start(rests=plan.rests, bases=bases, trained=trained, runs=tuple(said))
 
@@ -190,6 +203,23 @@ def _refuse_other_base(
                 f"--init-from {run}: the frozen part of its {name} has weights of sha256 {theirs}, and the features "
                 f"that are given now are of weights {ours}; featurize with the run's weights, or start from another run"
             )
+
+
+def _refuse_other_network(run: Path, header: Mapping[str, Any], plan: HeadPlan, options: Mapping[str, Any]) -> None:
+    """Raises TrainingError where the run's network is another one, though its tensors fit."""
+    theirs = {**HEADS.row(header["head"]).options, **header.get("options", {})}
+    for name in plan.kept_options:
+        if name in theirs and theirs[name] != options[name]:
+            raise TrainingError(
+                f"--init-from {run}: it was trained with {name}={theirs[name]}, and this stage has {name}="
+                f"{options[name]}; give the same with --head-option {name}={theirs[name]}, or start from another run"
+            )
+
+
+def _aside(header: Mapping[str, Any]) -> tuple[str, ...]:
+    """Modules of a run's head that its training alone used."""
+    plan = plan_of(header["head"], header["options"])
+    return () if plan is None else plan.aside
 
 
 def base_of(backbone: str, record: Mapping[str, Any], candidates: Sequence[str] = ()) -> Base:
@@ -227,10 +257,22 @@ def base_of(backbone: str, record: Mapping[str, Any], candidates: Sequence[str] 
     )
 
 
+def _begun(backbone: str, weights: Mapping[str, Any], candidates: Sequence[str]) -> Base:
+    """The network that a run began with; none where the run holds all of it."""
+    if weights["kind"] == "none":
+        return Base(state={}, weights=weights)
+    return base_of(backbone, weights, candidates)
+
+
 @lru_cache(maxsize=4)
 def _built(backbone: str, weights: str, seed: int) -> Base:
-    with cpu_threads(1):  # the last bits of calibrated weights depend on it
-        built = backbones.build(backbone, weights=weights, seed=seed, device="cpu")
+    try:
+        with cpu_threads(1):  # the last bits of calibrated weights depend on it
+            built = backbones.build(backbone, weights=weights, seed=seed, device="cpu")
+    except ValueError as error:
+        if weights in ("pretrained", "random"):
+            error.add_note(f"Of a head it is --head-option {WEIGHTS}=FILE or --head-option {WEIGHTS}=random.")
+        raise
     assert built.module is not None
     return Base(
         state={name: value.contiguous() for name, value in built.module.state_dict().items()}, weights=built.weights

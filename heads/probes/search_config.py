@@ -41,7 +41,7 @@ class FindConfig:
     )
     label: str = option("label", "--label", "text column with the class")
     weights: ManyPaths = option(
-        (), "--weights", "with a file: the weights file that the store was made with", multiple=True
+        (), "--weights", "with a file: the weights file or run that the store was made with", multiple=True
     )
     out: MaybePath = option(None, "--out", "folder of the page; default: <store>-find")
 

@@ -42,4 +42,4 @@ def cam_overlay(attention: npt.NDArray[Any], image: npt.NDArray[np.uint8]) -> np
     height, width = image.shape[:2]
     enlarged = cv2.resize(levels, (width, height), interpolation=cv2.INTER_LINEAR)
     heat = cv2.cvtColor(cv2.applyColorMap(enlarged, cv2.COLORMAP_JET), cv2.COLOR_BGR2RGB)
-    return np.round(HEAT * heat.astype(np.float64) + IMAGE * image).astype(np.uint8)
+    return np.asarray(np.round(HEAT * heat.astype(np.float64) + IMAGE * image), np.uint8)

@@ -193,7 +193,7 @@ def _start(path: Path, header: Mapping[str, Any], head: nn.Module) -> Start:
         entry = header["backbones"][rest.backbone]
         if entry["weights"]["kind"] == "none":
             bases[rest.module] = Base(state={}, weights=entry["weights"])
-            continue
+            continue  # the file holds all of it
         base = bases[rest.module] = base_of(rest.backbone, entry["weights"], named)
         own = set(head.get_submodule(rest.module).state_dict())
         found = base.digest([*(name for name in base.state if name not in own), *entry["left_out"]])

@@ -1,7 +1,7 @@
 """Motion segmentation: which pixels move, told from one frame's maps, as a second task beside the classes.
 
-Self-supervised motion segmentation of egocentric actions: Planamente, Bottino and Caputo 2020, arXiv:2002.03982. The
-sizes of the head are those of SYSTEMS.md 2.6, with a regression variant beside the binary one.
+Joint Encoding of Appearance and Motion Features with Self-supervision for First Person Action Recognition, Planamente,
+Bottino and Caputo 2020, arXiv:2002.03982. Sizes, losses and the regression beside the binary task: SYSTEMS.md 2.6.
 """
 
 from __future__ import annotations
@@ -131,14 +131,14 @@ def motion_target(stored: Tensor, size: int, kind: str) -> Tensor:
     is_bitmap = kind == "bw"
     side = size if is_bitmap else _GRID
     if stored.shape[-2:] != (side, side) or (stored.dtype == torch.bool) != is_bitmap:
-        tap, values = (f"bits{size}", "bool") if is_bitmap else ("grid28", "floats")
+        tap, wanted = (f"bits{size}", "bool") if is_bitmap else ("grid28", "floats")
         raise ValueError(
-            f"{stored.shape = } of {stored.dtype}, expected (..., {side}, {side}) of {values} for {kind!r}; "
+            f"{stored.shape = } of {stored.dtype}, expected (..., {side}, {side}) of {wanted} for {kind!r}; "
             f"read the tap {tap!r} of motion-map"
         )
     if is_bitmap:
         return stored.float()
-    # Sums of 64ths are exact in float32, of half-precision values they are not in their own type.
+    # What heads give is in float32, in which sums of 64ths are exact.
     values = stored.to(torch.promote_types(stored.dtype, torch.float32))
     block = _GRID // size
-    return values.unflatten(-1, (size, block)).unflatten(-3, (size, block)).mean(dim=(-3, -1))
+    return values.reshape(*stored.shape[:-2], size, block, size, block).mean(dim=(-3, -1))

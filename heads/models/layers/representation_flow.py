@@ -148,7 +148,8 @@ class RepresentationFlow(nn.Module):
             learnt: theta, lam and tau are trained, and so are the kernels of `compat`; False: they are constants.
             compat: `public` does three things as the published code, which are not as the algorithm says: its
                 difference kernels are dense, so each sees all channels (and is trained); the forward difference
-                "along x" is along the height, too; the scaling has a flipped sign, to [-255, 0], over the whole batch.
+                "along x" is along the height, too; values are scaled over the whole batch. The published scale has a
+                flipped sign as well, to [-255, 0], which is left out: the flow of negated maps is the same.
 
         Raises:
             ValueError: another `compat`.
@@ -186,7 +187,7 @@ class RepresentationFlow(nn.Module):
         maps = self._scaled(maps.to(torch.promote_types(maps.dtype, torch.float32)), mask)
         if mask is None:
             pairs = [part.flatten(0, 1) for part in (maps[:, :-1], maps[:, 1:], sequence[:, :-1])]
-            return self._added(*pairs).unflatten(0, (len(sequence), -1))
+            return self._added(*pairs).reshape(len(sequence), -1, *sequence.shape[2:])
         is_pair = mask[:, :-1] & mask[:, 1:]
         pairs = [part[is_pair] for part in (maps[:, :-1], maps[:, 1:], sequence[:, :-1])]
         added = self._added(*pairs)
@@ -215,8 +216,7 @@ class RepresentationFlow(nn.Module):
             low, high = maps.masked_fill(padded, torch.inf), maps.masked_fill(padded, -torch.inf)
         low, high = low.amin(dim=over, keepdim=True), high.amax(dim=over, keepdim=True)
         span = high - low
-        scaled = 255 * (maps - low) / torch.where(span > _FLAT, span, 1)
-        return -scaled if self.is_public else scaled
+        return 255 * (maps - low) / torch.where(span > _FLAT, span, 1)
 
 
 class _DenseDerivatives(nn.Module):

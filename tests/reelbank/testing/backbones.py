@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pickle
 import tempfile
 from collections.abc import Callable, Mapping
@@ -103,12 +104,13 @@ def steps(info: BackboneInfo, num_steps: int = BATCH, seed: int = 0) -> Array:
         frames = frames[..., 0]
     if len(shape) == frames.ndim - 1:
         return frames
-    moved = [[np.roll(image, (i + 1) * j, axis=i % 2) for j in range(shape[0])] for i, image in enumerate(frames)]
+    num_images = math.prod(shape) // math.prod(frames.shape[1:])  # of pairs of flow two for each frame
+    moved = [[np.roll(image, (i + 1) * j, axis=i % 2) for j in range(num_images)] for i, image in enumerate(frames)]
     square = np.s_[64:160, 64:160]  # moves against the rest, so that something is left without the camera's motion
     for i, images in enumerate(moved):
         for j, image in enumerate(images):
             image[square] = np.roll(frames[i][square], -(i + 2) * j, axis=i % 2)
-    return np.stack([np.stack(step) for step in moved])
+    return np.stack([np.stack(step) for step in moved]).reshape(num_steps, *shape)
 
 
 def _people(rng: np.random.Generator, num_steps: int) -> npt.NDArray[np.float32]:
