@@ -59,17 +59,16 @@ class GivenStores:
     def weights_option(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """The head option that says which weights its backbone has, where the store of frames that it reads cannot.
 
-        Those of --backbone-weights, or random where a given store of the backbone has such; () for the default.
+        Those of --backbone-weights, or random where a given store's are: trained ones beside them would make another
+        study of it. () for the default.
         """
         given = options.get("head_option", ())
         if WEIGHTS not in HEADS.row(str(options["head"])).options or any(t.startswith(f"{WEIGHTS}=") for t in given):
             return ()
         if self._weights:
             return (f"{WEIGHTS}={self._weights}",)
-        plan = _plan(options)
-        backbones = {rest.backbone for rest in plan.rests} if plan is not None else set()
-        stored = [one.spec for one in self.opened.values() if one.spec.backbone in backbones]
-        return (f"{WEIGHTS}=random",) if any(spec.weights.get("kind") == "random" for spec in stored) else ()
+        is_random = any(store.spec.weights.get("kind") == "random" for store in self.opened.values())
+        return (f"{WEIGHTS}=random",) if is_random else ()
 
     def num_groups(self, config: TrainConfig, name: str) -> int:
         """Folds that leave one group out at a time. Raises TrainingError for clips without a group."""
