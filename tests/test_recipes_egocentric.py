@@ -11,13 +11,16 @@ import pytest
 from click.testing import CliRunner
 
 from reelbank.cli import main
-from reelbank.heads import TrainConfig
+from reelbank.heads import RecipeConfig, TrainConfig, TrainingError
 from reelbank.heads.config import stage_settings
 from reelbank.heads.judging.opposites import WITHIN_PAIR
 from reelbank.heads.models import plan_of
 from reelbank.heads.recipes import RECIPES, STUDIES
 from reelbank.heads.recipes.egocentric.study import EGOCENTRIC
 from reelbank.heads.recipes.measures import Clips
+from reelbank.heads.recipes.options import row_config
+from reelbank.heads.recipes.stores import GivenStores
+from reelbank.store.testing import write_store
 
 OURS = {one.name: one for one in STUDIES["egocentric"]}
 FIGURES = {
@@ -278,3 +281,68 @@ def test_the_table_of_recipes_has_them() -> None:
         for name in (*FIGURES, *GRIDS, "stage-1-tuning", "combined")
     }  # fmt: skip
     assert set(OURS) <= set(RECIPES)
+
+
+# --- the stores of a row
+
+
+def _stores(folder: Path, **backbones: tuple[str, tuple[int, ...], str]) -> tuple[Path, ...]:
+    """Stores of one clip each, by name: (backbone, shape of a step, tap); all of random weights."""
+    paths = []
+    for name, (backbone, shape, tap) in backbones.items():
+        values = np.zeros((3, *shape), dtype=np.uint8 if backbone != "resnet34" else np.float16)
+        clips = [{"clip_id": "a", "label": "open_jar", "split": "train", "group": "S1"}]
+        write_store(folder / name, {tap: [values]}, clips, backbone=backbone, weights={"kind": "random", "seed": 0})
+        paths.append(folder / name)
+    return tuple(paths)
+
+
+@pytest.fixture(scope="module")
+def all_stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    return _stores(
+        tmp_path_factory.mktemp("all"),
+        frames=("frames", (8, 8, 3), "rgb"),
+        maps=("resnet34", (4, 2, 2), "layer3"),
+        flow=("warp-flow", (2, 8, 8), "flow-8bit"),
+        bits=("motion-map", (7, 7), "bits7"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "expected"),
+    [
+        ("figure-7", "ego-rnn-stage-1-7", ["maps"]),
+        ("figure-7", "ego-rnn-stage-2-16", ["maps"]),
+        ("figure-7", "flow-resnet34", ["flow"]),
+        ("figure-7", "two-stream-7", ["maps", "flow"]),
+        ("figure-12-13", "binary-7", ["maps", "bits"]),
+        ("figure-25", "representation-flow", ["frames"]),
+    ],
+)
+def test_a_row_reads_the_stores_that_its_head_prefers(
+    all_stores: tuple[Path, ...], name: str, row: str, expected: list[str]
+) -> None:
+    config = RecipeConfig.of(store=all_stores, recipe=f"egocentric/{name}", select_on="reported-set")
+    recipe = OURS[f"egocentric/{name}"]
+    chosen = next(one for one in recipe.rows if one.name == row)
+    made = row_config(config, chosen, recipe, GivenStores(config))
+    assert [path.name for path in made.data.store] == expected
+    assert made.head.options["weights"] == "random"
+    given = RecipeConfig.of(
+        store=all_stores, recipe=f"egocentric/{name}", select_on="reported-set", backbone_weights="ours.pth"
+    )
+    assert row_config(given, chosen, recipe, GivenStores(given)).head.options["weights"] == "ours.pth"
+
+
+def test_what_the_stores_lack_for_a_row_is_named(all_stores: tuple[Path, ...]) -> None:
+    config = RecipeConfig.of(store=all_stores[1:], recipe="egocentric/figure-21", select_on="reported-set")
+    recipe, given = OURS["egocentric/figure-21"], GivenStores(config)
+    lacking = {}
+    for row in recipe.rows:
+        try:
+            given.read_by(row, {**recipe.options, **row.options})
+        except TrainingError as error:
+            lacking[row.name] = str(error)
+    assert set(lacking) == {row.name for row in recipe.rows} - {"stage-1-7", "7-bw-binary", "7-bw-regression"}
+    assert "RGB frames or their maps (frames*/rgb, resnet34/layer2)" in lacking["14-bw-binary"]
+    assert "motion maps (motion-map*/grid28), and none of the stores has it" in lacking["7-gray-regression"]

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from recipe_stores import shorten
 
-from reelbank.heads import RecipeConfig, TrainingError, run_recipe
+from reelbank.heads import RecipeConfig, TrainConfig, TrainingError, run_recipe, train_head
+from reelbank.heads.examples.prepared import prepare
 from reelbank.heads.judging.opposites import WITHIN_PAIR, pairs, partner, told_apart
 from reelbank.heads.recipes import RECIPES, announcement, passes, quick
 from reelbank.heads.recipes import run as recipe_run
@@ -194,6 +195,60 @@ def test_by_default_each_user_is_left_out_once(stores: tuple[Path, Path], tmp_pa
         assert (
             json.loads((tmp_path / "run" / run / "results.json").read_text())["selection"]["select_on"] == "validation"
         )
+
+
+@pytest.fixture(scope="module")
+def left_out(stores: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A first stage that leaves each user out."""
+    run = tmp_path_factory.mktemp("folds") / "first"
+    train_head(_stage(stores, run=run, folds=4, seed=5))
+    return run
+
+
+def _stage(stores: tuple[Path, Path], **values: Any) -> TrainConfig:
+    given = {"store": stores[:1], "head": HEAD, "target": "none", "report": False, "epochs": 2, "seed": 5}
+    return TrainConfig.of(**{**given, **values})
+
+
+def test_a_fold_starts_from_the_fold_that_left_out_its_clips(
+    stores: tuple[Path, Path], left_out: Path, tmp_path: Path
+) -> None:
+    """Whatever its number is there: with another seed the folds are others."""
+    numbers = set()
+    for seed in (5, 6, 7):
+        prepared = prepare(_stage(stores, stage="2", init_from=(left_out,), folds=4, seed=seed))
+        for part in prepared.partitions:
+            tested = set(prepared.table.clip_ids[part.test].tolist())
+            clips = read_clips(left_out, "test")
+            (number,) = {f for f, c in zip(clips.texts("fold"), clips.texts("clip_id"), strict=True) if c in tested}
+            expected = read_tensors(left_out / f"fold-{number}" / "best.safetensors")[0]
+            start = prepared.start_for(part)
+            assert start is not None
+            for name, value in start.trained.items():
+                assert value.equal(expected[f"head.{name}"])
+            numbers.add((part.fold, int(number)))
+    assert any(here != there for here, there in numbers)
+
+
+def test_a_run_that_may_have_trained_on_what_a_fold_tests_is_refused(
+    stores: tuple[Path, Path], left_out: Path, tmp_path: Path
+) -> None:
+    whole = tmp_path / "whole"
+    train_head(_stage(stores, run=whole))
+    with pytest.raises(TrainingError, match="fold 0 tests 9 clips, and it has no folds, so that it may"):
+        prepare(_stage(stores, stage="2", init_from=(whole,), folds=4))
+    with pytest.raises(TrainingError, match="fold 0 tests 18 clips, and none of its 4 folds left out all of them"):
+        prepare(_stage(stores, stage="2", init_from=(left_out,), folds=2))
+
+
+def test_fewer_clips_are_judged_and_training_has_the_same(stores: tuple[Path, Path]) -> None:
+    whole, fewer = prepare(_stage(stores)), prepare(_stage(stores, judge_clips=3))
+    (before,), (part,) = whole.partitions, fewer.partitions
+    assert part.train.tolist() == before.train.tolist()
+    assert (len(part.val), len(part.test)) == (3, 3)
+    assert set(part.test.tolist()) < set(before.test.tolist())
+    assert {fewer.table.labels[row] for row in part.test} == set(CLASSES)
+    assert "At most 3 clips of each other part are judged (--judge-clips)." in fewer.notes
 
 
 def test_a_base_that_fails_costs_only_what_starts_from_it(

@@ -105,7 +105,7 @@ def curves(
         panels[count].set_visible(True)
         panels[count].legend(list(named.values()), list(named), fontsize=8, frameon=False, loc="upper left")
     else:
-        panels[0].legend(list(named.values()), list(named), fontsize=7, frameon=False)
+        panels[0].legend(list(named.values()), list(named), fontsize=6, framealpha=0.8, edgecolor="none")
     for axes in panels[max(0, count - columns) : count]:
         axes.set_xlabel("epoch", fontsize=8)
     for axes in panels[:count:columns]:
