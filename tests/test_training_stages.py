@@ -20,6 +20,7 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import prepare
 from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progress
 from reelbank.heads.stored import read_tensors
+from reelbank.heads.training.flat import FlatParameters
 from reelbank.heads.training.job import make_job
 from reelbank.heads.training.trainer import Trainer
 from reelbank.store.testing import write_store
@@ -345,3 +346,12 @@ def test_a_drawn_view_reaches_heads_of_vectors_too(tmp_path: Path) -> None:
     assert abs(int(places[1]) - 3000) < 3 * math.sqrt(6000 / 4)
     assert sorted((rows[:30] % 40).tolist()) == list(range(30))
     made.run_epoch()
+
+
+def test_a_parameter_without_an_axis_is_trained_like_any_other() -> None:
+    head = torch.nn.Linear(2, 1)
+    head.scale = torch.nn.Parameter(torch.tensor(3.0))
+    flat = FlatParameters(head, frozenset({"weight", "scale"}))
+    assert head.scale.shape == ()
+    (2 * head.scale + head.weight.sum()).backward()
+    assert sorted(value for value in flat.gradient.tolist() if value) == [1.0, 1.0, 2.0]
