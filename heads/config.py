@@ -65,6 +65,13 @@ class DataConfig:
         "which clips choose the best epoch; 'reported-set' is what some papers do and is said in the report",
         choices=("reported-set", "validation"),
     )
+    judge_clips: int = option(
+        0,
+        "--judge-clips",
+        "judge at most this many clips of each part beside the training clips, drawn class by class; 0: all",
+        least=0,
+        most=100_000_000,
+    )
     refit: str = option(
         "auto",
         "--refit",

@@ -7,7 +7,7 @@ from typing import Any
 
 from reelbank.heads.config import TrainConfig, stage_settings
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.recipes.config import RecipeConfig
+from reelbank.heads.recipes.config import RecipeConfig, own_repeats
 from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.store.options import from_options, options
 
@@ -20,7 +20,8 @@ def request(values: Mapping[str, Any], given: Container[str] | None = None) -> T
 
     Args:
         values: {name: value} of the options of `CONFIGS`.
-        given: names of those that somebody gave: the settings of a head's stage hold for the others. None: all.
+        given: names of those that somebody gave: the settings of a head's stage, and a recipe's own number of repeats,
+            hold for the others. None: all.
 
     Raises:
         TrainingError: an option that has no meaning beside the others, or a value that cannot be used.
@@ -35,7 +36,7 @@ def request(values: Mapping[str, Any], given: Container[str] | None = None) -> T
         if name not in own:
             _refuse_unless_default(name, value, kind)
     asked = {name: value for name, value in values.items() if name in own}
-    settings = stage_settings(asked)
+    settings = {**stage_settings(asked), **(own_repeats(asked) if kind is RecipeConfig else {})}
     asked |= {name: value for name, value in settings.items() if given is not None and name not in given}
     made: TrainConfig | SweepConfig | RecipeConfig = from_options(kind, asked)
     return made

@@ -13,7 +13,7 @@ from remembered import write_store
 
 from reelbank.heads import RecipeConfig, run_recipe
 from reelbank.heads.judging import intervals
-from reelbank.heads.recipes import gallery, options
+from reelbank.heads.recipes import gallery, quick
 from reelbank.heads.recipes import run as recipe_run
 
 Change = Callable[[list[dict[str, Any]]], None]
@@ -61,8 +61,8 @@ def class_store(path: Path, *, users: int = 4, clips_per_user: int = 12, split: 
 
 def shorten(patch: pytest.MonkeyPatch, *, pictures: bool = False) -> None:
     """Two epochs a row, rough intervals, no map, no pictures: what they look like has tests of its own."""
-    patch.setattr(options, "QUICK_SHARE", 0.001)
-    patch.setattr(options, "QUICK_CLIPS", 12)
+    patch.setattr(quick, "QUICK_SHARE", 0.001)
+    patch.setattr(quick, "QUICK_CLIPS", 12)
     patch.setattr(intervals, "RESAMPLES", 40)
     patch.setattr(intervals, "WHOLE_RESAMPLES", 20)
     patch.setattr(recipe_run, "vector_map", lambda prepared, seed: {})

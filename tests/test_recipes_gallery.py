@@ -48,7 +48,7 @@ def test_the_page_shows_every_picture(store: Path, tmp_path: Path, monkeypatch: 
     assert "Figure 3.50" in html
     path = tmp_path / "run" / "recipe.json"
     path.write_text(json.dumps({**data, "format_version": 1}))
-    with pytest.raises(TrainingError, match="has format 1, this version reads 2"):
+    with pytest.raises(TrainingError, match="has format 1, this version reads 3"):
         write_recipe_page(tmp_path / "run")
 
 

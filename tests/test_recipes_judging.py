@@ -31,7 +31,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("judged")
     store = calorie_store(folder / "toy.zarr", views=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("reelbank.heads.recipes.options.QUICK_SHARE", 0.04)
+        patch.setattr("reelbank.heads.recipes.quick.QUICK_SHARE", 0.04)
         return run_calories(store, folder / "run", "table-3.3")
 
 

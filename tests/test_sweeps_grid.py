@@ -23,7 +23,19 @@ from reelbank.store.options import options
 def test_members_that_could_not_be_compared_are_never_made() -> None:
     """Fields that say what is predicted of which clips, what chooses, and where the work is done."""
     fixed = {
-        *("store", "join", "label", "target", "folds", "select_on", "shuffle_labels", "seed", "repeats", "sweep_by"),
+        *(
+            "store",
+            "join",
+            "label",
+            "target",
+            "folds",
+            "select_on",
+            "judge_clips",
+            "shuffle_labels",
+            "seed",
+            "repeats",
+            "sweep_by",
+        ),
         *("run", "overwrite", "resume", "report", "device", "threads", "checkpoint_seconds", "sweep", "stepwise"),
     }
     assert not fixed & set(SWEEPABLE_FIELDS)

@@ -20,6 +20,7 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import prepare
 from reelbank.heads.runs.checkpoints import Predictor, load_progress, save_progress
 from reelbank.heads.stored import read_tensors
+from reelbank.heads.training.flat import FlatParameters
 from reelbank.heads.training.job import make_job
 from reelbank.heads.training.trainer import Trainer
 from reelbank.store.testing import write_store
@@ -385,3 +386,12 @@ def test_a_stack_refuses_heads_that_read_arrays(stores: tuple[Path, Path], tmp_p
 def test_what_a_stack_does_not_follow_is_trained_by_itself(stores: tuple[Path, Path], alone: dict[str, Any]) -> None:
     plain = TrainConfig.of(store=stores[:1], head="mlp")
     assert plain.can_be_stacked and not plain.but(**alone).can_be_stacked
+
+
+def test_a_parameter_without_an_axis_is_trained_like_any_other() -> None:
+    head = torch.nn.Linear(2, 1)
+    head.scale = torch.nn.Parameter(torch.tensor(3.0))
+    flat = FlatParameters(head, frozenset({"weight", "scale"}))
+    assert head.scale.shape == ()
+    (2 * head.scale + head.weight.sum()).backward()
+    assert sorted(value for value in flat.gradient.tolist() if value) == [1.0, 1.0, 2.0]

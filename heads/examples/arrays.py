@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,34 @@ def open_inputs(paths: Sequence[Path | Store], plan: HeadPlan, taps: Sequence[st
     return tuple(
         StoreSource(store=store, keys=own, as_arrays=True) for store, own in zip(stores, keys, strict=True)
     )  # fmt: skip
+
+
+def matching(stores: Sequence[Store], plan: HeadPlan, taps: Sequence[str] = ()) -> tuple[Store, ...]:
+    """Those of `stores` that a head of `plan` reads: for each input the one whose tap it would rather have.
+
+    Args:
+        taps: that may be read; () for all.
+
+    Raises TrainingError for an input that none of them has.
+    """
+    chosen = set()
+    for one in plan.inputs:
+        ranks = []
+        for place, store in enumerate(stores):
+            of_store = {tap: spec for tap, spec in store.taps.items() if not taps or tap in taps}
+            tap = one.tap_of(store.spec.backbone, of_store)
+            if tap is not None:
+                backbone = store.spec.backbone
+                ranks.append(
+                    (next(i for i, (p, t) in enumerate(one.taps) if t == tap and fnmatchcase(backbone, p)), place)
+                )
+        if not ranks:
+            has = "; ".join(
+                f"{store.path.name} is {store.spec.backbone} with {', '.join(store.taps)}" for store in stores
+            )
+            raise TrainingError(f"the head reads {one.about} ({one.wanted}), and none of the stores has it: {has}")
+        chosen.add(min(ranks)[1])
+    return tuple(store for place, store in enumerate(stores) if place in chosen)
 
 
 def long_enough(table: ClipTable, plan: HeadPlan) -> ClipTable:

@@ -59,7 +59,16 @@ class FeatureCache:
             self._tables[key] = read_table(data, features) if plan is None else read_array_table(data, features, plan)
         table, separator = self._tables[key], config.separator
         needs_val = not config.head.is_fitted
-        key = (*key, data.folds, data.select_on, features.train_clips, config.seed, separator, needs_val)
+        key = (
+            *key,
+            data.folds,
+            data.select_on,
+            data.judge_clips,
+            features.train_clips,
+            config.seed,
+            separator,
+            needs_val,
+        )
         if key not in self._parts:
             self._parts[key] = parts_of(
                 table,

@@ -94,6 +94,17 @@ def parts_of(
     eligible = _trained(partitions)
     if train_clips:
         partitions = tuple(replace(part, train=thinned(part.train, labels, train_clips, seed)) for part in partitions)
+    if most := data.judge_clips:
+        partitions = tuple(
+            replace(
+                part,
+                val=thinned(part.val, labels, most, seed),
+                test=thinned(part.test, labels, most, seed),
+                unknown=thinned(part.unknown, labels, most, seed),
+                notes=(*part.notes, f"At most {most} clips of each other part are judged (--judge-clips)."),
+            )
+            for part in partitions
+        )
     return Parts(groups=groups, partitions=partitions, eligible=eligible)
 
 

@@ -75,25 +75,30 @@ class EgoRNN(nn.Module):
         In training also `motion` (B, T, 2, s, s) or (B, T, s, s), and `dynamic` (B, 2, 2): logits of the sequence as it
         is and of one frame that stands.
         """
+        vector, further = self.vector_and_further(arrays, masks)
+        return {name: linear(self.dropout(vector)) for name, linear in self.classifiers.items()} | further
+
+    def vector_and_further(
+        self, arrays: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """`vector`, and in training what the further losses judge: `motion` and `dynamic`, where there are such."""
         frames, mask = arrays[FRAMES], masks[FRAMES]
         maps = self.maps(frames, mask)
         sequence, mask = self._sequence(maps, frames, mask)
         vector = self._pool(sequence, mask)
-        given = {name: linear(self.dropout(vector)) for name, linear in self.classifiers.items()}
+        further = {}
         if self.training and self.motion is not None:
-            given["motion"] = _by_clip(self.motion(maps[self.level]), frames)
+            further["motion"] = _by_clip(self.motion(maps[self.level]), frames)
         if self.training and self.discriminator is not None:
             chosen = (torch.rand(len(mask), device=mask.device) * mask.sum(dim=1)).long()
             own = sequence.detach() if self._static == "convlstm" else sequence
             still = self._pool(static_sequence(own, mask, chosen), mask)
-            given["dynamic"] = torch.stack([self.discriminator(vector), self.discriminator(still)], dim=1)
-        return given
+            further["dynamic"] = torch.stack([self.discriminator(vector), self.discriminator(still)], dim=1)
+        return vector, further
 
     def vector(self, arrays: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
         """What the classifier reads, before its dropout (B, 512)."""
-        frames = arrays[FRAMES]
-        mask = masks[FRAMES]
-        return self._pool(*self._sequence(self.maps(frames, mask), frames, mask))
+        return self._pool(*self._sequence(self.maps(arrays[FRAMES], masks[FRAMES]), arrays[FRAMES], masks[FRAMES]))
 
     def attention(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Where each frame (B, T, C, H, W) is looked at: (B, T, 7, 7), each sums to 1.

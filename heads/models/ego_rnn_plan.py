@@ -71,23 +71,12 @@ def check_options(head: str, options: Mapping[str, Any]) -> None:
 def plan(options: Mapping[str, Any]) -> HeadPlan:
     """Of `ego-rnn` with these options."""
     check_options("ego-rnn", options)
-    motion = options["motion"]
-    inputs = [frames_input(options)]
-    auxiliary = []
-    if motion != "none":
-        kind, size = options["motion_loss"], SIZES[motion]
-        tap = f"bits{size}" if options["motion_target"] == "bw" else "grid28"
-        inputs.append(
-            Input(name="motion", about="motion maps", taps=(("motion-map*", tap),), values="target")
-        )  # fmt: skip
-        auxiliary.append(Auxiliary(name="motion", loss=f"{MODULE}:motion_{kind}_loss", target="motion"))
-    if options["discriminator"] != "none":
-        auxiliary.append(Auxiliary(name="dynamic", loss=f"{MODULE}:static_dynamic_loss"))
+    targets, further = further_losses(options)
     is_later = options["discriminator"] != "none" or options["repflow"]
     return HeadPlan(
-        inputs=tuple(inputs),
+        inputs=(frames_input(options), *targets),
         rests=(Rest(backbone="resnet34", module="net", input="frames"),),
-        auxiliary=tuple(auxiliary),
+        auxiliary=further,
         aside=ASIDE,
         kept_options=NETWORK,
         stages=(
@@ -106,6 +95,19 @@ def plan(options: Mapping[str, Any]) -> HeadPlan:
             ),
         ),
     )
+
+
+def further_losses(options: Mapping[str, Any]) -> tuple[tuple[Input, ...], tuple[Auxiliary, ...]]:
+    """The targets that the options ask for, and the losses beside that of the labels."""
+    motion, targets, found = options["motion"], [], []
+    if motion != "none":
+        tap = f"bits{SIZES[motion]}" if options["motion_target"] == "bw" else "grid28"
+        targets.append(Input(name="motion", about="motion maps", taps=(("motion-map*", tap),), values="target"))
+        loss = f"{MODULE}:motion_{options['motion_loss']}_loss"
+        found.append(Auxiliary(name="motion", loss=loss, target="motion"))
+    if options["discriminator"] != "none":
+        found.append(Auxiliary(name="dynamic", loss=f"{MODULE}:static_dynamic_loss"))
+    return tuple(targets), tuple(found)
 
 
 def frames_input(options: Mapping[str, Any]) -> Input:

@@ -6,6 +6,9 @@ conv5 and what follows of the RGB network and the fusion at one rate, conv5 of t
 Options: those of `ego-rnn` that say what its network is, and
     fuse: `features`; `logits`, a linear layer on the logits of both; `average`, the mean of their probabilities.
     segments: as of `flow-resnet34`.
+
+With `motion` or `discriminator` the RGB network has these losses in joint training, too, and starts from a run that had
+them.
 """
 
 from __future__ import annotations
@@ -39,19 +42,22 @@ class TwoStream(nn.Module):
             self.classifiers.update({name: nn.Linear(widths[name], size) for name, size in shape.outputs.items()})
 
     def forward(self, arrays: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """{frames: (B, T, C, H, W), flow: (B, 1, C, H, W)} -> {output: (B, K)}."""
+        """{frames: (B, T, C, H, W), flow: (B, 1, C, H, W)} -> {output: (B, K)}, in training with the RGB network's
+        further outputs."""
         if self.fuse == "features":
-            both = self.dropout(torch.cat([self.flow.vector(arrays), self.rgb.vector(arrays, masks)], dim=1))
-            return {name: linear(both) for name, linear in self.classifiers.items()}
+            vector, further = self.rgb.vector_and_further(arrays, masks)
+            both = self.dropout(torch.cat([self.flow.vector(arrays), vector], dim=1))
+            return {name: linear(both) for name, linear in self.classifiers.items()} | further
         flow, rgb = self.flow(arrays, masks), self.rgb(arrays, masks)
+        further = {name: value for name, value in rgb.items() if name not in flow}
         if self.fuse == "logits":
             return {
                 name: linear(self.dropout(torch.cat([flow[name], rgb[name]], dim=1)))
                 for name, linear in self.classifiers.items()
-            }  # fmt: skip
+            } | further
         # Logits whose softmax is the mean of both.
         logs = {name: torch.stack([flow[name].log_softmax(1), rgb[name].log_softmax(1)]) for name in flow}
-        return {name: value.logsumexp(dim=0) - torch.log(torch.tensor(2.0)) for name, value in logs.items()}
+        return {name: value.logsumexp(dim=0) - torch.log(torch.tensor(2.0)) for name, value in logs.items()} | further
 
     def attention(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Where the RGB network looks; see `EgoRNN.attention`."""

@@ -13,6 +13,7 @@ from reelbank.heads.models.plans import Group, HeadPlan, Rest, Stage
 FUSIONS = ("average", "features", "logits")
 OPTIONS: Mapping[str, Any] = {
     "fuse": "features", "attention": "cam", "attended": "prebn", "pooled": "cell", "all_of_conv5": False,
+    "motion": "none", "motion_loss": "binary", "motion_target": "bw", "pixelwise": False, "discriminator": "none",
     "weights": "pretrained", "segments": 1,
 }  # fmt: skip
 SETTINGS: Mapping[str, Any] = {
@@ -31,15 +32,18 @@ def plan(options: Mapping[str, Any]) -> HeadPlan:
     whole = {**ego_rnn_plan.OPTIONS, **{name: value for name, value in options.items() if name != "fuse"}}
     ego_rnn_plan.check_options("ego-two-stream", whole)
     patterns = [f"rgb.{pattern}" for pattern in ego_rnn_plan.trained_in_stage_2(whole)]
-    rgb = [pattern for pattern in patterns if not pattern.startswith(("rgb.motion", "rgb.discriminator", "rgb.flow"))]
+    absent = [f"rgb.{name}.*" for name in ("motion", "discriminator") if whole[name] == "none"]
+    rgb = [pattern for pattern in patterns if pattern not in (*absent, "rgb.flow.*")]
     if options["fuse"] == "features":
         rgb.remove("rgb.classifiers.*")
     fused = () if options["fuse"] == "average" else ("classifiers.*",)
     flow = ("flow.net.layer4.*",) if options["fuse"] == "features" else ("flow.net.layer4.*", "flow.classifiers.*")
     fields = flow_resnet34_plan.FIELDS
     fields = replace(fields, taps=((flow_resnet34_plan.BACKBONE, "layer3"), *fields.taps))
+    targets, further = ego_rnn_plan.further_losses(whole)
     return HeadPlan(
-        inputs=(ego_rnn_plan.frames_input(whole), fields),
+        inputs=(ego_rnn_plan.frames_input(whole), fields, *targets),
+        auxiliary=further,
         rests=(
             Rest(backbone="resnet34", module="rgb.net", input="frames"),
             Rest(backbone=flow_resnet34_plan.BACKBONE, module="flow.net", input=flow_resnet34_plan.FLOW),

@@ -16,7 +16,7 @@ from typing import Any
 
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.recipes import calories
+from reelbank.heads.recipes import calories, egocentric
 from reelbank.heads.recipes.recipe import SEED_BLOCK, Published, Recipe, RecipeRow, Step
 from reelbank.store.options import options as options_of_config
 
@@ -37,6 +37,7 @@ __all__ = [
 
 STUDIES: Mapping[str, tuple[Recipe, ...]] = {
     "calories": calories.RECIPES,
+    "egocentric": egocentric.RECIPES,
 }
 """{first part of the recipes' names: its recipes}."""
 
@@ -73,9 +74,13 @@ def refuse_decided(name: str, asked: Iterable[str]) -> None:
         )
 
 
-def announcement(name: str, *, repeats: int = 1, is_quick: bool = False, num_stores: int = 1) -> str:
-    """What will be trained, in one line, before it begins; with more stores than it reads, which of them it reads."""
+def announcement(name: str, *, repeats: int = 0, is_quick: bool = False, num_stores: int = 1) -> str:
+    """What will be trained, in one line, before it begins; with more stores than it reads, which of them it reads.
+
+    `repeats`: 0 for the recipe's own number.
+    """
     chosen = recipe(name)
+    repeats = repeats or chosen.repeats
     alone = chosen.steps or chosen.kind == "read" or all(row.stores == "first" for row in chosen.rows)
     if num_stores > 1 and alone:
         return f"{announcement(name, repeats=repeats, is_quick=is_quick)}. It reads the first store only"
@@ -84,6 +89,13 @@ def announcement(name: str, *, repeats: int = 1, is_quick: bool = False, num_sto
     epochs = sum(_epochs(row.options, chosen) for row in chosen.rows)
     epochs += sum(_epochs({step.field: value}, chosen) for step in chosen.steps for value in step.values)
     times = f" x {repeats} repeats" if repeats > 1 else ""
+    if chosen.reads_arrays:
+        if is_quick:
+            return f"{name}: {len(chosen.trained_in_short)} of {chosen.num_rows} rows{times}, at most 200 clip-passes"
+        return (
+            f"{name}: {chosen.num_rows} rows{times}, at most {epochs * repeats} epochs in all, of each fold where "
+            "groups are left out; --quick tries it with at most 200 clip-passes and says how long the whole takes"
+        )
     short = ", of which --quick takes a twentieth" if is_quick else "; --quick tries it with a twentieth of them"
     return f"{name}: {chosen.num_rows} rows{times}, at most {epochs * repeats} epochs in all{short}"
 
@@ -98,6 +110,7 @@ def detail_text(name: str) -> str:
     lines = [f"{name}: {chosen.title}", chosen.text]
     lines += [f"Features: {chosen.features}."] if chosen.features else []
     lines += [f"All rows: {_options_text(chosen.options)}"] if chosen.options else []
+    bases = {row.name: f", starts from {' and '.join(row.starts_from)}" for row in chosen.rows if row.starts_from}
     seeds = {row.name: f", seed + {SEED_BLOCK * row.seed_block}" for row in chosen.rows if row.seed_block}
     named = [(row.name, ", ".join(row.cells.values()), row.options) for row in chosen.rows]
     named += [
@@ -106,7 +119,10 @@ def detail_text(name: str) -> str:
         for value in step.values
     ]
     width = max(len(row) for row, _, _ in named) + 2
-    rows = [f"{row:<{width}}{what}  [{_options_text(options)}{seeds.get(row, '')}]" for row, what, options in named]
+    rows = [
+        f"{row:<{width}}{what}  [{_options_text(options)}{seeds.get(row, '')}{bases.get(row, '')}]"
+        for row, what, options in named
+    ]
     told = [*map(_folded, lines), *(_folded(row, width) for row in rows), *map(_folded, chosen.notes)]
     return "\n".join([*told, _folded(announcement(name))])
 

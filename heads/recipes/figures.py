@@ -43,30 +43,35 @@ def curves(
     keeps_last: Mapping[str, bool],
     guess: tuple[str, float] | None,
     heading: Heading,
+    marks: Mapping[str, Sequence[int]] | None = None,
 ) -> Figure:
-    """A panel per row: train and validation loss, or a validation metric beside what a guesser has.
+    """A panel per row: train and validation loss, or a metric of either, beside what a guesser has.
 
     A full dot marks the epoch whose weights the row keeps, a hollow one the lowest validation loss where it is another.
 
     Args:
         rows: {row: [lines of metrics.jsonl of each repeat and fold]}.
-        key: `val_loss`, or the metric's name in metrics.jsonl.
+        key: `val_loss`, or the metric's name in metrics.jsonl; one of training alone begins with `train_`.
         name: of the axis.
         settings: {row: what it is trained with}, below its name.
         keeps_last: {row: whether the last epoch's weights are kept and not the best one's}.
         guess: (who, value) on the clips of the curve; None: not drawn.
+        marks: {row: epochs after which its rate is reduced}, as vertical lines.
     """
     count = len(rows)
     columns = min(PER_LINE, count)
     lines = -(-count // columns)
-    title = (
-        "Training and validation loss" if key == "val_loss" else f"{name[:1].upper()}{name[1:]} on the validation clips"
-    )
+    of_train = f"train_{key.removeprefix('val_')}"
+    has_train = any(line.get(of_train) is not None for repeats in rows.values() for one in repeats for line in one)
+    what = f"{name[:1].upper()}{name[1:]}"
+    title = f"{what} on the {'training' if key == of_train else 'validation'} clips"
+    if key == "val_loss" or (has_train and key != of_train):
+        title = f"Training and validation {'loss' if key == 'val_loss' else name}"
     figure = new_figure(max(6.0, 3.1 * columns), 2.5 * lines + 1.0, title, heading)
     panels = np.ravel(figure.subplots(lines, columns, squeeze=False))
-    series = {"validation": (key, PALETTE[3])}
-    if key == "val_loss":
-        series = {"train": ("train_loss", PALETTE[0]), **series}
+    series = {} if key == of_train else {"validation": (key, PALETTE[3])}
+    if has_train:
+        series = {"train": (of_train, PALETTE[0]), **series}
     named: dict[str, Any] = {}
     for axes, (row, repeats) in zip(panels, rows.items(), strict=False):
         for epochs in repeats:
@@ -84,6 +89,8 @@ def curves(
                         named[label] = axes.plot(
                             line["epoch"], line[key], "o", color=face, markeredgecolor="black", markersize=4.5
                         )[0]
+        for epoch in (marks or {}).get(row, ()):
+            named["rate reduced"] = axes.axvline(epoch + 0.5, color=GREY, linewidth=0.8, zorder=0)
         if guess is not None:
             named[guess[0]] = axes.axhline(guess[1], color=GREY, linestyle="--", linewidth=1)
         said = "\n".join(textwrap.wrap(settings.get(row, ""), _SETTING_LETTERS)[:2])
@@ -98,7 +105,7 @@ def curves(
         panels[count].set_visible(True)
         panels[count].legend(list(named.values()), list(named), fontsize=8, frameon=False, loc="upper left")
     else:
-        panels[0].legend(list(named.values()), list(named), fontsize=7, frameon=False)
+        panels[0].legend(list(named.values()), list(named), fontsize=6, framealpha=0.8, edgecolor="none")
     for axes in panels[max(0, count - columns) : count]:
         axes.set_xlabel("epoch", fontsize=8)
     for axes in panels[:count:columns]:

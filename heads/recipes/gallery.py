@@ -18,7 +18,7 @@ from reelbank.heads.recipes.study import VALIDATION
 from reelbank.heads.recipes.tables import quick_warning
 from reelbank.heads.reports.drawing import Heading, png
 from reelbank.heads.reports.figures import scatter_by_class
-from reelbank.heads.stored import read_results
+from reelbank.heads.stored import read_config, read_results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,6 +117,40 @@ def _curves(of: Material, key: str, name: str, guess: tuple[str, float] | None) 
         keeps_last={row: rows[row]["settings"]["keep"] == "last" for row in of.own},
         guess=guess,
         heading=of.heading(),
+        marks={row: _milestones(runs[0]) for row, runs in of.own.items()},
+    )
+
+
+def _milestones(run: Path) -> list[int]:
+    """The epochs of a run after which its rate was reduced, where its schedule names them."""
+    config = read_config(run)["config"]
+    last = max(line["epoch"] for lines in epochs_of(run) for line in lines)
+    return [epoch for epoch in config["milestones"] if config["schedule"] == "multistep" and epoch < last]
+
+
+def _motion(of: Material) -> Figure | None:
+    """The further loss called `motion`, of the rows that have it."""
+    found = {
+        row: [
+            [{**line, "train_motion": line["losses"]["motion"]} for line in lines if "motion" in line.get("losses", {})]
+            for run in runs
+            for lines in epochs_of(run)
+        ]
+        for row, runs in of.own.items()
+    }
+    rows = {row: repeats for row, repeats in found.items() if any(repeats)}
+    if not rows:
+        return None
+    cells = {row["name"]: row["cells"] for row in of.data["rows"]}
+    return figures.curves(
+        rows,
+        key="train_motion",
+        name="motion loss",
+        settings={row: _settings(cells[row]) for row in rows},
+        keeps_last=dict.fromkeys(rows, False),
+        guess=None,
+        heading=of.heading(),
+        marks={row: _milestones(of.own[row][0]) for row in rows},
     )
 
 
@@ -203,6 +237,7 @@ def _map(of: Material) -> Figure | None:
 PICTURES: Mapping[str, Draw] = {
     "loss.png": _loss,
     "validation.png": _validation,
+    "motion.png": _motion,
     "compared.png": _compared,
     "distributions.png": _distributions,
     "classes.png": _classes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.recipes.measures import Training
 from reelbank.heads.recipes.options import Asked
 from reelbank.heads.recipes.recipe import Recipe
+from reelbank.store import Store
 from reelbank.store.indexing import parse_segments
 
 
@@ -76,6 +78,9 @@ def about_inputs(asked: Asked, recipe: Recipe) -> list[dict[str, Any]]:
     entries = []
     for path in asked.stores:
         store = reelbank.store.open(path)
+        if recipe.reads_arrays:
+            entries.append(_about_arrays(path, store))
+            continue
         taps = [tap for tap in asked.taps if tap in store.taps] or [store.default_tap]
         counts = np.unique(store.num_steps[store.done_rows()]).tolist()
         if asked.segments:
@@ -98,10 +103,32 @@ def about_inputs(asked: Asked, recipe: Recipe) -> list[dict[str, Any]]:
     return entries
 
 
+def _about_arrays(path: Path, store: Store) -> dict[str, Any]:
+    """The same of a store of arrays, with `arrays` {tap: shape of a step} in the place of `numbers`."""
+    counts = store.num_steps[store.done_rows()]
+    return {
+        "store": path.name,
+        "backbone": store.spec.backbone,
+        "weights": str(store.spec.weights.get("kind", "unknown")),
+        "taps": list(store.taps),
+        "sampling": store.spec.sampling,
+        "steps": [int(counts.min()), int(counts.max())] if len(counts) else [0, 0],
+        "arrays": {name: list(spec.shape) for name, spec in store.taps.items()},
+        "views": len(store.spec.views),
+        "as_published": None,
+    }
+
+
 def input_text(entry: Mapping[str, Any], shape: tuple[int, int] | None) -> str:
     """One store in words: what it holds, and whether in the published shape."""
     least, most = entry["steps"]
     steps = str(least) if least == most else f"{least} to {most}"
+    if "arrays" in entry:
+        arrays = ", ".join(f"{tap} {' x '.join(map(str, sides))}" for tap, sides in entry["arrays"].items())
+        return (
+            f"{entry['backbone']} (weights: {entry['weights']}), sampling {entry['sampling']}: {steps} steps of "
+            f"{arrays}; views: {entry['views']}"
+        )
     said = (
         f"{entry['backbone']} (weights: {entry['weights']}), tap {', '.join(entry['taps'])}, sampling "
         f"{entry['sampling']}: {steps} steps of {entry['numbers']} numbers"

@@ -28,7 +28,7 @@ from reelbank.heads.recipes.numbers import (
 from reelbank.heads.recipes.options import Asked
 from reelbank.heads.recipes.recipe import Recipe
 from reelbank.heads.recipes.rows import FORMAT_VERSION, Predicted, TrainedRow, epochs_of, predicted, trainings_of
-from reelbank.heads.recipes.sentences import notes, selection_sentence, sentences
+from reelbank.heads.recipes.sentences import notes, quick_text, selection_sentence, sentences
 from reelbank.heads.recipes.study import Study
 from reelbank.heads.stored import read_results
 from reelbank.manifests.events import Progress
@@ -63,7 +63,7 @@ def _kept_value(one: TrainedRow, run: Any, name: str) -> float:
     """The validation number of a run at the epoch that it keeps, the mean over its folds."""
     values = []
     for lines, training in zip(epochs_of(run), trainings_of(run), strict=True):
-        epoch = training["best_epoch"] if one.settings["keep"] == "best" else training["epochs_run"]
+        epoch = training["best_epoch"] if one.settings["keep"] != "last" else training["epochs_run"]
         value = next(line[name] for line in lines if line["epoch"] == epoch)
         values.append(math.nan if value is None else value)
     return float(np.mean(values))
@@ -73,30 +73,33 @@ def summarize(asked: Asked, recipe: Recipe, trained: Sequence[TrainedRow], prepa
     """The content of recipe.json.
 
     format_version · kind: `train`, or `read` where nothing is trained · recipe · title · text · features · shape ·
-    stores · quick · select_on · selection (sentence) · repeats · seed · warning · study (`Study.to_json`) · target
-    {name, unit} · counts · inputs, see `inputs.about_inputs` · baselines {part: {name: {metric: value}}} · judged {key
-    of a column: {guesser, says, value, low, high, num_groups}}: what its guesser scores · rows [{name, cells, step,
-    chosen, shared_with, error, not_run: the stores lack what it asks for, options, settings, published {values,
-    outcome}, ours {key: {value, low, high, deviation, num_groups}}, at_chosen_epoch: {key: the same} with the weights
-    of the epoch chosen on validation, {} where the row keeps those or no other ones, beside {key: {difference, low,
-    high (paired), verdict "beats" | "unclear" | "worse", apart: ours lies wholly on the better side}}, folds {key:
-    {fold: value}}, epochs, best_epochs [of every run and fold], overfit, seconds, num_parameters, runs}] · best: the
-    proposed row, else what selection prefers · best_is: what to call it · proposed: the recipe's own row, '' for none ·
-    against_references, see there · compared · classes [{label, part, clips, ours, guesses {guesser: value}}] · readings
-    {part: {truth, row: values}}, where nothing is trained · sentences · notes
+    stores · quick · quick_says: what that is · select_on · selection (sentence) · repeats · seed · warning · study
+    (`Study.to_json`) · target {name, unit} · counts · inputs, see `inputs.about_inputs` · baselines {part: {name:
+    {metric: value}}} · judged {key of a column: {guesser, says, value, low, high, num_groups}}: what its guesser
+    scores · interval_units: `groups` or `clips` · projected: what the short form measured, see `passes.projected` ·
+    rows [{name, cells, step, chosen, shared_with, error, not_run: the stores lack what it asks for, left_out: by the
+    short form, starts_from, options, settings, published {values, outcome}, ours {key: {value, low, high, deviation,
+    num_groups}}, at_chosen_epoch: {key: the same} with the weights of the epoch chosen on validation, {} where the row
+    keeps those or no other ones, beside {key: {difference, low, high (paired), verdict "beats" | "unclear" | "worse",
+    apart: ours lies wholly on the better side}}, folds {key: {fold: value}}, epochs, best_epochs [of every run and
+    fold], overfit, seconds, num_parameters, runs}] · best: the proposed row, else what selection prefers · best_is:
+    what to call it · proposed: the recipe's own row, '' for none · against_references, see there · compared · classes
+    [{label, part, clips, ours, guesses {guesser: value}}] · readings {part: {truth, row: values}}, where nothing is
+    trained · sentences · notes
     """
     done = [one for one in trained if one.runs]
     if not done:
-        raise TrainingError(f"no row of {recipe.name} could be trained; the first: {trained[0].error}")
+        raise TrainingError(f"no row of {recipe.name} could be trained; the first: {_first_error(trained)}")
     study = recipe.study
+    by_clip = asked.on_reported_sets and study.selection.protocol_by_clip
     reference = read_results(done[0].runs[0])
     keys = [preference(study, one, on_reported_sets=asked.on_reported_sets) for one in trained]
     best = next((one for one in done if one.row.name == recipe.proposed), trained[keys.index(min(keys))])
     proposed = recipe.proposed if best.row.name == recipe.proposed else ""
     found = _Found(
-        said={one.row.name: predicted(study, one.runs) for one in done},
+        said={one.row.name: predicted(study, one.runs, by_clip=by_clip) for one in done},
         later={
-            one.row.name: predicted(study, one.runs, at_chosen_epoch=True)
+            one.row.name: predicted(study, one.runs, at_chosen_epoch=True, by_clip=by_clip)
             for one in done
             if not asked.on_reported_sets and _has_other_epoch(one)
         },
@@ -107,13 +110,18 @@ def summarize(asked: Asked, recipe: Recipe, trained: Sequence[TrainedRow], prepa
         "target": {"name": reference["target_name"] or "", "unit": reference["target_unit"] or ""},
         "counts": reference["counts"],
         "baselines": {part.name: reference["splits"].get(part.split, {}).get("baselines", {}) for part in study.parts},
-        "notes": reference["notes"],
+        "notes": [*study.tells(found.training), *reference["notes"]],
+        "interval_units": "clips" if by_clip else "groups",
         "best": best.row.name,
         "best_is": "proposed row" if proposed else "best row",
         "proposed": proposed,
         "references": {one.row.name: one.settings["keep"] for one in done if one.row.reference and proposed},
     }
     return _content(asked, recipe, trained, prepared, found, header)
+
+
+def _first_error(trained: Sequence[TrainedRow]) -> str:
+    return next((one.error for one in trained if one.error), "")
 
 
 def read_rows(asked: Asked, recipe: Recipe, prepared: Prepared, progress: Progress | None = None) -> dict[str, Any]:
@@ -137,6 +145,7 @@ def read_rows(asked: Asked, recipe: Recipe, prepared: Prepared, progress: Progre
         "best_is": f"row with the {extreme} {measure.title} on {study.part(column.part).said}",
         "proposed": "",
         "references": {},
+        "interval_units": "groups",
         **header,
     }
     rows = [TrainedRow(row=row, runs=()) for row in recipe.rows]
@@ -179,6 +188,7 @@ def _content(
         "shape": None if recipe.shape is None else list(recipe.shape),
         "stores": [path.name for path in asked.stores],
         "quick": asked.quick and recipe.kind == "train",
+        "quick_says": quick_text(recipe) if asked.quick and recipe.kind == "train" else "",
         "select_on": asked.select_on,
         "selection": selection_sentence(recipe, trained, on_reported_sets=asked.on_reported_sets),
         "repeats": asked.repeats,
@@ -211,6 +221,8 @@ def _row_entry(asked: Asked, study: Study, one: TrainedRow, found: _Found, *, is
         "shared_with": one.shared_with,
         "error": one.error,
         "not_run": one.not_run,
+        "left_out": one.left_out,
+        "starts_from": list(one.row.starts_from),
         "options": {name: list(v) if isinstance(v, tuple) else v for name, v in one.row.options.items()},
         "settings": dict(one.settings),
         "published": one.row.published.to_json(),

@@ -7,22 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from reelbank.heads.config import TrainConfig
+from reelbank.heads.config import NO_RUN, TrainConfig
 from reelbank.heads.defaults import network, resolved
-from reelbank.heads.errors import TrainingError
-from reelbank.heads.examples.clips import read_table
-from reelbank.heads.examples.splits import KNOWN_SPLITS
 from reelbank.heads.recipes import refuse_decided
 from reelbank.heads.recipes.config import RecipeConfig
-from reelbank.heads.recipes.recipe import SEED_BLOCK, Published, Recipe, RecipeRow
+from reelbank.heads.recipes.quick import quick_options, short_form
+from reelbank.heads.recipes.recipe import SEED_BLOCK, Published, Recipe, RecipeRow, cell
+from reelbank.heads.recipes.stores import GivenStores
 from reelbank.heads.sweeps.grid import value_text
 from reelbank.store.options import flat, options
-
-QUICK_SHARE = 0.05  # of the epochs
-QUICK_CLIPS = 64
-QUICK_LEAST_EPOCHS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,39 +77,51 @@ def refuse_asked(config: RecipeConfig, chosen: Recipe) -> None:
     refuse_decided(chosen.name, asked)
 
 
-def row_config(config: RecipeConfig, row: RecipeRow, chosen: Recipe) -> TrainConfig:
-    """The training of one row with its first seed, without a run directory."""
+def row_options(config: RecipeConfig, row: RecipeRow, chosen: Recipe) -> dict[str, Any]:
+    """The TrainConfig fields that the recipe decides of a row."""
     values = {**chosen.options, **row.options}
     if config.train.data.select_on == "reported-set":
         values |= chosen.study.selection.protocol_options
-    if config.quick:
-        values = quick_options(values, config.train)
-    stores = config.train.data.store
-    store = {"all": stores, "first": stores[:1], "last": stores[-1:]}[row.stores]
-    taps = config.train.features.tap
+    if not config.quick:
+        return values
+    if chosen.reads_arrays:
+        return short_form(chosen, config.members.repeats).options(values, config.train)
+    return quick_options(values, config.train)
+
+
+def row_config(config: RecipeConfig, row: RecipeRow, chosen: Recipe, given: GivenStores) -> TrainConfig:
+    """The training of one row with its first seed, without a run directory.
+
+    Raises TrainingError for stores that lack what its head reads, or clips without groups where these are left out.
+    """
+    values = row_options(config, row, chosen)
+    store = given.read_by(row, values)
     own: dict[str, Any] = {"report": False, "overwrite": False, "resume": False, "run": None, "tap": ()}
     seed = config.train.seed + SEED_BLOCK * row.seed_block
+    if row.stores == "matching":
+        values = {**values, "head_option": (*values.get("head_option", ()), *given.weights_option(values))}
+    if row.starts_from:
+        values["init_from"] = (NO_RUN,)
     made = config.train.but(**{**own, "store": store, "seed": seed, **values})
-    if taps:
-        made = made.but(tap=_taps_of(store, taps))
-    made = made.but(folds=_count_groups(made, chosen.name)) if chosen.study.folds == "groups" else made
+    if taps := given.taps_of(store):
+        made = made.but(tap=taps)
+    if chosen.study.folds == "groups" and "folds" not in values:
+        made = made.but(folds=given.num_groups(made, chosen.name))
     return resolved(network(made))
 
 
-def members(config: RecipeConfig, alone: TrainConfig, folder: Path) -> list[TrainConfig]:
-    """One training per repeat, each with its seed and its directory below `folder`."""
-    return [alone.but(seed=seed, run=folder / f"seed={seed}") for seed in config.members.seeds(alone.seed)]
+def members(
+    config: RecipeConfig, alone: TrainConfig, folder: Path, bases: Sequence[Sequence[Path]] = ()
+) -> list[TrainConfig]:
+    """One training per repeat, each with its seed and its directory below `folder`.
 
-
-def quick_options(values: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
-    """Options of the short form: a twentieth of the epochs, patience with them, at most 64 training clips."""
-    epochs = values.get("epochs", config.optimizer.epochs)
-    short = {**values, "epochs": max(QUICK_LEAST_EPOCHS, round(QUICK_SHARE * epochs))}
-    for name in ("step_epochs", "patience_epochs", "early_stop_epochs"):
-        if values.get(name):
-            short[name] = max(1, round(QUICK_SHARE * values[name]))
-    short["train_clips"] = min(config.features.train_clips or QUICK_CLIPS, QUICK_CLIPS)
-    return short
+    Args:
+        bases: runs that it starts from, of each row one per repeat: a repeat starts from that of the same place.
+    """
+    made = [alone.but(seed=seed, run=folder / f"seed={seed}") for seed in config.members.seeds(alone.seed)]
+    if not bases:
+        return made
+    return [one.but(init_from=tuple(runs[place] for runs in bases)) for place, one in enumerate(made)]
 
 
 def step_rows(chosen: Recipe, point: Mapping[str, Any], position: int) -> list[RecipeRow]:
@@ -142,39 +147,7 @@ def _short(name: str) -> str:
     return {"weight_decay": "wd"}.get(name, name)
 
 
-def cell(value: Any) -> str:
-    """A value as published tables write it: 1e-4, (0.9, 0.999)."""
-    if isinstance(value, tuple):
-        return f"({', '.join(f'{part:g}' for part in value)})"
-    mantissa, _, exponent = f"{value:e}".partition("e")
-    return f"{float(mantissa):g}e{int(exponent)}" if abs(value) < 0.01 else f"{value:g}"
-
-
-def _taps_of(store: Sequence[Path], taps: Sequence[str]) -> tuple[str, ...]:
-    """Those of `taps` that `store` holds; a tap that none of them holds is refused where it is read."""
-    import reelbank.store
-
-    held = {name for path in store for name in reelbank.store.open(path).taps}
-    return tuple(tap for tap in taps if tap in held) or tuple(taps)
-
-
-def _count_groups(config: TrainConfig, name: str) -> int:
-    """Folds that leave one group out at a time. Raises TrainingError for clips without a group."""
-    table = read_table(config.data, config.features)
-    groups = table.groups[np.isin(table.splits, KNOWN_SPLITS)]
-    if empty := int((groups == "").sum()):
-        raise TrainingError(
-            f"--recipe {name} leaves one group out at a time, and {empty} of {len(groups)} clips have no group; fill "
-            "the column 'group' of the manifest and run the same featurize command again"
-        )
-    if len(np.unique(groups)) < 2:
-        raise TrainingError(
-            f"--recipe {name} leaves one group out at a time, and all {len(groups)} clips are of one group"
-        )
-    return len(np.unique(groups))
-
-
-def settings_of(config: TrainConfig) -> dict[str, Any]:
+def settings_of(config: TrainConfig, starts_from: Sequence[str] = ()) -> dict[str, Any]:
     """What a row is trained with, in words: {what: text}, and `keep` and `folds` as they are."""
     data, features, objective, optimizer = config.data, config.features, config.objective, config.optimizer
     update = optimizer.name
@@ -190,10 +163,12 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
         "step": f"{times} every {optimizer.step_epochs} epochs",
         "multistep": f"{times} after epochs {', '.join(map(str, optimizer.milestones))}",
         "plateau": f"{times} after {optimizer.patience_epochs} epochs without a lower validation loss",
+        "cyclic": f"cycles of {2 * optimizer.cycle_batches} batches",
     }[optimizer.schedule]
     target = f"{objective.bins} bins, sigma {objective.sigma:g}, {config.head.estimate}"
     predicts = [*(["classes"] if data.label != "none" else []), *([target] if data.target != "none" else [])]
     copies = [*features.augment, *(["stored views"] if features.train_views == "all" else [])]
+    copies += ["a stored view of each clip, drawn in every epoch"] if features.train_views == "draw" else []
     drawn = {"none": "every clip once", "class": "classes equally often", "group": "groups equally often"}
     return {
         "head": config.head.name,
@@ -209,6 +184,24 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
         "order of clips": drawn[features.balance],
         "augmentation": ", ".join(copies) or "none",
         "steps read": "each once" if (rule := features.segment_rule()) is None else rule.text,
+        **_settings_of_stage(config, starts_from),
         "keep": optimizer.keep,
         "folds": data.folds,
+    }
+
+
+def _settings_of_stage(config: TrainConfig, starts_from: Sequence[str]) -> dict[str, str]:
+    """What is said of a head on arrays: stage, options, weights of its losses, rates of its groups, frames."""
+    stage, head = config.head.trained_stage, config.head
+    if stage is None:
+        return {}
+    options = [text for text in head.head_option if not text.startswith("weights=")]
+    return {
+        "stage": stage.name,
+        "starts from": ", ".join(starts_from) or "the backbone's weights",
+        "options of the head": ", ".join(options) or "none",
+        "weights of further losses": ", ".join(head.aux_weight) or "1",
+        "rates of groups": ", ".join(config.optimizer.group_lr) or "that of the head",
+        "frames": str(config.features.steps or "all stored"),
+        "stores read": ", ".join(path.name for path in config.data.store),
     }

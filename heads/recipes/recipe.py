@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from reelbank.heads.recipes.study import Study
 
-Stores = Literal["all", "first", "last"]
+Stores = Literal["all", "first", "last", "matching"]
+"""Which of the given stores a row reads; `matching`: those that have what its head reads, of a head on arrays."""
 SEED_BLOCK = 1000
 """Seeds of one block: more than anybody repeats a row."""
 
@@ -37,8 +38,9 @@ class RecipeRow:
     Attributes:
         name: unique in the recipe; also the folder of its runs, so letters, digits, `.`, `_` and `-`.
         cells: what the publication's table has in the leading columns, {column: text}.
-        options: TrainConfig fields.
+        options: TrainConfig fields; of a head that is trained in stages the stage's settings too, none is filled in.
         stores: which of the given stores it reads.
+        starts_from: names of rows before it whose runs it starts from (`--init-from`), each repeat from theirs.
         reference: whether it is a row of a published table, which a proposed row is compared with.
         seed_block: 0: the seeds of --seed on; 1: other ones, 1000 further, for a row whose training would otherwise
             be step by step that of another row.
@@ -49,6 +51,7 @@ class RecipeRow:
     options: Mapping[str, Any] = field(default_factory=dict)
     published: Published = Published()
     stores: Stores = "first"
+    starts_from: tuple[str, ...] = ()
     reference: bool = False
     seed_block: int = 0
 
@@ -60,6 +63,7 @@ class RecipeRow:
             "options": dict(self.options),
             "published": self.published.to_json(),
             "stores": self.stores,
+            "starts_from": list(self.starts_from),
             "reference": self.reference,
             "seed_block": self.seed_block,
         }
@@ -104,6 +108,8 @@ class Recipe:
             '' trains.
         proposed: the row that the recipe stands for, whatever validation says; '' lets validation choose.
         compared: rows whose predictions are drawn below each other.
+        repeats: how often a row is trained where --repeats does not say it.
+        corners: of a grid, the rows that --quick trains, with those they start from; () for all.
         notes: sentences for the report.
     """
 
@@ -119,14 +125,19 @@ class Recipe:
     reader: str = ""
     proposed: str = ""
     compared: tuple[str, ...] = ()
+    repeats: int = 1
+    corners: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [row.name for row in self.rows]
         if len(set(names)) < len(names):
             raise ValueError(f"recipe {self.name}: two rows of one name")
-        if missing := [name for name in (self.proposed, *self.compared) if name and name not in names]:
+        if missing := [name for name in (self.proposed, *self.compared, *self.corners) if name and name not in names]:
             raise ValueError(f"recipe {self.name}: no row {missing[0]!r}")
+        for place, row in enumerate(self.rows):
+            if later := [name for name in row.starts_from if name not in names[:place]]:
+                raise ValueError(f"recipe {self.name}: {row.name} starts from {later[0]!r}, which is no row before it")
         published = [(row.name, row.published) for row in self.rows]
         published += [(step.field, one) for step in self.steps for one in step.published]
         for name, one in published:
@@ -142,6 +153,24 @@ class Recipe:
         return "read" if self.reader else "train"
 
     @property
+    def reads_arrays(self) -> bool:
+        """Whether its heads read maps, frames and fields, so that --quick counts how often a clip is trained on."""
+        return any(row.stores == "matching" for row in self.rows)
+
+    def with_bases(self, names: Iterable[str]) -> frozenset[str]:
+        """The rows `names`, those they start from, and so on."""
+        found = set(names)
+        for row in reversed(self.rows):  # a row stands after those it starts from
+            if row.name in found:
+                found |= set(row.starts_from)
+        return frozenset(found)
+
+    @property
+    def trained_in_short(self) -> frozenset[str]:
+        """The rows that --quick trains."""
+        return self.with_bases(self.corners or [row.name for row in self.rows])
+
+    @property
     def num_rows(self) -> int:
         """Rows of the table."""
         return len(self.rows) + sum(len(step.values) for step in self.steps)
@@ -154,6 +183,7 @@ class Recipe:
             | {name for row in self.rows for name in row.options}
             | {s.field for s in self.steps}
             | ({"folds"} if self.study.folds else frozenset())
+            | ({"init_from"} if any(row.starts_from for row in self.rows) else frozenset())
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -171,5 +201,23 @@ class Recipe:
             "kind": self.kind,
             "proposed": self.proposed,
             "compared": list(self.compared),
+            "repeats": self.repeats,
+            "corners": list(self.corners),
             "notes": list(self.notes),
         }
+
+
+def waves(rows: Sequence[RecipeRow]) -> list[list[RecipeRow]]:
+    """`rows` in groups that are trained one after the other: each after the rows that it starts from."""
+    place: dict[str, int] = {}
+    for row in rows:
+        place[row.name] = 1 + max((place[name] for name in row.starts_from), default=-1)
+    return [[row for row in rows if place[row.name] == number] for number in range(max(place.values(), default=-1) + 1)]
+
+
+def cell(value: Any) -> str:
+    """A value as published tables write it: 1e-4, (0.9, 0.999)."""
+    if isinstance(value, tuple):
+        return f"({', '.join(f'{part:g}' for part in value)})"
+    mantissa, _, exponent = f"{value:e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}" if abs(value) < 0.01 else f"{value:g}"

@@ -15,7 +15,7 @@ from reelbank.heads.recipes.recipe import RecipeRow
 from reelbank.heads.recipes.study import Study
 from reelbank.heads.stored import read_epochs, read_json, read_results, read_table
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 KEPT, CHOSEN = "predictions.csv", "predictions-best-epoch.csv"
 
 
@@ -32,6 +32,7 @@ class TrainedRow:
         chosen: whether its step kept it.
         error: why it could not be trained; '' if it could.
         not_run: whether `error` is what the stores lack for this row, so that it was not begun.
+        left_out: whether the short form leaves it out, which is no error.
     """
 
     row: RecipeRow
@@ -42,6 +43,7 @@ class TrainedRow:
     chosen: bool = False
     error: str = ""
     not_run: bool = False
+    left_out: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +68,21 @@ class Predicted:
         return {name: len(np.unique(clips[0].groups)) for name, clips in self.clips.items()}
 
 
-def predicted(study: Study, runs: Sequence[Path], *, at_chosen_epoch: bool = False) -> Predicted:
-    """What the runs of a row predict with the weights they keep, or with those of the epoch chosen on validation."""
+def predicted(study: Study, runs: Sequence[Path], *, at_chosen_epoch: bool = False, by_clip: bool = False) -> Predicted:
+    """What the runs of a row predict with the weights they keep, or with those of the epoch chosen on validation.
+
+    Args:
+        by_clip: each clip is a group of its own, so that intervals are over clips.
+    """
     finished = [read_results(run) for run in runs]
     entries = [results["at_best_epoch"] if at_chosen_epoch else results for results in finished]
     parts = {part.name: part.split for part in study.parts}
     return Predicted(
         clips={
-            name: tuple(read_clips(run, split, at_chosen_epoch=at_chosen_epoch) for run in runs)
+            name: tuple(
+                clips.but(group="") if by_clip else clips
+                for clips in (read_clips(run, split, at_chosen_epoch=at_chosen_epoch) for run in runs)
+            )
             for name, split in parts.items()
         },
         metrics={

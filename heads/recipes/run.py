@@ -3,7 +3,8 @@
 The directory:
 
 `config.json`   (written first) format_version · kind "recipe" · config: every TrainConfig field
-`rows/<row>/seed=<n>/`  a run directory each (without a report); rows with the same options and seeds share one
+`rows/<row>/seed=<n>/`  a run directory each (without a report); rows with the same options, seeds and runs that they
+    start from share one
 `recipe.json`   (written last) see `reelbank.heads.recipes.judging.summarize`
 `report.html`, `figures/*.png`, on request `table.md` and `table.tex`
 """
@@ -28,9 +29,11 @@ from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.recipes.inputs import require
 from reelbank.heads.recipes.judging import preference, read_rows, summarize
 from reelbank.heads.recipes.options import Asked, asked_of, members, refuse_asked, row_config, settings_of, step_rows
-from reelbank.heads.recipes.recipe import Recipe, RecipeRow
+from reelbank.heads.recipes.passes import projected
+from reelbank.heads.recipes.recipe import Recipe, RecipeRow, waves
 from reelbank.heads.recipes.report import write_recipe_page
 from reelbank.heads.recipes.rows import FORMAT_VERSION, TrainedRow
+from reelbank.heads.recipes.stores import GivenStores
 from reelbank.heads.recipes.tables import latex_table, markdown_table, text_table
 from reelbank.heads.runs.directory import (
     not_finished,
@@ -91,8 +94,8 @@ def run_recipe(config: RecipeConfig, progress: Progress | None = None) -> Recipe
     chosen, asked = recipe(config.recipe), asked_of(config)
     refuse_asked(config, chosen)
     begun = time.perf_counter()
-    row = chosen.rows[0] if chosen.rows else step_rows(chosen, {}, 0)[0]
-    first = prepare(row_config(config, row, chosen), progress)
+    given = GivenStores(config)
+    first = _first_prepared(config, chosen, given, progress)
     require(first, chosen, asked)
     name = f"{'+'.join(path.stem for path in asked.stores)}-{chosen.name.replace('/', '-')}"
     directory = open_directory(config.train.run, name, config)
@@ -104,10 +107,12 @@ def run_recipe(config: RecipeConfig, progress: Progress | None = None) -> Recipe
     if chosen.kind == "read":
         results = read_rows(asked, chosen, first, progress)
     else:
-        state = _RecipeRun(config=config, recipe=chosen, directory=directory, progress=progress)
+        state = _RecipeRun(config=config, recipe=chosen, given=given, directory=directory, progress=progress)
         with resumable(directory), shared_folder(directory) as folder:
             trained = state.stepwise(folder) if chosen.steps else state.whole(folder)
         results = summarize(asked, chosen, trained, first)
+        if config.quick and chosen.reads_arrays:
+            results = projected(results, config, chosen, trained, given)
     results = {
         **results,
         "map": vector_map(first, asked.seed),
@@ -117,6 +122,20 @@ def run_recipe(config: RecipeConfig, progress: Progress | None = None) -> Recipe
     write_json(directory / "recipe.json", results)
     _write_report(directory, results, asked, config.train.run.figures)
     return RecipeResult(directory=directory, results=results)
+
+
+def _first_prepared(config: RecipeConfig, chosen: Recipe, given: GivenStores, progress: Progress | None) -> Prepared:
+    """The first row that the stores have all for. Raises what the first row raises where there is none."""
+    errors: list[TrainingError] = []
+    rows = [row for row in chosen.rows if not row.starts_from] or step_rows(chosen, {}, 0)
+    for row in rows:
+        try:
+            return prepare(row_config(config, row, chosen, given), progress)
+        except TrainingError as error:
+            if row.stores != "matching":
+                raise
+            errors.append(error)
+    raise errors[0]
 
 
 def _write_report(directory: Path, data: Mapping[str, Any], asked: Asked, figures_kind: str) -> Path:
@@ -134,6 +153,7 @@ class _RecipeRun:
 
     config: RecipeConfig
     recipe: Recipe
+    given: GivenStores
     directory: Path
     progress: Progress | None
 
@@ -162,17 +182,34 @@ class _RecipeRun:
         return everything
 
     def _train(self, rows: Sequence[RecipeRow], folder: Path) -> list[TrainedRow]:
-        """The rows with their runs; options that a row before had are not trained again."""
+        """The rows with their runs, each after those it starts from."""
+        made: dict[str, TrainedRow] = {}
+        for wave in waves(rows):
+            made |= self._train_wave(wave, made, folder)
+        return [made[row.name] for row in rows]
+
+    def _train_wave(
+        self, rows: Sequence[RecipeRow], made: Mapping[str, TrainedRow], folder: Path
+    ) -> dict[str, TrainedRow]:
+        """Rows that wait for none of each other; options that a row before had are not trained again."""
         fresh: dict[str, tuple[RecipeRow, list[TrainConfig]]] = {}
         settings: dict[str, dict[str, Any]] = {}
-        keys = []
+        keys: dict[str, str] = {}
+        found: dict[str, TrainedRow] = {}
         for row in rows:
-            alone = row_config(self.config, row, self.recipe)
-            key = json.dumps(alone.to_json(), sort_keys=True)
-            keys.append(key)
+            bases = [made[name] for name in row.starts_from]
+            alone = self._asked_of(row, bases)
+            if isinstance(alone, TrainedRow):
+                found[row.name] = alone
+                continue
+            own = members(
+                self.config, alone, self.directory / "rows" / row.name, [base.runs for base in bases]
+            )  # fmt: skip
+            begins = [list(map(str, one.head.init_from)) for one in own] if bases else []
+            key = keys[row.name] = json.dumps([alone.to_json(), *begins], sort_keys=True)
             if key not in self.done and key not in fresh:
-                fresh[key] = (row, members(self.config, alone, self.directory / "rows" / row.name))
-                settings[key] = settings_of(alone)
+                fresh[key] = (row, own)
+                settings[key] = settings_of(alone, row.starts_from)
         errors = self._train_members([config for _, own in fresh.values() for config in own], folder)
         for key, (row, own) in fresh.items():
             runs = [config.run.given_directory for config in own]
@@ -184,11 +221,29 @@ class _RecipeRun:
                 error=error,
                 not_run=not self.not_run.isdisjoint(runs),
             )
-        made = []
-        for row, key in zip(rows, keys, strict=True):
-            one = self.done[key]
-            made.append(one if one.row is row else replace(one, row=row, shared_with=one.row.name))
-        return made
+        for row in rows:
+            if row.name not in found:
+                one = self.done[keys[row.name]]
+                found[row.name] = one if one.row is row else replace(one, row=row, shared_with=one.row.name)
+        return found
+
+    def _asked_of(self, row: RecipeRow, bases: Sequence[TrainedRow]) -> TrainConfig | TrainedRow:
+        """What is trained for `row`; the row as it stands where nothing can be."""
+        if self.config.quick and self.recipe.reads_arrays and row.name not in self.recipe.trained_in_short:
+            return TrainedRow(row=row, runs=(), left_out=True)
+        for base in bases:
+            if not base.runs:
+                what = "was not run" if base.not_run else "failed"
+                return self._lost(row, f"it starts from {base.row.name}, which {what}: {base.error}")
+        try:
+            self.given.read_by(row, {**self.recipe.options, **row.options})
+        except TrainingError as error:
+            return self._lost(row, str(error))
+        return row_config(self.config, row, self.recipe, self.given)
+
+    def _lost(self, row: RecipeRow, error: str) -> TrainedRow:
+        self._show(f"{row.name} not run: {error}")
+        return TrainedRow(row=row, runs=(), error=error, not_run=True)
 
     def _train_members(self, configs: Sequence[TrainConfig], folder: Path) -> dict[Path, str]:
         """{run: why it could not be trained, '' if it could}."""
@@ -210,7 +265,7 @@ class _RecipeRun:
             run = config.run.given_directory
             try:
                 prepare(config, None, cache)
-            except TrainingError as error:
+            except ValueError as error:  # weights that are not here are no fault of the options
                 outcome[run] = str(error)
                 self.not_run.add(run)
                 self._tell(run, f"not run: {error}")
@@ -234,14 +289,18 @@ class _RecipeRun:
 
     def _show(self, message: str = "", note: str = "") -> None:
         if self.progress is not None:
-            total = max(self.recipe.num_rows * self.config.members.repeats, self.finished)
+            short = self.recipe.trained_in_short if self.config.quick and self.recipe.reads_arrays else None
+            rows = self.recipe.num_rows if short is None else len(short)
+            total = max(rows * self.config.members.repeats, self.finished)
             self.progress(Event(stage="recipe", done=self.finished, total=total, message=message, note=note))
 
 
 def vector_map(prepared: Prepared, seed: int) -> dict[str, Any]:
-    """t-SNE of the clips' mean vectors: {x, y, labels, splits, stores, note}; empty where there are too few."""
+    """t-SNE of the clips' mean vectors: {x, y, labels, splits, stores, note}; empty of arrays and of too few clips."""
     from reelbank.heads.probes.embedding import MIN_ROWS, tsne
 
+    if prepared.arrays is not None:
+        return {}
     table = prepared.table
     vectors = np.concatenate([prepared.features.means[key] for key in sorted(prepared.features.means)], axis=1)
     rows = np.arange(len(table))

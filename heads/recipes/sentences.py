@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reelbank.heads.judging.intervals import FEW_GROUPS, FEW_GROUPS_SAY
+from reelbank.heads.recipes.quick import QUICK_CLIPS, QUICK_JUDGED, QUICK_PASSES, QUICK_STEPS, corners_sentence
 from reelbank.heads.recipes.recipe import Recipe
 from reelbank.heads.recipes.rows import TrainedRow
 from reelbank.heads.reports.wording import DASH
@@ -15,8 +16,8 @@ _SHOWN_ROWS = 8
 Data = Mapping[str, Any]
 
 
-def interval_text(entry: Data, digits: int = 0, *, groups: bool = False) -> str:
-    """'160 [150, 171]', '160 ± 3 [150, 171]' with repeats, with `groups` '160 [150, 171; 24 groups]'; a dash where it
+def interval_text(entry: Data, digits: int = 0, *, units: str = "") -> str:
+    """'160 [150, 171]', '160 ± 3 [150, 171]' with repeats, with `units` '160 [150, 171; 24 groups]'; a dash where it
     is undefined."""
     if entry.get("value") is None:
         return DASH
@@ -24,14 +25,15 @@ def interval_text(entry: Data, digits: int = 0, *, groups: bool = False) -> str:
     if entry.get("deviation") is not None:
         text += f" ± {entry['deviation']:.{digits}f}"
     if entry.get("low") is not None:
-        count = f"; {entry['num_groups']} groups" if groups else ""
+        count = f"; {entry['num_groups']} {units}" if units else ""
         text += f" [{entry['low']:.{digits}f}, {entry['high']:.{digits}f}{count}]"
     return text
 
 
 def judged_columns(data: Data) -> list[Data]:
-    """The columns that are judged beside a guesser."""
-    return [column for column in data["study"]["columns"] if column["beats"]]
+    """The columns that are judged beside a guesser, of which there are clips."""
+    judged = data["judged"]
+    return [one for one in data["study"]["columns"] if one["beats"] and judged[one["key"]]["value"] is not None]
 
 
 def unit_of(data: Data, column: Data) -> str:
@@ -50,7 +52,7 @@ def guesser_text(data: Data, column: Data, *, interval: bool = True) -> str:
     if not interval:
         return title
     says = f"{entry['says']}: " if entry["says"] else ""
-    return f"{title} ({says}{column['title']} {interval_text(entry, column['digits'], groups=True)})"
+    return f"{title} ({says}{column['title']} {interval_text(entry, column['digits'], units=data['interval_units'])})"
 
 
 def sentences(data: Data) -> list[str]:
@@ -91,7 +93,8 @@ def _beating(data: Data, column: Data) -> list[str]:
 
 def _about_best(data: Data, best: Data, column: Data) -> str:
     ours, entry, digits = best["ours"][column["key"]], best["beside"][column["key"]], column["digits"]
-    text = f"The {data['best_is']}, {best['name']}, has {column['title']} {interval_text(ours, digits, groups=True)}"
+    value = interval_text(ours, digits, units=data["interval_units"])
+    text = f"The {data['best_is']}, {best['name']}, has {column['title']} {value}"
     text += f" on {_where(data, column)}"
     if entry["low"] is not None:
         signed = f"+.{max(1, digits)}f"
@@ -105,10 +108,11 @@ def _about_references(data: Data, best: Data) -> str:
     entry = data["against_references"]
     column = next(one for one in data["study"]["columns"] if one["key"] == entry["key"])
     signed = f"+.{max(1, column['digits'])}f"
+    value = interval_text(entry, column["digits"], units=data["interval_units"])
     return (
         f"Best row of the tables on {_where(data, column)}, taken by that very number: {entry['name']} at "
         f"{'its last epoch' if entry['epoch'] == 'last' else 'the epoch chosen on validation'}, "
-        f"{column['title']} {interval_text(entry, column['digits'], groups=True)}. {best['name']}, proposed by the "
+        f"{column['title']} {value}. {best['name']}, proposed by the "
         f"recipe, differs by {entry['difference']:{signed}} ({entry['difference_low']:{signed}} to "
         f"{entry['difference_high']:{signed}}, paired){overlap(best['ours'][column['key']], entry)}."
     )
@@ -150,12 +154,22 @@ def _losses(rows: Sequence[Data]) -> list[str]:
     ]
 
 
+def quick_text(recipe: Recipe) -> str:
+    """What the short form is."""
+    if recipe.reads_arrays:
+        return (
+            f"at most {QUICK_PASSES} clip-passes of training in all, at most {QUICK_STEPS} frames and {QUICK_JUDGED} "
+            "clips of each other part, the store's own split"
+        )
+    return f"a twentieth of the epochs on at most {QUICK_CLIPS} training clips"
+
+
 def few_groups(data: Data) -> list[str]:
     """A warning for every part whose intervals draw few groups."""
     said = {}
     for column in judged_columns(data):
         count = data["judged"][column["key"]]["num_groups"]
-        if count < FEW_GROUPS:
+        if count < FEW_GROUPS and data["interval_units"] == "groups":
             groups = "1 group" if count == 1 else f"{count} groups"
             said[_where(data, column)] = f"{groups} on {_where(data, column)}"
     if not said:
@@ -173,6 +187,7 @@ def selection_sentence(recipe: Recipe, trained: Sequence[TrainedRow], *, on_repo
     kept = {one.settings["keep"] for one in trained if one.runs}
     what = {
         frozenset({"best"}): "Every row is judged at the epoch chosen on validation",
+        frozenset({"best-accuracy"}): "Every row is judged at the epoch of the highest validation accuracy",
         frozenset({"last"}): "Every row is judged at its own last epoch",
     }.get(
         frozenset(kept),
@@ -189,11 +204,8 @@ def notes(data: Data, recipe: Recipe, of_runs: Sequence[str]) -> list[str]:
     """What a reader should know beside the numbers."""
     said = [*recipe.notes, *recipe.study.notes]
     if data["quick"]:
-        said.insert(
-            0,
-            "QUICK: a twentieth of the epochs and at most 64 training clips. The numbers show that the recipe runs; "
-            "they are no reproduction.",
-        )
+        said.insert(0, f"QUICK: {data['quick_says']}. The numbers show that the recipe runs; they are no reproduction.")
+        said[1:1] = [corners_sentence(recipe)] if recipe.corners else []
     if recipe.features:
         said.append(
             f"The publication used {recipe.features}. Its data are not these: theirs and ours compare in kind only."
@@ -203,5 +215,7 @@ def notes(data: Data, recipe: Recipe, of_runs: Sequence[str]) -> list[str]:
         said.append(
             f"{', '.join(unlike)}: not the published shape of {recipe.shape[0]} steps of {recipe.shape[1]} numbers."
         )
-    said.append("Intervals: 95 %, bootstrap over groups; with repeats, of the clip's mean over them.")
+    units = data["interval_units"]
+    one_group = ": they say nothing about other groups" if units == "clips" else ""
+    said.append(f"Intervals: 95 %, bootstrap over {units}{one_group}; with repeats, of the clip's mean over them.")
     return said + [note for note in of_runs if note not in said]

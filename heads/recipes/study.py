@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from reelbank.heads.judging.metrics import METRICS
-from reelbank.heads.recipes.measures import GUESSERS, MEASURES, Guesser, Measure
+from reelbank.heads.recipes.measures import GUESSERS, MEASURES, Guesser, Measure, Training
 from reelbank.heads.reports.wording import title
 
 VALIDATION = {"val_accuracy": "accuracy", "val_loss": "", "val_mae": "mae"}
@@ -69,6 +69,7 @@ class Selection:
         avoids_overfit: a row that overfits comes after all that do not.
         protocol: the sentence about the published protocol, for `--select-on reported-set`.
         protocol_options: TrainConfig fields that this protocol has beside it.
+        protocol_by_clip: its intervals are over clips, not groups: its test part is one group.
     """
 
     validation: str
@@ -76,6 +77,7 @@ class Selection:
     avoids_overfit: bool = False
     protocol: str = "The reported sets choose epochs, schedules and the best row: the numbers are too good."
     protocol_options: Mapping[str, Any] = field(default_factory=dict)
+    protocol_by_clip: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +95,13 @@ class Study:
         beside: columns that are said of the best row in a sentence and stand in no table; what follows in brackets is
             the text of `beside_notes` under the column's metric.
         by_class: {guesser: heading} in the table of classes, beside the best row, for a part's first judged column.
-        folds: `groups` leaves one group out at a time, a fold for each; '' takes the store's splits.
+        folds: `groups` leaves one group out at a time, a fold for each; '' takes the store's splits, as a protocol with
+            `folds` among its options does.
         needs_target: the stores must have a numeric target.
         axis: limits of pictures of the target, where all of its values lie within.
         captions: {picture: caption}; a study shows those it names, in this order (`gallery.PICTURES`).
         notes: sentences for every report.
+        tells: gives more of them, from what training knows.
     """
 
     name: str
@@ -115,6 +119,7 @@ class Study:
     axis: tuple[float, float] | None = None
     captions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    tells: Callable[[Training], tuple[str, ...]] = lambda training: ()
 
     def __post_init__(self) -> None:
         keys = [column.key for column in (*self.columns, *self.beside)]

@@ -50,6 +50,8 @@ def _lines(data: Data, row: Data, cells: Sequence[str], columns: Sequence[Data],
         theirs = [_as_printed(value, column) for value, column in zip(printed, columns, strict=True)]
         lines.append([*leading, THEIRS, *theirs, "", published["outcome"]])
         leading = [""] * len(cells)
+    if row["left_out"]:
+        return [*lines, [*leading, OURS, *[""] * len(columns), "", "not in the QUICK form"]]
     if row["error"]:
         return [*lines, [*leading, OURS, *[""] * len(columns), "", "not run" if row["not_run"] else "failed"]]
     ours = [_number(row["ours"], column, intervals, row["beside"]) for column in columns]
@@ -74,8 +76,8 @@ def _heading(data: Data, column: Data, intervals: bool) -> str:
     """With the number of groups that its intervals draw."""
     if not intervals or not column["beats"]:
         return str(column["head"])
-    count = data["judged"][column["key"]]["num_groups"]
-    return f"{column['head']} ({count} group{'s' if count != 1 else ''})"
+    count, units = data["judged"][column["key"]]["num_groups"], data["interval_units"]
+    return f"{column['head']} ({count} {units.removesuffix('s') if count == 1 else units})"
 
 
 def _range(epochs: Sequence[int]) -> str:
@@ -145,7 +147,7 @@ def legend(data: Data) -> str:
     guessers = dict.fromkeys(guesser_text(data, column, interval=False) for column in columns)
     titles = dict.fromkeys(str(column["title"]) for column in columns)
     said = [f"{NOT_BETTER} does not beat {' or '.join(guessers)}", "best, kept: by the selection named"]
-    said.append(f"{', '.join(titles)} with 95 % interval over groups")
+    said.append(f"{', '.join(titles)} with 95 % interval over {data['interval_units']}")
     if any(row["at_chosen_epoch"] for row in data["rows"]):
         said.append(f"{AT_CHOSEN}: the same training with the weights of the epoch chosen on validation")
     return "; ".join(said) + "."
@@ -162,7 +164,7 @@ def quick_warning(data: Data) -> str:
     """'' where the recipe ran as it is."""
     if not data["quick"]:
         return ""
-    return "QUICK form: a twentieth of the epochs on at most 64 training clips; no reproduction."
+    return f"QUICK form: {data['quick_says']}; no reproduction."
 
 
 def markdown_table(data: Data) -> str:

@@ -25,6 +25,7 @@ from reelbank.heads.examples.targets import Bins
 from reelbank.heads.judging.evaluation import Predictions
 from reelbank.heads.judging.label_sets import THRESHOLD
 from reelbank.heads.judging.metrics import METRICS, point_estimate
+from reelbank.heads.judging.opposites import WITHIN_PAIR, pairs, told_apart
 from reelbank.heads.losses import loss_function
 from reelbank.heads.run_config import RunConfig
 from reelbank.heads.runs.results import FORMAT_VERSION, Finished
@@ -232,6 +233,8 @@ def write_predictions(path: Path, prepared: Prepared, parts: Iterable[Prediction
     columns = ["clip_id", "split", "fold", "group", "label", "predicted", "probability", "correct"]
     if prepared.label_sets is not None:
         columns += [probability_column(label) for label in prepared.labels or ()]
+    elif pairs(prepared.labels or ()):
+        columns += [WITHIN_PAIR]
     if prepared.bins is not None:
         columns += ["target", "predicted_target", "target_cdf"]
     with appearing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
@@ -280,7 +283,8 @@ def probability_column(label: str) -> str:
 
 
 def _rows(prepared: Prepared, part: Predictions) -> Iterable[dict[str, Any]]:
-    table = prepared.table
+    table, names = prepared.table, prepared.labels or ()
+    has_pairs = prepared.label_sets is None and bool(pairs(names))
     if prepared.bins is not None:
         values, kind = prepared.bins.values(), prepared.config.head.estimate
         predicted = point_estimate(part.probabilities["target"], values, kind)
@@ -297,7 +301,7 @@ def _rows(prepared: Prepared, part: Predictions) -> Iterable[dict[str, Any]]:
         }
         if prepared.label_sets is not None and prepared.config.separator is not None:
             chances = part.probabilities["label"][i]
-            names, separator = prepared.labels or (), prepared.config.separator
+            separator = prepared.config.separator
             (entry["predicted"],) = joined(chances[None] >= THRESHOLD, names, separator)
             entry |= {probability_column(name): f"{p:.6f}" for name, p in zip(names, chances.tolist(), strict=True)}
             if part.split != "unknown" and entry["label"]:
@@ -309,6 +313,9 @@ def _rows(prepared: Prepared, part: Predictions) -> Iterable[dict[str, Any]]:
             entry["probability"] = f"{part.probabilities['label'][i, best]:.6f}"
             if part.split != "unknown" and entry["label"]:
                 entry["correct"] = str(int(entry["predicted"] == entry["label"]))
+            if has_pairs:
+                told = told_apart(part.probabilities["label"][i], entry["label"], names)
+                entry[WITHIN_PAIR] = "" if told is None else str(int(told))
         if prepared.bins is not None and prepared.target_values is not None:
             value = prepared.target_values[row]
             entry["target"] = f"{value:.6g}" if np.isfinite(value) else ""

@@ -46,4 +46,6 @@ class FlatParameters:
     def views(self, vector: Tensor) -> dict[str, Tensor]:
         """Each tensor as a view of `vector` (P,); of (K, P), as (K, *shape)."""
         lead = vector.shape[:-1]
-        return {name: vector[..., start:stop].view(*lead, *shape) for name, (start, stop, shape) in self.spans.items()}
+        return {
+            name: vector[..., start:stop].view((*lead, *shape)) for name, (start, stop, shape) in self.spans.items()
+        }  # fmt: skip

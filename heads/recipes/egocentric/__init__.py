@@ -1,0 +1,7 @@
+"""First-person actions: the published study of Ego-RNN and what was tried on it, and what its authors propose."""
+
+from __future__ import annotations
+
+from reelbank.heads.recipes.egocentric import combined, figures, grids
+
+RECIPES = (*figures.RECIPES, *grids.RECIPES, *combined.RECIPES)
