@@ -222,7 +222,7 @@ def test_a_fold_starts_from_the_fold_that_left_out_its_clips(
             clips = read_clips(left_out, "test")
             (number,) = {f for f, c in zip(clips.texts("fold"), clips.texts("clip_id"), strict=True) if c in tested}
             expected = read_tensors(left_out / f"fold-{number}" / "best.safetensors")[0]
-            start = prepared.start_for(part)
+            start = prepared.start_of(part)
             assert start is not None
             for name, value in start.trained.items():
                 assert value.equal(expected[f"head.{name}"])
@@ -235,9 +235,9 @@ def test_a_run_that_may_have_trained_on_what_a_fold_tests_is_refused(
 ) -> None:
     whole = tmp_path / "whole"
     train_head(_stage(stores, run=whole))
-    with pytest.raises(TrainingError, match="fold 0 tests 9 clips, and it has no folds, so that it may"):
+    with pytest.raises(TrainingError, match="of 9 clips that are reported here trained it"):
         prepare(_stage(stores, stage="2", init_from=(whole,), folds=4))
-    with pytest.raises(TrainingError, match="fold 0 tests 18 clips, and none of its 4 folds left out all of them"):
+    with pytest.raises(TrainingError, match="it has 4 folds, and this training 2: each fold starts from the fold"):
         prepare(_stage(stores, stage="2", init_from=(left_out,), folds=2))
 
 
