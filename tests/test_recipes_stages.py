@@ -237,7 +237,7 @@ def test_a_run_that_may_have_trained_on_what_a_fold_tests_is_refused(
     train_head(_stage(stores, run=whole))
     with pytest.raises(TrainingError, match="of 9 clips that are reported here trained it"):
         prepare(_stage(stores, stage="2", init_from=(whole,), folds=4))
-    with pytest.raises(TrainingError, match="it has 4 folds, and this training 2: each fold starts from the fold"):
+    with pytest.raises(TrainingError, match="fold 0 reports 18 clips, and each of the run's 4 folds"):
         prepare(_stage(stores, stage="2", init_from=(left_out,), folds=2))
 
 

@@ -31,7 +31,7 @@ from reelbank.heads.examples.splits import Partition
 from reelbank.heads.examples.targets import Bins, class_numbers
 from reelbank.heads.models import HeadShape, build_head
 from reelbank.heads.models.plans import HeadPlan
-from reelbank.heads.models.start import CHECKPOINT, Start, of_fold, refuse_trained, start_of
+from reelbank.heads.models.start import CHECKPOINT, Start, begun_with, start_of
 from reelbank.manifests.events import Progress
 from reelbank.store.description import random_weights_warning
 from reelbank.store.devices import unseen_gpu
@@ -281,14 +281,11 @@ def with_start(prepared: Prepared, plan: HeadPlan) -> Prepared:
             f"--stage {stage.name} of head {config.name!r} starts from {wanted}: give it as --init-from RUN, or "
             f"--init-from {NO_RUN} to start without"
         )
-    begun = {
-        partition.fold: tuple(of_fold(run, partition.fold, len(prepared.partitions)) for run in config.init_runs)
-        for partition in prepared.partitions
-    }
+    begun = {}
     for partition in prepared.partitions:
         reported = partition.val if partition.val_is_reported or not len(partition.test) else partition.test
-        for run in begun[partition.fold]:
-            refuse_trained(run, prepared.table.clip_ids[reported].tolist())
+        clips = prepared.table.clip_ids[reported].tolist()
+        begun[partition.fold] = tuple(begun_with(run, partition.fold, clips) for run in config.init_runs)
     prepared = replace(prepared, begun=begun)
     start = prepared.start_of(prepared.partitions[0])
     meant = {head: name for head, name in stage.starts_from if name}

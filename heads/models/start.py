@@ -186,21 +186,29 @@ def start_of(
     return Start(rests=plan.rests, bases=bases, trained=trained, runs=tuple(said))
 
 
-def of_fold(run: Path, fold: int | None, folds: int) -> Path:
-    """Where the checkpoint of `run` lies that a training of `fold` begins with.
+def begun_with(run: Path, fold: int | None, reported: Sequence[str]) -> Path:
+    """Where the checkpoint of `run` lies that a training of `fold` begins with, which reports the clips `reported`.
 
-    Raises TrainingError where one has folds and the other has not, or others.
+    Of a run with folds the fold that trained on none of them, whatever its number: with another seed they are others.
+
+    Raises TrainingError where there is none, or the run has folds and this training has not.
     """
-    there = len(list(run.glob(f"fold-*/{CHECKPOINT}")))
+    there = sorted(path.parent for path in run.glob(f"fold-*/{CHECKPOINT}"))
     if not there:
+        refuse_trained(run, reported)
         return run
-    if fold is None or there != folds:
-        here = "none" if fold is None else str(folds)
+    if fold is None:
         raise TrainingError(
-            f"--init-from {run}: it has {there} folds, and this training {here}: each fold starts from the fold that "
-            f"left out the same clips; train both with one --folds, or name a fold, as {run / 'fold-0'}"
+            f"--init-from {run}: it has {len(there)} folds, and this training none: train both with one --folds, or "
+            f"name a fold, as {there[0]}"
         )
-    return run / f"fold-{fold}"
+    found = next((one for one in there if not _trained_of(one, reported)), None)
+    if found is None:
+        raise TrainingError(
+            f"--init-from {run}: fold {fold} reports {len(reported)} clips, and each of the run's {len(there)} folds "
+            "trained on some of them; give a run of the same --folds and groups"
+        )
+    return found
 
 
 def fingerprints(clip_ids: Sequence[str]) -> str:
@@ -210,12 +218,17 @@ def fingerprints(clip_ids: Sequence[str]) -> str:
 
 def refuse_trained(run: Path, reported: Sequence[str]) -> None:
     """Raises TrainingError if clips that are to be reported trained `run`: no later stage could be judged on them."""
-    trained = set(str(read_header(run / CHECKPOINT).get("trained_on", "")).split())
-    if seen := [clip for clip in reported if fingerprints([clip]) in trained]:
+    if seen := _trained_of(run, reported):
         raise TrainingError(
             f"--init-from {run}: {len(seen)} of {len(reported)} clips that are reported here trained it (the first: "
-            f"{seen[0]!r}); train it on the same parts, or with the same --folds and --seed"
+            f"{seen[0]!r}); train it on the same parts, or with the same --folds"
         )
+
+
+def _trained_of(run: Path, clips: Sequence[str]) -> list[str]:
+    """Those of `clips` that trained `run`."""
+    trained = set(str(read_header(run / CHECKPOINT).get("trained_on", "")).split())
+    return [clip for clip in clips if fingerprints([clip]) in trained]
 
 
 def _refuse_other_base(

@@ -55,7 +55,7 @@ class Predictor:
         start: what a head that holds the rest of its backbone began with; what stayed as it was is left out.
         stage: of such a head.
         steps: frames that it reads of each clip (`FeaturesConfig.steps`).
-        trained_on: `fingerprints` of the clips that trained it, so that no later stage reports them.
+        trained_on: `fingerprints` of the clips that trained it or chose its epoch, so that no later stage reports them.
     """
 
     head_name: str

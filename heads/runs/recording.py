@@ -200,7 +200,7 @@ def keep_trained(
         ),
         head=final.head,
         start=None if prepared.start is None else prepared.start_of(partition),
-        trained_on=fingerprints(prepared.table.clip_ids[partition.train].tolist()) if prepared.start else "",
+        trained_on=fingerprints(prepared.table.clip_ids[_seen(partition)].tolist()) if prepared.start else "",
         stage="" if (stage := job.config.head.trained_stage) is None else stage.name,
         steps=job.config.features.steps,
     ).save(folder / "best.safetensors")
@@ -230,6 +230,13 @@ def keep_trained(
         choices=choices,
         num_parameters=num_parameters,
     )
+
+
+def _seen(partition: Partition) -> np.ndarray:
+    """Clips that trained or chose, less those that are reported all the same (as some protocols have it)."""
+    if partition.val_is_reported or not len(partition.test):
+        return partition.train
+    return np.union1d(partition.train, partition.val)
 
 
 def _predictions(
