@@ -14,7 +14,7 @@ from recipe_stores import Change, assert_latex, assert_markdown, calorie_store, 
 
 from reelbank.heads import TrainingError
 from reelbank.heads.models import HeadShape, build_head
-from reelbank.heads.recipes import RECIPES
+from reelbank.heads.recipes import RECIPES, STUDIES
 from reelbank.heads.recipes.calories import kmeans as recipe_kmeans
 from reelbank.heads.recipes.recipe import Published
 from reelbank.heads.recipes.tables import table_of
@@ -55,8 +55,9 @@ def finished(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def test_the_recipes_of_the_publication_are_all_there() -> None:
-    assert sorted(RECIPES) == sorted(f"calories/{name}" for name in NAMES)
-    counts = {name.removeprefix("calories/"): one.num_rows for name, one in RECIPES.items()}
+    recipes = STUDIES["calories"]
+    assert sorted(one.name for one in recipes) == sorted(f"calories/{name}" for name in NAMES)
+    counts = {one.name.removeprefix("calories/"): one.num_rows for one in recipes}
     assert counts["table-3.1"] == 6
     assert counts["table-3.2"] == 11
     assert counts["table-3.3"] == 6
@@ -80,7 +81,7 @@ def test_published_rows_are_those_of_the_publication() -> None:
     assert len(longest) == 7
 
 
-@pytest.mark.parametrize("name", sorted(name for name, recipe in RECIPES.items() if recipe.kind == "train"))
+@pytest.mark.parametrize("name", sorted(one.name for one in STUDIES["calories"] if one.kind == "train"))
 def test_published_rows_keep_their_last_epoch(name: str) -> None:
     """SYSTEMS.md 1.9; of the rows beyond the publication only those of its tables do."""
     recipe = RECIPES[name]
@@ -95,7 +96,7 @@ def test_published_rows_keep_their_last_epoch(name: str) -> None:
 
 def test_ce_is_trained_with_other_seeds_than_kld() -> None:
     """The gradients are the same, so that one seed would give one training and no noise."""
-    for recipe in RECIPES.values():
+    for recipe in STUDIES["calories"]:
         for row in recipe.rows:
             loss = {**recipe.options, **row.options}.get("loss")
             assert row.seed_block == (1 if loss == "ce" else 0), (recipe.name, row.name)

@@ -102,3 +102,13 @@ def test_a_resumed_run_may_differ_in_its_run_part_alone() -> None:
     recipe = RecipeConfig.of(store=STORE, recipe="r")
     assert recipe.identity() == recipe.but(markdown=True, repeats=2).identity()
     assert recipe.identity() != recipe.but(quick=True).identity() != recipe.but(recipe="s", quick=True).identity()
+
+
+@pytest.mark.parametrize(
+    ("more", "repeats"), [({}, 3), ({"repeats": 1}, 1), ({"quick": True}, 1), ({"quick": True, "repeats": 2}, 2)]
+)
+def test_a_recipe_has_its_own_number_of_repeats_where_none_is_given(more: dict[str, Any], repeats: int) -> None:
+    given = {"store": STORE, "recipe": "egocentric/figure-7", **more}
+    made = request({**DEFAULTS, **given}, given)
+    assert isinstance(made, RecipeConfig)
+    assert made.members.repeats == repeats

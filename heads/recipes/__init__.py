@@ -17,6 +17,7 @@ from typing import Any
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.recipes import calories, egocentric
+from reelbank.heads.recipes.quick import QUICK_PASSES
 from reelbank.heads.recipes.recipe import SEED_BLOCK, Published, Recipe, RecipeRow, Step
 from reelbank.store.options import options as options_of_config
 
@@ -90,11 +91,12 @@ def announcement(name: str, *, repeats: int = 0, is_quick: bool = False, num_sto
     epochs += sum(_epochs({step.field: value}, chosen) for step in chosen.steps for value in step.values)
     times = f" x {repeats} repeats" if repeats > 1 else ""
     if chosen.reads_arrays:
+        few = f"at most {QUICK_PASSES} clip-passes"
         if is_quick:
-            return f"{name}: {len(chosen.trained_in_short)} of {chosen.num_rows} rows{times}, at most 200 clip-passes"
+            return f"{name}: {len(chosen.trained_in_short)} of {chosen.num_rows} rows{times}, {few}"
         return (
             f"{name}: {chosen.num_rows} rows{times}, at most {epochs * repeats} epochs in all, of each fold where "
-            "groups are left out; --quick tries it with at most 200 clip-passes and says how long the whole takes"
+            f"groups are left out; --quick tries it with {few} and says how long the whole takes"
         )
     short = ", of which --quick takes a twentieth" if is_quick else "; --quick tries it with a twentieth of them"
     return f"{name}: {chosen.num_rows} rows{times}, at most {epochs * repeats} epochs in all{short}"

@@ -232,7 +232,7 @@ FIGURE_25 = Recipe(
             options=(*NO_CAM, "repflow=true"), starts_from=("o-rnn-stage-1-7",), published=51.72,
         ),
         _retold(_OWN["configuration-4"], "discriminator, alpha 0.1", 64.08, "discriminator"),
-        _retold(_OWN["14-gray-regression"], "motion maps of 14x14, gray, regression", 69.25, "motion-14-gray"),
+        _retold(_OWN["14-gray-regression"], "gray motion maps of 14x14", 69.25, "motion-14-gray"),
     ),
     repeats=3,
     notes=(

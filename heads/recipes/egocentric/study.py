@@ -43,7 +43,7 @@ def about_pairs(training: Training) -> tuple[str, ...]:
 
 EGOCENTRIC = Study(
     name="egocentric",
-    parts=(Part(name="test", split="test", said="users not trained on", what="clips of a user left out of training"),),
+    parts=(Part(name="test", split="test", said="the users left out", what="clips of a user left out of training"),),
     columns=(
         Column(
             key="accuracy",
