@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -191,8 +191,9 @@ def _feed(stage: Stage, made: Made, videos: list[Path], size: Size) -> None:
     from reelbank.heads.examples.prepared import prepare
 
     one = size.fed * made.maps[0].nbytes
-    prepared = prepare(_config(made.store(size.fed), "1", size.fed, memory=one / 1e9 + 1e-6))
-    batches: Any = prepared.resident(np.arange(size.fed))
+    prepared = prepare(_config(made.store(size.fed), "1", size.fed))
+    held: Any = prepared.resident(np.arange(size.fed))
+    batches = replace(held, held=None, budget=4 * one)  # read anew, though all of it would fit
     order = torch.randperm(size.fed)
     clips = [videos[i % len(videos)] for i in range(size.fed)]
     with cpu_threads(1):

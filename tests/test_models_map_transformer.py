@@ -180,17 +180,17 @@ def test_a_prior_draws_attention_and_a_weight_of_zero_is_none() -> None:
     still = {**arrays, "motion": torch.zeros_like(arrays["motion"])}
     moving = {**still, "motion": still["motion"].clone()}
     moving["motion"][:, :, 7:14, 21:28] = 1  # cell (1, 3) of 4 x 4
-    before, after = (head.attention(given, masks) for given in (still, moving))
+    before, after = (head.seen_places(given, masks) for given in (still, moving))
     torch.testing.assert_close(after.sum(-1), torch.ones_like(after[..., 0]))
     cell = 1 * 4 + 3
     odds = [a[..., cell] / (1 - a[..., cell]) for a in (before, after)]
     ratio = (odds[1] / odds[0])[masks["maps"]]
     torch.testing.assert_close(ratio, torch.full_like(ratio, 1.05 / 0.05))
     unknown = {**masks, "motion": masks["motion"] & False}
-    torch.testing.assert_close(head.attention(moving, unknown), before)
+    torch.testing.assert_close(head.seen_places(moving, unknown), before)
     with torch.no_grad():
         head.places.prior.zero_()
-    torch.testing.assert_close(head.attention(moving, masks), before)
+    torch.testing.assert_close(head.seen_places(moving, masks), before)
 
 
 def test_flow_of_steps_that_have_none_does_not_matter() -> None:

@@ -17,17 +17,8 @@ from reelbank.heads import TrainingError
 from reelbank.heads.losses import loss_function
 from reelbank.heads.runs.checkpoints import load_progress, save_progress, saved_epoch
 from reelbank.heads.training.job import Job, make_job
-from reelbank.heads.training.trainer import (
-    EpochRecord,
-    Progression,
-    Trainer,
-    loss_terms,
-    probabilities,
-    seeded,
-    total_loss,
-    total_loss_with_gradient,
-    validation_numbers,
-)
+from reelbank.heads.training.objective import loss_terms, total_loss, total_loss_with_gradient, validation_numbers
+from reelbank.heads.training.trainer import EpochRecord, Progression, Trainer, probabilities, seeded
 from reelbank.store.devices import cpu_threads
 
 NAN = float("nan")

@@ -213,6 +213,7 @@ def test_rows_say_which_heads_have_attention() -> None:
     """What the message above lists, against the heads themselves."""
     shapes = {
         "frames": ArrayShape(backbone="resnet34", tap="layer3", shape=(256, 14, 14), dtype="float16", num_steps=1),
+        "maps": ArrayShape(backbone="resnet34", tap="layer3", shape=(256, 14, 14), dtype="float16", num_steps=1),
         "flow": ArrayShape(backbone="flow-resnet34", tap="layer3", shape=(256, 14, 14), dtype="float16", num_steps=1),
     }
     shape = HeadShape(taps={"cls": 4}, outputs={"label": 2}, num_steps=1, arrays=shapes)

@@ -370,7 +370,7 @@ def _other(*arguments: Any) -> None:
 
 def test_members_are_trained_as_asked_or_as_the_device_prefers(monkeypatch: pytest.MonkeyPatch) -> None:
     def of(executor: str, device: str) -> str:
-        return sweep_module.executor_name(sweep_config(executor=executor).members, device)
+        return sweep_module.executor_name(sweep_config(executor=executor).members, device, [])
 
     monkeypatch.setattr(sweep_module, "resolve_device", lambda name: name)
     assert [of("auto", device) for device in ("cpu", "cuda", "cuda:1")] == ["processes", "stacked", "stacked"]

@@ -35,6 +35,7 @@ from reelbank.heads.models.start import CHECKPOINT, Start, begun_with, start_of
 from reelbank.manifests.events import Progress
 from reelbank.store.description import random_weights_warning
 from reelbank.store.devices import unseen_gpu
+from reelbank.store.files import regular
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +205,7 @@ class Prepared:
         if self.target_values is not None:
             digest.update(self.target_values.tobytes())
         for run in sorted({run for runs in self.begun.values() for run in runs}):
-            with (run / CHECKPOINT).open("rb") as file:
+            with regular(run / CHECKPOINT).open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
 

@@ -136,7 +136,7 @@ class MapTransformer(nn.Module):
         pooled: Tensor = torch.einsum("bhl,blhw->bhw", weights, parts).flatten(1)
         return pooled
 
-    def attention(self, arrays: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
+    def seen_places(self, arrays: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
         """Where each query looks at each step: (B, T, Q, P), cells row by row; each sums to 1."""
         return self._look(arrays, masks)[1]
 

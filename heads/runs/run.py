@@ -13,10 +13,14 @@
 `metrics.jsonl`  (one JSON object per epoch, flushed; a resumed run continues it)
     fold (int, null without --folds) · epoch (from 1) · learning_rate · train_loss · val_loss (null without
     validation rows) · val_accuracy, val_mae (null where the head has no such output) · seconds · best (bool: so far)
+    of a head that reads arrays also train_accuracy (of its batches as they were trained on) · losses {labels, further
+    losses: as they count in train_loss} where there are several · learning_rates {group: rate} where there are several
 
 `best.safetensors`, `last.safetensors`  (with --folds K: `fold-0/`, ... `fold-<K-1>/` hold one pair each)
     best: the predictor. Tensors `head.*`, `normalisation.<tap>.mean|scale` and, in the header under `reelbank`, JSON:
-    head, its options and sizes, labels, bins, pool, normalize, view, store specs. last: what --resume needs.
+    head, its options and sizes, labels, bins, pool, normalize, view, store specs. last: what --resume needs. Of a head
+    that holds the rest of its backbone neither has the tensors that are still the backbone's: best tells their names,
+    the backbone's weights and the sha256 (`backbones`), the stage, and the clips that trained it or chose its epoch
 
 `predictions.csv`  (one row per evaluated clip; with --folds each clip once, by the model that never saw its group)
     clip_id, split ("val" | "test" | "unknown"), fold ("" without folds), group, label, predicted, probability,
