@@ -72,8 +72,8 @@ class Size:
 
 SIZES = {
     "tiny": Size(
-        videos=2, frames=4, steps=2, fed=2, stages=("1",), trained=2, epochs=1, convlstm=(1, 3, 8), streamed=8,
-        limit_mb=1, batch=1, stepped=("map-transformer", "1", 1, 2, 3), alone=False, repeats=1,
+        videos=2, frames=4, steps=2, fed=2, stages=("1",), trained=2, epochs=1, convlstm=(1, 3, 8), streamed=16,
+        limit_mb=2, batch=2, stepped=("map-transformer", "1", 1, 2, 3), alone=False, repeats=1,
     ),
     "normal": Size(
         videos=4, frames=90, steps=16, fed=32, stages=("1", "2"), trained=8, epochs=2, convlstm=(4, 16, 512),
