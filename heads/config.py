@@ -251,6 +251,9 @@ class TrainConfig(Flat):
             LOSSES.row(loss)
         _refuse_one_label_options(self)
         _refuse_other_parts(self)
+        if self.optimizer.watches == "accuracy" and (self.data.label == "none" or self.objective.independent):
+            kind = "clips have several labels" if self.objective.independent else "no class is trained (--label none)"
+            raise TrainingError(f"--keep {self.optimizer.keep}: {kind}, so no epoch has an accuracy; pass --keep best")
         if self.data.target == "none" and head.estimate not in ("argmax", "auto"):
             raise TrainingError(f"--estimate {head.estimate} reads the target's bins, and --target none has none")
         if pool == "mean+std" and head.needs_steps:

@@ -15,6 +15,7 @@ from reelbank.heads import RecipeConfig, TrainConfig, TrainingError
 from reelbank.heads.config import stage_settings
 from reelbank.heads.judging.opposites import WITHIN_PAIR
 from reelbank.heads.models import plan_of
+from reelbank.heads.models.listing import describe_head
 from reelbank.heads.recipes import RECIPES, STUDIES
 from reelbank.heads.recipes.egocentric.study import EGOCENTRIC
 from reelbank.heads.recipes.measures import Clips
@@ -139,7 +140,7 @@ def test_published_numbers_are_shares_of_the_videos_that_were_tested() -> None:
 
 
 def test_what_was_never_printed_has_no_published_number() -> None:
-    for name in ("combined", "stage-1-tuning"):
+    for name in ("beyond", "combined", "stage-1-tuning"):
         assert not any(row.published.values for row in OURS[f"egocentric/{name}"].rows)
     outcomes = {row.name: row.published.outcome for row in OURS["egocentric/stage-1-tuning"].rows}
     assert [name for name, outcome in outcomes.items() if outcome] == ["50-100_0.1"]
@@ -271,6 +272,21 @@ def test_guesses_within_pairs_are_those_of_a_coin() -> None:
     assert guessed[1] != guessed[1]
 
 
+def test_beyond_is_paired_with_the_second_stage_of_ego_rnn() -> None:
+    """One row of reference, which starts from the first stage; what is proposed is a small head of its own."""
+    recipe = OURS["egocentric/beyond"]
+    assert [(row.name, row.starts_from) for row in recipe.rows if row.reference] == [("ego-rnn-7", ("stage-1-7",))]
+    small = {row.name: row.options.get("head_option", ()) for row in recipe.rows if not row.starts_from}
+    assert small.pop("stage-1-7") == ()
+    assert small == {
+        "maps": (), "maps-motion": ("motion=true",), "maps-flow": ("flow=true",),
+        "maps-motion-flow": ("motion=true", "flow=true"),
+    }  # fmt: skip
+    assert recipe.proposed == "maps-motion-flow" and recipe.repeats == 3
+    for options in small.values():
+        assert describe_head("map-transformer", options, outputs=61)["parameters"]["total"] < 3_000_000
+
+
 def _texts(*texts: str) -> Any:
     return np.array(texts, dtype=str)
 
@@ -278,7 +294,7 @@ def _texts(*texts: str) -> Any:
 def test_the_table_of_recipes_has_them() -> None:
     assert set(OURS) == {
         f"egocentric/{name}"
-        for name in (*FIGURES, *GRIDS, "stage-1-tuning", "combined")
+        for name in (*FIGURES, *GRIDS, "stage-1-tuning", "combined", "beyond")
     }  # fmt: skip
     assert set(OURS) <= set(RECIPES)
 

@@ -264,6 +264,21 @@ def test_the_epoch_of_the_highest_accuracy_is_kept(stores: tuple[Path, Path], tm
     assert made.results["selection"]["criterion"] == "highest validation accuracy"
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"label": "none", "target": "kcal"}, r"no class is trained \(--label none\)"),
+        ({"loss": "bce"}, "several labels"),
+    ],
+)
+def test_accuracy_chooses_no_epoch_where_there_is_none(
+    stores: tuple[Path, Path], values: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(TrainingError, match=rf"--keep best-accuracy: .*{said}.*pass --keep best"):
+        config(stores[:1], **values)
+    assert config(stores[:1], **values, keep="best").optimizer.keep == "best"
+
+
 def test_resumed_training_equals_an_uninterrupted_one(stores: tuple[Path, Path], tmp_path: Path) -> None:
     """Of two groups, further losses, dropout, batch norms, drawn starts; the file holds what training changes alone."""
     asked = {

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from reelbank.heads.recipes.egocentric import combined, figures, grids
+from reelbank.heads.recipes.egocentric import beyond, combined, figures, grids
 
-RECIPES = (*figures.RECIPES, *grids.RECIPES, *combined.RECIPES)
+RECIPES = (*figures.RECIPES, *grids.RECIPES, *combined.RECIPES, *beyond.RECIPES)
