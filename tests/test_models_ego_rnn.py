@@ -19,8 +19,8 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import prepare
 from reelbank.heads.models import HEADS, HeadShape, build_head, plan_of
 from reelbank.heads.models.listing import describe_head, head_text
-from reelbank.heads.models.plans import ArrayShape
-from reelbank.heads.models.start import Start, base_of
+from reelbank.heads.models.plans import ArrayShape, Rest
+from reelbank.heads.models.start import Base, Start, base_of
 from reelbank.heads.runs.checkpoints import Predictor, write_tensors
 from reelbank.heads.stored import read_tensors
 from reelbank.heads.training.job import make_job
@@ -395,3 +395,12 @@ def test_random_weights_are_said_also_where_the_store_holds_frames(tmp_path: Pat
     prepared = prepare(asked(store, head_option=("weights=random",)))
     assert "RANDOM WEIGHTS: resnet34" in prepared.warning and prepared.weights_are_random
     assert isinstance(prepared.start, Start) and prepared.start.random_backbones == ("resnet34",)
+
+
+def test_a_backbone_is_given_whole_or_not_at_all() -> None:
+    head = build_head("ego-rnn", shape_of("layer3"), HEADS.row("ego-rnn").options)
+    rests = (Rest(backbone="resnet34", module="net", input="frames"),)
+    start = Start(rests=rests, bases={"net": Base(state={}, weights={"kind": "none"})})
+    with pytest.raises(TrainingError, match=r"the head's resnet34 has a tensor '.*' .* that its weights do not have"):
+        start.apply(head)
+    start.apply(head, whole=False)

@@ -63,18 +63,26 @@ class Start:
     trained: Mapping[str, Tensor] = field(default_factory=dict)
     runs: tuple[tuple[Path, str, str], ...] = ()
 
-    def apply(self, head: nn.Module) -> None:
+    def apply(self, head: nn.Module, *, whole: bool = True) -> None:
         """Puts the backbones' tensors and then those of earlier runs into `head`.
 
-        Raises TrainingError for tensors of a run that the head does not have, or in another shape.
+        Args:
+            whole: whether all of the backbones must have come from there; False: the rest is loaded after this.
+
+        Raises TrainingError for tensors of a run that the head does not have, or in another shape, and for tensors of a
+        backbone that nothing gives.
         """
         with torch.no_grad():
             for rest in self.rests:
-                own = _own(head, rest.module)
-                for name, tensor in own.items():
+                for name, tensor in _own(head, rest.module).items():
                     base = self.bases[rest.module].state.get(name)
                     if base is not None and base.shape == tensor.shape:
                         tensor.copy_(base)
+                    elif whole and f"{rest.module}.{name}" not in self.trained:
+                        raise TrainingError(
+                            f"the head's {rest.backbone} has a tensor {name!r} {tuple(tensor.shape)} that its weights "
+                            "do not have: they are of another network"
+                        )
             state = head.state_dict()
             for name, value in self.trained.items():
                 if name not in state or state[name].shape != value.shape:

@@ -148,7 +148,7 @@ class Predictor:
             head = build_head(header["head"], shape, header["options"])
             if header.get("backbones"):
                 start = _start(path, header, head)
-                start.apply(head)
+                start.apply(head, whole=False)
             head.load_state_dict({**{name: head.state_dict()[name] for name in left_out}, **weights})
             if isinstance(head, Combination):
                 head.check()
