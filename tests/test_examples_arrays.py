@@ -270,14 +270,14 @@ def test_inputs_are_found_by_backbone_and_tap(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("train_views", ["one", "draw"])
 def test_batches_read_anew_are_those_that_are_held(tmp_path: Path, train_views: str) -> None:
-    store = with_views(tmp_path / "a.zarr", [3, 1, 5, 2, 4, 3, 3] * 4, 3)
+    store = with_views(tmp_path / "a.zarr", [3, 1, 5, 2, 4, 3, 3] * 8, 3)
     of = plan(MAPS)
     table = table_of(store, of=of)
     whole = batches_of(table, of, train_views=train_views)
     # A batch of 3 takes 3 x 5 x 16 bytes, and as much where it is computed with; of this budget a block is two of
     # them, then one, then nothing is read ahead.
-    order = torch.randperm(28).tolist()
-    for budget in (5 * 240, 3 * 240, 2 * 240 + 1):
+    order = torch.randperm(56).tolist()
+    for budget in (6 * 240, 4 * 240, 2 * 240 + 1):
         part = batches_of(table, of, budget / 1e9, train_views=train_views)
         assert whole.held is not None and part.held is None
         for ours, theirs in zip(epoch(whole, order, 3), epoch(part, order, 3), strict=True):
@@ -289,7 +289,7 @@ def test_blocks_stay_within_the_budget(tmp_path: Path, monkeypatch: pytest.Monke
     store = write_store(tmp_path / "s.zarr", {"maps": marked([4] * 40)}, clips(40))
     of = plan(MAPS)
     batch = 5 * 4 * 16
-    made = batches_of(table_of(store, of=of), of, 5 * batch / 1e9)
+    made = batches_of(table_of(store, of=of), of, 6 * batch / 1e9)
     alive: list[int] = []
     sizes = []
     plain = reading.ArrayBatches._block

@@ -31,6 +31,8 @@ Pixels = dict[str, tuple[Tensor, Tensor]]
 """{input: values (B, T, *shape) as stored, mask (B, T)}."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LOADED_BYTES = 2**26  # read from a store at once while arrays are loaded
+ROOM = 0.85
+"""Of the budget is planned for: reading itself takes some, and freed memory is not all given back."""
 FLOAT_BYTES = 4
 SCALING_COPIES = 3
 """Copies of pictures in float32 that exist at once while they are scaled."""
@@ -95,8 +97,11 @@ class ArrayBatches:
         Raises TrainingError where one batch is larger than the memory that was given.
         """
         draw = self._drawn(order)
-        for index, (start, read) in zip(torch.split(order, size), self._read(draw, size), strict=True):
-            yield index, self._prepared(draw.part(start, start + len(index)), read)
+        for start, read in self._read(draw, size):
+            prepared = self._prepared(draw.part(start, start + size), read)
+            del read  # a step is computed with what was made of it
+            yield order[start : start + size], prepared
+            del prepared
 
     def logits(self, head: nn.Module, index: Tensor) -> dict[str, Tensor]:
         """Logits {output: (n, K)} of the clips at `index` in evaluation, the mean over `segments` starts."""
@@ -142,9 +147,10 @@ class ArrayBatches:
                 f"than the {readable(self.budget)} of main memory that arrays may take; pass a smaller --batch or a "
                 "larger --memory"
             )
-        per_block = max(1, (self.budget - read) // (2 * most))
+        room = int(ROOM * self.budget) - read
+        per_block = max(1, room // (2 * most))
         blocks = [places[i : i + per_block] for i in range(0, len(places), per_block)]
-        if 2 * most + read > self.budget:  # no room to read ahead
+        if 2 * most > room:  # none to read ahead
             for start in places:
                 yield start, self._from_stores(draw.part(start, start + size))
             return
@@ -156,6 +162,7 @@ class ArrayBatches:
                     waiting = reader.submit(self._block, draw, blocks[place + 1], size)
                 for start in block:
                     yield start, ready.pop(start)
+                del ready
 
     def _block(self, draw: Draw, starts: Sequence[int], size: int) -> dict[int, Pixels]:
         """The batches that begin at `starts`, read row by row as they lie in the stores."""

@@ -231,6 +231,7 @@ class Trainer:
         assert plan is not None
         set_training(self.head, job.stage)
         objective, rows, sizes = job.config.objective, [], []
+        names: list[str] = []
         for index, (arrays, masks) in batches.batches(self.head, order, job.config.optimizer.batch):
             here = moved(index, job.device)
             for group in self._groups:
@@ -244,10 +245,12 @@ class Trainer:
             self.optimizer.step()
             self._advance_batch()
             parts["accuracy"] = job.labels.accuracy(logits, here)
+            names = list(parts)
             rows.append(torch.stack([loss.detach(), *(value.detach() for value in parts.values())]))
             sizes.append(len(index))
+            del arrays, masks, outputs, logits, parts, loss  # before the next batch is made, which is as large
         shares = torch.tensor(sizes, dtype=torch.float32).to(job.device) / len(order)
-        return shares @ torch.stack(rows), list(parts)
+        return shares @ torch.stack(rows), names
 
     def _gradient(self, index: Tensor) -> Tensor:
         """Fills the flat gradient from the clips at `index` (B,); their loss (scalar, on the device)."""
