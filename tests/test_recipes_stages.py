@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from recipe_stores import shorten
 
 from reelbank.heads import RecipeConfig, TrainConfig, TrainingError, run_recipe, train_head
@@ -412,6 +413,10 @@ def test_vertical_lines_stand_after_the_epochs_of_the_schedule(published: Any, m
     assert upright == [2.5, 4.5]
     legend = next(axes.get_legend() for axes in figure.axes if axes.get_legend())
     assert {"train", "validation", "rate reduced"} <= {text.get_text() for text in legend.get_texts()}
+    of_motion = gallery.PICTURES["motion.png"](of)
+    assert "Motion loss on the training clips" in [text.get_text().split("\n")[0] for text in of_motion.findobj(Text)]
+    named = next(axes.get_legend() for axes in of_motion.axes if axes.get_legend())
+    assert "validation" not in {text.get_text() for text in named.get_texts()}
 
 
 # --- pairs of opposites

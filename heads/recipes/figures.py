@@ -61,7 +61,7 @@ def curves(
     count = len(rows)
     columns = min(PER_LINE, count)
     lines = -(-count // columns)
-    of_train = f"train_{key.removeprefix('val_')}"
+    of_train = key if key.startswith("train_") else f"train_{key.removeprefix('val_')}"
     has_train = any(line.get(of_train) is not None for repeats in rows.values() for one in repeats for line in one)
     what = f"{name[:1].upper()}{name[1:]}"
     title = f"{what} on the {'training' if key == of_train else 'validation'} clips"
