@@ -29,11 +29,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reelbank.extract.backbones import resnet
+from reelbank.extract.backbones import ego_rnn, resnet
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.models import HeadShape
 from reelbank.heads.models.ego_rnn_plan import SIZES, entry_of
-from reelbank.heads.models.layers.attention import Attended, attend, unattended
 from reelbank.heads.models.layers.convlstm import ConvLSTM
 from reelbank.heads.models.layers.motion_segmentation import MotionHead, motion_target
 from reelbank.heads.models.layers.motion_segmentation import pixel_cross_entropy as _pixel_cross_entropy
@@ -84,7 +83,7 @@ class EgoRNN(nn.Module):
         """`vector`, and in training what the further losses judge: `motion` and `dynamic`, where there are such."""
         frames, mask = arrays[FRAMES], masks[FRAMES]
         maps = self.maps(frames, mask)
-        sequence, mask = self._sequence(maps, frames, mask)
+        sequence, mask = self._sequence(maps, mask)
         vector = self._pool(sequence, mask)
         further = {}
         if self.training and self.motion is not None:
@@ -98,7 +97,7 @@ class EgoRNN(nn.Module):
 
     def vector(self, arrays: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
         """What the classifier reads, before its dropout (B, 512)."""
-        return self._pool(*self._sequence(self.maps(arrays[FRAMES], masks[FRAMES]), arrays[FRAMES], masks[FRAMES]))
+        return self._pool(*self._sequence(self.maps(arrays[FRAMES], masks[FRAMES]), masks[FRAMES]))
 
     def attention(self, frames: Tensor, mask: Tensor) -> Tensor:
         """Where each frame (B, T, C, H, W) is looked at: (B, T, 7, 7), each sums to 1.
@@ -113,8 +112,8 @@ class EgoRNN(nn.Module):
                 "trained on one of these (--tap layer3)"
             )
         maps = self.maps(frames, mask)
-        found = attend(self.net.layer4, self.net.fc, maps["conv4"], self._attended)
-        return _by_clip(found.attention, frames)
+        found = ego_rnn.attention(self.net.layer4, self.net.fc, maps["conv4"])
+        return _by_clip(found.values, frames)
 
     def maps(self, frames: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """{`conv3`, `conv4`, `conv5`, `attended`: (B T, C, H, W)} of what comes after the tap that is read."""
@@ -131,9 +130,9 @@ class EgoRNN(nn.Module):
             value = net.layer3(value if self.flow is None else self._flowed(value, mask))
         found["conv4"] = value
         if self._attention:
-            last: Attended = attend(net.layer4, net.fc, value, self._attended)
-            return {**found, "conv5": last.features, "attended": last.attended}
-        features = unattended(net.layer4, value)
+            last = ego_rnn.attention(net.layer4, net.fc, value)
+            return {**found, "conv5": last.features, "attended": last.attended(self._attended)}
+        features = net.layer4(value)
         return {**found, "conv5": features, "attended": features}
 
     def _flowed(self, maps: Tensor, mask: Tensor) -> Tensor:
@@ -141,7 +140,7 @@ class EgoRNN(nn.Module):
         flowed: Tensor = self.flow(_by_clip(maps, mask), mask)
         return flowed.flatten(0, 1)
 
-    def _sequence(self, maps: Mapping[str, Tensor], frames: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _sequence(self, maps: Mapping[str, Tensor], mask: Tensor) -> tuple[Tensor, Tensor]:
         """What the ConvLSTM reads (B, T, 512, 7, 7) and its mask; flow has a step less."""
         if self.flow is not None:
             mask = mask[:, 1:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from reelbank.extract.backbones import ego_rnn
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.models.plans import Auxiliary, Group, HeadPlan, Input, Rest, Stage
 
@@ -15,7 +16,7 @@ OPTIONS: Mapping[str, Any] = {
 }  # fmt: skip
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "attention": ("cam", "none"),
-    "attended": ("postbn", "prebn"),
+    "attended": tuple(sorted(ego_rnn.KINDS)),
     "pooled": ("cell", "hidden"),
     "motion": ("conv3", "conv4", "conv5", "none"),
     "motion_loss": ("binary", "regression"),
@@ -118,7 +119,7 @@ def frames_input(options: Mapping[str, Any]) -> Input:
     elif motion == "conv4" or options["repflow"]:
         taps = (frames, ("resnet34", "layer2"))
     else:
-        done = {"prebn": "ego-attended", "postbn": "ego-attended-postbn"}[options["attended"]]
+        done = ego_rnn.KINDS[options["attended"]]
         taps = (("resnet34", "layer3"), frames, ("resnet34", done if options["attention"] == "cam" else "layer4"))
     return Input(name="frames", about="RGB frames or their maps", taps=taps, values="pixels")
 

@@ -1,4 +1,4 @@
-"""Attention of the trainable network: the numbers of the stored taps, the gradients of the formula."""
+"""Attention of Ego-RNN: the numbers and the gradients of the formula, of heads and of the stored taps."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from reelbank.extract.backbones import ego_rnn
 from reelbank.extract.weights import torchvision_shim
-from reelbank.heads.models.layers.attention import KINDS, attend, unattended
 
-CLASSES, TAPS = 11, {"prebn": "ego-attended", "postbn": "ego-attended-postbn"}
+CLASSES = 11
+each_kind = pytest.mark.parametrize("kind", ego_rnn.KINDS)
 
 
 def _network(dtype: torch.dtype = torch.float32) -> tuple[nn.Sequential, nn.Linear]:
@@ -54,55 +54,54 @@ def _formula(layer4: nn.Sequential, fc: nn.Linear, layer3: Tensor, kind: str) ->
     return (seen["h"] + seen["z"] if kind == "prebn" else features) * attention[:, None], attention
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_attended_maps_are_those_of_the_stored_taps(kind: str) -> None:
+@each_kind
+def test_stored_taps_are_those_of_the_formula(kind: str) -> None:
     layer4, fc = _network()
-    ours = attend(layer4, fc, _maps(), kind)
     stored = ego_rnn.attend(SimpleNamespace(layer4=layer4, fc=fc), _maps())
-    torch.testing.assert_close(ours.attended, stored[TAPS[kind]], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(ours.features, stored["layer4"], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        stored[ego_rnn.KINDS[kind]], _formula(layer4, fc, _maps(), kind)[0], rtol=1e-5, atol=1e-5
+    )
+    torch.testing.assert_close(stored["layer4"], layer4(_maps()), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("kind", KINDS)
+@each_kind
 def test_values_and_gradients_are_those_of_the_formula(kind: str, train: bool) -> None:
     layer4, fc = _network(torch.float64)
     layer4.train(train)
     layer3 = _maps(torch.float64).requires_grad_()
     learnt = [layer3, fc.weight, *layer4.parameters()]
-    ours = attend(layer4, fc, layer3, kind)
+    found = ego_rnn.attention(layer4, fc, layer3)
+    ours = found.attended(kind)
     plain, attention = _formula(layer4, fc, layer3, kind)
-    torch.testing.assert_close(ours.attended, plain)
-    torch.testing.assert_close(ours.attention, attention)
+    torch.testing.assert_close(ours, plain)
+    torch.testing.assert_close(found.values, attention)
     weights = torch.randn_like(plain)
-    gradients = [
-        torch.autograd.grad((value * weights).sum(), learnt, allow_unused=True) for value in (ours.attended, plain)
-    ]
+    gradients = [torch.autograd.grad((value * weights).sum(), learnt, allow_unused=True) for value in (ours, plain)]
     for our_gradient, plain_gradient in zip(*gradients, strict=True):
         torch.testing.assert_close(our_gradient, plain_gradient)
     with_gradient = gradients[0][1].any(dim=1).nonzero().flatten()
-    assert with_gradient.tolist() == ours.winner.unique().tolist()
+    assert with_gradient.tolist() == found.winner.unique().tolist()
 
 
 def test_scores_winner_and_attention_belong_together() -> None:
     layer4, fc = _network()
-    found = attend(layer4, fc, _maps(), "prebn")
+    found = ego_rnn.attention(layer4, fc, _maps())
     torch.testing.assert_close(found.scores, fc(layer4(_maps()).mean(dim=(2, 3))))
     assert found.winner.tolist() == found.scores.argmax(dim=1).tolist()
-    assert found.attention.shape == (3, 7, 7)
-    torch.testing.assert_close(found.attention.sum(dim=(1, 2)), torch.ones(3))
-    torch.testing.assert_close(found.features, unattended(layer4, _maps()))
+    assert found.values.shape == (3, 7, 7)
+    torch.testing.assert_close(found.values.sum(dim=(1, 2)), torch.ones(3))
+    torch.testing.assert_close(found.features, layer4(_maps()))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_module_of_layer4_is_run_once(kind: str) -> None:
+def test_every_module_of_layer4_is_run_once() -> None:
     layer4, fc = _network()
     layer4.train()
     calls: list[nn.Module] = []
     convolutions = [module for module in layer4.modules() if isinstance(module, nn.Conv2d)]
     for convolution in convolutions:
         convolution.register_forward_hook(lambda module, *_: calls.append(module))
-    attend(layer4, fc, _maps(), kind)
+    ego_rnn.attention(layer4, fc, _maps())
     assert sorted(map(id, calls)) == sorted(map(id, convolutions))
     norms = [module for module in layer4.modules() if isinstance(module, nn.BatchNorm2d)]
     assert {int(norm.num_batches_tracked) for norm in norms} == {1}
@@ -110,14 +109,6 @@ def test_every_module_of_layer4_is_run_once(kind: str) -> None:
 
 def test_evidence_of_half_precision_is_summed_in_single() -> None:
     layer4, fc = _network(torch.bfloat16)
-    found = attend(layer4, fc, _maps(torch.bfloat16), "postbn")
+    found = ego_rnn.attention(layer4, fc, _maps(torch.bfloat16))
     evidence = torch.einsum("bl,blhw->bhw", fc.weight.float()[found.winner], found.features.float())
-    torch.testing.assert_close(found.attention, evidence.flatten(1).softmax(dim=1).view(3, 7, 7))
-
-
-def test_another_kind_and_another_network_are_refused() -> None:
-    layer4, fc = _network()
-    with pytest.raises(ValueError, match="attention 'both' is not one of postbn, prebn"):
-        attend(layer4, fc, _maps(), "both")
-    with pytest.raises(ValueError, match="reads ResNet-18 or -34"):
-        attend(layer4[:1], fc, _maps(), "prebn")
+    torch.testing.assert_close(found.values, evidence.flatten(1).softmax(dim=1).view(3, 7, 7))
