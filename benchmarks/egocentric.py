@@ -199,7 +199,7 @@ def _feed(stage: Stage, made: Made, videos: list[Path], size: Size) -> None:
     with cpu_threads(1):
         times = interleaved(
             {
-                "maps": lambda: deque(batches.batches(torch.nn.Identity(), order, size.fed), maxlen=1),
+                "maps": lambda: deque(batches.batches(order, size.fed), maxlen=1),
                 "frames": lambda: [decoded(path, size.steps) for path in clips],
             },
             size.repeats,

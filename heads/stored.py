@@ -6,19 +6,19 @@ What they mean is described in runs/run.py. A run may come from anywhere, so a f
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelbank.heads.errors import TrainingError
 from reelbank.store.files import json_object, reading, regular
 from reelbank.store.kinds import REAL, check_kinds
+from reelbank.store.tensor_files import tensor_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-HEADER = "reelbank"
-"""Key of the header's JSON in the metadata of a checkpoint."""
 _NUMBER = (float, None)
 _TEXT = (str, None)
 PLUGIN: Mapping[str, Any] = {
@@ -82,36 +82,23 @@ def read_tensors(path: Path, kinds: Mapping[str, Any] | None = None) -> tuple[di
 
     Raises TrainingError if it is not one.
     """
-    from safetensors import SafetensorError, safe_open
-
-    if path.is_dir():
-        raise TrainingError(f"{path} is a folder: this run has no checkpoint of that kind")
-    try:
-        with reading(path, TrainingError):
-            try:
-                with safe_open(regular(path), framework="pt") as file:
-                    header = json_object((file.metadata() or {})[HEADER])
-                    check_kinds(header, dict(kinds or {}), "")
-                    return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (no mapping)
-            except (SafetensorError, KeyError) as error:
-                raise TrainingError(f"{path} is not a checkpoint of reelbank: {error}") from error
-    except FileNotFoundError:
-        raise TrainingError(f"{path} is missing: this run has no checkpoint of that kind") from None
+    with _checkpoint(path, kinds) as (file, header):
+        return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (no mapping)
 
 
 def read_header(path: Path, kinds: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The header of a checkpoint, without its tensors. Raises TrainingError as `read_tensors`."""
-    from safetensors import SafetensorError, safe_open
+    """The header of such a file, without its tensors. Raises TrainingError as `read_tensors`."""
+    with _checkpoint(path, kinds) as (_, header):
+        return header
 
+
+@contextmanager
+def _checkpoint(path: Path, kinds: Mapping[str, Any] | None) -> Iterator[tuple[Any, dict[str, Any]]]:
+    if path.is_dir():
+        raise TrainingError(f"{path} is a folder: this run has no checkpoint of that kind")
     try:
-        with reading(path, TrainingError):
-            try:
-                with safe_open(regular(path), framework="pt") as file:
-                    header = json_object((file.metadata() or {})[HEADER])
-                    check_kinds(header, dict(kinds or {}), "")
-                    return header
-            except (SafetensorError, KeyError) as error:
-                raise TrainingError(f"{path} is not a checkpoint of reelbank: {error}") from error
+        with tensor_file(path, kinds or {}, TrainingError) as opened:
+            yield opened
     except FileNotFoundError:
         raise TrainingError(f"{path} is missing: this run has no checkpoint of that kind") from None
 

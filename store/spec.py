@@ -144,12 +144,8 @@ class FeatureSpec:
 
     @property
     def weights_are_random(self) -> bool:
-        """Whether the weights are random, or those of a training run that began with random ones.
-
-        How much of them is left in such a run is not known here: it is never said too seldom.
-        """
-        of = self.weights.get("of", {})
-        return "random" in (self.weights.get("kind"), self.weights.get("base"), of.get("kind"), of.get("base"))
+        """Whether the weights are random, or those of a training run that began with random ones."""
+        return are_random(self.weights)
 
     @property
     def digest(self) -> str:
@@ -166,6 +162,15 @@ class FeatureSpec:
             if tap.name == name:
                 return tap
         raise StoreError(f"no tap {name!r} in this store; it holds {', '.join(sorted(t.name for t in self.taps))}")
+
+
+def are_random(weights: Mapping[str, Any]) -> bool:
+    """Whether `weights` of a spec are random, or those of a training run that began with random ones.
+
+    How much of them is left in such a run is not known here: it is never said too seldom.
+    """
+    of = weights.get("of", {})
+    return "random" in (weights.get("kind"), weights.get("base"), of.get("kind"), of.get("base"))
 
 
 def differences(ours: FeatureSpec, theirs: FeatureSpec) -> dict[str, tuple[Any, Any]]:

@@ -58,6 +58,7 @@ ROOMS = {
             "kinds",
             "agreement",
             "files",
+            "tensor_files",
             "cores",
             "devices",
             "examples",

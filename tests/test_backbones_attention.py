@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from reelbank.extract.backbones import ego_rnn
 from reelbank.extract.weights import torchvision_shim
+from reelbank.heads.models import ego_rnn_plan
 
 CLASSES = 11
 each_kind = pytest.mark.parametrize("kind", ego_rnn.KINDS)
@@ -112,3 +113,7 @@ def test_evidence_of_half_precision_is_summed_in_single() -> None:
     found = ego_rnn.attention(layer4, fc, _maps(torch.bfloat16))
     evidence = torch.einsum("bl,blhw->bhw", fc.weight.float()[found.winner], found.features.float())
     torch.testing.assert_close(found.values, evidence.flatten(1).softmax(dim=1).view(3, 7, 7))
+
+
+def test_heads_and_stores_name_the_same_kinds() -> None:
+    assert ego_rnn_plan.ATTENDED == ego_rnn.KINDS

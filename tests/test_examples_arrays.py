@@ -50,7 +50,7 @@ def batches_of(table: ClipTable, of: HeadPlan, memory_gb: float = 1.0, **feature
 
 def epoch(made: reading.ArrayBatches, order: list[int], size: int, seed: int = 0) -> list[dict[str, torch.Tensor]]:
     torch.manual_seed(seed)
-    return [arrays for _, (arrays, _) in made.batches(torch.nn.Identity(), torch.tensor(order), size)]
+    return [arrays for _, (arrays, _) in made.batches(torch.tensor(order), size)]
 
 
 # --- which steps
@@ -113,7 +113,7 @@ def test_clips_of_another_number_of_steps_are_padded_and_masked(tmp_path: Path) 
     store = write_store(tmp_path / "s.zarr", {"maps": marked([3, 1, 5])}, clips(3))
     made = batches_of(table_of(store, of=plan(MAPS)), plan(MAPS))
     torch.manual_seed(0)
-    ((_, (arrays, masks)),) = made.batches(torch.nn.Identity(), torch.tensor([0, 1, 2]), 3)
+    ((_, (arrays, masks)),) = made.batches(torch.tensor([0, 1, 2]), 3)
     assert masks["maps"].sum(dim=1).tolist() == [3, 1, 5]
     assert not arrays["maps"][~masks["maps"]].any()
     assert arrays["maps"][2, :, 0, 0, 0].tolist() == [2000, 2001, 2002, 2003, 2004]
@@ -299,7 +299,7 @@ def test_blocks_stay_within_the_budget(tmp_path: Path, monkeypatch: pytest.Monke
         return plain(self, draw, starts, size)
 
     monkeypatch.setattr(reading.ArrayBatches, "_block", counted)
-    for number, _ in enumerate(made.batches(torch.nn.Identity(), torch.arange(40), 5)):
+    for number, _ in enumerate(made.batches(torch.arange(40), 5)):
         sizes.append(sum(alive) - number)
     assert max(alive) == 2, "half of the budget is a block"
     assert max(sizes) <= 4

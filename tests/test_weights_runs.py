@@ -321,7 +321,7 @@ def test_file_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"best\.safetensors is not a checkpoint of reelbank"):
         built(folder)
     save_file({"a": torch.zeros(1)}, folder / "best.safetensors")
-    with pytest.raises(WeightsError, match=r"best\.safetensors has no header of reelbank"):
+    with pytest.raises(WeightsError, match=r"best\.safetensors is not a checkpoint of reelbank: it has no header"):
         built(folder)
 
 

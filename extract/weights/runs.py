@@ -14,20 +14,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelbank.extract.weights.files import WeightsError
-from reelbank.store.files import json_object, reading, regular
-from reelbank.store.kinds import check_kinds
+from reelbank.store.tensor_files import tensor_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 CHECKPOINT, RESULTS = "best.safetensors", "results.json"
-_HEADER = "reelbank"
 _FOLD = re.compile(r"fold-\d+")
 _TEXT = (str, None)
 _WEIGHTS = {"kind": str, "seed?": int, "sha256?": _TEXT, "base?": _TEXT, "*": object}
@@ -60,7 +58,7 @@ class RunWeights:
 
     def tensors(self) -> dict[str, Tensor]:
         """What the run trained, by the names that torchvision gives it. Raises WeightsError for a damaged file."""
-        with _opened(self.path) as file:
+        with tensor_file(self.path, _KINDS, WeightsError) as (file, _):
             names = [name for name in file.keys() if name.startswith(self.prefix)]  # noqa: SIM118 (no mapping)
             return {name.removeprefix(self.prefix): file.get_tensor(name) for name in names}
 
@@ -91,8 +89,8 @@ def read_run(folder: Path, backbone: str) -> RunWeights:
         WeightsError: no finished run, one whose head trained no backbone or another one, or a damaged file.
     """
     path = _checkpoint(folder)
-    with _opened(path) as file:
-        entry = _entry(folder, _header(path, file.metadata()), backbone)
+    with tensor_file(path, _KINDS, WeightsError) as (_, header):
+        entry = _entry(folder, header, backbone)
     return RunWeights(
         path=path,
         name=path.parent.relative_to(_run_of(path.parent).parent).as_posix(),
@@ -132,27 +130,6 @@ def _checkpoint(folder: Path) -> Path:
         f"--weights {folder}: a folder without {absent}, so no finished training run; give pretrained, random, a "
         "weights file or the folder of a run that trained the backbone"
     )
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The safetensors file, open. Raises WeightsError naming it where it is none, or holds what nobody expects."""
-    from safetensors import SafetensorError, safe_open
-
-    with reading(path, WeightsError):
-        try:
-            with safe_open(regular(path), framework="pt") as file:
-                yield file
-        except SafetensorError as error:
-            raise WeightsError(f"{path} is not a checkpoint of reelbank: {error}") from error
-
-
-def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
-    if _HEADER not in (metadata or {}):
-        raise WeightsError(f"{path} has no header of reelbank: a training run of it writes one")
-    header = json_object((metadata or {})[_HEADER])
-    check_kinds(header, _KINDS, "")
-    return header
 
 
 def _entry(folder: Path, header: Mapping[str, Any], backbone: str) -> Mapping[str, Any]:

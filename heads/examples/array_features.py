@@ -26,7 +26,7 @@ SEGMENTS = "segments"
 """The option of a head that says at how many starts its stacks are evaluated."""
 UNKNOWN_BYTES = 2**30  # where the system does not tell what is free
 
-Hold = Callable[[str, ArrayTap, NDArray[np.int64]], Held]
+Hold = Callable[[ArrayTap, NDArray[np.int64]], Held]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +86,10 @@ class Arrays:
         hold_as: Hold | None = None,
     ) -> ArrayBatches:
         """What a trainer reads; `hold_as` keeps what is held, where trainings share it. See there for the others."""
-        make = hold_as or (lambda name, tap, views: hold(tap, views))
+        make = hold_as or hold
         held = None
         if self.fits:
-            held = {name: make(name, tap, self.views_of[name]) for name, tap in self.taps.items()}
+            held = {name: make(tap, self.views_of[name]) for name, tap in self.taps.items()}
         return ArrayBatches(
             taps=self.taps,
             crops=self.crops,

@@ -24,7 +24,6 @@ from reelbank.heads.examples.copies import Copies
 from reelbank.heads.examples.crops import Crop
 from reelbank.heads.examples.normalization import Normalization
 from reelbank.heads.models.plans import Values
-from reelbank.manifests.events import Event, Progress
 from reelbank.store.description import readable
 
 Pixels = dict[str, tuple[Tensor, Tensor]]
@@ -89,7 +88,7 @@ class ArrayBatches:
         """N."""
         return len(next(iter(self.taps.values())).rows)
 
-    def batches(self, head: nn.Module, order: Tensor, size: int) -> Iterator[tuple[Tensor, tuple[Any, ...]]]:
+    def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, tuple[Any, ...]]]:
         """An epoch of training: (rows (B,) of `order`, what `head` is called with), `size` rows at a time.
 
         Views and starts are drawn from torch's global generator as it stands, for the whole epoch at once.
@@ -278,7 +277,7 @@ def held_bytes(tap: ArrayTap, views: NDArray[np.int64]) -> int:
     return int((tap.counts * views.sum(axis=1)).sum()) * tap.step_bytes
 
 
-def hold(tap: ArrayTap, views: NDArray[np.int64], progress: Progress | None = None) -> Held:
+def hold(tap: ArrayTap, views: NDArray[np.int64]) -> Held:
     """The steps of `views` (N, V) of one input, read into memory."""
     spec = tap.store.taps[tap.tap]
     counts = tap.counts[:, None] * views
@@ -294,7 +293,4 @@ def hold(tap: ArrayTap, views: NDArray[np.int64], progress: Progress | None = No
             for steps, clip in zip(read, part.tolist(), strict=True):
                 begin = first[clip, view]
                 values[begin : begin + tap.counts[clip]] = steps[tap.index[clip][tap.mask[clip]]]
-    if progress is not None:
-        size = readable(values.nbytes)
-        progress(Event(stage="load", done=1, total=1, message=f"{tap.input.name}: {len(counts)} clips, {size}"))
     return Held(values=torch.from_numpy(values), first=first)

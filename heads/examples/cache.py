@@ -97,7 +97,7 @@ class FeatureCache:
             self._features[key] = found
         return found
 
-    def held(self, name: str, tap: ArrayTap, views: NDArray[np.int64]) -> Held:
+    def held(self, tap: ArrayTap, views: NDArray[np.int64]) -> Held:
         """The steps of `views` of one input, as `hold` reads them; in the folder, where there is one."""
         if self._folder is None:
             return hold(tap, views)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reelbank.extract.backbones import ego_rnn
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.models.plans import Auxiliary, Group, HeadPlan, Input, Rest, Stage
 
+ATTENDED = {"prebn": "ego-attended", "postbn": "ego-attended-postbn"}
+"""As `KINDS` of `reelbank.extract.backbones.ego_rnn`, which loads numpy."""
 OPTIONS: Mapping[str, Any] = {
     "attention": "cam", "attended": "prebn", "pooled": "cell", "all_of_conv5": False, "motion": "none",
     "motion_loss": "binary", "motion_target": "bw", "pixelwise": False, "discriminator": "none", "repflow": False,
@@ -16,7 +17,7 @@ OPTIONS: Mapping[str, Any] = {
 }  # fmt: skip
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "attention": ("cam", "none"),
-    "attended": tuple(sorted(ego_rnn.KINDS)),
+    "attended": tuple(sorted(ATTENDED)),
     "pooled": ("cell", "hidden"),
     "motion": ("conv3", "conv4", "conv5", "none"),
     "motion_loss": ("binary", "regression"),
@@ -119,7 +120,7 @@ def frames_input(options: Mapping[str, Any]) -> Input:
     elif motion == "conv4" or options["repflow"]:
         taps = (frames, ("resnet34", "layer2"))
     else:
-        done = ego_rnn.KINDS[options["attended"]]
+        done = ATTENDED[options["attended"]]
         taps = (("resnet34", "layer3"), frames, ("resnet34", done if options["attention"] == "cam" else "layer4"))
     return Input(name="frames", about="RGB frames or their maps", taps=taps, values="pixels")
 

@@ -24,6 +24,7 @@ from reelbank.heads.models import HEADS, HeadShape, plan_of
 from reelbank.heads.models.plans import HeadPlan, Rest
 from reelbank.heads.stored import read_header, read_tensors
 from reelbank.store.devices import cpu_threads
+from reelbank.store.spec import are_random
 
 CHECKPOINT = "best.safetensors"
 HEAD = "head."
@@ -127,12 +128,7 @@ class Start:
     @property
     def random_backbones(self) -> tuple[str, ...]:
         """Backbones whose weights were never trained before."""
-        return tuple(rest.backbone for rest in self.rests if is_random(self.bases[rest.module].weights))
-
-
-def is_random(weights: Mapping[str, Any]) -> bool:
-    """Whether weights are random, or a run's that began with random ones."""
-    return "random" in (weights.get("kind"), weights.get("base"))
+        return tuple(rest.backbone for rest in self.rests if are_random(self.bases[rest.module].weights))
 
 
 def start_of(

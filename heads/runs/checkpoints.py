@@ -24,9 +24,10 @@ from reelbank.heads.models import HEADS, HeadShape, build_head, plan_of
 from reelbank.heads.models.combination import Combination
 from reelbank.heads.models.start import HEAD, WEIGHTS, Base, Start, base_of
 from reelbank.heads.runs.directory import named_plugin, refuse_changed_plugins
-from reelbank.heads.stored import HEADER, PREDICTOR, PROGRESS, read_tensors
+from reelbank.heads.stored import PREDICTOR, PROGRESS, read_header, read_tensors
 from reelbank.heads.training.trainer import Progression, Trainer
 from reelbank.store.files import appearing, reading
+from reelbank.store.tensor_files import HEADER
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
@@ -266,7 +267,7 @@ def saved_epoch(path: Path) -> int:
     if not path.exists():
         return 0
     try:
-        return int(read_tensors(path, PROGRESS)[1]["epoch"])
+        return int(read_header(path, PROGRESS)["epoch"])
     except TrainingError as error:
         raise TrainingError(f"{error}; remove it, and its training starts again at the first epoch") from error
 

@@ -199,7 +199,7 @@ def keep_trained(
             {name: entry[name] for name in ("spec", "keys", "readings")} for entry in prepared.table.describe()
         ),
         head=final.head,
-        start=None if prepared.start is None else prepared.start_of(partition),
+        start=job.start,
         trained_on=fingerprints(prepared.table.clip_ids[_seen(partition)].tolist()) if prepared.start else "",
         stage="" if (stage := job.config.head.trained_stage) is None else stage.name,
         steps=job.config.features.steps,

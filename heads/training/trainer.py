@@ -232,7 +232,7 @@ class Trainer:
         set_training(self.head, job.stage)
         objective, rows, sizes = job.config.objective, [], []
         names: list[str] = []
-        for index, (arrays, masks) in batches.batches(self.head, order, job.config.optimizer.batch):
+        for index, (arrays, masks) in batches.batches(order, job.config.optimizer.batch):
             here = moved(index, job.device)
             for group in self._groups:
                 group.flat.gradient.zero_()
