@@ -49,7 +49,7 @@ from reelbank.manifests.datasets import READERS, ReaderRow
 from reelbank.manifests.files import not_written
 from reelbank.manifests.terminal import drive_hint
 from reelbank.store.completion import SHELLS, scripts
-from reelbank.store.config_files import changed_since, config_option, given_names, origins, origins_text
+from reelbank.store.config_files import changed_since, config_option, given_names, origins, origins_text, recorded_names
 from reelbank.store.console import (
     OK,
     SOME_FAILED,
@@ -161,7 +161,7 @@ def train_head(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     With --recipe it trains the rows of a named experiment and writes its report beside the published results.
     """
     with plain_errors(stopped="stopped; go on with the same command and {run}"):
-        config = request(options, given_names(ctx))
+        config = request(options, given_names(ctx), recorded_names(ctx))
         notes = _about_recipe(ctx, config) if isinstance(config, RecipeConfig) else []
         run = _runner(config)
         with progress_bar("train-head") as show:
@@ -318,13 +318,17 @@ def _write_manifest(name: str, out: Path, overwrite: bool, as_json: bool, *args:
 def synth(directory: Path, clips: int, seed: int, overwrite: bool, as_json: bool) -> None:
     """Render a small labelled video set: the class is the motion, kcal grows with speed."""
     with plain_errors():
-        from reelbank.manifests.rendered import synth as synthetic
+        from reelbank.manifests.rendered.synth import render
 
-        with progress_bar("render") as show:
-            made = synthetic.render(directory, clips=clips, seed=seed, overwrite=overwrite, progress=show)
-        out = directory / "manifest.csv"
-        lines = f"{out}: {made.summary()}\nVideos: {directory / 'videos'}"
-        emit(made.to_json() | {"manifest": str(out)}, as_json, lambda: lines)
+        _render(render, directory, "Videos: videos", as_json, clips=clips, seed=seed, overwrite=overwrite)
+
+
+def _render(render: Callable[..., Any], directory: Path, made_in: str, as_json: bool, **options: Any) -> None:
+    with progress_bar("render") as show:
+        made = render(directory, progress=show, **options)
+    out, (what, folder) = directory / "manifest.csv", made_in.split(": ")
+    lines = f"{out}: {made.summary()}\n{what}: {directory / folder}"
+    emit(made.to_json() | {"manifest": str(out)}, as_json, lambda: lines)
 
 
 @manifest.command("synth-gtea61", short_help="Render a first-person set laid out as GTEA61.")
@@ -340,13 +344,9 @@ def synth_gtea61(directory: Path, clips: int, seed: int, overwrite: bool, as_jso
     alone are rendered; motion maps and warp flow come from `featurize --model motion-map --model warp-flow`.
     """
     with plain_errors():
-        from reelbank.manifests.rendered import synth_gtea61 as first_person
+        from reelbank.manifests.rendered.synth_gtea61 import render
 
-        with progress_bar("render") as show:
-            made = first_person.render(directory, clips=clips, seed=seed, overwrite=overwrite, progress=show)
-        out = directory / "manifest.csv"
-        lines = f"{out}: {made.summary()}\nFrames: {directory / 'processed_frames2'}"
-        emit(made.to_json() | {"manifest": str(out)}, as_json, lambda: lines)
+        _render(render, directory, "Frames: processed_frames2", as_json, clips=clips, seed=seed, overwrite=overwrite)
 
 
 def _reader_command(name: str, row: ReaderRow) -> click.Command:

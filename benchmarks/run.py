@@ -15,32 +15,20 @@ from pathlib import Path
 from reelbank.benchmarks import readme
 from reelbank.benchmarks.measuring import INPUTS, RESULTS, SCALES
 
-STAGES = (
-    "decode",
-    "featurize",
-    "store",
-    "durability",
-    "train",
-    "sweep",
-    "probe",
-    "precision",
-    "memory",
-    "egocentric",
-    "gpu",
-)
-
 
 def main() -> int:
     """Exit status: 0, or 1 where a script failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"only these (default: all of {', '.join(STAGES)})")
+    parser.add_argument(
+        "stages", nargs="*", metavar="STAGE", help=f"only these (default: all of {', '.join(readme.ORDER)})"
+    )
     parser.add_argument("--full", action="store_const", const="full", dest="scale", help="the same as --scale full")
     parser.add_argument("--scale", choices=SCALES, help="how much is measured (default: normal)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON files")
     parser.add_argument("--work", type=Path, default=INPUTS, help="folder for rendered clips and stores")
     arguments = parser.parse_args()
     failed = []
-    for stage in arguments.stages or STAGES:
+    for stage in arguments.stages or readme.ORDER:
         started = time.monotonic()
         print(f"--- {stage}", flush=True)
         command = [

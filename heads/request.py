@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from reelbank.heads.config import TrainConfig, stage_settings
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.recipes.config import RecipeConfig, own_repeats
+from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.sweeps.config import SweepConfig
-from reelbank.store.options import from_options, options
+from reelbank.store.options import options
 
+WHICH_STAGE = frozenset({"head", "head_option", "stage"})
 CONFIGS = (TrainConfig, SweepConfig, RecipeConfig)
 """The fields of these are the options of the command."""
 
 
-def request(values: Mapping[str, Any], given: Container[str] | None = None) -> TrainConfig | SweepConfig | RecipeConfig:
+def request(
+    values: Mapping[str, Any], given: Set[str] | None = None, recorded: Set[str] = frozenset()
+) -> TrainConfig | SweepConfig | RecipeConfig:
     """The configuration that the options of the command ask for: by --recipe, by --sweep and --repeats, or neither.
 
     Args:
         values: {name: value} of the options of `CONFIGS`.
         given: names of those that somebody gave: the settings of a head's stage, and a recipe's own number of repeats,
             hold for the others. None: all.
+        recorded: names of those that a record gave which is replayed. Where `given` names another head or stage, its
+            settings hold instead of the recorded ones.
 
     Raises:
         TrainingError: an option that has no meaning beside the others, or a value that cannot be used.
@@ -36,10 +41,12 @@ def request(values: Mapping[str, Any], given: Container[str] | None = None) -> T
         if name not in own:
             _refuse_unless_default(name, value, kind)
     asked = {name: value for name, value in values.items() if name in own}
-    settings = {**stage_settings(asked), **(own_repeats(asked) if kind is RecipeConfig else {})}
-    asked |= {name: value for name, value in settings.items() if given is not None and name not in given}
-    made: TrainConfig | SweepConfig | RecipeConfig = from_options(kind, asked)
-    return made
+    if given is not None:
+        asked = {name: value for name, value in asked.items() if name in given or name in recorded}
+        if WHICH_STAGE & given:
+            other = stage_settings(asked)
+            asked = {name: value for name, value in asked.items() if name in given or name not in other}
+    return kind.of(**asked)
 
 
 def _refuse_unless_default(name: str, value: Any, kind: type) -> None:

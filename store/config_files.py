@@ -117,6 +117,12 @@ def given_names(ctx: click.Context) -> set[str]:
     return {str(option.name) for option in (*typed, *written)}
 
 
+def recorded_names(ctx: click.Context) -> set[str]:
+    """The options that a record of an earlier run gave, by name, and nobody typed."""
+    written = _of_source(ctx, ParameterSource.DEFAULT_MAP) if ctx.meta.get(_RECORD_META) else []
+    return {str(option.name) for option in written}
+
+
 def changed_since(ctx: click.Context, now: Mapping[str, Any]) -> str:
     """A last line, with the break before it, where a replay found other data than its record had, or other plug-ins.
 

@@ -15,7 +15,6 @@ import pytest
 
 from reelbank.benchmarks import readme
 from reelbank.benchmarks.measuring import RESULTS, Row, Stage, Timing, interleaved, main, meets, peer, write
-from reelbank.benchmarks.run import STAGES
 from reelbank.extract.run.featurize import WORKER_MODULES
 from reelbank.store.processes import START_METHOD, import_ahead
 
@@ -43,7 +42,7 @@ def _threads() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_threads")
 @pytest.mark.filterwarnings("default")  # of the peers
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", readme.ORDER)
 def test_benchmark_runs_at_tiny_scale(stage: str, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["--scale", "tiny", "--out", str(tmp_path), "--work", str(work)]
     if stage == BY_COMMAND:
@@ -74,10 +73,10 @@ def test_benchmark_runs_at_tiny_scale(stage: str, work: Path, tmp_path: Path, mo
 
 def test_scripts_and_stages_are_the_same_set() -> None:
     scripts = {path.stem for path in FOLDER.glob("*.py") if "measure(scale: str" in path.read_text()}
-    assert scripts == set(STAGES)
+    assert scripts == set(readme.ORDER)
 
 
-@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != BY_COMMAND])
+@pytest.mark.parametrize("stage", [stage for stage in readme.ORDER if stage != BY_COMMAND])
 def test_script_of_a_stage_measures_that_stage(stage: str) -> None:
     tree = ast.parse((FOLDER / f"{stage}.py").read_text(encoding="utf-8"))
     assert ast.unparse(tree.body[-1]) == f"if __name__ == '__main__':\n    main('{stage}', measure, __doc__)"

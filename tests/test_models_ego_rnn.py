@@ -23,7 +23,9 @@ from reelbank.heads.models.plans import ArrayShape, Rest
 from reelbank.heads.models.start import Base, Start, base_of
 from reelbank.heads.runs.checkpoints import Predictor, write_tensors
 from reelbank.heads.stored import read_tensors
+from reelbank.heads.training.groups import trained_groups
 from reelbank.heads.training.job import make_job
+from reelbank.heads.training.optimization import advance, make_grouped_optimizer, make_schedule
 from reelbank.heads.training.trainer import Trainer
 from reelbank.store import Store
 from reelbank.store.testing import write_store
@@ -404,3 +406,22 @@ def test_a_backbone_is_given_whole_or_not_at_all() -> None:
     with pytest.raises(TrainingError, match=r"the head's resnet34 has a tensor '.*' .* that its weights do not have"):
         start.apply(head)
     start.apply(head, whole=False)
+
+
+def test_joint_training_has_two_rates_that_fall_by_a_hundredth() -> None:
+    """1e-2 for the networks of frames and 1e-4 for conv5 of flow; 8.188e-4 in epoch 250 (SYSTEMS.md 2.5, section 7)."""
+    config = TrainConfig.of(store=(Path("s.zarr"),), head="ego-two-stream", init_from=("none",))
+    with torch.device("meta"):
+        head = build_head("ego-two-stream", shape_of("rgb"), config.head.options)
+    groups = trained_groups(head, config.head.trained_stage, config.optimizer)
+    assert [(one.name, one.lr) for one in groups] == [("rgb", 1e-2), ("flow", 1e-4), ("bias", 1e-2)]
+    held = {one.name: set(one.flat.spans) for one in groups}
+    assert {name.rpartition(".layer4.")[0] for name in held["flow"]} == {"flow.net"} and len(held["flow"]) == 21
+    for group in groups:  # the rates are asked, not 62 million numbers
+        group.flat.values, group.flat.gradient = nn.Parameter(torch.zeros(1)), torch.zeros(1)
+    optimizer = make_grouped_optimizer(groups, config.optimizer)
+    schedule = make_schedule(optimizer, config.optimizer)
+    for _ in range(249):
+        optimizer.step()
+        advance(schedule, 0.0)
+    assert [group["lr"] for group in optimizer.param_groups[:2]] == pytest.approx([8.188e-4, 8.188e-6], rel=1e-4)

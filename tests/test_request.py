@@ -13,6 +13,7 @@ from reelbank.heads.recipes.config import RecipeConfig
 from reelbank.heads.request import CONFIGS, request
 from reelbank.heads.run_config import RunConfig
 from reelbank.heads.sweeps.config import SweepConfig
+from reelbank.heads.sweeps.grid import members_of, parse_axes
 from reelbank.store.options import flat, options
 
 STORE = (Path("s.zarr"),)
@@ -109,6 +110,50 @@ def test_a_resumed_run_may_differ_in_its_run_part_alone() -> None:
 )
 def test_a_recipe_has_its_own_number_of_repeats_where_none_is_given(more: dict[str, Any], repeats: int) -> None:
     given = {"store": STORE, "recipe": "egocentric/figure-7", **more}
-    made = request({**DEFAULTS, **given}, given)
+    made = request({**DEFAULTS, **given}, set(given))
     assert isinstance(made, RecipeConfig)
     assert made.members.repeats == repeats
+
+
+# --- settings of a head's stage (array_head.py: lr 0.02 in stage 1, 0.01 in stage 2, batch 8 in both)
+
+STAGED = {"store": STORE, "head": "array_head:ROW"}
+
+
+def asked(given: dict[str, Any], recorded: dict[str, Any] | None = None) -> dict[str, Any]:
+    return flat(request({**DEFAULTS, **(recorded or {}), **given}, set(given), set(recorded or {}) - set(given)))
+
+
+@pytest.mark.parametrize("more", [{}, {"repeats": 3}, {"sweep": ("batch=4,8",)}])
+def test_settings_of_a_stage_hold_for_what_is_not_given(more: dict[str, Any]) -> None:
+    for given, lr in (({}, 0.02), ({"stage": "2"}, 0.01), ({"stage": "2", "lr": 0.3}, 0.3)):
+        values = asked({**STAGED, **given, **more})
+        assert (values["lr"], values["batch"], values["keep"]) == (lr, 8, "best-accuracy"), given
+    for kind in (TrainConfig, SweepConfig):
+        assert flat(kind.of(**STAGED, stage="2"))["lr"] == 0.01
+
+
+def test_a_replay_keeps_what_its_record_was_asked_for() -> None:
+    record = TrainConfig.of(**STAGED, lr=0.3, epochs=7).to_json()
+    assert {name: asked({"run": Path("b")}, record)[name] for name in ("lr", "epochs")} == {"lr": 0.3, "epochs": 7}
+    other = asked({"stage": "2", "batch": 2}, record)
+    assert (other["lr"], other["epochs"], other["batch"]) == (0.01, 3, 2)
+
+
+def test_a_sweep_does_not_vary_stages() -> None:
+    for field in ("stage=1,2", "init-from=a,b"):
+        with pytest.raises(TrainingError, match="cannot vary within a sweep"):
+            parse_axes((field,))
+    linear = TrainConfig.of(store=STORE, head="linear")
+    for head in (TrainConfig.of(**STAGED), linear):
+        sweep = SweepConfig(train=head)
+        other = "linear" if head is not linear else "array_head:ROW"
+        points = [{"head": other}]
+        if other == "linear":
+            assert members_of(sweep, points, Path("s"))[0].config.head.name == "linear"
+            continue
+        said = "--sweep head: head 'array_head:ROW' is trained in stages, here with batch 8 of its own"
+        with pytest.raises(TrainingError, match=said):
+            members_of(sweep, points, Path("s"))
+    same = members_of(SweepConfig(train=TrainConfig.of(**STAGED)), [{"lr": 0.5}], Path("s"))
+    assert (same[0].config.optimizer.lr, same[0].config.optimizer.batch) == (0.5, 8)

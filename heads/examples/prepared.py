@@ -305,7 +305,7 @@ def _about_frames(prepared: Prepared, plan: HeadPlan) -> list[str]:
         wanted, tap = next(one for one in plan.inputs if one.name == rest.input).taps[0]
         if read.backbone == rest.backbone or not read.backbone.startswith("frames"):
             continue
-        why = "maps of layer2 and before take more bytes than the frame (layer2 200,704 in float16, a crop 150,528)"
+        why = "maps of layer2 and before take more bytes than a frame of 224 x 224"
         if wanted == rest.backbone:
             why = f"a store of {wanted}/{tap} would spare that"
         said.append(f"Of stored frames {rest.backbone} is run inside the head, its frozen part too: {why}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from reelbank.heads.config import TrainConfig
+from reelbank.heads.config import TrainConfig, stage_settings
 from reelbank.heads.errors import TrainingError
 from reelbank.store.accepted import Many
 from reelbank.store.options import MAX_CPUS, Flat, check_options, option
@@ -77,6 +77,14 @@ class SweepConfig(Flat):
         check_options(self, TrainingError)
         if self.stepwise and not self.sweep:
             raise TrainingError("--stepwise tunes the fields of --sweep FIELD=A,B,C; give at least one")
+
+    @classmethod
+    def of(cls, **values: Any) -> SweepConfig:
+        """A configuration from the fields of its parts; the settings of a head's stage hold for those not given.
+
+        Raises TypeError for a name that is none.
+        """
+        return super().of(**{**stage_settings(values), **values})
 
     def identity(self) -> dict[str, Any]:
         """What a resumed sweep must share: values, repeats and the way of training may change."""

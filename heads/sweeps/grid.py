@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,14 @@ from reelbank.store.options import options
 
 # Members that differ in what is predicted of which clips could not be compared; where and with what is no question.
 SWEEPABLE_PARTS = (FeaturesConfig, HeadConfig, ObjectiveConfig, OptimizerConfig)
-SWEEPABLE_FIELDS = tuple(sorted(name for name, one in options(TrainConfig).items() if one.part in SWEEPABLE_PARTS))
+WHICH_HEAD = frozenset({"head", "head_option"})
+STAGE_FIELDS = frozenset({"stage", "init_from"})
+"""Which training it is of those that a head needs, one after the other: no choice between values."""
+SWEEPABLE_FIELDS = tuple(
+    sorted(
+        name for name, one in options(TrainConfig).items() if one.part in SWEEPABLE_PARTS and name not in STAGE_FIELDS
+    )
+)
 _NAME_LENGTH = 160
 
 
@@ -136,6 +143,7 @@ def members_of(config: SweepConfig, points: Iterable[Mapping[str, Any]], directo
             name = _member_name(values, seed)
             try:
                 own = resolved(alone.but(**values, seed=seed, run=directory / "members" / name))
+                _refuse_other_settings(alone, own, set(values))
             except TrainingError as error:
                 error.add_note(f"in member {name} of the sweep")
                 raise
@@ -145,6 +153,23 @@ def members_of(config: SweepConfig, points: Iterable[Mapping[str, Any]], directo
             "--sweep mixes losses of clips with one label and with several: nothing measures both; sweep each by itself"
         )
     return made
+
+
+def _refuse_other_settings(shared: TrainConfig, own: TrainConfig, swept: Set[str]) -> None:
+    """Raises TrainingError where the stage of a member's head has settings that members do not share."""
+    settings, there = _stage_settings(own), _stage_settings(shared)
+    other = sorted(name for name in settings if name not in swept and settings[name] != there.get(name))
+    if other:
+        raise TrainingError(
+            f"--sweep {', '.join(sorted(swept & WHICH_HEAD))}: head {own.head.name!r} is trained in stages, here with "
+            f"{other[0]} {settings[other[0]]} of its own, which a sweep does not change; train it by itself, "
+            f"or sweep {other[0]} too"
+        )
+
+
+def _stage_settings(config: TrainConfig) -> Mapping[str, Any]:
+    stage = config.head.trained_stage
+    return {} if stage is None else stage.settings
 
 
 def value_text(value: Any) -> str:
