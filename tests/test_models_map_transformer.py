@@ -17,6 +17,7 @@ from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.models import HeadShape, build_head, plan_of
 from reelbank.heads.models.listing import describe_head
+from reelbank.heads.models.map_transformer import embedding_at
 from reelbank.heads.models.plans import ArrayShape
 from reelbank.heads.runs.checkpoints import Predictor
 from reelbank.store.testing import write_store
@@ -54,7 +55,7 @@ def batch(shapes: Mapping[str, tuple[int, ...]] = SHAPES) -> tuple[dict[str, Ten
     return arrays, dict.fromkeys(arrays, mask)
 
 
-@pytest.mark.parametrize("options", [SMALL, ALL, {**ALL, "differences": False}], ids=str)
+@pytest.mark.parametrize("options", [SMALL, ALL, {**ALL, "differences": False}, {**ALL, "order": False}], ids=str)
 def test_a_clip_alone_and_what_stands_in_its_padding_give_the_row_of_a_batch(options: Mapping[str, Any]) -> None:
     head, (arrays, masks) = built(options), batch()
     together = head(arrays, masks)
@@ -167,8 +168,15 @@ def test_swapped_steps_are_another_clip_also_without_differences() -> None:
             head.times.zero_()
         there, back = (head(given, masks)["label"][0] for given in (arrays, swapped))
         assert differences == bool((there - back).abs().max() > 1e-4)
-    times: Any = built()._time_of(torch.linspace(0, 1, 16, dtype=torch.float64)[None])
+    times = embedding_at(torch.linspace(0, 1, 16, dtype=torch.float64)[None], built().times)
     torch.testing.assert_close(times[0], built().times)
+
+
+def test_without_order_a_clip_is_a_set_of_frames() -> None:
+    head, (arrays, masks) = built({**ALL, "order": False}), batch()
+    whole, masks = {name: x[:1] for name, x in arrays.items()}, {name: x[:1] for name, x in masks.items()}
+    swapped = {name: x[:, [2, 4, 1, 0, 3]] for name, x in whole.items()}
+    torch.testing.assert_close(head(whole, masks)["label"], head(swapped, masks)["label"])
 
 
 # --- prior

@@ -140,7 +140,7 @@ def test_published_numbers_are_shares_of_the_videos_that_were_tested() -> None:
 
 
 def test_what_was_never_printed_has_no_published_number() -> None:
-    for name in ("beyond", "combined", "stage-1-tuning"):
+    for name in ("beyond", "combined", "rendered", "stage-1-tuning"):
         assert not any(row.published.values for row in OURS[f"egocentric/{name}"].rows)
     outcomes = {row.name: row.published.outcome for row in OURS["egocentric/stage-1-tuning"].rows}
     assert [name for name, outcome in outcomes.items() if outcome] == ["50-100_0.1"]
@@ -174,7 +174,8 @@ def test_every_row_is_a_valid_training_of_a_stage(name: str) -> None:
         assert stage is not None
         assert row.stores == "matching"
         assert config.optimizer.watches == "accuracy"
-        assert (config.optimizer.batch, config.optimizer.early_stop_epochs, config.data.target) == (32, 0, "none")
+        batch = 8 if name == "egocentric/rendered" else 32
+        assert (config.optimizer.batch, config.optimizer.early_stop_epochs, config.data.target) == (batch, 0, "none")
         wanted = [(head, at) for head, at in stage.starts_from]
         given = [{**recipe.options, **by_name[base].options} for base in row.starts_from]
         assert len(given) == len(wanted), row.name
@@ -287,6 +288,17 @@ def test_beyond_is_paired_with_the_second_stage_of_ego_rnn() -> None:
         assert describe_head("map-transformer", options, outputs=61)["parameters"]["total"] < 3_000_000
 
 
+def test_the_gaps_on_the_rendered_set_are_paired_with_the_second_stage() -> None:
+    recipe = OURS["egocentric/rendered"]
+    from_first = {row.name: row.reference for row in recipe.rows if row.starts_from == ("stage-1",)}
+    assert from_first == {"stage-2": True, "motion": False}
+    same = ("epochs", "lr", "milestones", "batch", "steps")
+    first, second = (_options("rendered", name) for name in ("stage-2", "motion"))
+    assert {name: first[name] for name in same} == {name: second[name] for name in same}
+    ordered, unordered = (_options("rendered", name) for name in ("maps", "maps-unordered"))
+    assert {**ordered, "head_option": ("order=false",)} == unordered
+
+
 def _texts(*texts: str) -> Any:
     return np.array(texts, dtype=str)
 
@@ -294,7 +306,7 @@ def _texts(*texts: str) -> Any:
 def test_the_table_of_recipes_has_them() -> None:
     assert set(OURS) == {
         f"egocentric/{name}"
-        for name in (*FIGURES, *GRIDS, "stage-1-tuning", "combined", "beyond")
+        for name in (*FIGURES, *GRIDS, "stage-1-tuning", "combined", "beyond", "rendered")
     }  # fmt: skip
     assert set(OURS) <= set(RECIPES)
 

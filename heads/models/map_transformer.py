@@ -17,6 +17,8 @@ Options:
     flow: reads histograms of flow, whose signed square roots, projected, are added to the token of their step.
     patches: reads means of patch tokens of another backbone, which are normalised as maps are and added likewise.
     differences: the second stream.
+    order: whether steps have times. Without it a clip is a set of frames, and there are no differences: what is gained
+        by it is what the order of frames tells.
     layers, width: of the transformer.
 """
 
@@ -97,8 +99,9 @@ class MapTransformer(nn.Module):
         self.beside = nn.ModuleDict(
             {name: nn.Linear(shape.arrays[name].shape[0], width) for name in (FLOW, PATCHES) if options[name]}
         )
-        self.difference = nn.Linear(width, width) if options["differences"] else None
-        self.times = nn.Parameter(torch.randn(NUM_TIMES, width) * INIT_STD)
+        has_order = options["order"]
+        self.difference = nn.Linear(width, width) if options["differences"] and has_order else None
+        self.times = nn.Parameter(torch.randn(NUM_TIMES, width) * INIT_STD) if has_order else None
         self.token_dropout = nn.Dropout(TOKEN_DROPOUT)
         self.layers = nn.ModuleList(Layer(width) for _ in range(options["layers"]))
         self.norm = nn.LayerNorm(width)
@@ -156,21 +159,25 @@ class MapTransformer(nn.Module):
 
     def _streams(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens of steps with their times, and those of differences after them; with the mask of both."""
+        if self.times is None:
+            return tokens, mask
         counts = mask.sum(dim=1, keepdim=True)
         times = (mask.cumsum(dim=1) - 1) / (counts - 1).clamp(min=1)  # (B, T), 0 to 1
-        stream = tokens + self._time_of(times)
+        stream = tokens + embedding_at(times, self.times)
         if self.difference is None:
             return stream, mask
         both = mask[:, 1:] & mask[:, :-1]
-        changes = self.difference(tokens[:, 1:] - tokens[:, :-1]) + self._time_of((times[:, 1:] + times[:, :-1]) / 2)
+        between = (times[:, 1:] + times[:, :-1]) / 2
+        changes = self.difference(tokens[:, 1:] - tokens[:, :-1]) + embedding_at(between, self.times)
         return torch.cat([stream, changes], dim=1), torch.cat([mask, both], dim=1)
 
-    def _time_of(self, times: Tensor) -> Tensor:
-        """The embedding of times (B, L) from 0 to 1, linear between those that are learnt: (B, L, W)."""
-        place = times.clamp(0, 1).to(self.times.dtype) * (NUM_TIMES - 1)
-        before = place.floor().clamp(max=NUM_TIMES - 2)
-        share, index = (place - before).unsqueeze(-1), before.long()
-        return (1 - share) * self.times[index] + share * self.times[index + 1]
+
+def embedding_at(times: Tensor, learnt: Tensor) -> Tensor:
+    """The embedding of times (B, L) from 0 to 1, linear between those that are learnt (16, W): (B, L, W)."""
+    place = times.clamp(0, 1).to(learnt.dtype) * (NUM_TIMES - 1)
+    before = place.floor().clamp(max=NUM_TIMES - 2)
+    share, index = (place - before).unsqueeze(-1), before.long()
+    return (1 - share) * learnt[index] + share * learnt[index + 1]
 
 
 def cells_of(maps: ArrayShape) -> tuple[int, int]:

@@ -9,7 +9,8 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.models.plans import Group, HeadPlan, Input, Stage
 
 OPTIONS: Mapping[str, Any] = {
-    "differences": True, "flow": False, "layers": 2, "motion": False, "patches": False, "width": 192,
+    "differences": True, "flow": False, "layers": 2, "motion": False, "order": True, "patches": False,
+    "width": 192,
 }  # fmt: skip
 MAPS, MOTION, FLOW, PATCHES = "maps", "motion", "flow", "patches"
 NUM_HEADS = 4

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from reelbank.heads.recipes.egocentric import beyond, combined, figures, grids
+from reelbank.heads.recipes.egocentric import beyond, combined, figures, grids, rendered
 
-RECIPES = (*figures.RECIPES, *grids.RECIPES, *combined.RECIPES, *beyond.RECIPES)
+RECIPES = (*figures.RECIPES, *grids.RECIPES, *combined.RECIPES, *beyond.RECIPES, *rendered.RECIPES)

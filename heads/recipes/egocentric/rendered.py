@@ -1,0 +1,69 @@
+"""The large gaps of the study on the rendered set, in an hour or two without a GPU: what order, stages and motion give.
+
+`reelbank manifest synth-gtea61` renders two pairs of actions that differ in the order of their frames alone, so
+frames in no order are a coin there. Settings are those of the publication with fewer epochs and smaller batches: of 160
+clips 80 train, the others are of the user who is left out and of the one who chooses the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from reelbank.heads.recipes.egocentric.beyond import SMALL
+from reelbank.heads.recipes.egocentric.settings import LATER_STAGE_1, SHARED, STAGE_2, motion, row
+from reelbank.heads.recipes.egocentric.study import EGOCENTRIC
+from reelbank.heads.recipes.recipe import Recipe
+
+FRAMES = 7
+FIRST: Mapping[str, Any] = {**LATER_STAGE_1, "epochs": 12, "milestones": (9,)}
+SECOND: Mapping[str, Any] = {**STAGE_2, "epochs": 8, "milestones": (6,)}
+MAPS: Mapping[str, Any] = {**SMALL, "epochs": 40, "milestones": (30,)}
+
+RENDERED = Recipe(
+    name="egocentric/rendered",
+    study=EGOCENTRIC,
+    title="Order, the second stage and motion maps on the rendered set",
+    text=(
+        "The two stages of Ego-RNN, the second one without and with motion segmentation, and the small transformer on "
+        "frozen maps, with its frames in no order and in theirs: paired clip by clip with the second stage."
+    ),
+    features=(
+        "the set of `reelbank manifest synth-gtea61`, of which nothing is published, and a ResNet-34 that knows what "
+        "is seen there"
+    ),
+    options={**SHARED, "batch": 8},
+    rows=(
+        row("stage-1", {"stage": "1", "what": "Ego-RNN", "frames": "7"}, FIRST, FRAMES),
+        replace(
+            row("stage-2", {"stage": "2", "what": "Ego-RNN", "frames": "7"}, SECOND, FRAMES, starts_from=("stage-1",)),
+            reference=True,
+        ),
+        row(
+            "motion",
+            {"stage": "2", "what": "with motion segmentation", "frames": "7"},
+            SECOND,
+            FRAMES,
+            options=motion("conv5", "binary", "bw"),
+            starts_from=("stage-1",),
+        ),
+        row(
+            "maps-unordered",
+            {"stage": "1", "what": "transformer on layer3, frames in no order", "frames": "7"},
+            MAPS,
+            FRAMES,
+            options=("order=false",),
+        ),
+        row("maps", {"stage": "1", "what": "transformer on layer3", "frames": "7"}, MAPS, FRAMES),
+        row(
+            "maps-motion-flow",
+            {"stage": "1", "what": "with motion maps and histograms of flow", "frames": "7"},
+            MAPS,
+            FRAMES,
+            options=("motion=true", "flow=true"),
+        ),
+    ),
+    repeats=3,
+)
+RECIPES = (RENDERED,)
