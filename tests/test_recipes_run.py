@@ -35,6 +35,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("short")
 def test_a_stopped_recipe_goes_on_to_the_same_numbers(store: Path, tmp_path: Path) -> None:
     whole = run_calories(store, tmp_path / "whole", "table-3.3").results
+    assert list((tmp_path / "whole").rglob("best.safetensors"))
+    assert not list((tmp_path / "whole").rglob("last.safetensors")), "a finished row goes no further"
     run_calories(store, tmp_path / "part", "table-3.3")
     (tmp_path / "part" / "rows" / "radam" / "seed=0" / "results.json").unlink()
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "part" / "rows").rglob("results.json")}

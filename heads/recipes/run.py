@@ -3,8 +3,8 @@
 The directory:
 
 `config.json`   (written first) format_version · kind "recipe" · config: every TrainConfig field
-`rows/<row>/seed=<n>/`  a run directory each (without a report); rows with the same options, seeds and runs that they
-    start from share one
+`rows/<row>/seed=<n>/`  a run directory each (without a report, and finished without last.safetensors); rows with the
+    same options, seeds and runs that they start from share one
 `recipe.json`   (written last) see `reelbank.heads.recipes.judging.summarize`
 `report.html`, `figures/*.png`, on request `table.md` and `table.tex`
 """
@@ -277,6 +277,8 @@ class _RecipeRun:
         def done(position: int, error: str | None) -> None:
             run = able[position].run.given_directory
             outcome[run] = error or ""
+            if not error:
+                _forget_progress(run)
             self._tell(run, f"failed: {error}" if error else "trained")
 
         with watched(able, outcome, self._show):
@@ -293,6 +295,12 @@ class _RecipeRun:
             rows = self.recipe.num_rows if short is None else len(short)
             total = max(rows * self.config.members.repeats, self.finished)
             self.progress(Event(stage="recipe", done=self.finished, total=total, message=message, note=note))
+
+
+def _forget_progress(run: Path) -> None:
+    """Leaves out where a finished training stands: a recipe trains it no further, and it is three times its weights."""
+    for left in run.rglob("last.safetensors"):
+        left.unlink()
 
 
 def vector_map(prepared: Prepared, seed: int) -> dict[str, Any]:

@@ -1,0 +1,115 @@
+"""A ResNet-34 that knows what is seen in a rendered first-person set: trained from scratch on its single frames.
+
+    reelbank manifest synth-gtea61 other --seed 7 --clips 320
+    python benchmarks/rendered_backbone.py other resnet34-rendered.pth
+
+No weights are at hand on every machine, and of random ones Ego-RNN learns little in an hour. Train this on another set
+than the one that heads are trained and tested on: another --seed draws other users, tables and clips. It names the
+action, opposites as one, and which quarter of it is seen: of the order of frames it learns nothing. The file has the
+layout of torchvision's: `featurize --model resnet34 --weights FILE`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from reelbank import manifests
+from reelbank.extract.weights import torchvision_shim
+from reelbank.heads.judging.opposites import pairs
+
+EVERY = 3  # frames beside each other are nearly the same
+QUARTERS = 4
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+RESIZE = 256 / 224
+PHASES = ((112, 64, 2e-3, 6), (224, 32, 3e-4, 1))
+"""(px, batch, rate, epochs): mostly on small pictures, which cost a quarter, then at the size of extraction."""
+
+
+def read(root: Path) -> tuple[Tensor, Tensor]:
+    """Frames (N, 3, H, W) uint8 and what they show (N,)."""
+    made = manifests.read(root / "manifest.csv")
+    labels = sorted({clip.label for clip in made.clips})
+    merged = {other: one for one, other in pairs(labels)}
+    names = sorted({merged.get(label, label) for label in labels})
+    frames, shown = [], []
+    for clip in made.clips:
+        files = sorted((root / clip.video).glob("*.png"))
+        action = names.index(merged.get(clip.label, clip.label))
+        for place in range(0, len(files), EVERY):
+            done = (place + 0.5) / len(files)
+            done = 1 - done if clip.label in merged else done
+            frames.append(np.asarray(Image.open(files[place]).convert("RGB")))
+            shown.append(action * QUARTERS + min(QUARTERS - 1, int(done * QUARTERS)))
+    print(f"{len(frames)} frames of {len(made.clips)} clips: quarters of {', '.join(names)}", flush=True)
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2), torch.tensor(shown)
+
+
+def drawn(frames: Tensor, side: int) -> Tensor:
+    """Crops (B, 3, side, side) at one random place, half of them mirrored, each in a light of its own."""
+    values = frames.float() / 255
+    short = round(side * RESIZE)
+    height, width = values.shape[-2:]
+    values = F.interpolate(values, size=(short, round(short * width / height)), mode="bilinear", antialias=True)
+    values = values * (1 + 0.125 * torch.randn(len(values), 3, 1, 1))
+    top, left = (int(torch.randint(size - side + 1, ())) for size in values.shape[-2:])
+    values = values[..., top : top + side, left : left + side]
+    if torch.rand(()) < 0.5:
+        values = values.flip(-1)
+    return ((values - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)).contiguous(
+        memory_format=torch.channels_last
+    )
+
+
+def train(frames: Tensor, shown: Tensor) -> torch.nn.Module:
+    """The network, its 1000 outputs of which the first are used."""
+    torchvision_shim.ensure()
+    from torchvision.models import resnet34
+
+    net = resnet34(weights=None).to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.02)
+    for side, batch, rate, epochs in PHASES:
+        steps, step = epochs * (len(frames) // batch), 0
+        for epoch in range(epochs):
+            started, losses, right = time.monotonic(), [], []
+            for rows in torch.randperm(len(frames)).split(batch):
+                if len(rows) < batch:
+                    continue
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * min(1, (step + 1) / 30) * (1 - step / steps) + 1e-5
+                scores = net(drawn(frames[rows], side))
+                loss = F.cross_entropy(scores, shown[rows], label_smoothing=0.05)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                step += 1
+                losses.append(loss.item())
+                right.append((scores.argmax(1) == shown[rows]).float().mean().item())
+            print(
+                f"{side} px, epoch {epoch + 1}: loss {np.mean(losses):.3f}, {np.mean(right):.1%} right, "
+                f"{time.monotonic() - started:.0f} s",
+                flush=True,
+            )
+    return net.to(memory_format=torch.contiguous_format)
+
+
+def main() -> None:
+    """Reads the set, trains, writes the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("set", type=Path, help="folder of `reelbank manifest synth-gtea61`")
+    parser.add_argument("out", type=Path, help="the file of weights")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.manual_seed(arguments.seed)
+    torch.save(train(*read(arguments.set)).state_dict(), arguments.out)
+
+
+if __name__ == "__main__":
+    main()
