@@ -17,9 +17,9 @@ from reelbank.heads.recipes.egocentric.study import EGOCENTRIC
 from reelbank.heads.recipes.recipe import Recipe
 
 FRAMES = 7
-FIRST: Mapping[str, Any] = {**LATER_STAGE_1, "epochs": 12, "milestones": (9,)}
-SECOND: Mapping[str, Any] = {**STAGE_2, "epochs": 8, "milestones": (6,)}
-MAPS: Mapping[str, Any] = {**SMALL, "epochs": 40, "milestones": (30,)}
+FIRST: Mapping[str, Any] = {**LATER_STAGE_1, "epochs": 10, "milestones": (8,)}
+SECOND: Mapping[str, Any] = {**STAGE_2, "epochs": 6, "milestones": (5,)}
+MAPS: Mapping[str, Any] = {**SMALL, "epochs": 30, "milestones": (22,)}
 
 RENDERED = Recipe(
     name="egocentric/rendered",
