@@ -292,7 +292,7 @@ def test_the_gaps_on_the_rendered_set_are_paired_with_the_second_stage() -> None
     recipe = OURS["egocentric/rendered"]
     from_first = {row.name: row.reference for row in recipe.rows if row.starts_from == ("stage-1",)}
     assert from_first == {"stage-2": True, "motion": False}
-    same = ("epochs", "lr", "milestones", "batch", "steps")
+    same = ("epochs", "lr", "milestones", "batch")
     first, second = (_options("rendered", name) for name in ("stage-2", "motion"))
     assert {name: first[name] for name in same} == {name: second[name] for name in same}
     ordered, unordered = (_options("rendered", name) for name in ("maps", "maps-unordered"))
