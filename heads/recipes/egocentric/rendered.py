@@ -16,8 +16,8 @@ from reelbank.heads.recipes.egocentric.settings import LATER_STAGE_1, SHARED, ST
 from reelbank.heads.recipes.egocentric.study import EGOCENTRIC
 from reelbank.heads.recipes.recipe import Recipe
 
-FIRST: Mapping[str, Any] = {**LATER_STAGE_1, "epochs": 10, "milestones": (8,)}
-SECOND: Mapping[str, Any] = {**STAGE_2, "epochs": 6, "milestones": (5,)}
+FIRST: Mapping[str, Any] = {**LATER_STAGE_1, "epochs": 5, "milestones": (4,)}
+SECOND: Mapping[str, Any] = {**STAGE_2, "epochs": 4, "milestones": (3,)}
 MAPS: Mapping[str, Any] = {**SMALL, "epochs": 30, "milestones": (22,)}
 
 RENDERED = Recipe(
