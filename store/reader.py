@@ -78,6 +78,15 @@ class Store(Bridges):
         return self.spec.weights_are_random
 
     @property
+    def weights_asked(self) -> Path | None:
+        """The weights file or the run that was named when the store was made; None where that is not known."""
+        weights = self.provenance.get("weights")
+        if not isinstance(weights, dict) or weights.get("kind") not in ("file", "run"):
+            return None
+        asked = str(weights.get("asked") or "")
+        return Path(asked).expanduser() if asked and "\0" not in asked else None
+
+    @property
     def column_names(self) -> tuple[str, ...]:
         """Columns of the manifest: those of every store, its targets, and what else it holds."""
         return tuple(sorted({*COLUMNS, *self.target_names, *self.column_arrays}))

@@ -378,7 +378,7 @@ def test_features_of_other_weights_are_refused_with_both_hashes(
     unknown = {"kind": "file", "source": "mine.pth", "sha256": "1" * 64}
     lost = write_store(tmp_path / "f.zarr", {"layer3": maps}, CLIPS, backbone="resnet34", weights=unknown)
     with pytest.raises(
-        TrainingError, match=rf"'mine\.pth', sha256 {'1' * 64}: name that file with --head-option weights"
+        TrainingError, match=rf"weights of a file, sha256 {'1' * 64}, .*: name the file with --head-option weights=FILE"
     ):
         prepare(asked(lost))
 
@@ -389,6 +389,27 @@ def test_weights_of_a_file_are_found_where_they_are_named(resnet34: Any, tmp_pat
     base = base_of("resnet34", built.weights, (str(tmp_path / "mine.pth"),))
     assert torch.equal(base.state["conv1.weight"], resnet34.module.conv1.weight)
     assert base.digest(["fc.bias"]) != base.digest(["fc.weight"])
+
+
+def test_the_file_that_a_store_was_made_with_is_found_again(
+    resnet34: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by the run that was trained from it, whose options do not name it; another file in its place is refused."""
+    file = tmp_path / "mine.pth"
+    torch.save(resnet34.module.state_dict(), file)
+    weights = backbones.build("resnet34", weights=file, device="cpu").weights
+    maps = [np.zeros((2, 256, 14, 14), np.float16) for _ in CLIPS]
+    store = write_store(tmp_path / "s.zarr", {"layer3": maps}, CLIPS, backbone="resnet34", weights=weights)
+    with pytest.raises(TrainingError, match="which is not where it was: name the file"):
+        prepare(asked(store))
+    monkeypatch.setattr(Store, "weights_asked", file)
+    run = train_head(asked(store, epochs=1, run=tmp_path / "run", report=False)).directory
+    assert read_tensors(run / "best.safetensors")[1]["from"] == [str(file)]
+    monkeypatch.setattr(Store, "weights_asked", None)
+    assert len(predict(run, store.path).clip_ids) == len(CLIPS)
+    torch.save({**resnet34.module.state_dict(), "fc.bias": torch.ones(1000)}, file)
+    with pytest.raises(TrainingError, match=f"given were .*mine.pth: (?!{weights['sha256']})"):
+        predict(run, store.path)
 
 
 def test_random_weights_are_said_also_where_the_store_holds_frames(tmp_path: Path) -> None:

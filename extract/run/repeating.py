@@ -237,13 +237,7 @@ def _run_of(sha256: str, backbone: str, store: Path | None, offered: Sequence[Pa
 def _asked_of(store: Path | None) -> Path | None:
     """The weights file or the run that was named when the store was made; None where that is not known."""
     with suppress(ValueError, OSError, RuntimeError):  # a store may hold anything, and be gone
-        weights = None if store is None else reelbank.store.open(store).provenance.get("weights")
-        if (
-            isinstance(weights, dict)
-            and weights.get("kind") in ("file", "run")
-            and "\0" not in str(weights.get("asked"))
-        ):
-            return Path(str(weights.get("asked"))).expanduser()
+        return None if store is None else reelbank.store.open(store).weights_asked
     return None
 
 

@@ -77,9 +77,11 @@ class Prepared:
             return self.start
         assert config.plan is not None
         records = {name: source.store.spec.weights for source in self.table.sources for name in source.keys}
+        named = [path for source in self.table.sources if (path := source.store.weights_asked) is not None]
         return start_of(
-            config.plan, self.shape, records, config.options, runs, head_name=config.name, modules=self.modules
-        )
+            config.plan, self.shape, records, config.options, runs, head_name=config.name, modules=self.modules,
+            named=named,
+        )  # fmt: skip
 
     @property
     def target_values(self) -> np.ndarray | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,12 @@ class Base:
     Attributes:
         state: its tensors by name.
         weights: where they come from, as a store's spec says it.
+        found_at: the file or the run that they were read from; '' where their record says it.
     """
 
     state: Mapping[str, Tensor]
     weights: Mapping[str, Any]
+    found_at: str = ""
 
     def digest(self, names: Iterable[str]) -> str:
         """What the tensors called `names` are known by."""
@@ -63,6 +65,12 @@ class Start:
     bases: Mapping[str, Base] = field(default_factory=dict)
     trained: Mapping[str, Tensor] = field(default_factory=dict)
     runs: tuple[tuple[Path, str, str], ...] = ()
+
+    @property
+    def named(self) -> list[str]:
+        """Runs and files of weights that it was made of, where they lay: a checkpoint needs them again."""
+        files = [base.found_at for base in self.bases.values() if base.found_at]
+        return [*(str(run) for run, *_ in self.runs), *dict.fromkeys(files)]
 
     def apply(self, head: nn.Module, *, whole: bool = True) -> None:
         """Puts the backbones' tensors and then those of earlier runs into `head`.
@@ -140,6 +148,7 @@ def start_of(
     *,
     head_name: str,
     modules: Container[str],
+    named: Sequence[Path] = (),
 ) -> Start:
     """What a head of `plan` begins with.
 
@@ -149,6 +158,7 @@ def start_of(
             or a run.
         runs: of earlier stages.
         modules: names of the head's modules.
+        named: files or runs whose weights the stores may have, beside those of `options` and `runs`.
         head_name: of the head; a run of it gives the whole, a run of one of `plan.parts` gives that part.
 
     Raises:
@@ -164,7 +174,7 @@ def start_of(
     bases = {}
     for rest in plan.rests:
         if shape.arrays[rest.input].backbone == rest.backbone:
-            bases[rest.module] = base_of(rest.backbone, records[rest.input], (option, *map(str, runs)))
+            bases[rest.module] = base_of(rest.backbone, records[rest.input], (option, *map(str, (*runs, *named))))
         elif rest.backbone in begun:
             bases[rest.module] = _begun(rest.backbone, begun[rest.backbone], (option,))
         else:
@@ -295,12 +305,13 @@ def base_of(backbone: str, record: Mapping[str, Any], candidates: Sequence[str] 
         except ValueError:  # a run of another backbone
             continue
         if found.weights.get("sha256") == record.get("sha256"):
-            return found
+            return replace(found, found_at=str(Path(path).absolute()))
         seen.append(f"{path}: {found.weights.get('sha256')}")
     given = f"; given were {'; '.join(seen)}" if seen else ""
     raise TrainingError(
-        f"the features are of {backbone} with weights {record.get('source')!r}, sha256 {record.get('sha256')}: name "
-        f"that file with --head-option weights=FILE, or the run with --init-from RUN{given}"
+        f"the features are of {backbone} with weights of a {kind}, sha256 {record.get('sha256')}, which is not where "
+        f"it was: name the file with --head-option weights=FILE, of a recipe --backbone-weights FILE, or the run with "
+        f"--init-from RUN{given}"
     )
 
 
@@ -311,8 +322,22 @@ def _begun(backbone: str, weights: Mapping[str, Any], candidates: Sequence[str])
     return base_of(backbone, weights, candidates)
 
 
-@lru_cache(maxsize=4)
 def _built(backbone: str, weights: str, seed: int) -> Base:
+    return _build(backbone, weights, seed, _state_of(Path(weights)))
+
+
+def _state_of(path: Path) -> tuple[int, ...]:
+    """Changes where the file, or the checkpoint of the run, is another; () where there is none."""
+    try:
+        found = (path / CHECKPOINT if path.is_dir() else path).stat()
+    except OSError:
+        return ()
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+@lru_cache(maxsize=4)
+def _build(backbone: str, weights: str, seed: int, state: tuple[int, ...]) -> Base:
+    """Kept, since every fold and row asks for it; `state` is that of its file."""
     try:
         with cpu_threads(1):  # the last bits of calibrated weights depend on it
             built = backbones.build(backbone, weights=weights, seed=seed, device="cpu")

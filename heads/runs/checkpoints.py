@@ -104,8 +104,7 @@ class Predictor:
             "plugin": _head_identity(self.head_name),
         }
         if self.start is not None:
-            runs = [str(run) for run, *_ in self.start.runs]
-            header |= {"stage": self.stage, "steps": self.steps, "backbones": rests, "from": runs}
+            header |= {"stage": self.stage, "steps": self.steps, "backbones": rests, "from": self.start.named}
             header["trained_on"] = self.trained_on
         write_tensors(path, tensors, header)
 
