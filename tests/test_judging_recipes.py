@@ -18,7 +18,16 @@ from reelbank.heads.recipes import judging
 from reelbank.heads.recipes import run as recipe_run
 from reelbank.heads.recipes.judging import preference
 from reelbank.heads.recipes.measures import GUESSERS, MEASURES, Clips, Guesser, Measure, Training
-from reelbank.heads.recipes.numbers import beside, compared, fold_values, guessed, measured, own_values, units_of
+from reelbank.heads.recipes.numbers import (
+    against,
+    beside,
+    compared,
+    fold_values,
+    guessed,
+    measured,
+    own_values,
+    units_of,
+)
 from reelbank.heads.recipes.options import asked_of
 from reelbank.heads.recipes.recipe import Recipe, RecipeRow, Step
 from reelbank.heads.recipes.rows import Predicted, TrainedRow, read_clips
@@ -388,6 +397,27 @@ def test_best_of_rows_that_are_read_has_the_best_number(
     asked = asked_of(RecipeConfig.of(store=(tmp_path,), recipe="calories/table-3.3"))
     judging.read_rows(asked, recipe, None)  # type: ignore[arg-type]
     assert (headers[0]["best"], headers[0]["best_is"], headers[0]["notes"]) == (best, is_called, ["READ"])
+
+
+def test_a_row_is_compared_with_another_on_the_clips_of_both() -> None:
+    """Whatever their order, and with repeats of which the mean counts."""
+
+    def of(*repeats: Mapping[str, float]) -> Predicted:
+        rows = [
+            [(name, "test", "", f"g{name}", "a", "a", "1", "0", str(error)) for name, error in errors.items()]
+            for errors in repeats
+        ]
+        return _said(*map(_clips, rows))
+
+    column = _column(beats="constant_median", scale=10)
+    ours = of({"c": 1, "a": 2, "b": 3, "d": 9}, {"c": 3, "a": 2, "b": 3, "d": 9})
+    theirs = of({"e": 50, "a": 3, "b": 5, "c": 4})
+    found = against(_study(column), column, ours, theirs, 0)
+    assert (found["difference"], found["num_clips"], found["num_groups"]) == (pytest.approx(-10 * 5 / 3), 3, 3)
+    assert -20 <= found["low"] < found["difference"] < found["high"] <= -10
+    assert found["verdict"] == "beats"
+    assert against(_study(column), column, theirs, ours, 0)["verdict"] == "worse"
+    assert against(_study(column), column, ours, ours, 0)["verdict"] == "unclear"
 
 
 def test_proposed_row_is_beside_the_strongest_of_the_references(monkeypatch: pytest.MonkeyPatch) -> None:

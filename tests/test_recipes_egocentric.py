@@ -288,10 +288,12 @@ def test_beyond_is_paired_with_the_second_stage_of_ego_rnn() -> None:
         assert describe_head("map-transformer", options, outputs=61)["parameters"]["total"] < 3_000_000
 
 
-def test_the_gaps_on_the_rendered_set_are_paired_with_the_second_stage() -> None:
+def test_the_gaps_on_the_rendered_set_are_between_rows_that_differ_in_one_thing() -> None:
     recipe = OURS["egocentric/rendered"]
-    from_first = {row.name: row.reference for row in recipe.rows if row.starts_from == ("stage-1",)}
-    assert from_first == {"stage-2": True, "motion": False}
+    assert [row.name for row in recipe.rows if row.starts_from == ("stage-1",)] == ["stage-2", "motion"]
+    assert {row.name: row.against for row in recipe.rows if row.against} == {
+        "stage-2": "stage-1", "motion": "stage-2", "maps": "maps-unordered", "maps-motion-flow": "stage-2",
+    }  # fmt: skip
     same = ("epochs", "lr", "milestones", "batch")
     first, second = (_options("rendered", name) for name in ("stage-2", "motion"))
     assert {name: first[name] for name in same} == {name: second[name] for name in same}

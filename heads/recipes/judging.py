@@ -14,6 +14,7 @@ from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.recipes.inputs import about_inputs, training_of
 from reelbank.heads.recipes.measures import Training
 from reelbank.heads.recipes.numbers import (
+    against,
     beside,
     compared,
     fold_values,
@@ -81,7 +82,8 @@ def summarize(asked: Asked, recipe: Recipe, trained: Sequence[TrainedRow], prepa
     short form, starts_from, options, settings, published {values, outcome}, ours {key: {value, low, high, deviation,
     num_groups}}, at_chosen_epoch: {key: the same} with the weights of the epoch chosen on validation, {} where the row
     keeps those or no other ones, beside {key: {difference, low, high (paired), verdict "beats" | "unclear" | "worse",
-    apart: ours lies wholly on the better side}}, folds {key: {fold: value}}, epochs, best_epochs [of every run and
+    apart: ours lies wholly on the better side}}, against {name of another row, columns {key: the same, num_clips,
+    num_groups}} or {}, folds {key: {fold: value}}, epochs, best_epochs [of every run and
     fold], overfit, seconds, num_parameters, runs}] · best: the proposed row, else what selection prefers · best_is:
     what to call it · proposed: the recipe's own row, '' for none · against_references, see there · compared · classes
     [{label, part, clips, ours, guesses {guesser: value}}] · readings {part: {truth, row: values}}, where nothing is
@@ -229,6 +231,7 @@ def _row_entry(asked: Asked, study: Study, one: TrainedRow, found: _Found, *, is
         "ours": {},
         "at_chosen_epoch": {},
         "beside": {},
+        "against": {},
         "folds": {},
         "runs": [],
     }
@@ -240,6 +243,9 @@ def _row_entry(asked: Asked, study: Study, one: TrainedRow, found: _Found, *, is
     if later is not None:
         entry["at_chosen_epoch"] = _values(study, columns, later, asked.seed)
     entry["beside"] = {column.key: beside(study, column, said, found.training, asked.seed) for column in study.judged}
+    if other := found.said.get(one.row.against):
+        columns_of = {column.key: against(study, column, said, other, asked.seed) for column in study.judged}
+        entry["against"] = {"name": one.row.against, "columns": columns_of}
     if not one.runs:
         return entry
     trainings = [training for run in one.runs for training in trainings_of(run)]

@@ -130,6 +130,23 @@ def beside(study: Study, column: Column, said: Predicted, training: Training, se
     return compared(paired, ours, theirs, higher_is_better=study.higher_is_better(column))
 
 
+def against(study: Study, column: Column, said: Predicted, other: Predicted, seed: int) -> dict[str, Any]:
+    """A row beside another one: as `beside`, with num_clips and num_groups of the clips that have a value in both."""
+    ours, theirs = (one.clips[column.part] for one in (said, other))
+    places = [{name: i for i, name in enumerate(clips[0].texts("clip_id").tolist())} for clips in (ours, theirs)]
+    shared = [name for name in places[0] if name in places[1]]
+    own, its = (
+        own_values(study, column, clips)[[place[name] for name in shared]]
+        for clips, place in zip((ours, theirs), places, strict=True)
+    )
+    clips = ours[0].take(np.array([places[0][name] for name in shared], dtype=np.int64))
+    paired, *alone = (
+        scaled(interval_of(*units_of(column, clips, values), seed), column) for values in (own - its, own, its)
+    )
+    found = compared(paired, *alone, higher_is_better=study.higher_is_better(column))
+    return {**found, "num_clips": int((~np.isnan(own - its)).sum()), "num_groups": paired["num_groups"]}
+
+
 def compared(
     paired: Mapping[str, Any], ours: Mapping[str, Any], theirs: Mapping[str, Any], *, higher_is_better: bool
 ) -> dict[str, Any]:

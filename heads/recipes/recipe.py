@@ -41,6 +41,7 @@ class RecipeRow:
         options: TrainConfig fields; of a head that is trained in stages the stage's settings too, none is filled in.
         stores: which of the given stores it reads.
         starts_from: names of rows before it whose runs it starts from (`--init-from`), each repeat from theirs.
+        against: a row before it that it is compared with clip by clip: what one thing that it has more is worth.
         reference: whether it is a row of a published table, which a proposed row is compared with.
         seed_block: 0: the seeds of --seed on; 1: other ones, 1000 further, for a row whose training would otherwise
             be step by step that of another row.
@@ -52,6 +53,7 @@ class RecipeRow:
     published: Published = Published()
     stores: Stores = "first"
     starts_from: tuple[str, ...] = ()
+    against: str = ""
     reference: bool = False
     seed_block: int = 0
 
@@ -64,6 +66,7 @@ class RecipeRow:
             "published": self.published.to_json(),
             "stores": self.stores,
             "starts_from": list(self.starts_from),
+            "against": self.against,
             "reference": self.reference,
             "seed_block": self.seed_block,
         }
@@ -136,6 +139,8 @@ class Recipe:
         if missing := [name for name in (self.proposed, *self.compared, *self.corners) if name and name not in names]:
             raise ValueError(f"recipe {self.name}: no row {missing[0]!r}")
         for place, row in enumerate(self.rows):
+            if row.against and row.against not in names[:place]:
+                raise ValueError(f"recipe {self.name}: {row.name} is against {row.against}, which is no row before it")
             if later := [name for name in row.starts_from if name not in names[:place]]:
                 raise ValueError(f"recipe {self.name}: {row.name} starts from {later[0]!r}, which is no row before it")
         published = [(row.name, row.published) for row in self.rows]

@@ -64,6 +64,9 @@ def sentences(data: Data) -> list[str]:
     said += [_about_best(data, best, column) for column in judged_columns(data)]
     if data["against_references"]:
         said.append(_about_references(data, best))
+    said += [
+        _against(data, row, column) for row in data["rows"] if row.get("against") for column in judged_columns(data)
+    ]
     said += _beside(data, best)
     overfit = [row["name"] for row in data["rows"] if row.get("overfit")]
     if overfit:
@@ -116,6 +119,18 @@ def _about_references(data: Data, best: Data) -> str:
         f"recipe, differs by {entry['difference']:{signed}} ({entry['difference_low']:{signed}} to "
         f"{entry['difference_high']:{signed}}, paired){overlap(best['ours'][column['key']], entry)}."
     )
+
+
+def _against(data: Data, row: Data, column: Data) -> str:
+    """A row less the one that it is compared with."""
+    found, signed = row["against"]["columns"][column["key"]], f"+.{max(1, column['digits'])}f"
+    said = f"{row['name']} less {row['against']['name']}, clip by clip on {_where(data, column)}: {column['title']} "
+    if found["low"] is None:
+        return f"{said}{DASH}."
+    groups = f" of {found['num_groups']} groups" if data["interval_units"] == "groups" else ""
+    clear = ", no clear difference" if found["verdict"] == "unclear" else ""
+    said += f"{found['difference']:{signed}} {unit_of(data, column)}".rstrip()
+    return f"{said} ({found['low']:{signed}} to {found['high']:{signed}}; {found['num_clips']} clips{groups}{clear})."
 
 
 def _beside(data: Data, best: Data) -> list[str]:

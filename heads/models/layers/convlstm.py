@@ -74,9 +74,10 @@ class ConvLSTM(nn.Module):
         batch, _, _, height, width = sequence.shape
         inputs = self._input_gates(sequence)  # (B, T, 4 C', H, W)
         hidden = cell = inputs.new_zeros(batch, self.channels_hidden, height, width)
-        for step in range(sequence.shape[1]):
+        # Not one index after the other: the gradient of each would be as large as all.
+        for step, of_input in enumerate(inputs.unbind(1)):
             # Before the first step the hidden state is zero, and so are its gates.
-            gates = inputs[:, step] if step == 0 else inputs[:, step] + self.recurrent(hidden)
+            gates = of_input if step == 0 else of_input + self.recurrent(hidden)
             opening, candidate = gates.split((3 * self.channels_hidden, self.channels_hidden), dim=1)
             entering, kept, leaving = opening.sigmoid().chunk(3, dim=1)
             new_cell = kept * cell + entering * candidate.tanh()

@@ -24,12 +24,14 @@ SMALL: Mapping[str, Any] = {
 
 def _small(name: str, what: str, *options: str) -> RecipeRow:
     cells = {"stage": "1", "what": what, "frames": str(FRAMES)}
-    return row(name, cells, SMALL, FRAMES, options=options)
+    return row(name, cells, SMALL, FRAMES, options=options, against=f"ego-rnn-{FRAMES}")
 
 
 def _ego_rnn() -> RecipeRow:
     cells = {"stage": "2", "what": "Ego-RNN", "frames": str(FRAMES)}
-    made = row(f"ego-rnn-{FRAMES}", cells, STAGE_2, FRAMES, starts_from=(f"stage-1-{FRAMES}",))
+    made = row(
+        f"ego-rnn-{FRAMES}", cells, STAGE_2, FRAMES, starts_from=(f"stage-1-{FRAMES}",), against=f"stage-1-{FRAMES}"
+    )
     return replace(made, reference=True)
 
 

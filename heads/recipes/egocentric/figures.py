@@ -29,7 +29,7 @@ FLOW_NOTE = (
 )
 
 
-def _alone(head: str, stage: int, frames: int, value: float) -> RecipeRow:
+def _alone(head: str, stage: int, frames: int, value: float, against: str = "") -> RecipeRow:
     before = (f"{head}-stage-1-{frames}",) if stage == 2 else ()
     return row(
         f"{head}-stage-{stage}-{frames}",
@@ -38,6 +38,7 @@ def _alone(head: str, stage: int, frames: int, value: float) -> RecipeRow:
         frames,
         options=NO_CAM if head == "o-rnn" else (),
         starts_from=before,
+        against=before[0] if before else against,
         published=value,
     )
 
@@ -49,6 +50,7 @@ def _joint(frames: int, value: float) -> RecipeRow:
         JOINT,
         frames,
         starts_from=(f"ego-rnn-stage-2-{frames}", "flow-resnet34"),
+        against=f"ego-rnn-stage-2-{frames}",
         published=value,
     )
 
@@ -73,8 +75,8 @@ FIGURE_7 = Recipe(
         _alone("o-rnn", 1, 16, 27.87),
         _alone("o-rnn", 2, 7, 50.00),
         _alone("o-rnn", 2, 16, 50.57),
-        _alone("ego-rnn", 1, 7, 41.38),
-        _alone("ego-rnn", 1, 16, 46.84),
+        _alone("ego-rnn", 1, 7, 41.38, against="o-rnn-stage-1-7"),
+        _alone("ego-rnn", 1, 16, 46.84, against="o-rnn-stage-1-16"),
         _alone("ego-rnn", 2, 7, 58.91),
         _alone("ego-rnn", 2, 16, 65.52),
         _flow(),
@@ -100,6 +102,7 @@ def _with_motion(figure: str, loss: str, frames: int, value: float) -> RecipeRow
         frames,
         options=motion("conv5", loss, "bw"),
         starts_from=(f"stage-1-{frames}",),
+        against=f"stage-1-{frames}",
         published=value,
     )
 
@@ -206,10 +209,10 @@ FIGURE_24 = Recipe(
 )
 
 
-def _retold(one: RecipeRow, what: str, value: float | None = None, name: str = "") -> RecipeRow:
+def _retold(one: RecipeRow, what: str, value: float | None = None, name: str = "", against: str = "") -> RecipeRow:
     """A row of another figure as this one has it; without a value only others start from it."""
     cells = {"what": what, "frames": str(one.options.get("steps", 5))}
-    return replace(one, name=name or one.name, cells=cells, published=accuracy(value))
+    return replace(one, name=name or one.name, cells=cells, published=accuracy(value), against=against)
 
 
 _OWN = {one.name: one for recipe in (FIGURE_7, FIGURE_12_13, FIGURE_21, FIGURE_24) for one in recipe.rows}
@@ -229,10 +232,11 @@ FIGURE_25 = Recipe(
         _retold(_OWN["two-stream-7"], "two streams (baseline)", 57.76),
         row(
             "representation-flow", {"what": "representation flow, without CAM", "frames": "7"}, LATER_STAGE_2, 7,
-            options=(*NO_CAM, "repflow=true"), starts_from=("o-rnn-stage-1-7",), published=51.72,
+            options=(*NO_CAM, "repflow=true"), starts_from=("o-rnn-stage-1-7",), against="two-stream-7",
+            published=51.72,
         ),
-        _retold(_OWN["configuration-4"], "discriminator, alpha 0.1", 64.08, "discriminator"),
-        _retold(_OWN["14-gray-regression"], "gray motion maps of 14x14", 69.25, "motion-14-gray"),
+        _retold(_OWN["configuration-4"], "discriminator, alpha 0.1", 64.08, "discriminator", "two-stream-7"),
+        _retold(_OWN["14-gray-regression"], "gray motion maps of 14x14", 69.25, "motion-14-gray", "two-stream-7"),
     ),
     repeats=3,
     notes=(

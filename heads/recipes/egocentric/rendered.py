@@ -8,7 +8,6 @@ clips 80 train, the others are of the user who is left out and of the one who ch
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from reelbank.heads.recipes.egocentric.beyond import SMALL
@@ -26,8 +25,8 @@ RENDERED = Recipe(
     title="Order, the second stage and motion maps on the rendered set",
     text=(
         "The two stages of Ego-RNN on all stored frames, the second one without and with motion segmentation, and the "
-        "small transformer on frozen maps, with its frames in no order and in theirs: paired clip by clip with the "
-        "second stage."
+        "small transformer on frozen maps, with its frames in no order and in theirs: each compared clip by clip with "
+        "the row that lacks one thing."
     ),
     features=(
         "the set of `reelbank manifest synth-gtea61`, of which nothing is published, and a ResNet-34 that knows what "
@@ -36,16 +35,14 @@ RENDERED = Recipe(
     options={**SHARED, "batch": 8},
     rows=(
         row("stage-1", {"stage": "1", "what": "Ego-RNN"}, FIRST),
-        replace(
-            row("stage-2", {"stage": "2", "what": "Ego-RNN"}, SECOND, starts_from=("stage-1",)),
-            reference=True,
-        ),
+        row("stage-2", {"stage": "2", "what": "Ego-RNN"}, SECOND, starts_from=("stage-1",), against="stage-1"),
         row(
             "motion",
             {"stage": "2", "what": "with motion segmentation"},
             SECOND,
             options=motion("conv5", "binary", "bw"),
             starts_from=("stage-1",),
+            against="stage-2",
         ),
         row(
             "maps-unordered",
@@ -53,12 +50,13 @@ RENDERED = Recipe(
             MAPS,
             options=("order=false",),
         ),
-        row("maps", {"stage": "1", "what": "transformer on layer3"}, MAPS),
+        row("maps", {"stage": "1", "what": "transformer on layer3"}, MAPS, against="maps-unordered"),
         row(
             "maps-motion-flow",
             {"stage": "1", "what": "with motion maps and histograms of flow"},
             MAPS,
             options=("motion=true", "flow=true"),
+            against="stage-2",
         ),
     ),
     repeats=3,

@@ -61,6 +61,7 @@ def row(
     *,
     options: tuple[str, ...] = (),
     starts_from: tuple[str, ...] = (),
+    against: str = "",
     published: float | None = None,
     **more: Any,
 ) -> RecipeRow:
@@ -71,6 +72,7 @@ def row(
         cells=cells,
         options={**settings, **own, **more},
         starts_from=starts_from,
+        against=against,
         published=accuracy(published),
         stores="matching",
     )
