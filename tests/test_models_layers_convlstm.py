@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from reelbank.heads.models.layers import convlstm
 from reelbank.heads.models.layers.convlstm import ConvLSTM
 from reelbank.heads.models.layers.static_dynamic import static_sequence
 
@@ -101,26 +103,49 @@ def test_padded_steps_leave_the_state_as_it_was(rows: list[list[int]]) -> None:
             torch.testing.assert_close(every_step[clip, step], before[0])
 
 
-def test_a_step_that_is_repeated_is_convolved_once_to_the_same_states() -> None:
+@pytest.fixture
+def convolved(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """(maps, channels) of every convolution of all gates."""
+    seen: list[tuple[int, int]] = []
+    real = convlstm._convolved
+
+    def counted(maps: Tensor, parts: Any) -> Tensor:
+        seen.append((maps.shape[0], maps.shape[1]))
+        return real(maps, parts)
+
+    monkeypatch.setattr(convlstm, "_convolved", counted)
+    return seen
+
+
+def test_a_step_that_is_repeated_is_convolved_once_to_the_same_states(convolved: list[tuple[int, int]]) -> None:
     module, sequence = _module(), _sequence().requires_grad_()
-    seen, values, gradients = [], [], []
-    module.input.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    values, gradients = [], []
     for copy in (False, True):
         repeated = static_sequence(sequence, None, torch.tensor([2, 0]))
         values.append(module(repeated.contiguous() if copy else repeated)[1])
         gradients += torch.autograd.grad(values[-1].square().sum(), sequence)
-    assert seen == [2, 8]
+    assert [maps for maps, channels in convolved if channels == sequence.shape[2]] == [2, 8]
     torch.testing.assert_close(values[0], values[1])
     torch.testing.assert_close(gradients[0], gradients[1])
     assert gradients[0][0, 2].any() and not gradients[0][0, 1].any()
 
 
-def test_the_input_is_convolved_once_and_the_state_once_per_later_step() -> None:
-    module, calls = _module(), []
-    for name in ("input", "recurrent"):
-        module.get_submodule(name).register_forward_hook(lambda *_, name=name: calls.append(name))
-    module(_sequence(num_steps=4))
-    assert calls == ["input", "recurrent", "recurrent", "recurrent"]
+def test_the_input_is_convolved_once_and_the_state_once_per_later_step(convolved: list[tuple[int, int]]) -> None:
+    module, sequence = _module(), _sequence(num_steps=4)
+    module(sequence)
+    clips, channels, hidden = len(sequence), sequence.shape[2], module.channels_hidden
+    assert channels != hidden
+    assert convolved == [(4 * clips, channels), *[(clips, hidden)] * 3]
+
+
+def test_gates_together_are_those_of_each_convolution_by_itself() -> None:
+    """On a CPU gates are convolved one by one, elsewhere together: the same numbers."""
+    maps = torch.randn(2, 3, 5, 5, dtype=torch.float64)
+    for convolution in (_module().input, torch.nn.Conv2d(3, 8, 5, padding=2, bias=False).double()):
+        parts = [convlstm._parts(convolution, torch.device(name)) for name in ("cpu", "cuda")]
+        assert [len(found) for found in parts] == [4, 1]
+        for found in parts:
+            torch.testing.assert_close(convlstm._convolved(maps, found), convolution(maps))
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 4), (2, 0, 3, 4, 4)])

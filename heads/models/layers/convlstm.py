@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 NUM_GATES = 4
 
@@ -73,12 +74,13 @@ class ConvLSTM(nn.Module):
             raise ValueError(f"{mask.shape = }, expected (B, T) = {tuple(sequence.shape[:2])}")
         batch, _, _, height, width = sequence.shape
         inputs = self._input_gates(sequence)  # (B, T, 4 C', H, W)
+        recurrent = _parts(self.recurrent, inputs.device)
         hidden = cell = inputs.new_zeros(batch, self.channels_hidden, height, width)
         # Not one index after the other: the gradient of each would be as large as all.
         for step, of_input in enumerate(inputs.unbind(1)):
             # Before the first step the hidden state is zero, and so are its gates.
-            gates = of_input if step == 0 else of_input + self.recurrent(hidden)
-            opening, candidate = gates.split((3 * self.channels_hidden, self.channels_hidden), dim=1)
+            gates = of_input if step == 0 else of_input + _convolved(hidden, recurrent)
+            opening, candidate = gates.tensor_split((3 * self.channels_hidden,), dim=1)
             entering, kept, leaving = opening.sigmoid().chunk(3, dim=1)
             new_cell = kept * cell + entering * candidate.tanh()
             new_hidden = leaving * new_cell.tanh()
@@ -92,5 +94,24 @@ class ConvLSTM(nn.Module):
         """The input's part of all gates, (B, T, 4 C', H, W): one convolution of all steps."""
         # One step that is repeated (`static_sequence`) is a view without a stride: it is convolved once.
         different = sequence[:, :1] if sequence.stride(1) == 0 else sequence
-        gates: Tensor = self.input(different.flatten(0, 1)).unflatten(0, different.shape[:2])
-        return gates.expand(-1, sequence.shape[1], -1, -1, -1)
+        gates = _convolved(different.flatten(0, 1), _parts(self.input, different.device))
+        return gates.view(*different.shape[:2], *gates.shape[1:]).expand(-1, sequence.shape[1], -1, -1, -1)
+
+
+Part = tuple[Tensor, Tensor | None]
+
+
+def _parts(convolution: nn.Conv2d, device: torch.device) -> list[Part]:
+    """(weight, bias) of the convolutions that together are `convolution`: on a CPU one of each gate.
+
+    There one of all gates takes 1.2 to 1.6 times as long: its weights do not stay in a core's cache.
+    """
+    if device.type != "cpu":
+        return [(convolution.weight, convolution.bias)]
+    biases = [None] * NUM_GATES if convolution.bias is None else convolution.bias.chunk(NUM_GATES)
+    return list(zip(convolution.weight.chunk(NUM_GATES), biases, strict=True))
+
+
+def _convolved(maps: Tensor, parts: list[Part]) -> Tensor:
+    """(B, C, H, W) -> the gates (B, 4 C', H, W), of the same height and width."""
+    return torch.cat([F.conv2d(maps, weight, bias, padding=weight.shape[-1] // 2) for weight, bias in parts], dim=1)
