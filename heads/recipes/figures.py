@@ -29,7 +29,7 @@ MAX_CLASSES = 60
 TRUE, CHOSEN = PALETTE[2], PALETTE[3]
 OTHERS_HEIGHT = 2.5
 """The density of other rows is cut at this many times the highest of what the picture is about."""
-_SETTING_LETTERS = 50  # of a line below a panel's title
+_SETTING_LETTERS = 40  # of a line below a panel's title: more would leave the picture
 _MARKS = (("D", PALETTE[3], 4), ("|", "black", 9), ("^", PALETTE[0], 4))
 """(marker, colour, size) of guessers, in their order."""
 
@@ -93,7 +93,7 @@ def curves(
             named["rate reduced"] = axes.axvline(epoch + 0.5, color=GREY, linewidth=0.8, zorder=0)
         if guess is not None:
             named[guess[0]] = axes.axhline(guess[1], color=GREY, linestyle="--", linewidth=1)
-        said = "\n".join(textwrap.wrap(settings.get(row, ""), _SETTING_LETTERS)[:2])
+        said = "\n".join(textwrap.wrap(settings.get(row, ""), _SETTING_LETTERS, max_lines=3, placeholder=" …"))
         axes.set_title(name_text(row) + (f"\n{plain(said)}" if said else ""), fontsize=7.5)
         axes.tick_params(labelsize=7)
         integer_ticks(axes.xaxis)
