@@ -320,15 +320,16 @@ def synth(directory: Path, clips: int, seed: int, overwrite: bool, as_json: bool
     with plain_errors():
         from reelbank.manifests.rendered.synth import render
 
-        _render(render, directory, "Videos: videos", as_json, clips=clips, seed=seed, overwrite=overwrite)
+        _render(
+            render, directory, f"Videos: {directory / 'videos'}", as_json, clips=clips, seed=seed, overwrite=overwrite
+        )
 
 
-def _render(render: Callable[..., Any], directory: Path, made_in: str, as_json: bool, **options: Any) -> None:
+def _render(render: Callable[..., Any], directory: Path, where: str, as_json: bool, **options: Any) -> None:
     with progress_bar("render") as show:
         made = render(directory, progress=show, **options)
-    out, (what, folder) = directory / "manifest.csv", made_in.split(": ")
-    lines = f"{out}: {made.summary()}\n{what}: {directory / folder}"
-    emit(made.to_json() | {"manifest": str(out)}, as_json, lambda: lines)
+    out = directory / "manifest.csv"
+    emit(made.to_json() | {"manifest": str(out)}, as_json, lambda: f"{out}: {made.summary()}\n{where}")
 
 
 @manifest.command("synth-gtea61", short_help="Render a first-person set laid out as GTEA61.")
@@ -346,7 +347,15 @@ def synth_gtea61(directory: Path, clips: int, seed: int, overwrite: bool, as_jso
     with plain_errors():
         from reelbank.manifests.rendered.synth_gtea61 import render
 
-        _render(render, directory, "Frames: processed_frames2", as_json, clips=clips, seed=seed, overwrite=overwrite)
+        _render(
+            render,
+            directory,
+            f"Frames: {directory / 'processed_frames2'}",
+            as_json,
+            clips=clips,
+            seed=seed,
+            overwrite=overwrite,
+        )
 
 
 def _reader_command(name: str, row: ReaderRow) -> click.Command:

@@ -269,7 +269,7 @@ def _convlstm(stage: Stage, size: Size) -> None:
         {"ours": lambda: ours(sequence)[1].mean().backward(), "plain": lambda: plain().mean().backward()}, size.repeats
     )
     stage.compare(
-        "egocentric.convlstm", "ConvLSTM, forward and backward: four gates at once, the input of all steps at once",
+        "egocentric.convlstm", "ConvLSTM, forward and backward: the input of all steps at once",
         times["ours"], "eight convolutions in each step", times["plain"], None,
         f"{batch} clips, {steps} steps, {channels} channels of 7x7",
     )  # fmt: skip

@@ -23,10 +23,10 @@ from torch.nn import functional as F
 
 from reelbank import manifests
 from reelbank.extract.weights import torchvision_shim
+from reelbank.heads.examples.batches import MEAN, STD
 from reelbank.heads.judging.opposites import pairs
 
 EVERY = 6  # frames beside each other are nearly the same
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RESIZE = 256 / 224
 PHASES = ((112, 64, 2e-3, 4), (224, 32, 3e-4, 1))
 """(px, batch, rate, epochs): mostly on small pictures, which cost a quarter, then at the size of extraction."""

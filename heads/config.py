@@ -180,6 +180,11 @@ class HeadConfig:
         return None if self.plan is None else self.plan.stage(self.stage)
 
     @property
+    def stage_settings(self) -> Mapping[str, Any]:
+        """The settings of that stage; {} of a head of vectors."""
+        return {} if self.trained_stage is None else self.trained_stage.settings
+
+    @property
     def init_runs(self) -> tuple[Path, ...]:
         """The runs that `init_from` names."""
         return tuple(path for path in self.init_from if str(path) != NO_RUN)
@@ -301,8 +306,7 @@ def stage_settings(values: Mapping[str, Any]) -> Mapping[str, Any]:
     own = {name: values[name] for name in ("head_option", "stage", "init_from") if name in values}
     if values.get("head", "auto") == "auto":
         return {}
-    stage = HeadConfig(name=values["head"], **own).trained_stage
-    return {} if stage is None else stage.settings
+    return HeadConfig(name=values["head"], **own).stage_settings
 
 
 def _refuse_other_parts(config: TrainConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -84,7 +85,8 @@ class Store(Bridges):
         if not isinstance(weights, dict) or weights.get("kind") not in ("file", "run"):
             return None
         asked = str(weights.get("asked") or "")
-        return Path(asked).expanduser() if asked and "\0" not in asked else None
+        # Not that of Path, which raises where nobody has the name.
+        return Path(os.path.expanduser(asked)) if asked and "\0" not in asked else None  # noqa: PTH111
 
     @property
     def column_names(self) -> tuple[str, ...]:

@@ -15,7 +15,9 @@ import pytest
 
 from reelbank.benchmarks import readme
 from reelbank.benchmarks.measuring import RESULTS, Row, Stage, Timing, interleaved, main, meets, peer, write
+from reelbank.extract import backbones
 from reelbank.extract.run.featurize import WORKER_MODULES
+from reelbank.manifests.rendered.synth_gtea61 import render
 from reelbank.store.processes import START_METHOD, import_ahead
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
@@ -141,3 +143,15 @@ def test_readme_without_markers_is_an_error(tmp_path: Path) -> None:
     text.write_text("nothing here\n")
     with pytest.raises(ValueError, match="expected one <!-- benchmarks:begin -->"):
         readme.regenerate(tmp_path, text, text)
+
+
+def test_the_backbone_of_the_rendered_set_is_a_file_of_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = importlib.import_module("reelbank.benchmarks.rendered_backbone")
+    render(tmp_path / "set", clips=32, width_px=64, height_px=48)
+    monkeypatch.setattr(script, "PHASES", ((32, 8, 1e-3, 1),))
+    monkeypatch.setattr(sys, "argv", ["rendered_backbone.py", str(tmp_path / "set"), str(tmp_path / "made.pth")])
+    _, shown = script.read(tmp_path / "set")
+    assert sorted(set(shown.tolist())) == list(range(6))  # eight actions, of which two are another one backwards
+    script.main()
+    built = backbones.build("resnet34", weights=tmp_path / "made.pth", device="cpu")
+    assert built.weights["kind"] == "file"

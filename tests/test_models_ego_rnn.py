@@ -389,6 +389,9 @@ def test_weights_of_a_file_are_found_where_they_are_named(resnet34: Any, tmp_pat
     base = base_of("resnet34", built.weights, (str(tmp_path / "mine.pth"),))
     assert torch.equal(base.state["conv1.weight"], resnet34.module.conv1.weight)
     assert base.digest(["fc.bias"]) != base.digest(["fc.weight"])
+    (tmp_path / "other.pth").write_bytes(b"no weights: known by its sum, never loaded")
+    with pytest.raises(TrainingError, match=r"given were .*other\.pth: "):
+        base_of("resnet34", {**built.weights, "sha256": "1" * 64}, (str(tmp_path / "other.pth"),))
 
 
 def test_the_file_that_a_store_was_made_with_is_found_again(

@@ -26,6 +26,7 @@ from reelbank.extract.backbones.description import (
     Tuning,
 )
 from reelbank.extract.inputs.preprocess import Preprocess
+from reelbank.extract.weights.files import file_of_sum, sha256_of
 from reelbank.manifests.plugins import TARGET, Plugin, outside
 from reelbank.manifests.registry import Found, Registry, first_line
 from reelbank.store.devices import check_device_name
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKBONES", "Backbone", "BackboneError", "BackboneInfo", "BackboneRow", "BuildOptions", "Definition", "Described",
-    "Preprocess", "TapSpec", "Tuning", "build", "definition", "describe", "names", "outline", "save_state",
+    "Preprocess", "TapSpec", "Tuning", "build", "definition", "describe", "file_of_sum", "names", "outline",
+    "save_state", "sha256_of",
 ]  # fmt: skip
 
 _OUTLINE_DEVICE = "meta"

@@ -60,10 +60,12 @@ def retry_config(
             "arrays there and import again"
         )
     if kind in ("file", "run") and weights is None:
-        weights = str(store.provenance.get("weights", {}).get("asked", ""))
-        if not (Path(weights).is_file() if kind == "file" else Path(weights).is_dir()):
+        asked = store.weights_asked
+        if asked is None or not (asked.is_file() if kind == "file" else asked.is_dir()):
             what, give = ("weights file", "FILE") if kind == "file" else ("training run", "RUN")
-            raise StoreError(f"{path} was made from the {what} {weights}, which is not there; give --weights {give}")
+            lay = asked or "that it does not name"
+            raise StoreError(f"{path} was made from the {what} {lay}, which is not there; give --weights {give}")
+        weights = str(asked)
     if manifest is None and (named := store.provenance.get("manifest")):
         own = path.parent / str(named)
         manifest = own if own.is_file() else None

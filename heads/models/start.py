@@ -296,20 +296,23 @@ def base_of(backbone: str, record: Mapping[str, Any], candidates: Sequence[str] 
                 f"{found.weights.get('sha256')}; featurize again with these, or put the others in their place"
             )
         return found
-    seen = []
-    for path in candidates:
-        if path in ("pretrained", "random") or not Path(path).exists():
-            continue
+    sha256, seen = record.get("sha256"), []
+    places = [Path(one) for one in candidates if one not in ("pretrained", "random")]
+    if kind == "file":  # known by its sum before anything of it is loaded: any store may name any file
+        if (file := backbones.file_of_sum(str(sha256), places)) is not None:
+            return replace(_built(backbone, str(file), 0), found_at=str(file.absolute()))
+        seen = [f"{place}: {backbones.sha256_of(place)}" for place in places if place.is_file()]
+    for run in (place for place in places if kind == "run" and place.exists()):
         try:
-            found = _built(backbone, path, 0)
+            found = _built(backbone, str(run), 0)
         except ValueError:  # a run of another backbone
             continue
-        if found.weights.get("sha256") == record.get("sha256"):
-            return replace(found, found_at=str(Path(path).absolute()))
-        seen.append(f"{path}: {found.weights.get('sha256')}")
+        if found.weights.get("sha256") == sha256:
+            return replace(found, found_at=str(run.absolute()))
+        seen.append(f"{run}: {found.weights.get('sha256')}")
     given = f"; given were {'; '.join(seen)}" if seen else ""
     raise TrainingError(
-        f"the features are of {backbone} with weights of a {kind}, sha256 {record.get('sha256')}, which is not where "
+        f"the features are of {backbone} with weights of a {kind}, sha256 {sha256}, which is not where "
         f"it was: name the file with --head-option weights=FILE, of a recipe --backbone-weights FILE, or the run with "
         f"--init-from RUN{given}"
     )

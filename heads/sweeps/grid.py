@@ -157,7 +157,7 @@ def members_of(config: SweepConfig, points: Iterable[Mapping[str, Any]], directo
 
 def _refuse_other_settings(shared: TrainConfig, own: TrainConfig, swept: Set[str]) -> None:
     """Raises TrainingError where the stage of a member's head has settings that members do not share."""
-    settings, there = _stage_settings(own), _stage_settings(shared)
+    settings, there = own.head.stage_settings, shared.head.stage_settings
     other = sorted(name for name in settings if name not in swept and settings[name] != there.get(name))
     if other:
         raise TrainingError(
@@ -165,11 +165,6 @@ def _refuse_other_settings(shared: TrainConfig, own: TrainConfig, swept: Set[str
             f"{other[0]} {settings[other[0]]} of its own, which a sweep does not change; train it by itself, "
             f"or sweep {other[0]} too"
         )
-
-
-def _stage_settings(config: TrainConfig) -> Mapping[str, Any]:
-    stage = config.head.trained_stage
-    return {} if stage is None else stage.settings
 
 
 def value_text(value: Any) -> str:

@@ -62,7 +62,7 @@ RENDERED = Recipe(
     repeats=3,
     notes=(
         "Sample with uniform:7, whose frames are those of the same clip played backwards too. Of uniform:7:open, which "
-        "leaves the end out, frames in no order tell where a clip begins: 79 of 100 are right within pairs.",
+        "leaves the end out, frames in no order tell where a clip begins, and are no coin.",
     ),
 )
 RECIPES = (RENDERED,)
