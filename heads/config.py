@@ -72,6 +72,9 @@ class DataConfig:
         least=0,
         most=100_000_000,
     )
+    judge_train: bool = option(
+        False, "--judge-train", "report the training clips, too, as they are read in evaluation; not with --folds"
+    )
     refit: str = option(
         "auto",
         "--refit",
@@ -92,6 +95,10 @@ class DataConfig:
             raise TrainingError("--store names no store; give at least one")
         if self.folds == 1:
             raise TrainingError("--folds 1 leaves nothing to train on; use 2 or more, or 0 for the store's own splits")
+        if self.folds and self.judge_train:
+            raise TrainingError(
+                "--judge-train reports one training part, and with --folds there are several; leave one of them out"
+            )
         if self.label == "none" and self.target == "none":
             raise TrainingError("--label none with --target none leaves nothing to predict; give one of them")
 

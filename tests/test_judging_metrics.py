@@ -65,7 +65,9 @@ def test_directions_and_units_are_those_of_the_specification() -> None:
     assert {name for name, unit in units.items() if unit == "fraction"} == {*names_of("label"), *names_of("labels")}
     assert (units["mae"], units["mae_bins"], units["nll"], units["nll_mean"]) == ("target", "bins", "nats", "nats")
     assert units["spc_values"] == units["spc_bins"] == "correlation"
-    assert set(METRICS) == {*names_of("label"), *names_of("labels"), *names_of("target")}
+    always = {*names_of("label"), *names_of("labels"), *names_of("target")}
+    assert set(METRICS) == always | {"cross_entropy", "ce_on_softmax"}
+    assert names_of("label", ["cross_entropy"]) == (*names_of("label"), "cross_entropy")
     assert all((metric.per_clip is None) != (metric.whole is None) for metric in METRICS.values())
 
 
@@ -266,3 +268,39 @@ def test_metrics_from_outside_are_applied_and_their_mistakes_name_them(
     }.items():
         with pytest.raises(PluginError, match=message):
             evaluate(f"outside_metrics:{name}", scores)
+
+
+# --- losses of classes
+
+
+def test_cross_entropy_is_that_of_scikit_learn() -> None:
+    from sklearn.metrics import log_loss
+
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(7), 40)
+    truth = rng.integers(0, 7, 40)
+    found = evaluate("cross_entropy", ClassScores(probabilities=probabilities, truth=truth))
+    assert found == pytest.approx(log_loss(truth, probabilities, labels=range(7)), abs=1e-12)
+
+
+def test_classes_that_training_never_saw_have_no_cross_entropy() -> None:
+    scores = _classes([[0.5, 0.5], [0.9, 0.1]], [0, -1])
+    for name, value in (("cross_entropy", math.log(2)), ("ce_on_softmax", math.log(2))):
+        values = per_clip_values(name, scores)
+        assert values is not None
+        assert values[0] == pytest.approx(value)
+        assert math.isnan(values[1])
+        assert evaluate(name, scores) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "loss"), [(1.0, 1.6187), (0.0, 2.6187), (0.98779, 1.6309), (0.80291, 1.8158), (0.97354, 1.6452)]
+)
+def test_cross_entropy_on_softmax_of_sure_predictions_is_their_error_rate_above_its_least(
+    accuracy: float, loss: float
+) -> None:
+    """SYSTEMS.md 5.2: ln(e + 11) - 1 of 12 classes, and the reported losses predicted from accuracy."""
+    right, wrong = np.eye(12)[0], np.eye(12)[1]
+    least = [evaluate("ce_on_softmax", _classes([row], [0])) for row in (right, wrong)]
+    assert least[0] == pytest.approx(math.log(math.e + 11) - 1)
+    assert accuracy * least[0] + (1 - accuracy) * least[1] == pytest.approx(loss, abs=5e-5)

@@ -128,6 +128,23 @@ def test_unknown_split_has_target_metrics_only(stores: dict[str, Path], tmp_path
     assert (result["target_name"], result["target_unit"]) == ("kcal", "kcal/h")
 
 
+def test_training_clips_are_judged_on_request(stores: dict[str, Path], tmp_path: Path) -> None:
+    config = TrainConfig.of(store=stores["clear"], head="linear", run=tmp_path / "run", **FREE)
+    without = train_head(config).results
+    judged = config.but(run=tmp_path / "judged", judge_train=True, metric=("cross_entropy",))
+    results = train_head(judged).results
+    assert set(results["splits"]) == {*without["splits"], "train"}
+    assert results["splits"]["train"]["num_clips"] == results["counts"]["train"]
+    assert results["verdict"] == without["verdict"]
+    with (tmp_path / "judged" / "predictions.csv").open(newline="") as file:
+        right = [int(row["correct"]) for row in csv.DictReader(file) if row["split"] == "train"]
+    metrics = results["splits"]["train"]["metrics"]
+    assert metrics["accuracy"]["value"] == pytest.approx(np.mean(right))
+    assert 0 < metrics["cross_entropy"]["value"] < results["splits"]["test"]["metrics"]["cross_entropy"]["value"]
+    with pytest.raises(TrainingError, match="--judge-train reports one training part"):
+        TrainConfig.of(store=stores["clear"], judge_train=True, folds=2)
+
+
 def test_run_directory_holds_the_documented_files(stores: dict[str, Path], tmp_path: Path) -> None:
     events: list[Event] = []
     config = TrainConfig.of(store=(stores["clear"],), run=tmp_path / "run", **FREE)

@@ -112,6 +112,28 @@ def top5_hits(scores: ClassScores) -> Array:
     return right
 
 
+def cross_entropies(scores: ClassScores) -> Array:
+    """-log of the true class's probability, at most -log NLL_CLIP, in nats: (N,); NaN for a class never seen."""
+    true, known = _true_probabilities(scores)
+    return np.where(known, -np.log(np.clip(true, NLL_CLIP, None)), np.nan)
+
+
+def cross_entropies_on_softmax(scores: ClassScores) -> Array:
+    """Cross-entropy with the probabilities in the place of logits, in nats: (N,); NaN for a class never seen.
+
+    From ln(e + K - 1) - 1 where the true class is certain to that plus 1 where a wrong one is (SYSTEMS.md 5.2).
+    """
+    true, known = _true_probabilities(scores)
+    return np.where(known, np.log(np.exp(scores.probabilities.astype(np.float64)).sum(axis=1)) - true, np.nan)
+
+
+def _true_probabilities(scores: ClassScores) -> tuple[Array, Array]:
+    """(probability of the true class (N,), whether training saw it (N,))."""
+    places = np.maximum(scores.truth, 0)[:, None]
+    true: Array = np.take_along_axis(scores.probabilities.astype(np.float64), places, axis=1)[:, 0]
+    return true, scores.truth >= 0
+
+
 def macro_f1(truth: Array, predicted: Array) -> float:
     """Mean over classes of 2 TP / (2 TP + FP + FN), over the classes in truth or prediction; NaN without clips."""
     if len(truth) == 0:
@@ -207,6 +229,7 @@ class Metric:
             twice make the metric higher.
         summary: one line for `reelbank metrics`.
         above_classes: with this number of classes or fewer it says nothing, and is not reported.
+        on_request: whether only runs that ask for it (--metric) report it.
     """
 
     output: str
@@ -217,6 +240,7 @@ class Metric:
     centred: bool = False
     summary: str = ""
     above_classes: int = 0
+    on_request: bool = False
 
     def __post_init__(self) -> None:
         if self.output not in OUTPUTS:
@@ -250,6 +274,22 @@ _ROWS = {
     ),
     "macro_f1": Metric(
         output="label", higher_is_better=True, unit="fraction", whole=macro_f1, summary="mean of the classes' F1"
+    ),
+    "cross_entropy": Metric(
+        output="label",
+        higher_is_better=False,
+        unit="nats",
+        per_clip=cross_entropies,
+        on_request=True,
+        summary="cross-entropy of the classes, mean over clips",
+    ),
+    "ce_on_softmax": Metric(
+        output="label",
+        higher_is_better=False,
+        unit="nats",
+        per_clip=cross_entropies_on_softmax,
+        on_request=True,
+        summary="the same with probabilities in the place of logits, which the loss ce-on-softmax minimises",
     ),
     "macro_ap": Metric(
         output="labels",
@@ -347,8 +387,9 @@ METRICS: Registry[Metric] = Registry(
 
 
 def names_of(output: str, more: Iterable[str] = ()) -> tuple[str, ...]:
-    """The metrics that judge `output`: those of this package, then those of `more`, in that order."""
-    return tuple(name for name in dict.fromkeys((*METRICS, *more)) if METRICS.row(name).output == output)
+    """The metrics that judge `output`: those that are always reported, then those of `more`, in that order."""
+    always = (name for name in METRICS if not METRICS.row(name).on_request)
+    return tuple(name for name in dict.fromkeys((*always, *more)) if METRICS.row(name).output == output)
 
 
 def mean_where_defined(values: Array) -> float:

@@ -207,6 +207,8 @@ def keep_trained(
     parts = {"val": partition.val, "test": partition.test, "unknown": partition.unknown}
     if partition.val_is_reported and len(partition.test):
         del parts["val"]  # it is the test part itself
+    if prepared.config.data.judge_train:
+        parts["train"] = partition.train
     predictions = _predictions(final, partition, parts)
     if final is not trainer:
         predictions |= _predictions(trainer, partition, {"val": partition.val})
