@@ -312,7 +312,7 @@ def test_each_step_of_a_recipe_starts_from_the_value_kept_so_far(
     monkeypatch.setattr(recipe_run, "preference", prefer)
     select_on = "reported-set" if on_reported_sets else "validation"
     asked = RecipeConfig.of(store=(tmp_path,), recipe="calories/table-3.3", select_on=select_on)
-    given = recipe_run.GivenStores(asked)
+    given = recipe_run.GivenStores(asked, recipe)
     state = recipe_run._RecipeRun(config=asked, recipe=recipe, given=given, directory=tmp_path, progress=None)
     found = state.stepwise(tmp_path)
     assert tried == [(0.1, 16), (0.2, 16), (0.3, 16), (0.4, 16), (0.3, 4), (0.3, 8)]

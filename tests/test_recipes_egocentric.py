@@ -355,18 +355,19 @@ def test_a_row_reads_the_stores_that_its_head_prefers(
     config = RecipeConfig.of(store=all_stores, recipe=f"egocentric/{name}", select_on="reported-set")
     recipe = OURS[f"egocentric/{name}"]
     chosen = next(one for one in recipe.rows if one.name == row)
-    made = row_config(config, chosen, recipe, GivenStores(config))
+    made = row_config(config, chosen, recipe, GivenStores(config, recipe))
     assert [path.name for path in made.data.store] == expected
     assert made.head.options["weights"] == "random"
     given = RecipeConfig.of(
         store=all_stores, recipe=f"egocentric/{name}", select_on="reported-set", backbone_weights="ours.pth"
     )
-    assert row_config(given, chosen, recipe, GivenStores(given)).head.options["weights"] == "ours.pth"
+    assert row_config(given, chosen, recipe, GivenStores(given, recipe)).head.options["weights"] == "ours.pth"
 
 
 def test_what_the_stores_lack_for_a_row_is_named(all_stores: tuple[Path, ...]) -> None:
     config = RecipeConfig.of(store=all_stores[1:], recipe="egocentric/figure-21", select_on="reported-set")
-    recipe, given = OURS["egocentric/figure-21"], GivenStores(config)
+    recipe = OURS["egocentric/figure-21"]
+    given = GivenStores(config, recipe)
     lacking = {}
     for row in recipe.rows:
         try:

@@ -71,7 +71,7 @@ def _column(**changed: Any) -> dict[str, Any]:
     ("changed", "message"),
     [
         (_column(part="val"), "no part 'val'; there are test"),
-        (_column(metric="acuracy"), "no metric 'acuracy'; there are accuracy, macro_ap, macro_f1"),
+        (_column(metric="acuracy"), "no metric 'acuracy'; there are accuracy, ce_on_softmax, cross_entropy, macro_ap"),
         (_column(beats="coin"), "no guesser 'coin'; there are class_mean_oracle, constant_median, majority_class"),
         (_column(metric="nll", beats="constant_median"), "nll is no mean over clips"),
         (_column(group="S1", beats="majority_class"), "leave beats out"),

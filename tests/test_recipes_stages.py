@@ -155,7 +155,7 @@ def test_a_row_reads_the_stores_that_have_its_inputs(stores: tuple[Path, Path], 
 
 def test_stores_are_opened_once(stores: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = _config(stores, tmp_path / "run", quick=True)
-    given, opened, real = GivenStores(config), list[Path](), recipe_run.recipe
+    given, opened, real = GivenStores(config, TINY), list[Path](), recipe_run.recipe
     import reelbank.store
 
     whole = reelbank.store.open
@@ -478,3 +478,65 @@ def test_a_set_without_opposites_is_judged_without_them(tmp_path: Path, monkeypa
     assert "pair_accuracy" not in result.results["rows"][0]["ours"]
     assert "within pairs" not in result.text()
     assert any("there is nothing to tell" in note for note in result.results["notes"])
+
+
+# --- a row of another set, which others may begin with
+
+
+OTHER = "egocentric/other-set"
+BEGUN = replace(
+    TINY,
+    name=OTHER,
+    rows=(
+        replace(_row("stills", STAGE_1), stores="other-set", is_optional=True),
+        replace(_row("clips", STAGE_2, ("stills",)), published=Published()),
+    ),
+    repeats=1,
+)
+
+
+@pytest.fixture(scope="module")
+def other_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Maps of other clips, whose channels tell the class far better."""
+    folder, rng = tmp_path_factory.mktemp("other"), np.random.default_rng(2)
+    maps = [rng.normal(size=(1, 3, 4, 4)).astype(np.float32) * 0.1 for _ in range(36)]
+    for i, one in enumerate(maps):
+        one[:, i % 3] += 3
+    clips = [{**clip, "clip_id": f"still-{clip['clip_id']}"} for clip in _clips()]
+    write_store(folder / "stills.zarr", {"maps": maps}, clips, backbone="a")
+    return folder / "stills.zarr"
+
+
+@pytest.fixture
+def _begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RECIPES, OTHER, BEGUN)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("_begun")
+def test_a_row_of_another_set_reads_it_and_is_not_judged_beside_the_others(
+    stores: tuple[Path, Path], other_set: Path, tmp_path: Path
+) -> None:
+    asked = _config((stores[0], other_set), tmp_path / "run", select_on="reported-set").but(recipe=OTHER)
+    data = run_recipe(asked).results
+    rows = _rows(data)
+    for name, store in (("stills", other_set), ("clips", stores[0])):
+        config = json.loads((tmp_path / "run" / rows[name]["runs"][0] / "config.json").read_text())["config"]
+        assert config["store"] == [str(store)]
+    assert rows["clips"]["settings"]["starts from"] == "stills"
+    assert rows["stills"]["ours"]["accuracy"]["value"] >= rows["clips"]["ours"]["accuracy"]["value"]
+    assert data["best"] == "clips"  # of equals the first would be
+    assert rows["stills"]["beside"] == {} and rows["clips"]["beside"]
+    assert any("1 of 1 rows beat the most frequent class" in sentence for sentence in data["sentences"])
+
+
+@pytest.mark.usefixtures("_begun")
+def test_without_another_set_rows_begin_with_the_backbone_and_that_is_said(
+    stores: tuple[Path, Path], tmp_path: Path
+) -> None:
+    asked = _config(stores[:1], tmp_path / "run", select_on="reported-set").but(recipe=OTHER)
+    data = run_recipe(asked).results
+    rows = _rows(data)
+    assert rows["stills"]["not_run"] and not rows["clips"]["error"]
+    assert "reads a store of another data set than maps.zarr" in rows["stills"]["error"]
+    assert rows["clips"]["settings"]["starts from"] == "the backbone's weights"
+    assert "clips began without stills, with the weights of the backbone alone." in data["sentences"]

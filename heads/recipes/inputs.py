@@ -32,12 +32,12 @@ def require(prepared: Prepared, recipe: Recipe, asked: Asked) -> None:
         raise TrainingError(f"--recipe {name} needs classes, and no training clip has a label; leave out --label none")
     splits, folds = prepared.table.splits, len(prepared.partitions) > 1
     found = ", ".join(f"{split!r} ({(splits == split).sum()})" for split in sorted(set(splits.tolist())))
-    parts = [part for part in study.parts if not (folds and part.split == "test")]
+    parts = [part for part in study.parts if part.is_needed and not (folds and part.split == "test")]
     for part in parts:
         if not (splits == part.split).any():
             what = f" ({part.what})" if part.what else ""
             raise TrainingError(
-                f"--recipe {name} reports {_count(len(study.parts))}, and the store has no split {part.split!r}{what}; "
+                f"--recipe {name} reports {_count(len(parts))}, and the store has no split {part.split!r}{what}; "
                 f"found {found}"
             )
     values = prepared.target_values

@@ -44,7 +44,7 @@ def preference(study: Study, one: TrainedRow, *, on_reported_sets: bool) -> tupl
     The value is the study's selecting one, on validation, at the epoch whose weights are kept; in the published
     protocol that of a reported column.
     """
-    if not one.runs:
+    if not one.runs or one.row.stores == "other-set":
         return math.inf, math.inf
     chosen = study.selection
     overfit = [training["overfit"] for run in one.runs for training in trainings_of(run)]
@@ -90,11 +90,12 @@ def summarize(asked: Asked, recipe: Recipe, trained: Sequence[TrainedRow], prepa
     trained · sentences · notes
     """
     done = [one for one in trained if one.runs]
-    if not done:
+    judged = [one for one in done if one.row.stores != "other-set"]
+    if not judged:
         raise TrainingError(f"no row of {recipe.name} could be trained; the first: {_first_error(trained)}")
     study = recipe.study
     by_clip = asked.on_reported_sets and study.selection.protocol_by_clip
-    reference = read_results(done[0].runs[0])
+    reference = read_results(judged[0].runs[0])
     keys = [preference(study, one, on_reported_sets=asked.on_reported_sets) for one in trained]
     best = next((one for one in done if one.row.name == recipe.proposed), trained[keys.index(min(keys))])
     proposed = recipe.proposed if best.row.name == recipe.proposed else ""
@@ -170,7 +171,8 @@ def _content(
     header: Mapping[str, Any],
 ) -> dict[str, Any]:
     study, best = recipe.study, header["best"]
-    first = next(iter(found.said.values()))
+    apart = {one.row.name for one in trained if one.row.stores == "other-set"}
+    first = next(said for name, said in found.said.items() if name not in apart)
     judged = {}
     for column in study.judged:
         clips = first.clips[column.part][0]
@@ -242,7 +244,10 @@ def _row_entry(asked: Asked, study: Study, one: TrainedRow, found: _Found, *, is
     entry["ours"] = _values(study, columns, said, asked.seed)
     if later is not None:
         entry["at_chosen_epoch"] = _values(study, columns, later, asked.seed)
-    entry["beside"] = {column.key: beside(study, column, said, found.training, asked.seed) for column in study.judged}
+    if one.row.stores != "other-set":  # guessers know the labels of the first set
+        entry["beside"] = {
+            column.key: beside(study, column, said, found.training, asked.seed) for column in study.judged
+        }
     if other := found.said.get(one.row.against):
         columns_of = {column.key: against(study, column, said, other, asked.seed) for column in study.judged}
         entry["against"] = {"name": one.row.against, "columns": columns_of}

@@ -24,6 +24,8 @@ def measured(study: Study, column: Column, said: Predicted, seed: int) -> dict[s
     clips gives the metric and there are repeats, and with fewer than two groups. deviation: standard deviation over
     repeats, null for one. num_groups: what the interval draws.
     """
+    if column.part not in said.clips:
+        return None
     measure, repeats = study.measure(column), said.clips[column.part]
     if measure is None:
         return _of_results(column, said)

@@ -82,6 +82,8 @@ def row_options(config: RecipeConfig, row: RecipeRow, chosen: Recipe) -> dict[st
     values = {**chosen.options, **row.options}
     if config.train.data.select_on == "reported-set":
         values |= chosen.study.selection.protocol_options
+    if config.train.data.folds:
+        values = {name: value for name, value in values.items() if name != "judge_train"}
     if not config.quick:
         return values
     if chosen.reads_arrays:
@@ -98,7 +100,7 @@ def row_config(config: RecipeConfig, row: RecipeRow, chosen: Recipe, given: Give
     store = given.read_by(row, values)
     own: dict[str, Any] = {"report": False, "overwrite": False, "resume": False, "run": None, "tap": ()}
     seed = config.train.seed + SEED_BLOCK * row.seed_block
-    if row.stores == "matching":
+    if row.stores in ("matching", "other-set"):
         values = {**values, "head_option": (*values.get("head_option", ()), *given.weights_option(values))}
     if row.starts_from:
         values["init_from"] = (NO_RUN,)

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 from reelbank.heads.recipes.study import Study
 
-Stores = Literal["all", "first", "last", "matching"]
-"""Which of the given stores a row reads; `matching`: those that have what its head reads, of a head on arrays."""
+Stores = Literal["all", "first", "last", "matching", "other-set"]
+"""Which of the given stores a row reads; `matching`: those that have what its head reads, of a head on arrays, and clips
+of the first store; `other-set`: of those that have none of its clips, as of another data set."""
 SEED_BLOCK = 1000
 """Seeds of one block: more than anybody repeats a row."""
 
@@ -41,6 +42,7 @@ class RecipeRow:
         options: TrainConfig fields; of a head that is trained in stages the stage's settings too, none is filled in.
         stores: which of the given stores it reads.
         starts_from: names of rows before it whose runs it starts from (`--init-from`), each repeat from theirs.
+        is_optional: whether rows that start from it begin without it where the stores do not have what it reads.
         against: a row before it that it is compared with clip by clip: what one thing that it has more is worth.
         reference: whether it is a row of a published table, which a proposed row is compared with.
         seed_block: 0: the seeds of --seed on; 1: other ones, 1000 further, for a row whose training would otherwise
@@ -53,6 +55,7 @@ class RecipeRow:
     published: Published = Published()
     stores: Stores = "first"
     starts_from: tuple[str, ...] = ()
+    is_optional: bool = False
     against: str = ""
     reference: bool = False
     seed_block: int = 0
@@ -66,6 +69,7 @@ class RecipeRow:
             "published": self.published.to_json(),
             "stores": self.stores,
             "starts_from": list(self.starts_from),
+            "is_optional": self.is_optional,
             "against": self.against,
             "reference": self.reference,
             "seed_block": self.seed_block,
@@ -158,9 +162,14 @@ class Recipe:
         return "read" if self.reader else "train"
 
     @property
+    def of_first_set(self) -> tuple[RecipeRow, ...]:
+        """The rows that are judged: those of the set that the first store is of."""
+        return tuple(row for row in self.rows if row.stores != "other-set")
+
+    @property
     def reads_arrays(self) -> bool:
         """Whether its heads read maps, frames and fields, so that --quick counts how often a clip is trained on."""
-        return any(row.stores == "matching" for row in self.rows)
+        return any(row.stores in ("matching", "other-set") for row in self.rows)
 
     def with_bases(self, names: Iterable[str]) -> frozenset[str]:
         """The rows `names`, those they start from, and so on."""

@@ -76,7 +76,11 @@ def predicted(study: Study, runs: Sequence[Path], *, at_chosen_epoch: bool = Fal
     """
     finished = [read_results(run) for run in runs]
     entries = [results["at_best_epoch"] if at_chosen_epoch else results for results in finished]
-    parts = {part.name: part.split for part in study.parts}
+    parts = {
+        part.name: part.split
+        for part in study.parts
+        if part.is_needed or all(part.split in entry["splits"] for entry in entries)
+    }
     return Predicted(
         clips={
             name: tuple(

@@ -94,7 +94,7 @@ def run_recipe(config: RecipeConfig, progress: Progress | None = None) -> Recipe
     chosen, asked = recipe(config.recipe), asked_of(config)
     refuse_asked(config, chosen)
     begun = time.perf_counter()
-    given = GivenStores(config)
+    given = GivenStores(config, chosen)
     first = _first_prepared(config, chosen, given, progress)
     require(first, chosen, asked)
     name = f"{'+'.join(path.stem for path in asked.stores)}-{chosen.name.replace('/', '-')}"
@@ -127,7 +127,8 @@ def run_recipe(config: RecipeConfig, progress: Progress | None = None) -> Recipe
 def _first_prepared(config: RecipeConfig, chosen: Recipe, given: GivenStores, progress: Progress | None) -> Prepared:
     """The first row that the stores have all for. Raises what the first row raises where there is none."""
     errors: list[TrainingError] = []
-    rows = [row for row in chosen.rows if not row.starts_from] or step_rows(chosen, {}, 0)
+    free = [row for row in chosen.of_first_set if all(_is_optional(chosen, name) for name in row.starts_from)]
+    rows = free or step_rows(chosen, {}, 0)
     for row in rows:
         try:
             return prepare(row_config(config, row, chosen, given), progress)
@@ -136,6 +137,10 @@ def _first_prepared(config: RecipeConfig, chosen: Recipe, given: GivenStores, pr
                 raise
             errors.append(error)
     raise errors[0]
+
+
+def _is_optional(chosen: Recipe, name: str) -> bool:
+    return next(row.is_optional for row in chosen.rows if row.name == name)
 
 
 def _write_report(directory: Path, data: Mapping[str, Any], asked: Asked, figures_kind: str) -> Path:
@@ -197,7 +202,7 @@ class _RecipeRun:
         keys: dict[str, str] = {}
         found: dict[str, TrainedRow] = {}
         for row in rows:
-            bases = [made[name] for name in row.starts_from]
+            bases = [made[name] for name in row.starts_from if made[name].runs or not made[name].row.is_optional]
             alone = self._asked_of(row, bases)
             if isinstance(alone, TrainedRow):
                 found[row.name] = alone
@@ -209,7 +214,7 @@ class _RecipeRun:
             key = keys[row.name] = json.dumps([alone.to_json(), *begins], sort_keys=True)
             if key not in self.done and key not in fresh:
                 fresh[key] = (row, own)
-                settings[key] = settings_of(alone, row.starts_from)
+                settings[key] = settings_of(alone, [base.row.name for base in bases])
         errors = self._train_members([config for _, own in fresh.values() for config in own], folder)
         for key, (row, own) in fresh.items():
             runs = [config.run.given_directory for config in own]

@@ -71,7 +71,7 @@ def sentences(data: Data) -> list[str]:
     overfit = [row["name"] for row in data["rows"] if row.get("overfit")]
     if overfit:
         said.append(f"Overfit (final validation loss more than 5 % above its minimum): {', '.join(overfit)}.")
-    return said + _losses(data["rows"])
+    return said + _losses(data["rows"]) + _without_bases(data["rows"])
 
 
 def _where(data: Data, column: Data) -> str:
@@ -79,7 +79,7 @@ def _where(data: Data, column: Data) -> str:
 
 
 def _beating(data: Data, column: Data) -> list[str]:
-    rows = [row for row in data["rows"] if row["ours"] and not row["shared_with"]]  # each training once
+    rows = [row for row in data["rows"] if row["beside"] and not row["shared_with"]]  # each training once
     groups: dict[str, list[str]] = {"beats": [], "unclear": [], "worse": []}
     for row in rows:
         groups[row["beside"][column["key"]]["verdict"]].append(row["name"])
@@ -169,6 +169,20 @@ def _losses(rows: Sequence[Data]) -> list[str]:
     ]
 
 
+def _without_bases(rows: Sequence[Data]) -> list[str]:
+    """Which rows began without a row that the stores could not give."""
+    lacking = {row["name"] for row in rows if row["error"]}
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        for base in row["starts_from"]:
+            if base in lacking and not row["error"]:
+                names.setdefault(base, []).append(row["name"])
+    return [
+        f"{', '.join(started)} began without {base}, with the weights of the backbone alone."
+        for base, started in names.items()
+    ]
+
+
 def quick_text(recipe: Recipe) -> str:
     """What the short form is."""
     if recipe.reads_arrays:
@@ -208,7 +222,7 @@ def selection_sentence(recipe: Recipe, trained: Sequence[TrainedRow], *, on_repo
         frozenset(kept),
         "Rows that keep their last epoch are judged there, the others at the epoch chosen on validation",
     )
-    sets = "the test set is" if len(recipe.study.parts) == 1 else "all test sets are"
+    sets = "the test set is" if sum(part.is_needed for part in recipe.study.parts) == 1 else "all test sets are"
     return (
         f"{what}; schedules and the best row follow a validation part of train, and {sets} reported once. "
         "No reported clip chooses anything."

@@ -19,16 +19,17 @@ from reelbank.heads.models import HEADS, parse_options, plan_of
 from reelbank.heads.models.plans import HeadPlan
 from reelbank.heads.models.start import WEIGHTS
 from reelbank.heads.recipes.config import RecipeConfig
-from reelbank.heads.recipes.recipe import RecipeRow
+from reelbank.heads.recipes.recipe import Recipe, RecipeRow
 from reelbank.store import Store
 
 
 class GivenStores:
     """The stores of --store, in the order given, and what they cannot say: whose weights a backbone has."""
 
-    def __init__(self, config: RecipeConfig) -> None:
+    def __init__(self, config: RecipeConfig, chosen: Recipe) -> None:
         self.paths, self._taps = config.train.data.store, config.train.features.tap
         self._weights = config.backbone_weights
+        self._reads_other_set = len(chosen.of_first_set) < len(chosen.rows)
         self._groups: dict[tuple[Any, ...], int] = {}
 
     @cached_property
@@ -39,15 +40,30 @@ class GivenStores:
     def read_by(self, row: RecipeRow, options: Mapping[str, Any]) -> tuple[Path, ...]:
         """The stores of a row; `options` are its TrainConfig fields.
 
-        Raises TrainingError for a head on arrays of which the stores lack an input.
+        Raises TrainingError for a head on arrays of which the stores lack an input, or all are of the first one's set
+        where a row reads another.
         """
-        if row.stores != "matching":
+        if row.stores not in ("matching", "other-set"):
             return {"all": self.paths, "first": self.paths[:1], "last": self.paths[-1:]}[row.stores]
         plan = _plan(options)
         if plan is None:
             raise TrainingError(f"row {row.name} reads matching stores, and head {options['head']!r} says none")
-        chosen = matching(tuple(self.opened.values()), plan, self._taps)
-        return tuple(path for path, store in self.opened.items() if store in chosen)
+        of_set = [path for path in self.paths if (path in self.of_first_set) == (row.stores == "matching")]
+        if not of_set:
+            raise TrainingError(
+                f"row {row.name} reads a store of another data set than {self.paths[0].name}, and every store has clips "
+                "of it; give one more --store after the others"
+            )
+        chosen = matching([self.opened[path] for path in of_set], plan, self._taps)
+        return tuple(path for path in of_set if self.opened[path] in chosen)
+
+    @cached_property
+    def of_first_set(self) -> tuple[Path, ...]:
+        """The stores that have clips of the first one; all of them where no row reads another set."""
+        if not self._reads_other_set:
+            return self.paths
+        clips = {path: set(store.column("clip_id").tolist()) for path, store in self.opened.items()}
+        return tuple(path for path in self.paths if path == self.paths[0] or clips[path] & clips[self.paths[0]])
 
     def taps_of(self, stores: Sequence[Path]) -> tuple[str, ...]:
         """Those of the taps asked for that `stores` hold; a tap that none holds is refused where it is read."""

@@ -23,12 +23,14 @@ class Part:
         split: of the store; with folds `test` is every clip, predicted by the fold that did not train on it.
         said: what a sentence says after "on".
         what: what its clips are, for whoever has a store without them.
+        is_needed: False: where a store has no such clips, its columns stay empty.
     """
 
     name: str
     split: str
     said: str
     what: str = ""
+    is_needed: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
