@@ -106,7 +106,7 @@ def _place_of_dot(gray: np.ndarray) -> np.ndarray:
 
 
 def test_squashed_frames_see_what_flow_sees(tmp_path: Path) -> None:
-    """A dot of a wide video lies at the same pixel of the stored frame and of the picture that flow is estimated from."""
+    """A dot of a wide video lies at one pixel of the stored frame and of the picture that flow is estimated from."""
     height, width, row, column = 120, 320, 31, 262
     (tmp_path / "dot").mkdir()
     for number in range(2):
