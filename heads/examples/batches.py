@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from reelbank.extract.backbones.flow_taps import LEVELS_PER_PX, STILL
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.arrays import ArrayTap, Draw
 from reelbank.heads.examples.copies import Copies
@@ -181,7 +182,8 @@ class ArrayBatches:
         for name, tap in self.taps.items():
             places, mask = tap.places(draw)
             dtype = getattr(torch, tap.store.taps[tap.tap].dtype)
-            made[name] = torch.zeros(*places.shape, *tap.step_shape, dtype=dtype), torch.from_numpy(mask)
+            shape = (*places.shape, *tap.step_shape)
+            made[name] = torch.full(shape, tap.still, dtype=dtype), torch.from_numpy(mask)
         return made
 
     def _fill(self, tap: ArrayTap, draw: Draw, place: int, into: tuple[Tensor, Tensor], row: int) -> None:
@@ -213,7 +215,7 @@ class ArrayBatches:
             valid = torch.from_numpy(mask)
             values = held.values.index_select(0, index).view(*where.shape, *tap.step_shape)
             if not mask.all():
-                values[~valid.to(values.device)] = 0
+                values[~valid.to(values.device)] = tap.still
             made[name] = values, valid
         return made
 
@@ -230,7 +232,7 @@ class ArrayBatches:
             if name in self.crops:
                 values = self.crops[name].of(values, draw)
             if tap.stack_steps:  # (B, S, C, H, W) -> (B, 1, S C, H, W): x1, y1, x2, y2, ...
-                values, mask = values.flatten(1, 2).unsqueeze(1), mask[:, :1]
+                values, mask = values.flatten(1, 2).unsqueeze(1), torch.ones(len(mask), 1, dtype=torch.bool)
             arrays[name] = scaled(values, tap.input.values, cut=name in self.crops)
             masks[name] = mask.to(self.device)
         return arrays, masks
@@ -240,8 +242,11 @@ def scaled(values: Tensor, kind: Values, *, cut: bool = False) -> Tensor:
     """Stored values (B, T, *shape) as a network reads them, float32; pictures are (..., H, W, 3) or (..., C, H, W).
 
     RGB: over 255, less ImageNet's mean, over its deviation, channels first. Gray: the means of both (SYSTEMS.md 2.2).
-    Maps that a store holds in the place of pictures are read as they are.
+    Fields: displacements in px, of 8-bit images what they stand for. Maps that a store holds in the place of pictures
+    are read as they are.
     """
+    if kind == "field":
+        return pixels_of_field(values)
     if values.dtype != torch.uint8 and not cut:
         return values.float()
     if kind == "pixels":
@@ -252,6 +257,11 @@ def scaled(values: Tensor, kind: Values, *, cut: bool = False) -> Tensor:
     if kind == "gray":
         return (values.float() / 255 - sum(MEAN) / 3) / (sum(STD) / 3)
     return values.float()
+
+
+def pixels_of_field(values: Tensor) -> Tensor:
+    """Displacements as they are stored, in px, float32; as `decode_8bit` of `reelbank.extract.backbones.flow_taps`."""
+    return (values.float() - STILL) / LEVELS_PER_PX if values.dtype == torch.uint8 else values.float()
 
 
 def steps_of(tap: ArrayTap, clip: int, view: int) -> NDArray[Any]:
