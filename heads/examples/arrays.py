@@ -41,18 +41,22 @@ class Draw:
     Attributes:
         clips, views: int64 (B,): places in the table, stored views.
         starts: float64 (B,) in [0, 1): where among its possible starts a stack begins; NaN: in the middle.
+        changes: float64 (B, numbers) in [0, 1), of which `PixelAugment` changes pictures; None: they stay.
     """
 
     clips: NDArray[np.int64]
     views: NDArray[np.int64]
     starts: NDArray[np.float64]
+    changes: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def part(self, start: int, stop: int) -> Draw:
         """Rows `start` to `stop`."""
-        return Draw(clips=self.clips[start:stop], views=self.views[start:stop], starts=self.starts[start:stop])
+        rows = slice(start, stop)
+        changes = None if self.changes is None else self.changes[rows]
+        return Draw(clips=self.clips[rows], views=self.views[rows], starts=self.starts[rows], changes=changes)
 
 
 @dataclass(frozen=True, kw_only=True)
