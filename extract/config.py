@@ -8,7 +8,8 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 from reelbank.extract.inputs import annotation_columns, views
-from reelbank.extract.inputs.sampling import PAST_END, Sampling, parse
+from reelbank.extract.inputs.frame_choice import PAST_END
+from reelbank.extract.inputs.sampling import Sampling, parse
 from reelbank.extract.weights.files import WEIGHTS_VARIABLE
 from reelbank.manifests.registry import file_name
 from reelbank.store.accepted import Many, MaybePath, MaybeText
@@ -66,7 +67,7 @@ class FeaturizeConfig:
     sampling: Many[str] = option(
         (DEFAULT_SAMPLING,),
         "--sampling",
-        "which frames: all, consecutive:N[:centre|random|zero], every:K, fps:F, position:P[,P...], random:N, "
+        "which frames: all, consecutive:N[:centre|random|zero], every:K, first:N, fps:F, position:P[,P...], random:N, "
         "uniform:N[:open]; RULE+RULE takes the frames of both; MODEL=RULE sets it for one model",
         multiple=True,
         group="Frames and views",

@@ -328,10 +328,15 @@ def _refuse_other_parts(config: TrainConfig) -> None:
             has = ", ".join(sorted(there)) or "none"
             raise TrainingError(f"{flag} {unknown[0]}: head {config.head.name!r} has {has} there")
     if plan is None:
-        if config.features.steps:
-            raise TrainingError(f"--steps is for heads that read arrays, which head {config.head.name!r} does not")
+        for flag, given in (("--steps", config.features.steps), ("--pixel-augment", config.features.pixel_augment)):
+            if given:
+                raise TrainingError(f"{flag} is for heads that read arrays, which head {config.head.name!r} does not")
         return
     features = config.features
+    if features.steps and any(one.positions for one in plan.inputs):
+        raise TrainingError(
+            f"--steps has no meaning for head {config.head.name!r}, which reads frames at shares of the clip"
+        )
     refused = {
         "--augment": bool(features.augment), "--segments": features.segment_rule() is not None,
         "--pool": features.pool not in ("auto", "mean"), "--normalize l2": features.normalize == "l2",

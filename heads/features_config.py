@@ -63,6 +63,14 @@ class FeaturesConfig:
         "shift (2 steps)",
         multiple=True,
     )
+    pixel_augment: Many[str] = option(
+        (),
+        "--pixel-augment",
+        "heads on arrays: change pictures and flow of training clips, drawn anew per clip and epoch: flip (every "
+        "second one), crop (0.8 to 1 of each side, enlarged), brightness (times 0.8 to 1.2, not of flow)",
+        choices=("brightness", "crop", "flip"),
+        multiple=True,
+    )
     train_clips: int = option(
         0,
         "--train-clips",

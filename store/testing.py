@@ -57,6 +57,7 @@ def write_store(
     frames: Sequence[Sequence[int]] | None = None,
     num_frames: Sequence[int] | None = None,
     frame_box: Sequence[Sequence[int]] | None = None,
+    repeated_steps: Sequence[int] | None = None,
     codec: str = "none",
 ) -> Store:
     """Writes a store through the real writer.
@@ -72,6 +73,7 @@ def write_store(
         frames: for each clip the frame of each of its steps; None: 0, 1, 2, ...
         num_frames: frames of each clip; None: as many as steps.
         frame_box: for each clip where the frame lies in what is stored (`layout.FRAME_BOX`).
+        repeated_steps: steps at the end of each clip that repeat the one before; None: not known.
         codec: of all taps, as of `TapSpec`.
     """
     path, others = Path(path), dict(views or {})
@@ -121,6 +123,7 @@ def write_store(
                     {
                         "num_frames": num_frames[i] if num_frames else steps,
                         **({"frame_box": tuple(frame_box[i])} if frame_box else {}),
+                        **({"repeated_steps": repeated_steps[i]} if repeated_steps else {}),
                     },
                     np.arange(steps) / 25.0,
                     np.asarray(frames[i]) if frames else np.arange(steps),

@@ -76,6 +76,7 @@ GUARDS: dict[str, str] = {
     "heads/probes/neighbours.py": "test_judging_probes test_probes_neighbours",
     "heads/probes/cluster_reading.py": "test_judging_probes test_probes_kmeans",
     "extract/inputs/intervals.py": "test_inputs_sampling_rules test_inputs_sampling",
+    "extract/inputs/frame_choice.py": "test_inputs_sampling_rules test_inputs_sampling",
     "extract/inputs/sampling.py": "test_inputs_sampling_rules test_inputs_sampling",
     "extract/video/scan.py": _VIDEO,
     "extract/video/plan.py": _VIDEO,

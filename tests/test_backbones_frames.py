@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
+from pipeline import run_patched, store_of
 
+import reelbank.store
 from reelbank.extract import backbones
 from reelbank.extract.inputs.preprocess import RESIZES, Preprocess, make
 from reelbank.extract.video.frame import Pixels, frame_of_rgb
 
-SIZES = {"frames": (224, 224), "frames:112": (112, 112), "frames:256": (256, 341)}
+SIZES = {
+    "frames": (224, 224),
+    "frames:112": (112, 112),
+    "frames:256": (256, 341),
+    "frames:squash112": (112, 112),
+    "frames:squash224": (224, 224),
+}
+SEEN_BY_FLOW = """
+import numpy as np
+from reelbank.extract.backbones import flow
+
+def seen(estimate, before, after):
+    if before.any():  # the rest of the batch is empty
+        np.save({path!r}, before)
+    return np.zeros((2, *before.shape), np.float32)
+
+flow.field_of = seen
+"""
 
 
 def picture(height_px: int, width_px: int) -> Pixels:
@@ -76,3 +98,29 @@ def test_fit_excludes_the_other_sizes() -> None:
         Preprocess(fit_px=(320, 576), short_side_px=256, crop_px=224)
     with pytest.raises(ValueError, match="expected at least 1 px"):
         Preprocess(fit_px=(320, 0))
+
+
+def _place_of_dot(gray: np.ndarray) -> np.ndarray:
+    """Mean (row, column) of what is bright."""
+    return np.argwhere(gray > 100).mean(axis=0)
+
+
+def test_squashed_frames_see_what_flow_sees(tmp_path: Path) -> None:
+    """A dot of a wide video lies at one pixel of the stored frame and of the picture that flow is estimated from."""
+    height, width, row, column = 120, 320, 31, 262
+    (tmp_path / "dot").mkdir()
+    for number in range(2):
+        pixels = np.zeros((height, width, 3), np.uint8)
+        pixels[row - 3 : row + 4, column - 3 : column + 4] = 255
+        Image.fromarray(pixels).save(tmp_path / "dot" / f"{number}.png")
+    (tmp_path / "manifest.csv").write_text("clip_id,video,split,label,rate_fps\na,dot,train,x,25\n")
+    models = ("frames:squash224", "frames", "flow")
+    patch = SEEN_BY_FLOW.format(path=str(tmp_path / "gray.npy"))
+    run_patched(tmp_path, patch, model=models, sampling=("position:0",), workers=1)
+    seen = _place_of_dot(np.load(tmp_path / "gray.npy"))
+    expected = (np.array([row, column]) + 0.5) * 224 / np.array([height, width]) - 0.5
+    assert np.abs(seen - expected).max() < 1
+
+    squashed, cropped = (reelbank.store.open(store_of(tmp_path, model)).read("rgb", 0)[0, 0] for model in models[:2])
+    assert np.abs(_place_of_dot(squashed[..., 0]) - seen).max() < 1
+    assert not (cropped > 100).any(), "the centre crop has cut it off: another field of view"

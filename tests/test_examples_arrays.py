@@ -13,8 +13,9 @@ from array_head import MAPS, MOVING, STACKS
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples import batches as reading
 from reelbank.heads.examples.array_features import arrays_of
-from reelbank.heads.examples.arrays import Draw, long_enough, open_inputs, spread_frames
+from reelbank.heads.examples.arrays import Draw, long_enough, open_inputs
 from reelbank.heads.examples.clips import ClipTable, load_table
+from reelbank.heads.examples.steps import spread_frames
 from reelbank.heads.features_config import FeaturesConfig
 from reelbank.heads.models.plans import Group, HeadPlan, Input, Stage
 from reelbank.store import Store

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from pipeline import copy_set, run
 
 import reelbank.store
+from reelbank.extract.inputs.frame_choice import PAST_END, Choice, choose
 from reelbank.extract.inputs.intervals import clip_frames
 from reelbank.extract.inputs.sampling import (
     CONSECUTIVE_STARTS,
     FORMS,
-    PAST_END,
     All,
-    Choice,
     Consecutive,
     Every,
+    First,
     Fps,
     Position,
     Random,
@@ -28,7 +28,6 @@ from reelbank.extract.inputs.sampling import (
     Sampling,
     Uniform,
     Union,
-    choose,
     fixed_steps,
     most_steps,
     parse,
@@ -41,6 +40,7 @@ rules: st.SearchStrategy[Rule] = st.one_of(
     st.builds(Position, positions=st.lists(st.floats(0, 1), min_size=1, max_size=9).map(tuple)),
     st.builds(Random, num_steps=counts),
     st.builds(Every, stride_frames=counts),
+    st.builds(First, num_steps=counts),
     st.just(All()),
     st.builds(Fps, rate_fps=st.floats(0.01, 240)),
 )
@@ -107,6 +107,8 @@ def test_choice_is_the_same_twice(sampling: Sampling, num_frames: int) -> None:
         ("random:6", 3, [0, 0, 1, 1, 2, 2]),
         ("random:4", 10, [1, 2, 4, 8]),
         ("every:4", 10, [0, 4, 8]),
+        ("first:3", 10, [0, 1, 2]),
+        ("first:9", 3, [0, 1, 2]),
         ("all", 3, [0, 1, 2]),
         ("fps:5", 25, [0, 5, 10, 15, 20]),
         ("fps:50", 3, [0, 0, 1, 1, 2, 2]),  # a tie takes the earlier frame

@@ -13,18 +13,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reelbank.extract.inputs.frame_choice import Choice, choose
 from reelbank.extract.inputs.intervals import clip_frames
 from reelbank.extract.inputs.sampling import (
     All,
-    Choice,
     Consecutive,
     Every,
+    First,
     Fps,
     Position,
     Random,
     Uniform,
-    choose,
     fixed_steps,
+    most_steps,
     parse,
 )
 
@@ -178,7 +179,7 @@ def test_short_clips_by_rule(text: str, frames: int) -> None:
 
 
 @pytest.mark.parametrize("past_end", ["repeat", "pad", "error"])
-@pytest.mark.parametrize("text", ["position:0,0.5,1", "every:9", "all", "fps:99"])
+@pytest.mark.parametrize("text", ["position:0,0.5,1", "every:9", "first:9", "all", "fps:99"])
 def test_rules_without_a_fixed_count_ask_for_nothing_past_the_end(text: str, past_end: str) -> None:
     assert _choose(text, 2, past_end=past_end) == _choose(text, 2)
 
@@ -200,7 +201,7 @@ def test_no_frames_and_unknown_rules_are_errors() -> None:
 def test_fixed_steps_of_every_rule() -> None:
     found = {
         text: fixed_steps(parse(text))
-        for text in ("uniform:4", "consecutive:5", "random:6", "position:0,1,0.5", "every:2", "all", "fps:3")
+        for text in ("uniform:4", "consecutive:5", "random:6", "position:0,1,0.5", "every:2", "all", "fps:3", "first:8")
     }
     assert found == {
         "uniform:4": 4,
@@ -210,7 +211,9 @@ def test_fixed_steps_of_every_rule() -> None:
         "every:2": None,
         "all": None,
         "fps:3": None,
+        "first:8": None,
     }
+    assert [most_steps(parse(text)) for text in ("first:8", "first:8+uniform:4", "first:8+all")] == [8, 12, None]
 
 
 # --- which frames lie in an interval: start <= t < end
@@ -296,6 +299,7 @@ def test_texts_are_canonical() -> None:
         (Position(positions=(0.0, 0.25, 1.0)), "position:0,0.25,1"),
         (Random(num_steps=3), "random:3"),
         (Every(stride_frames=2), "every:2"),
+        (First(num_steps=8), "first:8"),
         (All(), "all"),
         (Fps(rate_fps=2.0), "fps:2"),
         (Fps(rate_fps=29.97), "fps:29.97"),
@@ -339,5 +343,7 @@ def test_positions_are_shares() -> None:
     ],
 )
 def test_what_is_no_rule_is_an_error_that_lists_the_forms(text: str) -> None:
-    with pytest.raises(ValueError, match=r"all; consecutive:N\[:centre\|random\|zero\]; every:K; fps:F; position:P"):
+    with pytest.raises(
+        ValueError, match=r"all; consecutive:N\[:centre\|random\|zero\]; every:K; first:N; fps:F; position:P"
+    ):
         parse(text)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pipeline import assert_same_store, copy_set, run, store_of
 
 import reelbank.store
@@ -84,6 +85,22 @@ def test_repeated_steps_are_in_the_ledger_and_in_the_last_lines(synth_set: Path,
         np.testing.assert_array_equal(features[-1], features[-2])
     report = run(folder, out=str(tmp_path / "{model}.zarr"), workers=1)
     assert "repeat the one before" not in report.text()
+
+
+def test_first_frames_of_a_short_clip_are_not_repeated(tmp_path: Path) -> None:
+    """Nine frames have eight fields; a clip of eight or fewer has one step more than it has fields."""
+    for frames in (12, 9, 8, 3):
+        (tmp_path / f"{frames}").mkdir()
+        for number in range(frames):
+            noise = np.random.default_rng(number).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(tmp_path / f"{frames}" / f"{number:02}.png")
+    rows = [f"{n},{n},train,a,25" for n in (12, 9, 8, 3)]
+    (tmp_path / "manifest.csv").write_text("\n".join(["clip_id,video,split,label,rate_fps", *rows]) + "\n")
+    run(tmp_path, sampling=("first:8",), workers=1)
+    store = reelbank.store.open(store_of(tmp_path))
+    assert store.num_steps.tolist() == [8, 8, 8, 3]
+    assert store.clips.repeated_steps.tolist() == [0, 0, 1, 1]
+    assert [store.frame_index(row).tolist() for row in range(4)] == [list(range(n)) for n in (8, 8, 8, 3)]
 
 
 def _small_taps(model: str) -> tuple[str, ...]:

@@ -73,6 +73,7 @@ def test_steps_of_a_union_are_at_most_those_of_its_rules() -> None:
         ("uniform:7+uniform:16", [23, 10, 23]),
         ("consecutive:3+position:0,1+random:4", [9, 9, 9]),
         ("every:5+fps:4", [18, 4]),
+        ("first:12", [12, 10, 12]),
         ("all+uniform:9", [50, 10]),
     ):
         assert expected_steps(parse(rule), clips) == found

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from reelbank.extract.errors import DecodeError
-from reelbank.extract.inputs import sampling
+from reelbank.extract.inputs import frame_choice, sampling
 from reelbank.extract.inputs.preprocess import Preprocess, make
 from reelbank.extract.video import plan
 from reelbank.extract.video.decode import Video
@@ -129,7 +129,7 @@ def test_sampled_times_agree_with_another_extractor(rule: str, reference: str, d
     scan = plan.scan(data_root / "clips" / "video_features" / "v_GGSY1Qvo990.mp4")
     times = scan.times_seconds
     options = {"clip_id": "a", "seed": 0, "past_end": "repeat"}
-    choice = sampling.choose(sampling.parse(rule), times, scan.duration_seconds, **options)
+    choice = frame_choice.choose(sampling.parse(rule), times, scan.duration_seconds, **options)
     found = times[choice.frame_index]
     assert found.shape == expected.shape
     half_frame_seconds = 0 if rule == "all" else 0.5 / float(scan.rate_fps)

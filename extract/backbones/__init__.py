@@ -104,8 +104,9 @@ _ROWS: dict[str, BackboneRow] = {
     "frames": BackboneRow(
         target="reelbank.extract.backbones.frames:define",
         libraries=(),
-        summary="the frames themselves as uint8: 224 px crops (`:112`; `:256` for 256x341); no weights",
-        variants=("112", "256"),
+        summary="the frames themselves as uint8: 224 px crops (`:112`; `:256` for 256x341), or whole and squashed to a "
+        "square, as flow's are (`:squash224`, `:squash112`); no weights",
+        variants=("112", "256", "squash112", "squash224"),
     ),
     "googlenet": BackboneRow(
         target="reelbank.extract.backbones.googlenet:define",

@@ -33,9 +33,10 @@ from reelbank.store.spec import TapSpec
 SIZE_PX = 224
 BOUND_PX = 20.0
 """Displacement that the ends of the 8-bit scale stand for."""
+STILL = 128
+"""The 8-bit level that is read as no motion."""
+LEVELS_PER_PX = 255 / (2 * BOUND_PX)
 
-_STILL = 128
-_LEVELS_PER_PX = 255 / (2 * BOUND_PX)
 _CELLS, _ORIENTATIONS, _CELL_VALUES = 4, 8, 12
 _STILL_PX = 0.25
 _MAGNITUDE_EDGES_PX = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -80,12 +81,12 @@ def bounded(field: npt.NDArray[Any]) -> Field:
 def encode_8bit(field: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Displacements in px to gray levels, any shape; see the module's docstring."""
     cut = np.clip(field.astype(np.float64), -BOUND_PX, BOUND_PX)
-    return np.rint((cut + BOUND_PX) * _LEVELS_PER_PX).astype(np.uint8)
+    return np.rint((cut + BOUND_PX) * LEVELS_PER_PX).astype(np.uint8)
 
 
 def decode_8bit(images: npt.NDArray[np.uint8]) -> Field:
     """Gray levels to displacements in px, any shape; 128 is 0."""
-    return (images.astype(np.float32) - _STILL) / np.float32(_LEVELS_PER_PX)
+    return (images.astype(np.float32) - STILL) / np.float32(LEVELS_PER_PX)
 
 
 def histograms(field: Field) -> npt.NDArray[np.float32]:

@@ -3,10 +3,13 @@
 Tap `rgb` uint8, channels last as decoders and pictures have it; seen as (3, H, W) it is torch's channels-last
 memory format, which convolutions prefer.
 
-`frames`      (224, 224, 3): short side 256, centre crop.
-`frames:112`  (112, 112, 3): short side 112, so that the crop is the whole height of a landscape video.
-`frames:256`  (256, 341, 3): short side 256, centre-cropped or zero-padded; one copy serves random crops. Where
-              the frame lies in it is `preprocess.valid_box`: an upright video fills less than the width.
+`frames`            (224, 224, 3): short side 256, centre crop.
+`frames:112`        (112, 112, 3): short side 112, so that the crop is the whole height of a landscape video.
+`frames:256`        (256, 341, 3): short side 256, centre-cropped or zero-padded; one copy serves random crops. Where
+                    the frame lies in it is `preprocess.valid_box`: an upright video fills less than the width.
+`frames:squash224`  (224, 224, 3): the whole frame, squashed to a square as `flow` squashes it, so that a pixel of
+                    the picture and one of the field are the same place.
+`frames:squash112`  (112, 112, 3): the same, half as large.
 """
 
 from __future__ import annotations
@@ -34,13 +37,15 @@ _PREPROCESS = {
     "": Preprocess(short_side_px=256, interpolation="bilinear", crop_px=224),
     "112": Preprocess(short_side_px=112, interpolation="bilinear", crop_px=112),
     "256": Preprocess(short_side_px=256, interpolation="bilinear", crop_px=(256, 341)),
+    "squash112": Preprocess(squash_px=112, interpolation="bilinear"),
+    "squash224": Preprocess(squash_px=224, interpolation="bilinear"),
 }
 
 
 def define(family: str, variant: str) -> Definition:
     """Frames of the size that `variant` names."""
     preprocess = _PREPROCESS[variant]
-    height_px, width_px = preprocess.crop_size or (0, 0)
+    height_px, width_px = preprocess.crop_size or preprocess.squash_size or (0, 0)
     rgb = TapSpec(name="rgb", dtype="uint8", axes=("height", "width", "channel"), shape=(height_px, width_px, 3))
     info = BackboneInfo(
         name=f"{family}:{variant}" if variant else family,

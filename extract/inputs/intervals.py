@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from reelbank.extract.inputs.sampling import Seconds, check_past_end
+from reelbank.extract.inputs.frame_choice import Seconds, check_past_end
 
 
 def clip_frames(

@@ -15,6 +15,7 @@ from reelbank.extract.inputs.sampling import (
     All,
     Consecutive,
     Every,
+    First,
     Fps,
     Position,
     Random,
@@ -63,6 +64,8 @@ def _steps(sampling: Sampling, seconds: float, rate_fps: float) -> int:
             return num_frames
         case Every(stride_frames=stride):
             return -(-num_frames // stride)
+        case First(num_steps=steps):
+            return min(num_frames, steps)
         case Fps(rate_fps=rate):
             return max(1, round(seconds * rate))
         case Union(parts=parts):

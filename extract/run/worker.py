@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reelbank.extract.errors import DecodeError, ExtractionError, PlanMismatch
-from reelbank.extract.inputs import sampling
+from reelbank.extract.inputs import frame_choice
 from reelbank.extract.inputs.intervals import clip_frames
 from reelbank.extract.inputs.preprocess import common_box, thumbnail
 from reelbank.extract.inputs.sources import Source, refuse_outside
@@ -293,7 +293,7 @@ class _ClipRun:
         for model, row in self.job.rows:
             engine = self._engines[model]
             try:
-                choice = sampling.choose(
+                choice = frame_choice.choose(
                     engine.job.sampling,
                     scan.times_seconds[first:stop],
                     duration,

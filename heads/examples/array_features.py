@@ -16,6 +16,7 @@ from reelbank.heads.examples.clips import ClipTable
 from reelbank.heads.examples.copies import Copies
 from reelbank.heads.examples.crops import DRAWN, Crop, crop_of
 from reelbank.heads.examples.features import StoredView
+from reelbank.heads.examples.pixel_augment import PixelAugment, pixel_augment_of
 from reelbank.heads.features_config import FeaturesConfig
 from reelbank.heads.models.plans import ArrayShape, HeadPlan
 from reelbank.store.cores import free_memory_bytes
@@ -41,6 +42,7 @@ class Arrays:
         views_of: {input: (N, V) which views may be read}.
         view: the stored view that is evaluated.
         budget: bytes that stored arrays may take in main memory.
+        augment: how pictures are changed in training.
     """
 
     taps: Mapping[str, ArrayTap]
@@ -50,6 +52,7 @@ class Arrays:
     views_of: Mapping[str, NDArray[np.int64]]
     view: int
     budget: int
+    augment: PixelAugment | None = None
 
     @property
     def shapes(self) -> dict[str, ArrayShape]:
@@ -101,6 +104,7 @@ class Arrays:
             copies=copies,
             held=held,
             segments=segments,
+            augment=self.augment,
         )
 
 
@@ -145,4 +149,5 @@ def arrays_of(table: ClipTable, plan: HeadPlan, features: FeaturesConfig, memory
         },
         view=features.view,
         budget=int(given or MEMORY_SHARE * free),
+        augment=pixel_augment_of(features.pixel_augment, taps),
     )

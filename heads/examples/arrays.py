@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import reelbank.store
+from reelbank.extract.backbones.flow_taps import STILL
 from reelbank.heads.config import DataConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.clips import ClipTable, StoreSource, load_table
+from reelbank.heads.examples.steps import first_steps, nearest_steps, own_steps, position_steps, spread_steps
 from reelbank.heads.features_config import FeaturesConfig
 from reelbank.heads.models.plans import ArrayShape, HeadPlan, Input
 from reelbank.store import Store
@@ -30,8 +32,6 @@ FRAME_PX = 224
 """Side of the pictures that networks read."""
 WHOLE_FRAME_PX = (256, 341)
 """Height and width of stored frames that are cropped when they are read."""
-WHOLE = ("all", "every", "uniform")
-"""Samplings whose first step is the first frame of the clip, so that --steps can count from there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +41,22 @@ class Draw:
     Attributes:
         clips, views: int64 (B,): places in the table, stored views.
         starts: float64 (B,) in [0, 1): where among its possible starts a stack begins; NaN: in the middle.
+        changes: float64 (B, numbers) in [0, 1), of which `PixelAugment` changes pictures; None: they stay.
     """
 
     clips: NDArray[np.int64]
     views: NDArray[np.int64]
     starts: NDArray[np.float64]
+    changes: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def part(self, start: int, stop: int) -> Draw:
         """Rows `start` to `stop`."""
-        return Draw(clips=self.clips[start:stop], views=self.views[start:stop], starts=self.starts[start:stop])
+        rows = slice(start, stop)
+        changes = None if self.changes is None else self.changes[rows]
+        return Draw(clips=self.clips[rows], views=self.views[rows], starts=self.starts[rows], changes=changes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +65,8 @@ class ArrayTap:
 
     Attributes:
         rows: (N,) row of each clip in the store.
-        index: (N, T) the stored steps that are read, in order; of an input that is stacks (N, S) all of them.
+        index: (N, T) the stored steps that are read, in order; of an input that is stacks (N, S) all of them, but
+            those that are read as zero fields.
         mask: (N, T) which of them are valid.
         moved: how many steps are others than asked for, as the store has none of that frame.
     """
@@ -102,6 +107,11 @@ class ArrayTap:
         return self.store.taps[self.tap].step_bytes
 
     @property
+    def still(self) -> int:
+        """The stored value of a picture of flow, or of a field, in which nothing moves."""
+        return STILL if self.input.values in ("field", "gray") and self.store.taps[self.tap].dtype == "uint8" else 0
+
+    @property
     def is_whole_frame(self) -> bool:
         """Whether a step is a frame that views are cut of when it is read."""
         return self.input.values in ("gray", "pixels") and _holds_whole_frames(self.store.taps[self.tap])
@@ -124,13 +134,14 @@ class ArrayTap:
     def places(self, draw: Draw) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Which of the held steps of its clip each item of `draw` reads (B, T), and which of them are valid.
 
-        Of a stack T is its length and every item is valid.
+        Of a stack T is its length; what is not valid there is read as zero fields.
         """
         stack = self.stack_steps
         if not stack:
             mask = self.mask[draw.clips]
             return np.broadcast_to(np.arange(mask.shape[1]), mask.shape), mask
-        counts = self.counts[draw.clips]
+        held = self.counts[draw.clips]
+        counts = np.maximum(held, stack)  # what is too short is filled up, see `long_enough`
         if stack == 1:  # each step is a stack that was made before
             most, middle = counts - 1, (counts - 1) // 2
         else:  # starts 1 to N - 5 of N images, the middle at ceil((N - 5) / 2) (SYSTEMS.md 2.2), here counted from 0
@@ -138,13 +149,17 @@ class ArrayTap:
             middle = np.maximum(-(-(counts - stack) // 2) - 1, 0)
         given = np.nan_to_num(draw.starts)
         starts = np.where(np.isnan(draw.starts), middle, np.minimum((given * (most + 1)).astype(np.int64), most))
+        if self.input.stack_at == "first":
+            starts = np.zeros_like(starts)
         places = starts[:, None] + np.arange(stack)
-        return places, np.ones(places.shape, dtype=bool)
+        return places, places < held[:, None]
 
 
 def stack_of(one: Input, store: Store, tap: str) -> int:
-    """Steps of a stack of `tap`, which are pictures; maps of stacks are read one at a time."""
-    return one.stack_steps if store.taps[tap].dtype == "uint8" else min(one.stack_steps, 1)
+    """Steps of a stack of `tap`, which are pictures or fields; maps of stacks are read one at a time."""
+    spec = store.taps[tap]
+    is_field = one.values == "field" and len(spec.shape) == 3 and spec.shape[0] == 2
+    return one.stack_steps if spec.dtype == "uint8" or is_field else min(one.stack_steps, 1)
 
 
 def read_array_table(data: DataConfig, features: FeaturesConfig, plan: HeadPlan) -> ClipTable:
@@ -158,7 +173,8 @@ def open_inputs(paths: Sequence[Path | Store], plan: HeadPlan, taps: Sequence[st
     """The stores, each with the inputs of the head that its taps are; `taps` names which where a store has several.
 
     Raises:
-        TrainingError: an input that no store has, or more than one; a store that is of no use.
+        TrainingError: an input that no store has, or more than one; a store that is of no use, or whose steps have
+            another shape than the head needs.
         StoreError: a path that is no store.
     """
     stores = [one if isinstance(one, Store) else reelbank.store.open(one) for one in paths]
@@ -178,6 +194,7 @@ def open_inputs(paths: Sequence[Path | Store], plan: HeadPlan, taps: Sequence[st
             count = "none of the stores has it" if not found else "several stores have it: give one"
             raise TrainingError(f"the head reads {one.about} ({one.wanted}), and {count}: {has}")
         place, tap = found[0]
+        _refuse_other_shape(one, stores[place], tap)
         keys[place][one.name] = tap
     for store, own in zip(stores, keys, strict=True):
         if not own:
@@ -225,7 +242,7 @@ def long_enough(table: ClipTable, plan: HeadPlan) -> ClipTable:
     keep, left_out = np.ones(len(table), dtype=bool), Counter(dict(table.left_out))
     for source, rows in zip(table.sources, table.rows, strict=True):
         for name in source.keys:
-            stack = stack_of(inputs[name], source.store, source.keys[name])
+            stack = 0 if inputs[name].fill_zeros else stack_of(inputs[name], source.store, source.keys[name])
             short = source.store.num_steps[rows] < stack
             if count := int((short & keep).sum()):
                 left_out[f"fewer than {stack} steps of {inputs[name].about}"] += count
@@ -264,10 +281,8 @@ def array_taps(table: ClipTable, plan: HeadPlan, *, steps: int, train_views: str
         moved = 0
         if one.values == "target" and frames is not None:
             lists, moved = nearest_steps(store, rows, frames)
-        elif one.stack_steps or not steps:
-            lists = [np.arange(count) for count in store.num_steps[rows].tolist()]
         else:
-            lists = _spread_steps(store, rows, table.clip_ids, steps)
+            lists = _steps_read(one, store, tap, rows, table.clip_ids, steps)
         if frames is None and not one.stack_steps and any(other.values == "target" for other in inputs.values()):
             frames = [store.frame_index(int(row))[steps_of] for row, steps_of in zip(rows.tolist(), lists, strict=True)]
         index, mask = _padded(lists)
@@ -277,14 +292,62 @@ def array_taps(table: ClipTable, plan: HeadPlan, *, steps: int, train_views: str
     return found
 
 
+def _steps_read(
+    one: Input, store: Store, tap: str, rows: NDArray[np.int64], clip_ids: NDArray[Any], steps: int
+) -> list[NDArray[np.int64]]:
+    """The stored steps of each clip that an input which is no target reads, in order."""
+    stack = stack_of(one, store, tap)
+    if stack and one.stack_at == "first":
+        first_steps(store, rows, clip_ids, stack)
+    if stack > 1 and one.fill_zeros:
+        return own_steps(store, rows)
+    if one.positions and not one.stack_steps:
+        return position_steps(store, rows, clip_ids, one.positions)
+    if steps and not one.stack_steps:
+        return spread_steps(store, rows, clip_ids, steps)
+    return [np.arange(count) for count in store.num_steps[rows].tolist()]
+
+
 def notes_of(taps: Mapping[str, ArrayTap]) -> list[str]:
-    """Sentences for the report about steps that are others than asked for."""
-    return [
+    """Sentences for the report about steps that are others than asked for, and about zero fields."""
+    notes = [
         f"{tap.moved} of {int(tap.mask.sum())} steps of {tap.input.about} are the nearest that are stored, as there is "
         "none of that frame."
         for tap in taps.values()
         if tap.moved
     ]
+    return notes + [note for tap in taps.values() if (note := _zeros_note(tap))]
+
+
+def _zeros_note(tap: ArrayTap) -> str:
+    """Which stacks are filled up, '' for none."""
+    stack = tap.stack_steps
+    zeros = np.maximum(stack - tap.counts, 0)
+    if not tap.input.fill_zeros or not zeros.any():
+        return ""
+    clips = int((zeros > 0).sum())
+    repeated = int(np.minimum(tap.store.num_steps[tap.rows] - tap.counts, zeros).sum())
+    return (
+        f"{clips} of {len(zeros)} clips are too short for {stack} steps of {tap.input.about}: {int(zeros.sum())} steps "
+        f"at their end are zero fields, {repeated} of them in the place of a step that repeats the one before."
+    )
+
+
+def _refuse_other_shape(one: Input, store: Store, tap: str) -> None:
+    held = store.taps[tap].shape
+    if one.accepts(tap, held):
+        return
+    sides = one.shape[1:] if one.values == "pixels" and one.shape[0] == 3 else one.shape[:2]
+    made = f"frames:squash{sides[0]}" if one.values == "pixels" else "flow" if one.values == "field" else ""
+    advice = f"featurize with --model {made}" if made else "featurize another backbone or tap"
+    raise TrainingError(
+        f"the head reads {one.about} of {_sizes(one.shape)}, and {store.path} ({store.spec.backbone}) holds {tap} of "
+        f"{_sizes(held)}; {advice}"
+    )
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _refuse_other_views(table: ClipTable, train_views: str, view: int) -> None:
@@ -321,52 +384,6 @@ def _holds_whole_frames(spec: TapSpec) -> bool:
 def _views_text(store: Store) -> str:
     names = store.spec.views
     return f"{len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}; seed {store.spec.seed})"
-
-
-def spread_frames(num_frames: int, count: int) -> NDArray[np.int64]:
-    """`count` of N frames: floor(linspace(1, N, count, endpoint excluded)), counted from 0 (SYSTEMS.md 2.2)."""
-    return np.floor(np.linspace(1, num_frames, count, endpoint=False)).astype(np.int64) - 1
-
-
-def _spread_steps(store: Store, rows: NDArray[np.int64], clip_ids: NDArray[Any], count: int) -> list[NDArray[np.int64]]:
-    """The stored steps of `count` frames spread over each clip."""
-    sampling = store.spec.sampling
-    if sampling.partition(":")[0] not in WHOLE:
-        raise TrainingError(
-            f"--steps {count} spreads frames over the clip, and {store.path} holds {sampling}, which need not begin at "
-            f"its first; featurize with --sampling uniform:{count}:open, or leave --steps out"
-        )
-    num_frames = store.clips.num_frames
-    lists = []
-    for row, clip_id in zip(rows.tolist(), clip_ids.tolist(), strict=True):
-        stored = store.frame_index(row)
-        stored = stored - stored[0]
-        wanted = spread_frames(int(num_frames[row]), count)
-        places = np.minimum(np.searchsorted(stored, wanted), len(stored) - 1)
-        if (lacking := wanted[stored[places] != wanted]).size:
-            raise TrainingError(
-                f"--steps {count} reads frame {int(lacking[0])} of clip {clip_id!r}, which {store.path} does not hold "
-                f"(sampling {sampling}); featurize with --sampling uniform:{count}:open, or with uniform:7:open+"
-                "uniform:16:open for both"
-            )
-        lists.append(places.astype(np.int64))
-    return lists
-
-
-def nearest_steps(
-    store: Store, rows: NDArray[np.int64], frames: Sequence[NDArray[np.int64]]
-) -> tuple[list[NDArray[np.int64]], int]:
-    """For each frame the stored step of the nearest one, of two the later; and how many are of another frame."""
-    lists, moved = [], 0
-    for row, wanted in zip(rows.tolist(), frames, strict=True):
-        stored = store.frame_index(row)
-        later = np.minimum(np.searchsorted(stored, wanted), len(stored) - 1)
-        before = np.maximum(later - 1, 0)
-        nearer = np.abs(stored[before] - wanted) < np.abs(stored[later] - wanted)
-        places = np.where(nearer, before, later)
-        moved += int((stored[places] != wanted).sum())
-        lists.append(places.astype(np.int64))
-    return lists, moved
 
 
 def _padded(lists: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

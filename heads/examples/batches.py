@@ -18,11 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from reelbank.extract.backbones.flow_taps import LEVELS_PER_PX, STILL
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.arrays import ArrayTap, Draw
 from reelbank.heads.examples.copies import Copies
 from reelbank.heads.examples.crops import Crop
 from reelbank.heads.examples.normalization import Normalization
+from reelbank.heads.examples.pixel_augment import NUMBERS, PixelAugment
 from reelbank.heads.models.plans import Values
 from reelbank.store.description import readable
 
@@ -64,6 +66,7 @@ class ArrayBatches:
         budget: bytes that a block of batches, the one read meanwhile and a batch as it is computed with may take.
         evaluation_clips: clips per forward pass without gradients.
         segments: starts that a stack is evaluated at, whose logits are averaged; 1: the middle.
+        augment: how pictures are changed in training.
     """
 
     taps: Mapping[str, ArrayTap]
@@ -76,6 +79,7 @@ class ArrayBatches:
     copies: Copies | None = None
     held: Mapping[str, Held] | None = None
     segments: int = 1
+    augment: PixelAugment | None = None
     normalization: Normalization = field(default=STEADY)
 
     @property
@@ -91,7 +95,8 @@ class ArrayBatches:
     def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, tuple[Any, ...]]]:
         """An epoch of training: (rows (B,) of `order`, what `head` is called with), `size` rows at a time.
 
-        Views and starts are drawn from torch's global generator as it stands, for the whole epoch at once.
+        Views, starts and changes of pictures are drawn from torch's global generator as it stands, for the whole epoch
+        at once.
 
         Raises TrainingError where one batch is larger than the memory that was given.
         """
@@ -129,7 +134,8 @@ class ArrayBatches:
             others = self.drawn[clips]
             place = np.minimum((chances.numpy() * others).astype(np.int64), np.maximum(others - 1, 0))
             views = np.where(others > 0, place + (place >= self.view), self.view)
-        return Draw(clips=clips, views=views, starts=starts.numpy())
+        changes = None if self.augment is None else torch.rand(len(rows), NUMBERS, dtype=torch.float64).numpy()
+        return Draw(clips=clips, views=views, starts=starts.numpy(), changes=changes)
 
     def _read(self, draw: Draw, size: int) -> Iterator[tuple[int, Pixels]]:
         """The batches of `draw` in their order, with the row that each begins at."""
@@ -181,7 +187,8 @@ class ArrayBatches:
         for name, tap in self.taps.items():
             places, mask = tap.places(draw)
             dtype = getattr(torch, tap.store.taps[tap.tap].dtype)
-            made[name] = torch.zeros(*places.shape, *tap.step_shape, dtype=dtype), torch.from_numpy(mask)
+            shape = (*places.shape, *tap.step_shape)
+            made[name] = torch.full(shape, tap.still, dtype=dtype), torch.from_numpy(mask)
         return made
 
     def _fill(self, tap: ArrayTap, draw: Draw, place: int, into: tuple[Tensor, Tensor], row: int) -> None:
@@ -196,7 +203,8 @@ class ArrayBatches:
         total = 0
         for tap in self.taps.values():
             count = tap.places(draw)[1].size
-            times = SCALING_COPIES if tap.store.taps[tap.tap].dtype == "uint8" else 1
+            is_changed = tap.store.taps[tap.tap].dtype == "uint8" or self.augment is not None
+            times = SCALING_COPIES if is_changed else 1
             total += count * (math.prod(tap.step_shape) * FLOAT_BYTES * times if as_read else tap.step_bytes)
         return total
 
@@ -213,7 +221,7 @@ class ArrayBatches:
             valid = torch.from_numpy(mask)
             values = held.values.index_select(0, index).view(*where.shape, *tap.step_shape)
             if not mask.all():
-                values[~valid.to(values.device)] = 0
+                values[~valid.to(values.device)] = tap.still
             made[name] = values, valid
         return made
 
@@ -229,9 +237,12 @@ class ArrayBatches:
             values = stored.to(self.device, non_blocking=True)
             if name in self.crops:
                 values = self.crops[name].of(values, draw)
+            if self.augment is not None and draw.changes is not None:
+                values = self.augment.of(unscaled(values, tap.input.values), tap.input.values, draw.changes)
+            is_cut = values.dtype != stored.dtype
             if tap.stack_steps:  # (B, S, C, H, W) -> (B, 1, S C, H, W): x1, y1, x2, y2, ...
-                values, mask = values.flatten(1, 2).unsqueeze(1), mask[:, :1]
-            arrays[name] = scaled(values, tap.input.values, cut=name in self.crops)
+                values, mask = values.flatten(1, 2).unsqueeze(1), torch.ones(len(mask), 1, dtype=torch.bool)
+            arrays[name] = scaled(values, tap.input.values, cut=is_cut)
             masks[name] = mask.to(self.device)
         return arrays, masks
 
@@ -240,17 +251,32 @@ def scaled(values: Tensor, kind: Values, *, cut: bool = False) -> Tensor:
     """Stored values (B, T, *shape) as a network reads them, float32; pictures are (..., H, W, 3) or (..., C, H, W).
 
     RGB: over 255, less ImageNet's mean, over its deviation, channels first. Gray: the means of both (SYSTEMS.md 2.2).
-    Maps that a store holds in the place of pictures are read as they are.
+    Fields: displacements in px, of 8-bit images what they stand for. Maps that a store holds in the place of pictures
+    are read as they are.
+
+    Args:
+        cut: whether they are pictures whatever their dtype, or fields in px: cut out of what is stored, or changed.
     """
     if values.dtype != torch.uint8 and not cut:
         return values.float()
+    values = unscaled(values, kind)
     if kind == "pixels":
-        if values.shape[-1] == 3:
-            values = values.movedim(-1, -3)
         mean, std = (torch.tensor(one, device=values.device).view(3, 1, 1) for one in (MEAN, STD))
-        return (values.float() / 255 - mean) / std
+        return (values / 255 - mean) / std
     if kind == "gray":
-        return (values.float() / 255 - sum(MEAN) / 3) / (sum(STD) / 3)
+        return (values / 255 - sum(MEAN) / 3) / (sum(STD) / 3)
+    return values
+
+
+def unscaled(values: Tensor, kind: Values) -> Tensor:
+    """Stored pictures in 0 to 255, channels first, and fields in px, float32.
+
+    Of 8-bit flow what `decode_8bit` of `reelbank.extract.backbones.flow_taps` gives.
+    """
+    if kind == "field" and values.dtype == torch.uint8:
+        return (values.float() - STILL) / LEVELS_PER_PX
+    if kind == "pixels" and values.shape[-1] == 3:
+        values = values.movedim(-1, -3)
     return values.float()
 
 

@@ -13,7 +13,7 @@ from reelbank.heads.models.plans import ArrayShape, HeadPlan, Input
 WHOLE = ("frames", "flow:")
 """Backbones whose pictures a network reads from its first layer on."""
 SHAPES: Mapping[str, tuple[int, ...]] = {
-    "gray": (10, 224, 224), "map": (1, 28, 28), "pixels": (3, 224, 224), "target": (28, 28),
+    "field": (2, 224, 224), "gray": (10, 224, 224), "map": (1, 28, 28), "pixels": (3, 224, 224), "target": (28, 28),
 }  # fmt: skip
 
 
@@ -55,7 +55,12 @@ def describe_head(name: str, options: Sequence[str] = (), *, outputs: int = 10, 
 def _nominal(one: Input) -> ArrayShape:
     """The array that counts are given for: pictures where the head can read them."""
     backbone, tap = next((pair for pair in one.taps if pair[0].startswith(WHOLE)), one.taps[0])
-    return ArrayShape(backbone=backbone, tap=tap, shape=one.shape or SHAPES[one.values], dtype="uint8", num_steps=7)
+    shape = one.shape or SHAPES[one.values]
+    if one.values == "pixels" and shape[-1] == 3:
+        shape = (3, *shape[:2])
+    if one.values == "field" and one.stack_steps:
+        shape = (one.stack_steps * shape[0], *shape[1:])
+    return ArrayShape(backbone=backbone, tap=tap, shape=shape, dtype="uint8", num_steps=len(one.positions) or 7)
 
 
 def _plan_facts(plan: HeadPlan, counts: Mapping[str, int]) -> dict[str, Any]:

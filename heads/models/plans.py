@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from reelbank.heads.errors import TrainingError
 
-Values = Literal["gray", "map", "pixels", "target"]
+Values = Literal["field", "gray", "map", "pixels", "target"]
+StackAt = Literal["drawn", "first"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +46,18 @@ class Input:
         about: what it is, for messages.
         taps: (pattern of the backbone's name, tap), the first that a store holds.
         values: how numbers are read: `pixels` of RGB and `gray` pictures (uint8: over 255, then less mean and over
-            deviation of ImageNet's), `map` and `target` as they are, as float32.
-        stack_steps: S: the head reads stacks of S consecutive steps as channels, one of each clip, which begins at a
-            drawn step in training and in the middle otherwise; 0: it reads steps, those that --steps asks for.
+            deviation of ImageNet's), `field` displacements in px (of 8-bit images what they stand for), `map` and
+            `target` as they are, as float32.
+        stack_steps: S: the head reads stacks of S consecutive steps as channels, one of each clip; of fields x0, y0,
+            x1, y1, ...; 0: it reads steps.
+        stack_at: where a stack begins: at a drawn step in training and in the middle in evaluation, or always at the
+            first step, which must be that of the clip's first frame.
+        fill_zeros: a clip with fewer steps than a stack is filled up with zero fields at the end, and repeated steps at
+            its end (clips/repeated_steps) are read as zero fields, both counted; False: it is left out.
+        positions: of an input that is no stacks: the stored steps at these shares of the clip, in this order, frame
+            floor(p N) but at most N - 1 of its N frames; (): those that --steps asks for.
         shape: of a step of its first tap, for counts where no store says it; empty: that of its `values`.
+        needs_shape: a store's first tap must have that shape, its channels first or last.
     """
 
     name: str
@@ -56,7 +65,18 @@ class Input:
     taps: tuple[tuple[str, str], ...]
     values: Values
     stack_steps: int = 0
+    stack_at: StackAt = "drawn"
+    fill_zeros: bool = False
+    positions: tuple[float, ...] = ()
     shape: tuple[int, ...] = ()
+    needs_shape: bool = False
+
+    def accepts(self, tap: str, shape: tuple[int, ...]) -> bool:
+        """Whether a step of `tap` may have this shape."""
+        own = self.shape
+        if not self.needs_shape or tap != self.taps[0][1]:
+            return True
+        return shape in (own, (*own[1:], own[0]), (own[-1], *own[:-1]))
 
     def tap_of(self, backbone: str, held: Mapping[str, Any]) -> str | None:
         """The tap that is read of a store of `backbone` which holds taps `held`; None if it has none of them."""

@@ -171,6 +171,7 @@ def settings_of(config: TrainConfig, starts_from: Sequence[str] = ()) -> dict[st
     predicts = [*(["classes"] if data.label != "none" else []), *([target] if data.target != "none" else [])]
     copies = [*features.augment, *(["stored views"] if features.train_views == "all" else [])]
     copies += ["a stored view of each clip, drawn in every epoch"] if features.train_views == "draw" else []
+    copies += [f"{method} of pictures, drawn in every epoch" for method in features.pixel_augment]
     drawn = {"none": "every clip once", "class": "classes equally often", "group": "groups equally often"}
     return {
         "head": config.head.name,

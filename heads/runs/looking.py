@@ -20,9 +20,10 @@ from torch.nn.functional import interpolate
 
 import reelbank.store
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.examples.arrays import ArrayTap, Draw, nearest_steps
+from reelbank.heads.examples.arrays import ArrayTap, Draw
 from reelbank.heads.examples.batches import steps_of
 from reelbank.heads.examples.crops import DRAWN, Crop, crop_of
+from reelbank.heads.examples.steps import nearest_steps
 from reelbank.heads.models import HEADS
 from reelbank.heads.models.plans import HeadPlan, Input
 from reelbank.store import Store

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from reelbank.extract.backbones.flow_taps import encode_8bit
 from reelbank.heads.examples.arrays import ArrayTap, Draw
 from reelbank.heads.examples.batches import steps_of
 from reelbank.heads.examples.prepared import Prepared
@@ -84,9 +85,11 @@ def _steps(tap: ArrayTap, clip: int) -> list[PictureRow]:
     steps, seconds = steps_of(tap, clip, 0), _seconds(tap, clip)
     if tap.stack_steps:
         middle = Draw(clips=np.array([clip]), views=np.zeros(1, dtype=np.int64), starts=np.full(1, np.nan))
-        places = tap.places(middle)[0][0]
-        steps, seconds = steps[places], [seconds[place] for place in places.tolist()]
-    kind = "flow" if tap.input.values == "gray" and steps.dtype == np.uint8 else "maps"
+        places, valid = (of_clips[0] for of_clips in tap.places(middle))
+        steps, seconds = steps[places[valid]], [seconds[place] for place in places[valid].tolist()]
+    if tap.input.values == "field" and steps.shape[1] == 2 and steps.dtype != np.uint8:
+        steps = encode_8bit(steps)
+    kind = "flow" if tap.input.values in ("field", "gray") and steps.dtype == np.uint8 else "maps"
     return rows_of(f"{kind}: {_named(tap)}", steps, [f"{value:.2f} s" for value in seconds])
 
 
