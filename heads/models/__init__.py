@@ -34,6 +34,7 @@ class HeadRow:
             are given as --head-option NAME=VALUE and have the type of their default.
         alone_with: {option: value} with which its forward pass asks for values, which `torch.func.vmap` cannot give:
             members of a sweep are then trained one after another instead of stacked.
+        can_be_stacked: False: it has layers without a form for `vmap`, whatever its options.
         is_fitted: it is fitted in one go (`reelbank.heads.fitting`), not by gradients; its `parts` are known then.
         plan: `module:function`, (options) -> HeadPlan, of a head that reads arrays instead of vectors; '' for others.
         has_attention: it says where in a frame it looks, by a method `attention` (`reelbank.heads.runs.looking`).
@@ -44,6 +45,7 @@ class HeadRow:
     needs_steps: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     alone_with: Mapping[str, Any] = field(default_factory=dict)
+    can_be_stacked: bool = True
     is_fitted: bool = False
     plan: str = ""
     has_attention: bool = False
@@ -101,11 +103,23 @@ _ROWS = {
         summary="one linear layer per output on the pooled vector",
         needs_steps=False,
     ),
+    "lstm": HeadRow(
+        target="reelbank.heads.models.lstm:build",
+        summary="an LSTM over the steps, and a linear layer on its last output (reads every step)",
+        needs_steps=True,
+        options={"hidden": 256},
+        can_be_stacked=False,
+    ),
     "map-transformer": HeadRow(
         target="reelbank.heads.models.map_transformer:build",
         plan="reelbank.heads.models.map_transformer_plan:plan",
         summary="attention over the places of frozen maps, then a small transformer over the steps",
         options=map_transformer_plan.OPTIONS,
+    ),
+    "mean-mlp": HeadRow(
+        target="reelbank.heads.models.mean_mlp:build",
+        summary="one hidden layer with dropout on the pooled vector: D-256-K",
+        options={"hidden": 256, "dropout": 0.3},
     ),
     "mlp": HeadRow(
         target="reelbank.heads.models.mlp:build",
