@@ -104,14 +104,14 @@ class ArrayTap:
     @property
     def is_whole_frame(self) -> bool:
         """Whether a step is a frame that views are cut of when it is read."""
-        return self.input.values in ("gray", "pixels") and _holds_whole_frames(self.store.taps[self.tap])
+        return self.input.values in ("gray", "pixels", "unit") and _holds_whole_frames(self.store.taps[self.tap])
 
     @property
     def shape(self) -> ArrayShape:
         """As the head is told: pictures with their channels first, cropped."""
         spec, stack = self.store.taps[self.tap], self.stack_steps
         shape, num_steps = spec.shape, self.mask.shape[1]
-        if self.input.values == "pixels" and shape[-1] == 3:
+        if self.input.values in ("pixels", "unit") and shape[-1] == 3:
             shape = (3, *shape[:2])
         if self.is_whole_frame:
             shape = (shape[0], FRAME_PX, FRAME_PX)

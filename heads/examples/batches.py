@@ -239,14 +239,17 @@ class ArrayBatches:
 def scaled(values: Tensor, kind: Values, *, cut: bool = False) -> Tensor:
     """Stored values (B, T, *shape) as a network reads them, float32; pictures are (..., H, W, 3) or (..., C, H, W).
 
-    RGB: over 255, less ImageNet's mean, over its deviation, channels first. Gray: the means of both (SYSTEMS.md 2.2).
+    RGB: over 255, less ImageNet's mean, over its deviation, channels first; `unit`: over 255 alone. Gray: the means of
+    both (SYSTEMS.md 2.2).
     Maps that a store holds in the place of pictures are read as they are.
     """
     if values.dtype != torch.uint8 and not cut:
         return values.float()
-    if kind == "pixels":
+    if kind in ("pixels", "unit"):
         if values.shape[-1] == 3:
             values = values.movedim(-1, -3)
+        if kind == "unit":
+            return values.float() / 255
         mean, std = (torch.tensor(one, device=values.device).view(3, 1, 1) for one in (MEAN, STD))
         return (values.float() / 255 - mean) / std
     if kind == "gray":

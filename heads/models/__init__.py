@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.models import ego_rnn_plan, ego_two_stream_plan, flow_resnet34_plan, map_transformer_plan
+from reelbank.heads.models import cnn_lstm_plan, ego_rnn_plan, ego_two_stream_plan, flow_resnet34_plan, map_transformer_plan
 from reelbank.heads.models.plans import ArrayShape, HeadPlan
 from reelbank.manifests.plugins import Plugin
 from reelbank.manifests.registry import Registry, first_line
@@ -70,6 +70,12 @@ _ROWS = {
         target="reelbank.heads.models.combination:build",
         summary="trees, linear or their mean, per store or joined: what inner validation prefers (the default)",
         is_fitted=True,
+    ),
+    "cnn-lstm": HeadRow(
+        target="reelbank.heads.models.cnn_lstm:build",
+        plan="reelbank.heads.models.cnn_lstm_plan:plan",
+        summary="a small CNN per frame and an LSTM over them, trained from scratch on stored frames (three networks)",
+        options=cnn_lstm_plan.OPTIONS,
     ),
     "conv-aggregation": HeadRow(
         target="reelbank.heads.models.conv_aggregation:build",

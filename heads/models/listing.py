@@ -13,7 +13,8 @@ from reelbank.heads.models.plans import ArrayShape, HeadPlan, Input
 WHOLE = ("frames", "flow:")
 """Backbones whose pictures a network reads from its first layer on."""
 SHAPES: Mapping[str, tuple[int, ...]] = {
-    "gray": (10, 224, 224), "map": (1, 28, 28), "pixels": (3, 224, 224), "target": (28, 28),
+    "field": (16, 224, 224), "gray": (10, 224, 224), "map": (1, 28, 28), "pixels": (3, 224, 224), "target": (28, 28),
+    "unit": (3, 112, 112),
 }  # fmt: skip
 
 

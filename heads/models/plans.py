@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from reelbank.heads.errors import TrainingError
 
-Values = Literal["gray", "map", "pixels", "target"]
+Values = Literal["field", "gray", "map", "pixels", "target", "unit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +45,15 @@ class Input:
         about: what it is, for messages.
         taps: (pattern of the backbone's name, tap), the first that a store holds.
         values: how numbers are read: `pixels` of RGB and `gray` pictures (uint8: over 255, then less mean and over
-            deviation of ImageNet's), `map` and `target` as they are, as float32.
+            deviation of ImageNet's), `unit` of RGB pictures (over 255 alone), `field` displacements in px, `map` and
+            `target` as they are, as float32.
         stack_steps: S: the head reads stacks of S consecutive steps as channels, one of each clip, which begins at a
             drawn step in training and in the middle otherwise; 0: it reads steps, those that --steps asks for.
         shape: of a step of its first tap, for counts where no store says it; empty: that of its `values`.
+        positions: the stored steps at these shares of the clip, floor(p N), at most N - 1; (): see `stack_steps`.
+        stack_at: where a clip's one stack begins: see `stack_steps`, or at its first step.
+        fill_zeros: whether a clip with fewer steps than a stack has zeros in the place of the others.
+        needs_shape: whether the head can be built only where the shape of what is stored is known.
     """
 
     name: str
@@ -57,6 +62,10 @@ class Input:
     values: Values
     stack_steps: int = 0
     shape: tuple[int, ...] = ()
+    positions: tuple[float, ...] = ()
+    stack_at: Literal["drawn", "first"] = "drawn"
+    fill_zeros: bool = False
+    needs_shape: bool = False
 
     def tap_of(self, backbone: str, held: Mapping[str, Any]) -> str | None:
         """The tap that is read of a store of `backbone` which holds taps `held`; None if it has none of them."""
@@ -155,6 +164,7 @@ class HeadPlan:
         parts: {module: head}: a part of it that is another head, which starts from a run of that one.
         aside: modules that training alone uses; a later stage may do without those of the run that it starts from.
         kept_options: options that a run which a stage starts from must have had alike.
+        cam: {input: module whose output (B or B * T, C, h, w) a Grad-CAM is taken of}.
     """
 
     inputs: tuple[Input, ...]
@@ -164,6 +174,7 @@ class HeadPlan:
     parts: Mapping[str, str] = field(default_factory=dict)
     aside: tuple[str, ...] = ()
     kept_options: tuple[str, ...] = ()
+    cam: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def to_predict(self) -> HeadPlan:
