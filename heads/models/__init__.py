@@ -10,7 +10,16 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.models import cnn_lstm_plan, ego_rnn_plan, ego_two_stream_plan, flow_resnet34_plan, map_transformer_plan
+from reelbank.heads.models import (
+    cnn_lstm_plan,
+    ego_rnn_plan,
+    ego_two_stream_plan,
+    flow_net_plan,
+    flow_resnet34_plan,
+    frame_net_plan,
+    map_transformer_plan,
+    two_stream_plan,
+)
 from reelbank.heads.models.plans import ArrayShape, HeadPlan
 from reelbank.manifests.plugins import Plugin
 from reelbank.manifests.registry import Registry, first_line
@@ -98,11 +107,23 @@ _ROWS = {
         options=ego_two_stream_plan.OPTIONS,
         has_attention=True,
     ),
+    "flow-net": HeadRow(
+        target="reelbank.heads.models.flow_net:build",
+        plan="reelbank.heads.models.flow_net_plan:plan",
+        summary="OpticalFlowNet: two convolutions and two linear layers on eight flow fields",
+        options=flow_net_plan.OPTIONS,
+    ),
     "flow-resnet34": HeadRow(
         target="reelbank.heads.models.flow_resnet34:build",
         plan="reelbank.heads.models.flow_resnet34_plan:plan",
         summary="ResNet-34 on stacks of five flow fields, all of it trained",
         options=flow_resnet34_plan.OPTIONS,
+    ),
+    "frame-net": HeadRow(
+        target="reelbank.heads.models.frame_net:build",
+        plan="reelbank.heads.models.frame_net_plan:plan",
+        summary="GoogLeNet on single frames, all of it trained",
+        options=frame_net_plan.OPTIONS,
     ),
     "linear": HeadRow(
         target="reelbank.heads.models.linear:build",
@@ -138,6 +159,12 @@ _ROWS = {
         summary="extremely randomised trees on mean and std of the steps, averaged over the stores (fitted, no epochs)",
         options={"trees": 0, "leaf": 1},
         is_fitted=True,
+    ),
+    "two-stream": HeadRow(
+        target="reelbank.heads.models.two_stream:build",
+        plan="reelbank.heads.models.two_stream_plan:plan",
+        summary="frame-net and flow-net, fused in the middle and trained jointly",
+        options=two_stream_plan.OPTIONS,
     ),
 }
 

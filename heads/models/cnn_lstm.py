@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from reelbank.heads.models import HeadShape
 from reelbank.heads.models.cnn_lstm_plan import FRAMES
+from reelbank.heads.models.layers.each_step import each_step
 from reelbank.heads.models.lstm import at_last_step
 
 HIDDEN = 256
@@ -42,20 +43,10 @@ class CNNLSTM(nn.Module):
     def forward(self, arrays: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """{frames: (B, T, 3, H, W)}, {frames: mask (B, T)} -> {output: (B, K)}."""
         mask = masks[FRAMES]
-        outputs, _ = self.lstm(self._vectors(arrays[FRAMES], mask))
+        vectors = each_step(self.cnn, arrays[FRAMES], mask, training=self.training).flatten(2)  # (B, T, C)
+        outputs, _ = self.lstm(vectors)
         last = self.dropout(at_last_step(outputs, mask))
         return {name: linear(last) for name, linear in self.classifiers.items()}
-
-    def _vectors(self, frames: Tensor, mask: Tensor) -> Tensor:
-        """What the CNN says of each frame (B, T, C)."""
-        flat = frames.flatten(0, 1)
-        if not self.training:
-            vectors: Tensor = self.cnn(flat).flatten(1)
-        else:  # the statistics of batch norm are those of frames, not of padding
-            valid = mask.flatten()
-            of_valid = self.cnn(flat[valid]).flatten(1)
-            vectors = of_valid.new_zeros(len(flat), of_valid.shape[1]).index_put((valid,), of_valid)
-        return vectors.unflatten(0, frames.shape[:2])
 
 
 def cnn(net: int, width: int) -> nn.Sequential:

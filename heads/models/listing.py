@@ -72,6 +72,7 @@ def _plan_facts(plan: HeadPlan, counts: Mapping[str, int]) -> dict[str, Any]:
                 "trained": sum(groups.values()),
                 "groups": groups,
                 "starts_from": [f"{head}, stage {name}" if name else head for head, name in stage.starts_from],
+                "may_start_from": [head for head, _ in stage.may_start_from],
                 "settings": {name: list(v) if isinstance(v, tuple) else v for name, v in stage.settings.items()},
             }
         )
@@ -100,6 +101,8 @@ def head_text(facts: Mapping[str, Any]) -> str:
         )
         if stage["starts_from"]:
             lines.append(f"            starts from a run of {' and one of '.join(stage['starts_from'])} (--init-from)")
+        if stage["may_start_from"]:
+            lines.append(f"            may start from a run of {' or '.join(stage['may_start_from'])} (--init-from)")
         settings = ", ".join(f"{name} {_plain(value)}" for name, value in stage["settings"].items())
         lines.append(f"            {settings}")
     for one in facts["auxiliary"]:

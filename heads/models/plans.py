@@ -125,6 +125,7 @@ class Stage:
         groups: what is trained; every other tensor stays as it is, to the bit.
         evaluated: modules that stay in evaluation mode (batch norm by its statistics, no dropout) while others train.
         starts_from: heads whose trained runs it starts from, (head, its stage or '' for any); --init-from gives them.
+        may_start_from: those that it may start from, where --init-from gives one.
         settings: fields of TrainConfig.
     """
 
@@ -132,6 +133,7 @@ class Stage:
     groups: tuple[Group, ...]
     evaluated: tuple[str, ...] = ()
     starts_from: tuple[tuple[str, str], ...] = ()
+    may_start_from: tuple[tuple[str, str], ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def group_of(self, tensor: str) -> Group | None:

@@ -188,12 +188,15 @@ def start_of(
             wanted = ", ".join(sorted({head_name, *plan.parts.values()}))
             raise TrainingError(f"--init-from {run}: its head is {name!r}; this one starts from runs of {wanted}")
         prefix = f"{places[0]}." if places[0] else ""
+        made_by_it = tuple(f"{module}." for module, base in bases.items() if base.found_at == str(run.absolute()))
         _refuse_other_base(run, header, prefix, plan, bases)
         _refuse_other_network(run, header, plan, options)
         aside = _aside(header)
         for name_there, value in tensors.items():
             own = name_there.removeprefix(HEAD)
             part = own.partition(".")[0]
+            if (prefix + own).startswith(made_by_it) and (prefix + own).rpartition(".")[0] not in modules:
+                continue  # before the tap that is read, which was made with it
             if own != name_there and (f"{prefix}{part}" in modules or part not in aside):
                 trained[prefix + own] = value
         said.append((run, name, str(header.get("stage", ""))))
@@ -254,6 +257,8 @@ def _refuse_other_base(
         rest = next((rest for rest in plan.rests if rest.module == module and rest.backbone == name), None)
         if rest is None or entry["weights"].get("kind") == "none":
             continue
+        if bases[module].found_at == str(run.absolute()):
+            continue  # they are of the run itself
         ours, theirs = bases[module].weights.get("sha256"), entry["weights"].get("sha256")
         if ours != theirs:
             raise TrainingError(
