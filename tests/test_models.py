@@ -114,7 +114,9 @@ def test_evaluator_has_the_published_number_of_parameters(width: int, count: int
 )
 def test_heads_of_pooled_googlenet_have_the_published_sizes(name: str, options: dict[str, int], count: int) -> None:
     """On 1,024 features and 51 classes (SYSTEMS.md 3.3, 3.4)."""
-    assert _parameters(build_head(name, HeadShape(taps={"x": 1024}, outputs={"label": 51}, num_steps=1), options)) == count
+    assert (
+        _parameters(build_head(name, HeadShape(taps={"x": 1024}, outputs={"label": 51}, num_steps=1), options)) == count
+    )
 
 
 def test_mean_mlp_equals_the_plain_layers() -> None:

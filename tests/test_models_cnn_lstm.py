@@ -1,4 +1,4 @@
-"""The CNN + LSTM networks: their published layers, parity with the plain layers, padding, and a training from frames."""
+"""The CNN + LSTM networks: their published layers, parity with the plain layers, padding, a training from frames."""
 
 from __future__ import annotations
 
@@ -137,7 +137,8 @@ def test_maps_of_cam_are_the_last_before_the_global_pool(net: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "said"), [("net=4", "the networks are 1, 2, 3"), ("width=6", "multiple of 4"), ("dropout=1.0", "below 1")]
+    ("option", "said"),
+    [("net=4", "the networks are 1, 2, 3"), ("width=6", "multiple of 4"), ("dropout=1.0", "below 1")],
 )
 def test_networks_that_there_are_not_are_refused(option: str, said: str) -> None:
     with pytest.raises(TrainingError, match=said):
@@ -154,7 +155,9 @@ def test_it_is_trained_from_stored_frames_and_applied(tmp_path: Path) -> None:
         picture[..., i % 2] += 120
         frames.append(picture)
     store = write_store(tmp_path / "s.zarr", {"rgb": frames}, clips, backbone="frames:112")
-    config = TrainConfig.of(store=(store.path,), head=NAME, target="none", report=False, epochs=12, lr=1e-3, run=tmp_path / "run")
+    config = TrainConfig.of(
+        store=(store.path,), head=NAME, target="none", report=False, epochs=12, lr=1e-3, run=tmp_path / "run"
+    )
     assert (config.optimizer.batch, config.optimizer.name, config.optimizer.weight_decay) == (8, "adam", 0.0)
     assert TrainConfig.of(store=(store.path,), head=NAME).optimizer.lr == 1e-4
     result = train_head(config)

@@ -10,6 +10,7 @@ from reelbank.heads.models.frame_net_plan import SETTINGS
 from reelbank.heads.models.plans import Group, HeadPlan, Input, Stage
 
 NAME = "flow-net"
+BACKBONE = "flow-net"
 FLOW = "flow"
 STACK = 8
 OPTIONS: Mapping[str, Any] = {"clip": 0.0}
@@ -40,6 +41,7 @@ def plan(options: Mapping[str, Any]) -> HeadPlan:
         inputs=(FIELDS,),
         aside=("fc1", "classifiers"),
         kept_options=("clip",),
+        gives={BACKBONE: "net"},
         stages=(
             Stage(
                 name="1",
@@ -48,5 +50,5 @@ def plan(options: Mapping[str, Any]) -> HeadPlan:
                 settings=SETTINGS,
             ),
         ),
-        cam={FLOW: "relu2"},
+        cam={FLOW: "net.relu2"},
     )

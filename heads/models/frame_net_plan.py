@@ -28,11 +28,11 @@ SETTINGS: Mapping[str, Any] = {
 PICTURES = (("frames:squash224", "rgb"), ("frames*", "rgb"))
 
 
-def frames_input(position: str, *, taps: tuple[tuple[str, str], ...] = PICTURES) -> Input:
+def frames_input(position: str) -> Input:
     """Frames at the positions that `position` names. Raises TrainingError for another name."""
     if position not in POSITIONS:
         raise TrainingError(f"--head-option position={position} is not one of {', '.join(sorted(POSITIONS))}")
-    return Input(name=FRAMES, about="RGB frames", taps=taps, values="pixels", positions=POSITIONS[position])
+    return Input(name=FRAMES, about="RGB frames", taps=PICTURES, values="pixels", positions=POSITIONS[position])
 
 
 def plan(options: Mapping[str, Any]) -> HeadPlan:

@@ -39,11 +39,8 @@ def describe_head(name: str, options: Sequence[str] = (), *, outputs: int = 10, 
     if row.is_fitted:
         return facts | {"parameters": None, "inputs": [], "stages": [], "auxiliary": []}
     plan = plan_of(name, given)
-    arrays = {} if plan is None else {one.name: _nominal(one) for one in plan.inputs}
-    taps = {"features": width} if plan is None else {}
-    shape = HeadShape(taps=taps, outputs={"label": outputs}, num_steps=int(row.needs_steps) * 16 or 1, arrays=arrays)
     with torch.device("meta" if HEADS.plugin(name) is None else "cpu"):
-        head = build_head(name, shape, given)
+        head = build_head(name, nominal_shape(name, given, outputs=outputs, width=width), given)
     counts = {name: parameter.numel() for name, parameter in head.named_parameters()}
     modules: dict[str, int] = {}
     for parameter, count in counts.items():
@@ -53,10 +50,19 @@ def describe_head(name: str, options: Sequence[str] = (), *, outputs: int = 10, 
     return facts | ({"inputs": [], "stages": [], "auxiliary": []} if plan is None else _plan_facts(plan, counts))
 
 
+def nominal_shape(name: str, options: Mapping[str, Any], *, outputs: int, width: int) -> HeadShape:
+    """The shape that head `name` with these options is described for; see `describe_head`."""
+    row, plan = HEADS.row(name), plan_of(name, options)
+    arrays = {} if plan is None else {one.name: _nominal(one) for one in plan.inputs}
+    taps = {"features": width} if plan is None else {}
+    return HeadShape(taps=taps, outputs={"label": outputs}, num_steps=int(row.needs_steps) * 16 or 1, arrays=arrays)
+
+
 def _nominal(one: Input) -> ArrayShape:
     """The array that counts are given for: pictures where the head can read them."""
     backbone, tap = next((pair for pair in one.taps if pair[0].startswith(WHOLE)), one.taps[0])
-    return ArrayShape(backbone=backbone, tap=tap, shape=one.shape or SHAPES[one.values], dtype="uint8", num_steps=7)
+    steps = len(one.positions) or (1 if one.stack_steps else 7)
+    return ArrayShape(backbone=backbone, tap=tap, shape=one.shape or SHAPES[one.values], dtype="uint8", num_steps=steps)
 
 
 def _plan_facts(plan: HeadPlan, counts: Mapping[str, int]) -> dict[str, Any]:
@@ -97,7 +103,7 @@ def head_text(facts: Mapping[str, Any]) -> str:
     for stage in facts["stages"]:
         groups = f" ({', '.join(f'{name} {count:,}' for name, count in stage['groups'].items())})"
         lines.append(
-            f"  stage {stage['name']:<6}trains {stage['trained']:,}{groups if len(stage['groups']) > 1 else ''}"
+            f"  stage {stage['name']:<5} trains {stage['trained']:,}{groups if len(stage['groups']) > 1 else ''}"
         )
         if stage["starts_from"]:
             lines.append(f"            starts from a run of {' and one of '.join(stage['starts_from'])} (--init-from)")

@@ -9,12 +9,14 @@ Options: `position` and `weights` as of `frame-net` (of several frames the maps 
 needs one), `clip` as of `flow-net`, and
     reduce_kernel: of the convolution that reduces GoogLeNet's maps: 1, as the publication's text and its total have it,
         or 3, as the table of this branch there.
-    frozen_trunks: it may read stored `inception5b` maps in the place of frames, and trains what is new alone, its stage
-        `frozen`: the reductions, the fusion and the classifier.
+    frozen_trunks: it reads stored maps, `inception5b` of GoogLeNet and `pool2` of the backbone `flow-net`, both made
+        with the weights of the runs that it starts from, in the place of frames and fields, and has the stage `frozen`
+        alone: the reductions, the fusion and the classifier are trained. The same stage also reads frames and fields.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,14 +25,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reelbank.extract.backbones import googlenet
+from reelbank.extract.backbones.flow_trunk import MAPS, FlowTrunk
 from reelbank.heads.models import HeadShape
-from reelbank.heads.models.flow_net import MAPS, FlowTrunk
 from reelbank.heads.models.flow_net_plan import FLOW
 from reelbank.heads.models.frame_net import WIDTH, refuse_other_size, trunk
 from reelbank.heads.models.frame_net_plan import FRAMES
 from reelbank.heads.models.layers.each_step import each_step
 from reelbank.heads.models.pooled import masked_mean
-from reelbank.heads.models.two_stream_plan import MAPS_TAP, NAME
+from reelbank.heads.models.two_stream_plan import NAME
 
 REDUCED = 128
 FUSED_PLACES = 9
@@ -61,18 +63,21 @@ class FrameBranch(nn.Module):
         return reduced
 
 
-class FlowBranch(FlowTrunk):
-    """Fields (B, 16, 224, 224) -> (B, 128, 7, 7)."""
+class FlowBranch(nn.Module):
+    """Fields (B, 16, 224, 224), or maps (B, 64, 56, 56) that a store holds -> (B, 128, 7, 7)."""
 
-    def __init__(self, channels: int, clip: float) -> None:
-        super().__init__(channels, clip)
+    def __init__(self, *, reads_maps: bool, channels: int, clip_px: float) -> None:
+        super().__init__()
+        self.reads_maps = reads_maps
+        self.net = nn.Module() if reads_maps else FlowTrunk(channels, clip_px)
         self.conv3 = nn.Conv2d(MAPS[0], REDUCED, kernel_size=2, stride=2)
-        self.relu3 = nn.ReLU(inplace=True)
-        self.pool3 = nn.MaxPool2d(kernel_size=2, stride=4)
+        self.relu = nn.ReLU(inplace=True)
+        self.pool = nn.MaxPool2d(kernel_size=2, stride=4)
 
     def forward(self, fields: Tensor) -> Tensor:
         """See the class."""
-        reduced: Tensor = self.pool3(self.relu3(self.conv3(self.maps(fields))))
+        maps = fields if self.reads_maps else self.net(fields)
+        reduced: Tensor = self.pool(self.relu(self.conv3(maps)))
         return reduced
 
 
@@ -82,11 +87,12 @@ class TwoStream(nn.Module):
     def __init__(self, shape: HeadShape, options: Mapping[str, Any]) -> None:
         super().__init__()
         frames, fields = shape.arrays[FRAMES], shape.arrays[FLOW]
-        reads_maps = frames.tap == MAPS_TAP
-        for array in (fields,) if reads_maps else (frames, fields):
-            refuse_other_size(NAME, array)
-        self.frame = FrameBranch(reads_maps=reads_maps, kernel=options["reduce_kernel"])
-        self.flow = FlowBranch(fields.shape[0], options["clip"])
+        is_frozen = options["frozen_trunks"]
+        if not is_frozen:
+            for array in (frames, fields):
+                refuse_other_size(NAME, array)
+        self.frame = FrameBranch(reads_maps=is_frozen, kernel=options["reduce_kernel"])
+        self.flow = FlowBranch(reads_maps=is_frozen, channels=fields.shape[0], clip_px=options["clip"] or math.inf)
         self.fuse = nn.Conv2d(2 * REDUCED, 2 * REDUCED, kernel_size=1)
         self.pool = nn.MaxPool2d(2)
         self.flatten = nn.Flatten()

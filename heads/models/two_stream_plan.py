@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.models import flow_net_plan, frame_net_plan
-from reelbank.heads.models.plans import Group, HeadPlan, Rest, Stage
+from reelbank.heads.models.plans import Group, HeadPlan, Input, Rest, Stage
 
 NAME = "two-stream"
-MAPS_TAP = "inception5b"
+FRAME_MAPS = ((frame_net_plan.BACKBONE, "inception5b"),)
+READ_FLOW_MAPS = Input(
+    name=flow_net_plan.FLOW,
+    about="maps of flow fields",
+    taps=((flow_net_plan.BACKBONE, "pool2"),),
+    values="map",
+    shape=(64, 56, 56),
+    positions=(0.0,),
+)
 OPTIONS: Mapping[str, Any] = {
     "position": "middle", "clip": 0.0, "reduce_kernel": 1, "frozen_trunks": False, "weights": "pretrained",
 }  # fmt: skip
@@ -25,11 +34,6 @@ def plan(options: Mapping[str, Any]) -> HeadPlan:
     flow_net_plan.check_clip(options["clip"])
     if options["reduce_kernel"] not in KERNELS:
         raise TrainingError(f"--head-option reduce_kernel={options['reduce_kernel']}: expected 1 or 3")
-    is_frozen = options["frozen_trunks"]
-    maps = ((frame_net_plan.BACKBONE, MAPS_TAP),) if is_frozen else ()
-    whole = Stage(
-        name="1", groups=(Group(name="all", tensors=("*",)),), starts_from=STARTS, settings=frame_net_plan.SETTINGS
-    )
     frozen = Stage(
         name="frozen",
         groups=(Group(name="new", tensors=NEW),),
@@ -37,14 +41,23 @@ def plan(options: Mapping[str, Any]) -> HeadPlan:
         starts_from=STARTS,
         settings=frame_net_plan.SETTINGS,
     )
+    whole = Stage(
+        name="1", groups=(Group(name="all", tensors=("*",)),), starts_from=STARTS, settings=frame_net_plan.SETTINGS
+    )
+    reads_maps = options["frozen_trunks"]
+    frames = frame_net_plan.frames_input(options["position"])
+    of_frames = Rest(backbone=frame_net_plan.BACKBONE, module="frame.net", input=frame_net_plan.FRAMES)
+    of_flow = Rest(backbone=flow_net_plan.BACKBONE, module="flow.net", input=flow_net_plan.FLOW)
     return HeadPlan(
         inputs=(
-            frame_net_plan.frames_input(options["position"], taps=(*maps, *frame_net_plan.PICTURES)),
-            flow_net_plan.FIELDS,
+            (replace(frames, about="maps of frames", taps=FRAME_MAPS, values="map", shape=(1024, 7, 7)), READ_FLOW_MAPS)
+            if reads_maps
+            else (frames, flow_net_plan.FIELDS)
         ),
-        rests=(Rest(backbone=frame_net_plan.BACKBONE, module="frame.net", input=frame_net_plan.FRAMES),),
+        rests=(of_frames, of_flow) if reads_maps else (of_frames,),
+        gives={} if reads_maps else {flow_net_plan.BACKBONE: "flow.net"},
         parts={"frame": frame_net_plan.NAME, "flow": flow_net_plan.NAME},
         kept_options=("clip",),
-        stages=(frozen,) if is_frozen else (whole, frozen),
+        stages=(frozen,) if reads_maps else (whole, frozen),
         cam={frame_net_plan.FRAMES: "fuse", flow_net_plan.FLOW: "fuse"},
     )

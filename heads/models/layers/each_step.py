@@ -7,7 +7,9 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 
-def each_step(network: nn.Module | Callable[[Tensor], Tensor], steps: Tensor, mask: Tensor, *, training: bool) -> Tensor:
+def each_step(
+    network: nn.Module | Callable[[Tensor], Tensor], steps: Tensor, mask: Tensor, *, training: bool
+) -> Tensor:
     """Steps (B, T, ...), mask (B, T) -> what `network`, (N, ...) -> (N, ...), makes of each: (B, T, ...).
 
     In training it sees valid steps alone, since the statistics of batch norm must be those of frames, and padding is
