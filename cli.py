@@ -556,16 +556,29 @@ for _kind, _module, _table in (
     "--width", type=click.IntRange(1, 1_000_000), help="With NAME: numbers per step that it reads.  [default: 512]"
 )
 @click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="With NAME: an option of the head.")
+@click.option(
+    "--listing",
+    is_flag=True,
+    help="With NAME: its layers, what each gives, and what they take in memory, for one clip.",
+)
 @json_option
-def heads(name: str | None, outputs: int | None, width: int | None, options: tuple[str, ...], as_json: bool) -> None:
+def heads(
+    name: str | None, outputs: int | None, width: int | None, options: tuple[str, ...], listing: bool, as_json: bool
+) -> None:
     """List the heads, with what installed packages add. With NAME: its options, stages, and how much each trains."""
     with plain_errors():
         if name is None:
             from reelbank.heads.models import HEADS
 
-            if outputs or width or options:
-                raise click.UsageError("--outputs, --width and --option describe one head: name it")
+            if outputs or width or options or listing:
+                raise click.UsageError("--outputs, --width, --option and --listing describe one head: name it")
             emit(HEADS.to_json(), as_json, HEADS.text)
+            return
+        if listing:
+            from reelbank.heads.models.layer_listing import describe_layers, layers_text
+
+            layers = describe_layers(name, options, outputs=outputs or 10, width=width or 512)
+            emit(layers, as_json, lambda: layers_text(layers))
             return
         from reelbank.heads.models.listing import describe_head, head_text
 

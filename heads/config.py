@@ -223,7 +223,8 @@ class HeadConfig:
         row = HEADS.row(self.name)
         options = {**row.options, **self.options}
         return (
-            not row.is_fitted
+            row.can_be_stacked
+            and not row.is_fitted
             and not row.plan
             and not any(options[name] == value for name, value in row.alone_with.items())
         )

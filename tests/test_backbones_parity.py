@@ -322,7 +322,7 @@ PARAMETERS = {
     # The published model holds a mask token, and positions for 37x37 patches where ours has 16x16.
     "dinov2": 22_056_576 - 384 - (37 * 37 - 16 * 16) * 384,
     "clip": 87_849_216,
-    "googlenet": 6_624_904,
+    "googlenet": 6_624_904 - 1024 * 1000 - 1000,
     "resnet18": 11_176_512 + 512 * 1000 + 1000,
     "resnet34": 21_797_672,
 }

@@ -40,6 +40,35 @@ def test_kld_between_shifted_labels_is_the_published_one(shift: int, value: floa
     assert loss_function("kld")(z[None], p).item() == pytest.approx(value, rel=2e-4)
 
 
+def test_cross_entropy_on_softmax_lies_between_the_published_bounds() -> None:
+    """12 classes, saturated right and wrong, and uniform (SYSTEMS.md 5.2 and section 7); torch's own on softmax."""
+    p = torch.eye(12, dtype=torch.float64)[:1]
+    sure = torch.full((1, 12), -1e3, dtype=torch.float64)
+    right, wrong = sure.clone(), sure.clone()
+    right[0, 0], wrong[0, 5] = 1e3, 1e3
+    found = [loss_function("ce-on-softmax")(z, p).item() for z in (right, wrong, torch.zeros_like(right))]
+    assert found == pytest.approx([1.618729, 2.618729, 2.484907], abs=1e-6)
+    assert found[0] == pytest.approx(math.log(math.e + 11) - 1, abs=1e-12)
+    z, y = torch.randn(9, 12, dtype=torch.float64), torch.arange(9)
+    ours = loss_function("ce-on-softmax")(z, class_distributions(y, 12, 0.0).double()).mean()
+    torch.testing.assert_close(ours, torch.nn.functional.cross_entropy(z.softmax(dim=1), y))
+
+
+@pytest.mark.parametrize(
+    ("right", "clips", "predicted"),
+    [(0.98779, 10**5, 1.6309), (607, 756, 1.8158), (736, 756, 1.6452), (388, 756, 2.1055)],
+)
+def test_reported_losses_follow_from_the_accuracy_alone(right: float, clips: int, predicted: float) -> None:
+    """Sure of everything, right in a share of it; reported were 1.631, 1.815, 1.646, and 2.127 of one less sure."""
+    num_right = round(right * clips) if right < 1 else int(right)
+    p = torch.eye(12, dtype=torch.float64)[:1]
+    sure = torch.full((2, 12), -1e3, dtype=torch.float64)
+    sure[0, 0], sure[1, 1] = 1e3, 1e3
+    of_right, of_wrong = loss_function("ce-on-softmax")(sure, p.expand(2, -1)).tolist()
+    mean = (num_right * of_right + (clips - num_right) * of_wrong) / clips
+    assert mean == pytest.approx(predicted, abs=6e-5)
+
+
 def test_kld_and_ce_have_the_same_gradient() -> None:
     generator = torch.Generator().manual_seed(0)
     p = torch.from_numpy(KCAL.distributions(np.array([120.0, 800.0])))

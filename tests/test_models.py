@@ -108,6 +108,41 @@ def test_evaluator_has_the_published_number_of_parameters(width: int, count: int
     assert _parameters(build_head("mlp", shape)) == count
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "count"),
+    [("mean-mlp", {}, 275_507), ("lstm", {}, 1_325_875), ("lstm", {"hidden": 512}, 3_175_987)],
+)
+def test_heads_of_pooled_googlenet_have_the_published_sizes(name: str, options: dict[str, int], count: int) -> None:
+    """On 1,024 features and 51 classes (SYSTEMS.md 3.3, 3.4)."""
+    assert (
+        _parameters(build_head(name, HeadShape(taps={"x": 1024}, outputs={"label": 51}, num_steps=1), options)) == count
+    )
+
+
+def test_mean_mlp_equals_the_plain_layers() -> None:
+    head = build_head("mean-mlp", HeadShape(taps={"x": 7}, outputs={"label": 3}, num_steps=4), {"hidden": 5})
+    plain = nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Dropout(0.3), nn.Linear(5, 3))
+    plain.load_state_dict(dict(zip(plain.state_dict(), head.state_dict().values(), strict=True)))
+    sequence = torch.randn(6, 4, 7)
+    torch.manual_seed(1)
+    found = head({"x": sequence}, torch.ones(6, 4, dtype=torch.bool))["label"]
+    torch.manual_seed(1)
+    torch.testing.assert_close(found, plain(sequence.mean(dim=1)))
+
+
+def test_lstm_reads_the_output_at_the_last_valid_step() -> None:
+    """As torch's own LSTM on each clip alone, without its padding; a clip without steps is zeros to the last layer."""
+    head = build_head("lstm", HeadShape(taps={"b": 2, "a": 3}, outputs={"label": 3}, num_steps=6), {"hidden": 5})
+    a, b = torch.randn(4, 6, 3), torch.randn(4, 6, 2)
+    mask = torch.arange(6) < torch.tensor([[6], [4], [1], [0]])
+    found = head({"a": a, "b": b}, mask)["label"]
+    linear: nn.Module = head.classifiers["label"]  # type: ignore[union-attr, index]
+    for clip, length in enumerate((6, 4, 1)):
+        outputs, _ = head.lstm(torch.cat([a, b], dim=2)[clip : clip + 1, :length])  # type: ignore[operator]
+        torch.testing.assert_close(found[clip], linear(outputs[0, -1]))
+    torch.testing.assert_close(found[3], linear.bias)
+
+
 @pytest.mark.parametrize(("width", "count"), [(1536, 558_851), (512, 296_707)])
 def test_shared_trunk_has_the_published_number_of_parameters(width: int, count: int) -> None:
     shape = HeadShape(taps={"x": width}, outputs={"label": 27, "target": 1000}, num_steps=1)
@@ -137,6 +172,11 @@ def test_pooled_heads_of_several_taps_read_them_side_by_side() -> None:
     mask = torch.ones(4, 1, dtype=torch.bool)
     expected = nn.functional.linear(torch.cat([a[:, 0], b[:, 0]], dim=1), *head.outputs["label"].parameters())
     torch.testing.assert_close(head({"b": b, "a": a}, mask)["label"], expected)
+
+
+def test_rows_say_which_heads_cannot_be_stacked() -> None:
+    config = TrainConfig.of(store=("s.zarr",), head="lstm")
+    assert not config.can_be_stacked and TrainConfig.of(store=("s.zarr",), head="mean-mlp").can_be_stacked
 
 
 def test_flatten_refuses_more_steps_than_it_was_built_for() -> None:

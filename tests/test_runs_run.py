@@ -476,8 +476,8 @@ def test_bad_stores_are_errors(tmp_path: Path) -> None:
     [
         ({"store": ()}, "--store names no store"),
         (
-            {"head": "lstm"},
-            f"--head: no head 'lstm'; choose one of {', '.join(sorted(HEADS))}, or give",
+            {"head": "gru"},
+            f"--head: no head 'gru'; choose one of {', '.join(sorted(HEADS))}, or give",
         ),
         ({"loss": "mse"}, f"--loss: no loss 'mse'; choose one of {', '.join(sorted(LOSSES))}, or give"),
         ({"epochs": 0}, "--epochs 0 must be 1 or more"),

@@ -96,6 +96,11 @@ _ROWS: dict[str, BackboneRow] = {
         "`:images` reads flow made before",
         variants=("dis", "images", "images-256", "raft-large", "raft-small", "tvl1"),
     ),
+    "flow-net": BackboneRow(
+        target="reelbank.extract.backbones.flow_net:define",
+        summary="the convolutions of OpticalFlowNet on the 8 flow fields of 9 frames, 64x56x56; trained by a run of "
+        "the head flow-net (`--weights RUN`)",
+    ),
     "flow-resnet34": BackboneRow(
         target="reelbank.extract.backbones.flow_resnet34:define",
         summary="ResNet-34 on stacks of 5 pairs of flow images, 10 channels: pooled 512-d, layer maps; trained by a "

@@ -2,7 +2,8 @@
 
 Going Deeper with Convolutions, Szegedy et al. 2014, arXiv:1409.4842; torchvision's form has batch norm.
 Taps: `pool` (1024,), and `inception5b` (1024, 7, 7), the map that is pooled. The published weights expect
-inputs scaled to [-1, 1], so torchvision switches `transform_input` on with them; it stays on here.
+inputs scaled to [-1, 1], so torchvision switches `transform_input` on with them; it stays on here. There is no
+classifier: a head that trains the network (`frame-net`) has its own.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ _LAYERS = (
 # Random ReLU layers that cut half of their input let rounding errors grow from layer to layer (in bf16
 # inception5b kept a cosine of 0.987 only). Files overwrite this value.
 _RANDOM_NORM_BIAS = 0.25
+_UNUSED = ("aux1.", "aux2.", "fc.")
 
 
 def define(family: str, variant: str) -> Definition:
@@ -54,7 +56,7 @@ def _make(info: BackboneInfo, options: BuildOptions) -> Backbone:
 
     architecture = Architecture(
         text=f"torchvision googlenet, transform_input, norm biases {_RANDOM_NORM_BIAS}",
-        create=_create,
+        create=create,
         convert=_convert,
         run=_run,
         channels_last=True,
@@ -62,7 +64,8 @@ def _make(info: BackboneInfo, options: BuildOptions) -> Backbone:
     return build_network(info, architecture, options)
 
 
-def _create() -> nn.Module:
+def create() -> nn.Module:
+    """The network as torchvision initialises one, without its classifiers."""
     from reelbank.extract.weights import torchvision_shim
 
     torchvision_shim.ensure()
@@ -74,19 +77,26 @@ def _create() -> nn.Module:
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.constant_(layer.bias, _RANDOM_NORM_BIAS)
+    module.fc = nn.Identity()
     return module
 
 
 def _convert(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the auxiliary heads of the published checkpoint, which are used in training only."""
-    return {key: value for key, value in state.items() if not key.startswith(("aux1.", "aux2."))}
+    """Without the classifier and the auxiliary heads of the published checkpoint."""
+    return {key: value for key, value in state.items() if not key.startswith(_UNUSED)}
 
 
 def _run(module: Any, x: Tensor, taps: frozenset[str]) -> dict[str, Tensor]:
-    x = module._transform_input(x)
+    maps = last_maps(module, x)
+    return {"inception5b": maps, "pool": rest(module, maps)}  # (B, 1024, 7, 7), (B, 1024)
+
+
+def last_maps(module: Any, pixels: Tensor) -> Tensor:
+    """Tap `inception5b` (B, 1024, 7, 7) of normalised pictures (B, 3, 224, 224)."""
+    maps: Tensor = module._transform_input(pixels)
     for name in _LAYERS:
-        x = getattr(module, name)(x)
-    return {"inception5b": x, "pool": rest(module, x)}  # (B, 1024, 7, 7), (B, 1024)
+        maps = getattr(module, name)(maps)
+    return maps
 
 
 def rest(module: Any, inception5b: Tensor) -> Tensor:

@@ -251,6 +251,8 @@ def _lifelike(info: BackboneInfo, seed: int) -> npt.NDArray[np.uint8]:
     if (num_frames := len(info.step_frames)) == 1:
         return calibration.cloud_images(seed, *info.image_size)
     clips = calibration.cloud_clips(seed, num_frames, *info.image_size)  # (n, T, H, W, 3)
+    if info.source == "video" and info.preprocess.color == "gray":
+        return clips[..., 0]
     # Two of the colours stand for x and y.
     return np.moveaxis(clips[..., :2], -1, 2) if info.source == "flow" else clips
 

@@ -24,7 +24,7 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.clips import ClipTable, StoreSource, load_table
 from reelbank.heads.examples.steps import first_steps, nearest_steps, own_steps, position_steps, spread_steps
 from reelbank.heads.features_config import FeaturesConfig
-from reelbank.heads.models.plans import ArrayShape, HeadPlan, Input
+from reelbank.heads.models.plans import RGB, ArrayShape, HeadPlan, Input
 from reelbank.store import Store
 from reelbank.store.spec import TapSpec
 
@@ -114,14 +114,14 @@ class ArrayTap:
     @property
     def is_whole_frame(self) -> bool:
         """Whether a step is a frame that views are cut of when it is read."""
-        return self.input.values in ("gray", "pixels") and _holds_whole_frames(self.store.taps[self.tap])
+        return self.input.values in ("gray", *RGB) and _holds_whole_frames(self.store.taps[self.tap])
 
     @property
     def shape(self) -> ArrayShape:
         """As the head is told: pictures with their channels first, cropped."""
         spec, stack = self.store.taps[self.tap], self.stack_steps
         shape, num_steps = spec.shape, self.mask.shape[1]
-        if self.input.values == "pixels" and shape[-1] == 3:
+        if self.input.values in RGB and shape[-1] == 3:
             shape = (3, *shape[:2])
         if self.is_whole_frame:
             shape = (shape[0], FRAME_PX, FRAME_PX)
@@ -335,10 +335,10 @@ def _zeros_note(tap: ArrayTap) -> str:
 
 def _refuse_other_shape(one: Input, store: Store, tap: str) -> None:
     held = store.taps[tap].shape
-    if one.accepts(tap, held):
+    if one.accepts(tap, held) or (one.values in RGB and _holds_whole_frames(store.taps[tap])):
         return
-    sides = one.shape[1:] if one.values == "pixels" and one.shape[0] == 3 else one.shape[:2]
-    made = f"frames:squash{sides[0]}" if one.values == "pixels" else "flow" if one.values == "field" else ""
+    sides = one.shape[1:] if one.values in RGB and one.shape[0] == 3 else one.shape[:2]
+    made = f"frames:squash{sides[0]}" if one.values in RGB else "flow" if one.values == "field" else ""
     advice = f"featurize with --model {made}" if made else "featurize another backbone or tap"
     raise TrainingError(
         f"the head reads {one.about} of {_sizes(one.shape)}, and {store.path} ({store.spec.backbone}) holds {tap} of "

@@ -25,7 +25,7 @@ from reelbank.heads.examples.copies import Copies
 from reelbank.heads.examples.crops import Crop
 from reelbank.heads.examples.normalization import Normalization
 from reelbank.heads.examples.pixel_augment import NUMBERS, PixelAugment
-from reelbank.heads.models.plans import Values
+from reelbank.heads.models.plans import RGB, Values
 from reelbank.store.description import readable
 
 Pixels = dict[str, tuple[Tensor, Tensor]]
@@ -250,9 +250,9 @@ class ArrayBatches:
 def scaled(values: Tensor, kind: Values, *, cut: bool = False) -> Tensor:
     """Stored values (B, T, *shape) as a network reads them, float32; pictures are (..., H, W, 3) or (..., C, H, W).
 
-    RGB: over 255, less ImageNet's mean, over its deviation, channels first. Gray: the means of both (SYSTEMS.md 2.2).
-    Fields: displacements in px, of 8-bit images what they stand for. Maps that a store holds in the place of pictures
-    are read as they are.
+    RGB: over 255, less ImageNet's mean, over its deviation, channels first; `unit`: over 255 alone. Gray: the means of
+    both (SYSTEMS.md 2.2). Fields: displacements in px, of 8-bit images what they stand for. Maps that a store holds in
+    the place of pictures are read as they are.
 
     Args:
         cut: whether they are pictures whatever their dtype, or fields in px: cut out of what is stored, or changed.
@@ -260,6 +260,8 @@ def scaled(values: Tensor, kind: Values, *, cut: bool = False) -> Tensor:
     if values.dtype != torch.uint8 and not cut:
         return values.float()
     values = unscaled(values, kind)
+    if kind == "unit":
+        return values / 255
     if kind == "pixels":
         mean, std = (torch.tensor(one, device=values.device).view(3, 1, 1) for one in (MEAN, STD))
         return (values / 255 - mean) / std
@@ -275,7 +277,7 @@ def unscaled(values: Tensor, kind: Values) -> Tensor:
     """
     if kind == "field" and values.dtype == torch.uint8:
         return (values.float() - STILL) / LEVELS_PER_PX
-    if kind == "pixels" and values.shape[-1] == 3:
+    if kind in RGB and values.shape[-1] == 3:
         values = values.movedim(-1, -3)
     return values.float()
 

@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.arrays import ArrayTap
-from reelbank.heads.models.plans import Values
+from reelbank.heads.models.plans import RGB, Values
 
 NUMBERS = 5
 """Uniform numbers in [0, 1) of a draw, whatever is asked for: mirrored, scale, top, left, brightness."""
@@ -53,9 +53,9 @@ class PixelAugment:
             pictures = _cut(pictures, kind, LEAST_SCALE + (1 - LEAST_SCALE) * scale, top, left)
         if "flip" in self.methods and mirrored < MIRRORED_SHARE:
             pictures = pictures.flip(-1)
-            if kind != "pixels":  # flip has made a copy
+            if kind not in RGB:  # flip has made a copy
                 pictures[:, 0] = 2 * _still(kind) - pictures[:, 0]
-        if "brightness" in self.methods and kind == "pixels":
+        if "brightness" in self.methods and kind in RGB:
             pictures = (pictures * (1 + MOST_BRIGHTER * (2 * brightness - 1))).clamp(0, TOP_LEVEL)
         return pictures
 
@@ -67,7 +67,7 @@ def _cut(pictures: Tensor, kind: Values, scale: float, top: float, left: float) 
     first_row, first_column = int(top * (height - rows + 1)), int(left * (width - columns + 1))
     part = pictures[..., first_row : first_row + rows, first_column : first_column + columns]
     whole = interpolate(part, size=(height, width), mode="bilinear", align_corners=False)
-    if kind == "pixels":
+    if kind in RGB:
         return whole
     still = _still(kind)
     larger = whole.new_tensor([width / columns, height / rows]).view(2, 1, 1)
@@ -96,7 +96,7 @@ def pixel_augment_of(methods: Iterable[str], taps: Mapping[str, ArrayTap]) -> Pi
                 f"({tap.store.spec.backbone}) holds {tap.tap}, in which nothing can be cut or mirrored; give a store "
                 "of `featurize --model frames` or a flow tap, or leave the option out"
             )
-    if asked == {"brightness"} and not any(tap.input.values == "pixels" for tap in taps.values()):
+    if asked == {"brightness"} and not any(tap.input.values in RGB for tap in taps.values()):
         raise TrainingError(f"{said} is for pictures, and the head reads none; leave it out, or pass flip or crop")
     return PixelAugment(methods=asked)
 
@@ -108,4 +108,4 @@ def _can_be_cut(tap: ArrayTap) -> bool:
     is_picture = spec.dtype == "uint8" and len(spec.shape) == 3
     if tap.input.values == "gray":
         return is_picture and spec.shape[0] == 2
-    return is_picture and tap.input.values == "pixels" and 3 in (spec.shape[0], spec.shape[-1])
+    return is_picture and tap.input.values in RGB and 3 in (spec.shape[0], spec.shape[-1])

@@ -56,6 +56,11 @@ _ROWS = {
         gradient="reelbank.heads.losses.divergences:cross_entropy_with_gradient",
         summary="cross-entropy",
     ),
+    "ce-on-softmax": Loss(
+        target="reelbank.heads.losses.divergences:cross_entropy_on_softmax",
+        gradient="reelbank.heads.losses.divergences:cross_entropy_on_softmax_with_gradient",
+        summary="cross-entropy on the softmax of the logits (softmax twice), to reproduce networks trained by it",
+    ),
     "jsd": Loss(
         target="reelbank.heads.losses.divergences:jensen_shannon",
         gradient="reelbank.heads.losses.divergences:jensen_shannon_with_gradient",

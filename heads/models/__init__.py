@@ -10,7 +10,16 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.models import ego_rnn_plan, ego_two_stream_plan, flow_resnet34_plan, map_transformer_plan
+from reelbank.heads.models import (
+    cnn_lstm_plan,
+    ego_rnn_plan,
+    ego_two_stream_plan,
+    flow_net_plan,
+    flow_resnet34_plan,
+    frame_net_plan,
+    map_transformer_plan,
+    two_stream_plan,
+)
 from reelbank.heads.models.plans import ArrayShape, HeadPlan
 from reelbank.manifests.plugins import Plugin
 from reelbank.manifests.registry import Registry, first_line
@@ -34,6 +43,7 @@ class HeadRow:
             are given as --head-option NAME=VALUE and have the type of their default.
         alone_with: {option: value} with which its forward pass asks for values, which `torch.func.vmap` cannot give:
             members of a sweep are then trained one after another instead of stacked.
+        can_be_stacked: False: it has layers without a form for `vmap`, whatever its options.
         is_fitted: it is fitted in one go (`reelbank.heads.fitting`), not by gradients; its `parts` are known then.
         plan: `module:function`, (options) -> HeadPlan, of a head that reads arrays instead of vectors; '' for others.
         has_attention: it says where in a frame it looks, by a method `attention` (`reelbank.heads.runs.looking`).
@@ -44,6 +54,7 @@ class HeadRow:
     needs_steps: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     alone_with: Mapping[str, Any] = field(default_factory=dict)
+    can_be_stacked: bool = True
     is_fitted: bool = False
     plan: str = ""
     has_attention: bool = False
@@ -69,6 +80,12 @@ _ROWS = {
         summary="trees, linear or their mean, per store or joined: what inner validation prefers (the default)",
         is_fitted=True,
     ),
+    "cnn-lstm": HeadRow(
+        target="reelbank.heads.models.cnn_lstm:build",
+        plan="reelbank.heads.models.cnn_lstm_plan:plan",
+        summary="a small CNN per frame and an LSTM over them, trained from scratch on stored frames (three networks)",
+        options=cnn_lstm_plan.OPTIONS,
+    ),
     "conv-aggregation": HeadRow(
         target="reelbank.heads.models.conv_aggregation:build",
         summary="three Conv1d + ReLU + MaxPool over time, then the two-block evaluator (reads every step)",
@@ -90,22 +107,46 @@ _ROWS = {
         options=ego_two_stream_plan.OPTIONS,
         has_attention=True,
     ),
+    "flow-net": HeadRow(
+        target="reelbank.heads.models.flow_net:build",
+        plan="reelbank.heads.models.flow_net_plan:plan",
+        summary="OpticalFlowNet: two convolutions and two linear layers on eight flow fields",
+        options=flow_net_plan.OPTIONS,
+    ),
     "flow-resnet34": HeadRow(
         target="reelbank.heads.models.flow_resnet34:build",
         plan="reelbank.heads.models.flow_resnet34_plan:plan",
         summary="ResNet-34 on stacks of five flow fields, all of it trained",
         options=flow_resnet34_plan.OPTIONS,
     ),
+    "frame-net": HeadRow(
+        target="reelbank.heads.models.frame_net:build",
+        plan="reelbank.heads.models.frame_net_plan:plan",
+        summary="GoogLeNet on single frames, all of it trained",
+        options=frame_net_plan.OPTIONS,
+    ),
     "linear": HeadRow(
         target="reelbank.heads.models.linear:build",
         summary="one linear layer per output on the pooled vector",
         needs_steps=False,
+    ),
+    "lstm": HeadRow(
+        target="reelbank.heads.models.lstm:build",
+        summary="an LSTM over the steps, and a linear layer on its last output (reads every step)",
+        needs_steps=True,
+        options={"hidden": 256},
+        can_be_stacked=False,
     ),
     "map-transformer": HeadRow(
         target="reelbank.heads.models.map_transformer:build",
         plan="reelbank.heads.models.map_transformer_plan:plan",
         summary="attention over the places of frozen maps, then a small transformer over the steps",
         options=map_transformer_plan.OPTIONS,
+    ),
+    "mean-mlp": HeadRow(
+        target="reelbank.heads.models.mean_mlp:build",
+        summary="one hidden layer with dropout on the pooled vector: D-256-K",
+        options={"hidden": 256, "dropout": 0.3},
     ),
     "mlp": HeadRow(
         target="reelbank.heads.models.mlp:build",
@@ -118,6 +159,12 @@ _ROWS = {
         summary="extremely randomised trees on mean and std of the steps, averaged over the stores (fitted, no epochs)",
         options={"trees": 0, "leaf": 1},
         is_fitted=True,
+    ),
+    "two-stream": HeadRow(
+        target="reelbank.heads.models.two_stream:build",
+        plan="reelbank.heads.models.two_stream_plan:plan",
+        summary="frame-net and flow-net, fused in the middle and trained jointly",
+        options=two_stream_plan.OPTIONS,
     ),
 }
 

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 
 from reelbank.heads.models import HEADS, HeadShape, build_head, parse_options, plan_of
-from reelbank.heads.models.plans import ArrayShape, HeadPlan, Input
+from reelbank.heads.models.plans import RGB, ArrayShape, HeadPlan, Input
 
 WHOLE = ("frames", "flow:")
 """Backbones whose pictures a network reads from its first layer on."""
 SHAPES: Mapping[str, tuple[int, ...]] = {
     "field": (2, 224, 224), "gray": (10, 224, 224), "map": (1, 28, 28), "pixels": (3, 224, 224), "target": (28, 28),
+    "unit": (3, 112, 112),
 }  # fmt: skip
 
 
@@ -38,11 +39,8 @@ def describe_head(name: str, options: Sequence[str] = (), *, outputs: int = 10, 
     if row.is_fitted:
         return facts | {"parameters": None, "inputs": [], "stages": [], "auxiliary": []}
     plan = plan_of(name, given)
-    arrays = {} if plan is None else {one.name: _nominal(one) for one in plan.inputs}
-    taps = {"features": width} if plan is None else {}
-    shape = HeadShape(taps=taps, outputs={"label": outputs}, num_steps=int(row.needs_steps) * 16 or 1, arrays=arrays)
     with torch.device("meta" if HEADS.plugin(name) is None else "cpu"):
-        head = build_head(name, shape, given)
+        head = build_head(name, nominal_shape(name, given, outputs=outputs, width=width), given)
     counts = {name: parameter.numel() for name, parameter in head.named_parameters()}
     modules: dict[str, int] = {}
     for parameter, count in counts.items():
@@ -52,15 +50,24 @@ def describe_head(name: str, options: Sequence[str] = (), *, outputs: int = 10, 
     return facts | ({"inputs": [], "stages": [], "auxiliary": []} if plan is None else _plan_facts(plan, counts))
 
 
+def nominal_shape(name: str, options: Mapping[str, Any], *, outputs: int, width: int) -> HeadShape:
+    """The shape that head `name` with these options is described for; see `describe_head`."""
+    row, plan = HEADS.row(name), plan_of(name, options)
+    arrays = {} if plan is None else {one.name: _nominal(one) for one in plan.inputs}
+    taps = {"features": width} if plan is None else {}
+    return HeadShape(taps=taps, outputs={"label": outputs}, num_steps=int(row.needs_steps) * 16 or 1, arrays=arrays)
+
+
 def _nominal(one: Input) -> ArrayShape:
     """The array that counts are given for: pictures where the head can read them."""
     backbone, tap = next((pair for pair in one.taps if pair[0].startswith(WHOLE)), one.taps[0])
     shape = one.shape or SHAPES[one.values]
-    if one.values == "pixels" and shape[-1] == 3:
+    if one.values in RGB and shape[-1] == 3:
         shape = (3, *shape[:2])
     if one.values == "field" and one.stack_steps:
         shape = (one.stack_steps * shape[0], *shape[1:])
-    return ArrayShape(backbone=backbone, tap=tap, shape=shape, dtype="uint8", num_steps=len(one.positions) or 7)
+    steps = len(one.positions) or (1 if one.stack_steps else 7)
+    return ArrayShape(backbone=backbone, tap=tap, shape=shape, dtype="uint8", num_steps=steps)
 
 
 def _plan_facts(plan: HeadPlan, counts: Mapping[str, int]) -> dict[str, Any]:
@@ -76,6 +83,7 @@ def _plan_facts(plan: HeadPlan, counts: Mapping[str, int]) -> dict[str, Any]:
                 "trained": sum(groups.values()),
                 "groups": groups,
                 "starts_from": [f"{head}, stage {name}" if name else head for head, name in stage.starts_from],
+                "may_start_from": [head for head, _ in stage.may_start_from],
                 "settings": {name: list(v) if isinstance(v, tuple) else v for name, v in stage.settings.items()},
             }
         )
@@ -100,10 +108,12 @@ def head_text(facts: Mapping[str, Any]) -> str:
     for stage in facts["stages"]:
         groups = f" ({', '.join(f'{name} {count:,}' for name, count in stage['groups'].items())})"
         lines.append(
-            f"  stage {stage['name']:<6}trains {stage['trained']:,}{groups if len(stage['groups']) > 1 else ''}"
+            f"  stage {stage['name']:<5} trains {stage['trained']:,}{groups if len(stage['groups']) > 1 else ''}"
         )
         if stage["starts_from"]:
             lines.append(f"            starts from a run of {' and one of '.join(stage['starts_from'])} (--init-from)")
+        if stage["may_start_from"]:
+            lines.append(f"            may start from a run of {' or '.join(stage['may_start_from'])} (--init-from)")
         settings = ", ".join(f"{name} {_plain(value)}" for name, value in stage["settings"].items())
         lines.append(f"            {settings}")
     for one in facts["auxiliary"]:

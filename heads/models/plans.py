@@ -14,7 +14,9 @@ from typing import Any, Literal
 
 from reelbank.heads.errors import TrainingError
 
-Values = Literal["field", "gray", "map", "pixels", "target"]
+Values = Literal["field", "gray", "map", "pixels", "target", "unit"]
+RGB: tuple[Values, ...] = ("pixels", "unit")
+"""Kinds of pictures in colour."""
 StackAt = Literal["drawn", "first"]
 
 
@@ -46,8 +48,8 @@ class Input:
         about: what it is, for messages.
         taps: (pattern of the backbone's name, tap), the first that a store holds.
         values: how numbers are read: `pixels` of RGB and `gray` pictures (uint8: over 255, then less mean and over
-            deviation of ImageNet's), `field` displacements in px (of 8-bit images what they stand for), `map` and
-            `target` as they are, as float32.
+            deviation of ImageNet's), `unit` of RGB pictures (over 255 alone), `field` displacements in px (of 8-bit images
+            what they stand for), `map` and `target` as they are, as float32.
         stack_steps: S: the head reads stacks of S consecutive steps as channels, one of each clip; of fields x0, y0,
             x1, y1, ...; 0: it reads steps.
         stack_at: where a stack begins: at a drawn step in training and in the middle in evaluation, or always at the
@@ -136,6 +138,7 @@ class Stage:
         groups: what is trained; every other tensor stays as it is, to the bit.
         evaluated: modules that stay in evaluation mode (batch norm by its statistics, no dropout) while others train.
         starts_from: heads whose trained runs it starts from, (head, its stage or '' for any); --init-from gives them.
+        may_start_from: those that it may start from, where --init-from gives one.
         settings: fields of TrainConfig.
     """
 
@@ -143,6 +146,7 @@ class Stage:
     groups: tuple[Group, ...]
     evaluated: tuple[str, ...] = ()
     starts_from: tuple[tuple[str, str], ...] = ()
+    may_start_from: tuple[tuple[str, str], ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def group_of(self, tensor: str) -> Group | None:
@@ -175,6 +179,9 @@ class HeadPlan:
         parts: {module: head}: a part of it that is another head, which starts from a run of that one.
         aside: modules that training alone uses; a later stage may do without those of the run that it starts from.
         kept_options: options that a run which a stage starts from must have had alike.
+        gives: {backbone: module} that are the network of a backbone whole, which nobody trained before: a run of this
+            head is weights of that backbone.
+        cam: {input: module whose output (B or B * T, C, h, w) a Grad-CAM is taken of}.
     """
 
     inputs: tuple[Input, ...]
@@ -184,6 +191,8 @@ class HeadPlan:
     parts: Mapping[str, str] = field(default_factory=dict)
     aside: tuple[str, ...] = ()
     kept_options: tuple[str, ...] = ()
+    gives: Mapping[str, str] = field(default_factory=dict)
+    cam: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def to_predict(self) -> HeadPlan:

@@ -59,12 +59,14 @@ class Start:
         bases: {module: the network whose rest it is}.
         trained: {name in the head: tensor} of earlier runs.
         runs: (run, its head, its stage) of them.
+        gives: {backbone: module}, see `HeadPlan`.
     """
 
     rests: tuple[Rest, ...] = ()
     bases: Mapping[str, Base] = field(default_factory=dict)
     trained: Mapping[str, Tensor] = field(default_factory=dict)
     runs: tuple[tuple[Path, str, str], ...] = ()
+    gives: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def named(self) -> list[str]:
@@ -119,7 +121,16 @@ class Start:
         left_out = self.left_out(head)
         dropped = {f"{module}.{name}" for module, names in left_out.items() for name in names}
         kept = {name: tensor for name, tensor in head.state_dict().items() if name not in dropped}
-        said = {}
+        said = {
+            backbone: {
+                "module": module,
+                "prefix": f"{HEAD}{module}.",
+                "weights": {"kind": "none"},
+                "left_out": [],
+                "sha256": rest_digest({}, {"kind": "none"}),
+            }
+            for backbone, module in self.gives.items()
+        }
         for rest in self.rests:
             base = self.bases[rest.module]
             own = set(_own(head, rest.module))
@@ -188,16 +199,19 @@ def start_of(
             wanted = ", ".join(sorted({head_name, *plan.parts.values()}))
             raise TrainingError(f"--init-from {run}: its head is {name!r}; this one starts from runs of {wanted}")
         prefix = f"{places[0]}." if places[0] else ""
+        made_by_it = tuple(f"{module}." for module, base in bases.items() if base.found_at == str(run.absolute()))
         _refuse_other_base(run, header, prefix, plan, bases)
         _refuse_other_network(run, header, plan, options)
         aside = _aside(header)
         for name_there, value in tensors.items():
             own = name_there.removeprefix(HEAD)
             part = own.partition(".")[0]
+            if (prefix + own).startswith(made_by_it):
+                continue  # the base is the run's network already, of which the head may hold no more than the end
             if own != name_there and (f"{prefix}{part}" in modules or part not in aside):
                 trained[prefix + own] = value
         said.append((run, name, str(header.get("stage", ""))))
-    return Start(rests=plan.rests, bases=bases, trained=trained, runs=tuple(said))
+    return Start(rests=plan.rests, bases=bases, trained=trained, runs=tuple(said), gives=plan.gives)
 
 
 def begun_with(run: Path, fold: int | None, reported: Sequence[str]) -> Path:
@@ -254,6 +268,8 @@ def _refuse_other_base(
         rest = next((rest for rest in plan.rests if rest.module == module and rest.backbone == name), None)
         if rest is None or entry["weights"].get("kind") == "none":
             continue
+        if bases[module].found_at == str(run.absolute()):
+            continue  # they are of the run itself
         ours, theirs = bases[module].weights.get("sha256"), entry["weights"].get("sha256")
         if ours != theirs:
             raise TrainingError(

@@ -110,9 +110,10 @@ def every_parameter_gets_a_gradient(subject: Subject) -> None:
 
 
 def several_at_once_equal_each_alone(subject: Subject) -> None:
-    """Members of a sweep may be stacked; a head whose pass asks for values says so by HeadRow.alone_with."""
+    """Members of a sweep may be stacked; a head whose pass asks for values says so by HeadRow.alone_with, and one that
+    no `vmap` can follow by HeadRow.can_be_stacked."""
     options = {**subject.row.options, **subject.options}
-    if any(options[name] == value for name, value in subject.row.alone_with.items()):
+    if not subject.row.can_be_stacked or any(options[name] == value for name, value in subject.row.alone_with.items()):
         return
     features, mask = subject.batch
     heads = [subject.built(seed) for seed in (1, 2)]
