@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from reelbank.heads.examples.targets import Bins
+from reelbank.heads.judging.by_class import macro_f1
 from reelbank.heads.judging.metrics import (
     METRICS,
     ClassScores,
@@ -18,7 +19,6 @@ from reelbank.heads.judging.metrics import (
     average_ranks,
     correlation,
     evaluate,
-    macro_f1,
     mean_where_defined,
     names_of,
     per_clip_values,
@@ -53,6 +53,7 @@ def test_directions_and_units_are_those_of_the_specification() -> None:
             "accuracy": True,
             "top5_accuracy": True,
             "macro_f1": True,
+            "weighted_f1": True,
             "mae": False,
             "mae_bins": False,
             "spc_values": True,

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.judging.by_class import macro_f1, weighted_f1
 from reelbank.heads.judging.label_sets import LabelScores, macro_ap, macro_f1_at_half, micro_f1_at_half
 from reelbank.manifests.plugins import Plugin
 from reelbank.manifests.registry import Registry
@@ -110,18 +111,6 @@ def top5_hits(scores: ClassScores) -> Array:
     order = np.argsort(-scores.probabilities, axis=1, kind="stable")[:, :5]
     right: Array = (order == scores.truth[:, None]).any(axis=1).astype(np.float64)
     return right
-
-
-def macro_f1(truth: Array, predicted: Array) -> float:
-    """Mean over classes of 2 TP / (2 TP + FP + FN), over the classes in truth or prediction; NaN without clips."""
-    if len(truth) == 0:
-        return float("nan")
-    size = int(max(truth.max(), predicted.max())) + 2  # class -1 counts in place 0
-    true_count = np.bincount(truth + 1, minlength=size)
-    predicted_count = np.bincount(predicted + 1, minlength=size)
-    right = np.bincount(truth[truth == predicted] + 1, minlength=size)
-    total = true_count + predicted_count
-    return float((2 * right[total > 0] / total[total > 0]).mean())
 
 
 def absolute_errors(scores: TargetScores) -> Array:
@@ -250,6 +239,13 @@ _ROWS = {
     ),
     "macro_f1": Metric(
         output="label", higher_is_better=True, unit="fraction", whole=macro_f1, summary="mean of the classes' F1"
+    ),
+    "weighted_f1": Metric(
+        output="label",
+        higher_is_better=True,
+        unit="fraction",
+        whole=weighted_f1,
+        summary="mean of the classes' F1, each by its number of clips",
     ),
     "macro_ap": Metric(
         output="labels",

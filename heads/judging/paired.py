@@ -1,7 +1,7 @@
 """Two classifiers on the same clips: McNemar's exact test, and what published accuracies alone leave of it.
 
-Of clips on which both are right, or both wrong, nothing follows. If neither is better, each clip on which exactly one is
-right is a fair coin: with b clips that only the first gets right and c that only the second does, b is binomial
+Of clips on which both are right, or both wrong, nothing follows. If neither is better, each clip on which exactly one
+is right is a fair coin: with b clips that only the first gets right and c that only the second does, b is binomial
 (b + c, 1/2) (McNemar 1947; exact: Cochran 1950). Clips count as independent of each other. An interval over groups,
 which stands beside it, does not take them so.
 """
