@@ -31,6 +31,10 @@ _METRIC = {
 _SPLIT = {
     "num_clips": int, "num_groups": (int, None), "metrics": {"*": _METRIC}, "baselines": {"*": ({"*": _NUMBER}, None)},
     "per_class?": [{"label": str, "clips": int, "share": float, "average_precision": _NUMBER, "random_order": _NUMBER}],
+    "class_report?": [
+        {"label": str, "clips": int, "predicted": int, "precision": _NUMBER, "recall": _NUMBER, "f1": _NUMBER}
+    ],
+    "most_confused?": [{"true": str, "predicted": str, "clips": int, "share": float}],
 }  # fmt: skip
 _ENDED = {"best_epoch": int, "epochs_run": int, "stopped_early": bool, "overfit": bool}
 _FOLD = {**_ENDED, "fold": int, "train": int, "val": int, "test": int, "metrics": {"*": _NUMBER}}

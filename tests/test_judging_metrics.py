@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from reelbank.heads.examples.targets import Bins
+from reelbank.heads.judging.by_class import macro_f1
 from reelbank.heads.judging.metrics import (
     METRICS,
     ClassScores,
@@ -18,7 +19,6 @@ from reelbank.heads.judging.metrics import (
     average_ranks,
     correlation,
     evaluate,
-    macro_f1,
     mean_where_defined,
     names_of,
     per_clip_values,
@@ -53,6 +53,7 @@ def test_directions_and_units_are_those_of_the_specification() -> None:
             "accuracy": True,
             "top5_accuracy": True,
             "macro_f1": True,
+            "weighted_f1": True,
             "mae": False,
             "mae_bins": False,
             "spc_values": True,
@@ -66,7 +67,7 @@ def test_directions_and_units_are_those_of_the_specification() -> None:
     assert (units["mae"], units["mae_bins"], units["nll"], units["nll_mean"]) == ("target", "bins", "nats", "nats")
     assert units["spc_values"] == units["spc_bins"] == "correlation"
     always = {*names_of("label"), *names_of("labels"), *names_of("target")}
-    assert set(METRICS) == always | {"cross_entropy", "ce_on_softmax"}
+    assert set(METRICS) == always | {"cross_entropy", "ce_on_softmax", "weighted_f1"}
     assert names_of("label", ["cross_entropy"]) == (*names_of("label"), "cross_entropy")
     assert all((metric.per_clip is None) != (metric.whole is None) for metric in METRICS.values())
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import rankdata, spearmanr
-from sklearn.metrics import accuracy_score, f1_score, top_k_accuracy_score
+from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support, top_k_accuracy_score
 
 from reelbank.heads.examples.targets import Bins
 from reelbank.heads.judging import baselines
+from reelbank.heads.judging.by_class import class_report, macro_f1, weighted_f1
 from reelbank.heads.judging.intervals import interval
 from reelbank.heads.judging.metrics import (
     METRICS,
@@ -19,7 +20,6 @@ from reelbank.heads.judging.metrics import (
     TargetScores,
     average_ranks,
     evaluate,
-    macro_f1,
     spc_values,
 )
 from reelbank.manifests.datasets.vid2burn import read_lists
@@ -48,6 +48,9 @@ def test_class_metrics_equal_scikit_learn() -> None:
     scores = _class_scores()
     assert evaluate("accuracy", scores) == pytest.approx(accuracy_score(scores.truth, scores.predicted))
     assert evaluate("macro_f1", scores) == pytest.approx(f1_score(scores.truth, scores.predicted, average="macro"))
+    weighted = f1_score(scores.truth, scores.predicted, average="weighted")
+    assert evaluate("weighted_f1", scores) == pytest.approx(weighted)
+    assert weighted != pytest.approx(f1_score(scores.truth, scores.predicted, average="macro"), abs=1e-4)
     expected = top_k_accuracy_score(scores.truth, scores.probabilities, k=5, labels=range(7))
     assert evaluate("top5_accuracy", scores) == pytest.approx(expected)
 
@@ -55,6 +58,20 @@ def test_class_metrics_equal_scikit_learn() -> None:
 def test_macro_f1_counts_a_class_that_training_never_saw_as_wrong() -> None:
     truth, predicted = np.array([0, 1, -1]), np.array([0, 1, 1])
     assert macro_f1(truth, predicted) == pytest.approx(f1_score(truth, predicted, average="macro", zero_division=0))
+    weighted = f1_score(truth, predicted, average="weighted", zero_division=0)
+    assert weighted_f1(truth, predicted) == pytest.approx(weighted)
+
+
+def test_precision_recall_and_f1_of_each_class_equal_scikit_learn() -> None:
+    scores = _class_scores()
+    labels = [f"k{k}" for k in range(9)]  # the last two are nowhere
+    counts = np.zeros((9, 9), dtype=np.int64)
+    np.add.at(counts, (scores.truth, scores.predicted), 1)
+    found = class_report(labels, counts)
+    precision, recall, f1, clips = precision_recall_fscore_support(scores.truth, scores.predicted)
+    assert [one["label"] for one in found] == labels[: len(clips)]
+    for name, values in (("precision", precision), ("recall", recall), ("f1", f1), ("clips", clips)):
+        np.testing.assert_allclose([one[name] for one in found], values)
 
 
 def test_target_metrics_equal_scipy() -> None:

@@ -418,6 +418,32 @@ def test_a_row_is_compared_with_another_on_the_clips_of_both() -> None:
     assert found["verdict"] == "beats"
     assert against(_study(column), column, theirs, ours, 0)["verdict"] == "worse"
     assert against(_study(column), column, ours, ours, 0)["verdict"] == "unclear"
+    assert found["exact"] is None
+
+
+def test_hits_are_compared_by_the_exact_test_repeat_by_repeat() -> None:
+    """Also where the rows have other clips, in another order; a clip without a label counts for neither."""
+
+    def of(*repeats: str) -> Predicted:
+        """One letter a clip: right (r), wrong (w), none (-)."""
+        return _said(
+            *(
+                _clips(
+                    [
+                        (f"c{i}", "test", "", f"g{i}", "a" if one != "-" else "", "a" if one == "r" else "b", *end)
+                        for i, one in reversed([*enumerate(letters)])
+                        for end in [("1" if one == "r" else "" if one == "-" else "0", "", "")]
+                    ]
+                )
+                for letters in repeats
+            )
+        )
+
+    column = _column(metric="accuracy", beats="majority_class", scale=100)
+    found = against(_study(column), column, of("rrrrw-r", "wwwwwwr"), of("wwwrr-", "rrrwww"), 0)
+    assert found["num_clips"] == 5
+    assert [(one["only_this"], one["only_other"]) for one in found["exact"]["repeats"]] == [(3, 1), (0, 3)]
+    assert (found["exact"]["only_this"], found["exact"]["p"]) == (3, 0.625)
 
 
 def test_proposed_row_is_beside_the_strongest_of_the_references(monkeypatch: pytest.MonkeyPatch) -> None:

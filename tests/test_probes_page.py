@@ -15,6 +15,7 @@ from PIL import Image
 from planted import run_results
 from probe_stores import clustered_store
 
+from reelbank.heads.judging.by_class import by_class
 from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.probes.probe import probe
 from reelbank.heads.reports.html import data_block
@@ -182,9 +183,28 @@ def test_run_report_shows_every_part_of_the_run(tmp_path: Path) -> None:
     ):
         assert part in text, part
     names = {path.name for path in (run / "figures").iterdir()}
-    stems = ("learning-curves", "confusion-test", "predicted-vs-true")
+    stems = ("learning-curves", "confusion-test", "confusion-test-shares", "predicted-vs-true")
     assert names == {f"{stem}.{suffix}" for stem in stems for suffix in ("png", "svg")}
-    assert text.count("data:image/png;base64,") == 3
+    assert text.count("data:image/png;base64,") == 4
+
+
+@pytest.mark.parametrize("num_classes", [15, 16])
+def test_precision_and_recall_of_many_classes_open_on_a_click(num_classes: int, tmp_path: Path) -> None:
+    run = _run_dir(tmp_path / "run")
+    results = json.loads((run / "results.json").read_text())
+    counts = np.diag(np.full(num_classes, 4)) + np.eye(num_classes, k=1, dtype=np.int64)
+    counts[3, 9] = 7
+    names = [f"class_{k:02d}" for k in range(num_classes)]
+    results["splits"]["test"] |= by_class(names, counts)
+    (run / "results.json").write_text(json.dumps(results))
+    text = write_run_report(run).read_text().partition('id="by-class"')[2].partition("</section>")[0]
+    assert "Split test: most often taken for another class: class_03 as class_09, 7 clips (58 % of class_03); " in text
+    folded = text.partition("<details>")[2]
+    assert bool(folded) == (num_classes == 16)
+    row = re.search(r"class_09</th>(.*?)</tr>", folded or text, re.DOTALL)
+    assert row is not None
+    # 5 clips of which 4 are right; 4 + 1 + 7 are said to be it.
+    assert re.findall(r">([0-9.]+)</td>", row[1]) == ["5", "12", "0.3333", "0.8", "0.4706"]
 
 
 def test_hostile_labels_change_no_element_of_the_run_report(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from recipe_stores import calorie_store, run_calories, shorten
 
-from reelbank.heads.recipes import sentences
+from reelbank.heads.judging.paired import Disagreement, over_repeats
+from reelbank.heads.recipes import recipe, report, sentences
 from reelbank.heads.recipes.measures import GUESSERS, MEASURES, Clips, Training
 from reelbank.heads.recipes.numbers import compared
 from reelbank.heads.recipes.tables import markdown_table, table_of
@@ -211,3 +212,38 @@ def test_guessers_score_what_a_run_says_of_its_baselines(finished: Any) -> None:
         oracle = [(e["clips"], e["guesses"]["class_mean_oracle"]) for e in data["classes"] if e["part"] == part]
         mean = sum(count * value for count, value in oracle) / sum(count for count, _ in oracle)
         assert mean == pytest.approx(stored["splits"][split]["baselines"]["class_mean_oracle"]["mae"])
+
+
+@pytest.fixture
+def paired(finished: Any) -> dict[str, Any]:
+    """The table with its second row against its first: two repeats, of which the one that says less is shown."""
+    data: dict[str, Any] = json.loads(json.dumps(finished.results))
+    first, second = data["rows"][:2]
+    found = {"difference": 9.0, "low": -2.5, "high": 20.5, "verdict": "unclear", "num_clips": 360, "num_groups": 7}
+    exact = over_repeats([Disagreement(only_this=40, only_other=31), Disagreement(only_this=60, only_other=31)])
+    columns = {column["key"]: {**found, "exact": None} for column in sentences.judged_columns(data)}
+    columns["mae_known"]["exact"] = exact
+    second["against"] = {"name": first["name"], "columns": columns}
+    return data
+
+
+def test_counts_and_p_of_the_exact_test_stand_beside_the_interval(paired: dict[str, Any]) -> None:
+    said = [text for text in sentences.sentences(paired) if "clip by clip" in text]
+    assert len(said) == 2
+    assert said[0].endswith("only this row right on 40, only the other on 31, exact test p = 0.34.")
+    assert "(-2.5 to +20.5; 360 clips of 7 groups, no clear difference)" in said[0]
+    assert "exact" not in said[1]
+    page = report._comparisons(paired)
+    assert page.index("only this row right") < page.index(">40<") < page.index(">31<") < page.index(">0.34<")
+    notes = sentences.notes(paired, recipe("calories/table-3.3"), ())
+    (note,) = [note for note in notes if note.startswith("Exact test")]
+    assert "independent" in note
+    assert "Each repeat is tested" in note
+    for columns in (row["against"]["columns"] for row in paired["rows"] if row["against"]):
+        for one in columns.values():
+            one.pop("exact")  # of a version without the test
+    assert not any(
+        "exact" in text
+        for text in (*sentences.sentences(paired), *sentences.notes(paired, recipe("calories/table-3.3"), ()))
+    )
+    assert "Row against row" in report._comparisons(paired)

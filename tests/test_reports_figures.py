@@ -221,6 +221,16 @@ def test_confusion_of_many_classes_shows_those_with_mistakes(num_classes: int) -
         assert cells.get((30, 30), 0) == (0 if num_classes > 99 else counts[np.ix_(others, others)].sum())
 
 
+def test_confusion_in_percent_is_of_the_true_class() -> None:
+    counts = np.array([[3, 1, 0], [0, 0, 0], [2, 1, 3]])
+    figure = pictures.confusion_matrix(
+        counts, ["a", "b", "c"], title="t", heading=Heading(source="s", count="n"), normalised=True
+    )
+    cells = {tuple(map(round, text.get_position())): text.get_text() for text in figure.axes[0].texts}
+    assert cells == {(0, 0): "75", (1, 0): "25", (0, 2): "33", (1, 2): "17", (2, 2): "50"}
+    assert "percent of the true class" in figure.axes[0].get_xlabel()
+
+
 @pytest.mark.parametrize(
     ("splits", "part", "said"),
     [

@@ -77,7 +77,7 @@ def majority_class(train: np.ndarray, truth: np.ndarray, num_classes: int) -> di
         return {}
     frequency = np.bincount(train, minlength=num_classes).astype(np.float64)
     constant = ClassScores(probabilities=np.tile(frequency, (len(truth), 1)), truth=truth)
-    return {name: evaluate(name, constant) for name in ("accuracy", "top5_accuracy", "macro_f1")}
+    return {name: evaluate(name, constant) for name in ("accuracy", "top5_accuracy", "macro_f1", "weighted_f1")}
 
 
 def uniform_random_class(truth: np.ndarray, num_classes: int) -> dict[str, float]:

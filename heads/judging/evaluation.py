@@ -14,6 +14,7 @@ from reelbank.heads.examples.label_sets import names_in
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.splits import count_groups
 from reelbank.heads.judging import baselines
+from reelbank.heads.judging.by_class import by_class
 from reelbank.heads.judging.intervals import FEW_GROUPS, WILSON, estimate, group_numbers, interval_notes
 from reelbank.heads.judging.label_sets import LabelScores, per_label
 from reelbank.heads.judging.metrics import METRICS, ClassScores, Scores, TargetScores, evaluate, names_of
@@ -174,7 +175,7 @@ def split_results(prepared: Prepared, predictions: Predictions, train: np.ndarra
     """
     guesses: dict[str, Any] = {}
     classes, targets = class_scores(prepared, predictions), target_scores(prepared, predictions)
-    sets = label_scores(prepared, predictions)
+    sets, table = label_scores(prepared, predictions), confusion(prepared, predictions)
     # With folds a clip that only validates and tests may lack label or target.
     metrics = {
         name: _with_interval(prepared, name, scores, rows)
@@ -201,6 +202,7 @@ def split_results(prepared: Prepared, predictions: Predictions, train: np.ndarra
             for guess, values in guesses.items()
         },
         **({} if sets is None else {"per_class": per_label(prepared.labels or (), sets[0])}),
+        **({} if table is None else by_class(table["labels"], np.array(table["counts"], dtype=np.int64))),
     }
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.judging.by_class import macro_f1, weighted_f1
 from reelbank.heads.judging.label_sets import LabelScores, macro_ap, macro_f1_at_half, micro_f1_at_half
 from reelbank.manifests.plugins import Plugin
 from reelbank.manifests.registry import Registry
@@ -132,18 +133,6 @@ def _true_probabilities(scores: ClassScores) -> tuple[Array, Array]:
     places = np.maximum(scores.truth, 0)[:, None]
     true: Array = np.take_along_axis(scores.probabilities.astype(np.float64), places, axis=1)[:, 0]
     return true, scores.truth >= 0
-
-
-def macro_f1(truth: Array, predicted: Array) -> float:
-    """Mean over classes of 2 TP / (2 TP + FP + FN), over the classes in truth or prediction; NaN without clips."""
-    if len(truth) == 0:
-        return float("nan")
-    size = int(max(truth.max(), predicted.max())) + 2  # class -1 counts in place 0
-    true_count = np.bincount(truth + 1, minlength=size)
-    predicted_count = np.bincount(predicted + 1, minlength=size)
-    right = np.bincount(truth[truth == predicted] + 1, minlength=size)
-    total = true_count + predicted_count
-    return float((2 * right[total > 0] / total[total > 0]).mean())
 
 
 def absolute_errors(scores: TargetScores) -> Array:
@@ -290,6 +279,14 @@ _ROWS = {
         per_clip=cross_entropies_on_softmax,
         on_request=True,
         summary="the same with probabilities in the place of logits, which the loss ce-on-softmax minimises",
+    ),
+    "weighted_f1": Metric(
+        output="label",
+        higher_is_better=True,
+        unit="fraction",
+        whole=weighted_f1,
+        on_request=True,
+        summary="mean of the classes' F1, each by its number of clips",
     ),
     "macro_ap": Metric(
         output="labels",

@@ -83,7 +83,7 @@ def summarize(asked: Asked, recipe: Recipe, trained: Sequence[TrainedRow], prepa
     num_groups}}, at_chosen_epoch: {key: the same} with the weights of the epoch chosen on validation, {} where the row
     keeps those or no other ones, beside {key: {difference, low, high (paired), verdict "beats" | "unclear" | "worse",
     apart: ours lies wholly on the better side}}, against {name of another row, columns {key: the same, num_clips,
-    num_groups}} or {}, folds {key: {fold: value}}, epochs, best_epochs [of every run and
+    num_groups, exact: see `numbers.against`}} or {}, folds {key: {fold: value}}, epochs, best_epochs [of every run and
     fold], overfit, seconds, num_parameters, runs}] · best: the proposed row, else what selection prefers · best_is:
     what to call it · proposed: the recipe's own row, '' for none · against_references, see there · compared · classes
     [{label, part, clips, ours, guesses {guesser: value}}] · readings {part: {truth, row: values}}, where nothing is

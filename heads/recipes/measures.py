@@ -86,6 +86,7 @@ class Measure:
         unit: of a difference in sentences; `target` for the target's own. A column in percent says "points".
         per_clip: clips -> (n,), whose mean is the measure; NaN for a clip that does not count.
         whole: clips -> float, where no mean over clips gives it: it has no interval and is not judged.
+        is_hit: whether `per_clip` is 1 for right and 0 for wrong: two rows are compared by an exact test, too.
     """
 
     title: str
@@ -93,10 +94,13 @@ class Measure:
     unit: str = ""
     per_clip: Callable[[Clips], Array] | None = None
     whole: Callable[[Clips], float] | None = None
+    is_hit: bool = False
 
     def __post_init__(self) -> None:
         if (self.per_clip is None) == (self.whole is None):
             raise ValueError(f"measure {self.title!r}: give one of per_clip and whole")
+        if self.is_hit and (self.per_clip is None or not self.higher_is_better):
+            raise ValueError(f"measure {self.title!r}: hits are of single clips, and more are better")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +132,7 @@ def absolute_errors(clips: Clips) -> Array:
 
 
 MEASURES: Mapping[str, Measure] = {
-    "accuracy": Measure(title="accuracy", higher_is_better=True, per_clip=hits),
+    "accuracy": Measure(title="accuracy", higher_is_better=True, per_clip=hits, is_hit=True),
     "mae": Measure(title="mean absolute error", higher_is_better=False, unit="target", per_clip=absolute_errors),
 }
 """Under the names of `heads.judging.metrics.METRICS`, whose values they equal to the digits of predictions.csv."""

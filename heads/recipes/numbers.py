@@ -10,6 +10,7 @@ import numpy as np
 from reelbank.heads.judging.evaluation import number
 from reelbank.heads.judging.intervals import group_numbers, mean_interval
 from reelbank.heads.judging.metrics import mean_where_defined
+from reelbank.heads.judging.paired import disagreement, over_repeats
 from reelbank.heads.recipes.measures import Clips, Training
 from reelbank.heads.recipes.rows import Predicted
 from reelbank.heads.recipes.study import Column, Study
@@ -133,7 +134,11 @@ def beside(study: Study, column: Column, said: Predicted, training: Training, se
 
 
 def against(study: Study, column: Column, said: Predicted, other: Predicted, seed: int) -> dict[str, Any]:
-    """A row beside another one: as `beside`, with num_clips and num_groups of the clips that have a value in both."""
+    """A row beside another one: as `beside`, with num_clips and num_groups of the clips that have a value in both.
+
+    Where the column is of hits also `exact`: McNemar's exact test of each repeat beside that repeat of the other row,
+    see `over_repeats`; else null.
+    """
     ours, theirs = (one.clips[column.part] for one in (said, other))
     places = [{name: i for i, name in enumerate(clips[0].texts("clip_id").tolist())} for clips in (ours, theirs)]
     shared = [name for name in places[0] if name in places[1]]
@@ -146,7 +151,24 @@ def against(study: Study, column: Column, said: Predicted, other: Predicted, see
         scaled(interval_of(*units_of(column, clips, values), seed), column) for values in (own - its, own, its)
     )
     found = compared(paired, *alone, higher_is_better=study.higher_is_better(column))
-    return {**found, "num_clips": int((~np.isnan(own - its)).sum()), "num_groups": paired["num_groups"]}
+    return {
+        **found,
+        "num_clips": int((~np.isnan(own - its)).sum()),
+        "num_groups": paired["num_groups"],
+        "exact": _exact(study, column, ours, theirs, [[place[name] for name in shared] for place in places]),
+    }
+
+
+def _exact(
+    study: Study, column: Column, ours: Sequence[Clips], theirs: Sequence[Clips], places: Sequence[Sequence[int]]
+) -> dict[str, Any] | None:
+    measure = study.measure(column)
+    if measure is None or measure.per_clip is None or not measure.is_hit:
+        return None
+    values = [
+        [measure.per_clip(clips)[rows] for clips in row] for row, rows in zip((ours, theirs), places, strict=True)
+    ]
+    return over_repeats([disagreement(this, other) for this, other in zip(*values, strict=False)])
 
 
 def compared(

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from reelbank.heads.judging.paired import p_text
 from reelbank.heads.recipes import gallery
 from reelbank.heads.recipes.inputs import input_text
 from reelbank.heads.recipes.rows import read_recipe
-from reelbank.heads.recipes.sentences import few_groups, judged_columns
+from reelbank.heads.recipes.sentences import comparisons, few_groups, judged_columns, unit_of
 from reelbank.heads.recipes.tables import BASELINE, legend, num_leading, quick_warning, table_of
 from reelbank.heads.reports import html
 from reelbank.heads.reports.drawing import figures_as, files_of
@@ -60,6 +61,7 @@ def _page(directory: Path, data: Data, drawn: Mapping[str, bytes]) -> str:
             html.table(head, rows, lead=lead + 1),
             html.paragraphs([legend(data)], kind="soft"),
         )
+        + _comparisons(data)
         + _folds(data)
         + html.section("Pictures", *(html.picture(drawn[name], captions[name]) for name in captions if name in drawn))
         + _classes(data)
@@ -79,6 +81,22 @@ def _page(directory: Path, data: Data, drawn: Mapping[str, bytes]) -> str:
 def _whole(text: str) -> str:
     """A text that a narrow column does not break."""
     return text.replace(" ", "\u00a0")
+
+
+def _comparisons(data: Data) -> str:
+    """Rows that are compared with another row, clip by clip: the difference, and the clips that it comes from."""
+    lines, several = [], len(judged_columns(data)) > 1
+    for row, column, found in comparisons(data):
+        signed, exact = f"+.{max(1, column['digits'])}f", found.get("exact")
+        difference = DASH if found["difference"] is None else f"{found['difference']:{signed}} {unit_of(data, column)}"
+        if found["low"] is not None:
+            difference += f" [{found['low']:{signed}}, {found['high']:{signed}}]"
+        counts = [exact["only_this"], exact["only_other"], p_text(exact["p"])] if exact else [DASH] * 3
+        of = [column["head"]] if several else []
+        lines.append([row["name"], row["against"]["name"], *of, difference, found["num_clips"], *counts])
+    head = ["row", "less", *(["of"] if several else []), "difference [95 % interval, paired]", "clips"]
+    head += ["only this row right", "only the other right", "p, exact test"]
+    return html.section("Row against row", html.table(head, lines))
 
 
 def _folds(data: Data) -> str:

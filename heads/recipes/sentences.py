@@ -6,12 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reelbank.heads.judging.intervals import FEW_GROUPS, FEW_GROUPS_SAY
+from reelbank.heads.judging.paired import exact_text
 from reelbank.heads.recipes.quick import QUICK_CLIPS, QUICK_JUDGED, QUICK_PASSES, QUICK_STEPS, corners_sentence
 from reelbank.heads.recipes.recipe import Recipe
 from reelbank.heads.recipes.rows import TrainedRow
 from reelbank.heads.reports.wording import DASH
 
 _SHOWN_ROWS = 8
+EXACT_SAYS = (
+    "Exact test of a row against another: McNemar's, two-sided binomial over the clips on which exactly one of the two "
+    "is right. It takes clips as independent of each other, which the interval over groups does not: where clips of a "
+    "group are alike, p is too small."
+)
+EXACT_REPEATS = (
+    " Each repeat is tested against that repeat of the other row; shown are the counts and p of the repeat whose p is "
+    "in the middle, and recipe.json has all: they judge the same clips, so they are not summed."
+)
 
 Data = Mapping[str, Any]
 
@@ -64,9 +74,7 @@ def sentences(data: Data) -> list[str]:
     said += [_about_best(data, best, column) for column in judged_columns(data)]
     if data["against_references"]:
         said.append(_about_references(data, best))
-    said += [
-        _against(data, row, column) for row in data["rows"] if row.get("against") for column in judged_columns(data)
-    ]
+    said += [_against(data, row, column) for row, column, _ in comparisons(data)]
     said += _beside(data, best)
     overfit = [row["name"] for row in data["rows"] if row.get("overfit")]
     if overfit:
@@ -121,16 +129,28 @@ def _about_references(data: Data, best: Data) -> str:
     )
 
 
+def comparisons(data: Data) -> list[tuple[Data, Data, Data]]:
+    """(row, judged column, what is found) of every row that is compared with another one."""
+    return [
+        (row, column, row["against"]["columns"][column["key"]])
+        for row in data["rows"]
+        if row.get("against")
+        for column in judged_columns(data)
+    ]
+
+
 def _against(data: Data, row: Data, column: Data) -> str:
     """A row less the one that it is compared with."""
     found, signed = row["against"]["columns"][column["key"]], f"+.{max(1, column['digits'])}f"
     said = f"{row['name']} less {row['against']['name']}, clip by clip on {_where(data, column)}: {column['title']} "
+    exact = found.get("exact")
     if found["low"] is None:
-        return f"{said}{DASH}."
+        return f"{said}{exact_text(exact) if exact else DASH}."
     groups = f" of {found['num_groups']} groups" if data["interval_units"] == "groups" else ""
     clear = ", no clear difference" if found["verdict"] == "unclear" else ""
     said += f"{found['difference']:{signed}} {unit_of(data, column)}".rstrip()
-    return f"{said} ({found['low']:{signed}} to {found['high']:{signed}}; {found['num_clips']} clips{groups}{clear})."
+    said += f" ({found['low']:{signed}} to {found['high']:{signed}}; {found['num_clips']} clips{groups}{clear})"
+    return f"{said}; {exact_text(exact)}." if exact else f"{said}."
 
 
 def _beside(data: Data, best: Data) -> list[str]:
@@ -244,6 +264,9 @@ def notes(data: Data, recipe: Recipe, of_runs: Sequence[str]) -> list[str]:
         said.append(
             f"{', '.join(unlike)}: not the published shape of {recipe.shape[0]} steps of {recipe.shape[1]} numbers."
         )
+    tested = [found["exact"] for _, _, found in comparisons(data) if found.get("exact")]
+    if tested:
+        said.append(EXACT_SAYS + (EXACT_REPEATS if any(len(one["repeats"]) > 1 for one in tested) else ""))
     units = data["interval_units"]
     one_group = ": they say nothing about other groups" if units == "clips" else ""
     said.append(f"Intervals: 95 %, bootstrap over {units}{one_group}; with repeats, of the clip's mean over them.")

@@ -18,10 +18,13 @@ _MATRIX_POINTS = 280
 """Width of a matrix in a figure, about."""
 
 
-def confusion_matrix(counts: NDArray[np.integer], labels: Sequence[str], *, title: str, heading: Heading) -> Figure:
+def confusion_matrix(
+    counts: NDArray[np.integer], labels: Sequence[str], *, title: str, heading: Heading, normalised: bool = False
+) -> Figure:
     """True classes as rows, predicted as columns (K, K); colour is the share of the row, text the count.
 
-    Of more than 30 classes those that take part in the most mistakes are shown, and the others together.
+    With `normalised` the text is the share, too, in percent of the true class's clips. Of more than 30 classes those
+    that take part in the most mistakes are shown, and the others together.
     """
     if len(labels) > MAX_MATRIX_CLASSES:
         title += f": the {MAX_MATRIX_CLASSES} of {len(labels)} classes with most mistakes"
@@ -39,11 +42,14 @@ def confusion_matrix(counts: NDArray[np.integer], labels: Sequence[str], *, titl
         for tick in axes.get_xticklabels():
             tick.set_horizontalalignment("right")
     axes.set_yticks(range(num), names, fontsize=size)
+    texts = np.round(100 * shares) if normalised else table
     most_digits = int(_MATRIX_POINTS / num / (0.62 * size))
-    left_out = " (larger counts have no room: their colour says the share)" if table.max() >= 10**most_digits else ""
-    axes.set(xlabel=f"predicted{left_out}", ylabel="true")
+    left_out = " (larger counts have no room: their colour says the share)" if texts.max() >= 10**most_digits else ""
+    left_out = left_out.replace("counts", "shares") if normalised else left_out
+    percent = ", in percent of the true class" if normalised else ""
+    axes.set(xlabel=f"predicted{percent}{left_out}", ylabel="true")
     for row, column in zip(*np.nonzero(table), strict=True):
-        text = f"{table[row, column]:.0f}"
+        text = f"{texts[row, column]:.0f}"
         if len(text) > most_digits:
             continue  # its colour says the share; beside its neighbours it could not be read
         color = "white" if shares[row, column] > 0.55 else "black"

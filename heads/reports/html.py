@@ -226,6 +226,11 @@ def details(summary: str, text: str) -> str:
     return _part("details", summary, text)
 
 
+def folded(summary: str, content: str) -> str:
+    """HTML made of the other parts, that opens on a click; nothing where it is empty."""
+    return _part("folded", summary, _as_html(content)) if content else ""
+
+
 def data_block(identifier: str, data: Any) -> str:
     """JSON for a script of the page. '<', '>' and '&' are written as escapes: it cannot end its element."""
     text = json.dumps(data, allow_nan=False)

@@ -23,10 +23,21 @@ from reelbank.heads.reports.clip_rows import (
 )
 from reelbank.heads.reports.drawing import figures_as, files_of
 from reelbank.heads.reports.learning_curves import MOST_STEPS
-from reelbank.heads.reports.wording import counted, title, units_of, warnings_first, with_interval, with_unit
+from reelbank.heads.reports.wording import (
+    confused_text,
+    counted,
+    title,
+    units_of,
+    warnings_first,
+    with_interval,
+    with_unit,
+)
 from reelbank.heads.stored import read_config, read_confusion, read_epochs, read_results
 from reelbank.store.files import refuse_links, regular, write_whole
 
+MOST_OPEN_CLASSES = 15
+"""Of more classes their table opens on a click."""
+_CLASS_COLUMNS = ("clips", "predicted", "precision", "recall", "f1")
 INPUTS = "inputs.png"
 """The picture of what a head reads, which the run made when it ended: its stores need not be there later."""
 
@@ -106,7 +117,16 @@ def _run_pictures(
                 heading=replace(heading, count=f"n = {int(counts.sum())} clips"),
             )
             safe = split if split.isascii() and split.isalnum() else f"part-{number}"
-            drawn[f"confusion-{safe}.png"] = (figures.png(figure), f"Confusion matrix of split {split}")
+            drawn[f"confusion-{safe}.png"] = (figures.png(figure), f"Confusion matrix of split {split}, clips")
+            figure = figures.confusion_matrix(
+                counts,
+                entry["labels"],
+                title=f"Confusion matrix, {split}",
+                heading=replace(heading, count=f"n = {int(counts.sum())} clips"),
+                normalised=True,
+            )
+            caption = f"Confusion matrix of split {split}, percent of each true class"
+            drawn[f"confusion-{safe}-shares.png"] = (figures.png(figure), caption)
     if pairs and results.get("target_name"):
         figure = figures.predicted_vs_true(
             pairs, target_name=results["target_name"], unit=results.get("target_unit") or "", heading=heading
@@ -174,6 +194,7 @@ def _run_page(
         + html.section(
             "Average precision of each label", *(_class_table(results, split) for split in results["splits"])
         )
+        + html.section("By class", *(_class_report(results, split) for split in splits))
         + html.section("Pictures", *(html.picture(content, caption) for content, caption in drawn.values()))
         + html.section("Worst mistakes", *mistakes(rows, results["reported"], unit, thumbnails))
         + html.section("Clips", *clips)
@@ -222,6 +243,20 @@ def _class_table(results: Mapping[str, Any], split: str) -> str:
         head,
         [[row["label"], row["clips"], row["share"], row["average_precision"], row["random_order"]] for row in rows],
     )
+
+
+def _class_report(results: Mapping[str, Any], split: str) -> str:
+    """Where clips have one class: what is most often taken for what, and each class with its numbers."""
+    entry = results["splits"][split]
+    rows = entry.get("class_report")
+    if not rows:
+        return ""
+    said = [f"Split {split}: {confused_text(entry.get('most_confused', []))}"]
+    head = ["class", "clips", "predicted", "precision", "recall", "F1"]
+    table = html.table(head, [[row["label"], *(row[name] for name in _CLASS_COLUMNS)] for row in rows])
+    if len(rows) > MOST_OPEN_CLASSES:
+        table = html.folded(f"precision, recall and F1 of {len(rows)} classes", table)
+    return html.paragraphs(said, kind="soft") + table
 
 
 def _unit(metric: Mapping[str, Any], results: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ TITLES: Mapping[str, str] = {
     "accuracy": "accuracy",
     "top5_accuracy": "accuracy of the five most probable",
     "macro_f1": "macro F1",
+    "weighted_f1": "weighted F1",
     "macro_ap": "mean average precision",
     "micro_f1_at_half": "micro F1 at probability 0.5",
     "macro_f1_at_half": "macro F1 at probability 0.5",
@@ -95,6 +96,16 @@ def with_interval(measured: Mapping[str, Any], units: str = "groups") -> str:
     if measured.get("low") is None or measured.get("high") is None:
         return value
     return value + bracket(measured, f"{measured['low']:.4g}", f"{measured['high']:.4g}", units)
+
+
+def confused_text(pairs: Iterable[Mapping[str, Any]]) -> str:
+    """'most often taken for another class: run as walk, 12 clips (30 % of run); ...', of a split of results.json."""
+    said = [
+        f"{one['true']} as {one['predicted']}, {one['clips']} {'clip' if one['clips'] == 1 else 'clips'} "
+        f"({100 * one['share']:.0f} % of {one['true']})"
+        for one in pairs
+    ]
+    return f"most often taken for another class: {'; '.join(said)}." if said else "no clip is taken for another class."
 
 
 def few_groups(splits: Mapping[str, Mapping[str, Any]]) -> list[str]:

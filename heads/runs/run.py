@@ -51,10 +51,12 @@
                                 value null = undefined; interval: "bootstrap", "Wilson" or why there is none; drawn: of
                                 how many groups, of clips where num_groups is null
                      baselines: {baseline: {metric: value}}}}
-        class metrics:  accuracy, top5_accuracy (of more than 5 classes), macro_f1 (fractions); with several
-                        labels per clip macro_ap, micro_f1_at_half, macro_f1_at_half, and beside
-                        `metrics` per_class: [{label, clips, share,
-                        average_precision, random_order}]
+        class metrics:  accuracy, top5_accuracy (of more than 5 classes), macro_f1, weighted_f1 (fractions), and
+                        beside `metrics` class_report: [{label, clips, predicted (as often as it is said),
+                        precision, recall, f1}] and most_confused: [{true, predicted, clips, share (of the true
+                        class's clips)}], the five pairs with most clips; with several labels per clip
+                        macro_ap, micro_f1_at_half, macro_f1_at_half, and beside `metrics` per_class: [{label,
+                        clips, share, average_precision, random_order}]
         target metrics: mae (target unit), mae_bins (bins), spc_values, spc_bins, nll (nats; nll_mean: over bins)
         baselines: majority_class, uniform_random_class; training_prevalence, random_order; constant_median,
                    class_mean_oracle, uniform_random_bin, random_training_label, label_marginal

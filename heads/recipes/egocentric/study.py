@@ -78,7 +78,9 @@ EGOCENTRIC = Study(
     ),
     baselines={"majority_class": "most frequent class", "uniform_random_class": "random class", COIN: "coin"},
     measures={
-        "pair_accuracy": Measure(title="accuracy within pairs", higher_is_better=True, per_clip=told_apart),
+        "pair_accuracy": Measure(
+            title="accuracy within pairs", higher_is_better=True, per_clip=told_apart, is_hit=True
+        ),
     },
     guessers={COIN: Guesser(title="a coin", guess=_toss)},
     by_class={"majority_class": "most frequent class"},
