@@ -81,7 +81,7 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     "manifest penn": [("", "reelbank manifest penn path/to/Penn_Action --rate-fps 30")],
     "manifest stanford40": [
         ("official parts", "reelbank manifest stanford40 path/to/Stanford40"),
-        ("named as another set", "reelbank manifest stanford40 Stanford40 --classes twelve.txt --rename names.csv"),
+        ("named as another set", "reelbank manifest stanford40 path --classes twelve.txt --rename names.csv"),
         (
             "cut anew: a tenth test, a tenth of the rest val",
             "reelbank manifest stanford40 S --merge-splits --val-share 0.1",

@@ -217,20 +217,21 @@ def test_names_give_groups_and_those_without_are_said(tmp_path: Path) -> None:
     root = _hmdb(tmp_path / "set", videos)
     assert set(hmdb51.read_hmdb51(root).column("group")) == {""}
     manifest = check_dataset("hmdb51", root, groups="names")
-    assert Counter(manifest.column("group")) == {"run/film": 3, "run/other": 3, "walk/film": 3, "": 1}
+    assert Counter(manifest.column("group")) == {"film": 6, "other": 3, "": 1}
     notes = "\n".join(manifest.notes)
-    assert "group: 3 sources (class and film) by file names, 3 of them on both sides of train and test" in notes
+    assert "group: 2 sources by file names, 2 of them on both sides of train and test" in notes
+    assert "group 'film' is on both sides of train/test (allowed by allow_group_overlap)" in notes
     assert "1 file names tell no source, their group is empty: run/strange.avi; expected <source>_<class>_f" in notes
-    assert "split 1: 3 of 3 test clips (100.0 %) have a training clip of the same source" in notes
-    films = hmdb51.read_hmdb51(root, groups="films")
-    assert Counter(films.column("group")) == {"film": 6, "other": 3, "": 1}
-    assert "group: 2 films, whatever the class, by file names, 2 of them on both sides" in films.notes[0]
+    assert "split 1: 3 of 3 test clips (100.0 %) have a training clip of the same source, 3 (100.0 %)" in notes
+    _file(root / "lists" / "walk_test_split1.txt", *(f"{name} 2 " for name in videos["walk"]))
+    notes = "\n".join(hmdb51.read_hmdb51(root, groups="names").notes)
+    assert "5 of 5 test clips (100.0 %) have a training clip of the same source, 2 (40.0 %) one of the same" in notes
 
 
 WRONG_USE: dict[str, tuple[dict[str, Any], str]] = {
     "no groups": ({"val_share": 0.1, "val_by": "group"}, "--val-by group needs --groups names"),
     "no share": ({"val_by": "group", "groups": "names"}, "--val-by group needs --val-share"),
-    "groups": ({"groups": "persons"}, "--groups 'persons' is not one of films, names, none"),
+    "groups": ({"groups": "persons"}, "--groups 'persons' is not one of names, none"),
     "way": ({"val_by": "film", "val_share": 0.1}, "--val-by 'film' is not one of clip, group"),
 }
 
@@ -282,7 +283,9 @@ def test_twelve_classes_of_split_1_give_756_84_360(official: Callable[..., Manif
     seen = _seen(manifest, "val")
     assert 0.65 < seen / 84 < 0.95, "a random cut leaves most validation clips a training clip of their source"
     assert f"{seen} of 84 val clips ({100 * seen / 84:.1f} %)" in manifest.notes[-1]
-    assert _seen(manifest, "test") == 0
+    assert _seen(manifest, "test") == 71
+    test = "split 1: 71 of 360 test clips (19.7 %) have a training clip of the same source, 0 (0.0 %) one of the same"
+    assert any(test in note for note in manifest.notes)
 
 
 def _seen(manifest: Manifest, part: str) -> int:
@@ -290,32 +293,27 @@ def _seen(manifest: Manifest, part: str) -> int:
     return sum(clip.split == part and clip.group in trained for clip in manifest.clips)
 
 
-@pytest.mark.parametrize("groups", ["names", "films"])
-def test_val_by_group_leaves_no_validation_clip_its_source(groups: str, official: Callable[..., Manifest]) -> None:
-    manifest = official(val_share=0.1, val_by="group", groups=groups)
+def test_val_by_group_leaves_no_validation_clip_its_source(official: Callable[..., Manifest]) -> None:
+    manifest = official(val_share=0.1, val_by="group", groups="names")
     assert Counter(manifest.column("split")) == {"train": 756, "val": 84, "test": 360, "unused": 337}
     assert _seen(manifest, "val") == 0
     assert len({clip.label for clip in manifest.clips if clip.split == "val"}) == 12
     assert "84 were asked for, whole groups give 84" in manifest.notes[-1]
 
 
-def test_films_of_official_splits_are_kept_apart_class_by_class_alone(data_root: Path) -> None:
-    sources: dict[tuple[str, str], str] = {}
-    sides: dict[tuple[str, int], dict[str, set[str]]] = {}
-    for fold in hmdb51.FOLDS:
-        for groups in ("names", "films"):
-            sides[groups, fold] = defaultdict(set)
-        for video in hmdb51.read_lists(data_root / "splits" / "hmdb51", fold=fold):
-            source = sources[video.label, video.file] = hmdb51.source_of(video.file, video.label)
-            sides["names", fold][video.split].add(f"{video.label}/{source}")
-            sides["films", fold][video.split].add(source)
-    assert len(sources) == 6766
-    assert "" not in sources.values()
-    assert len({(label, source) for (label, _), source in sources.items()}) == 2291
-    assert len(set(sources.values())) == 1407
-    both = {key: len(parts["train"] & parts["test"]) for key, parts in sides.items()}
-    assert [both["names", fold] for fold in hmdb51.FOLDS] == [0, 0, 0]
-    assert [both["films", fold] for fold in hmdb51.FOLDS] == [133, 149, 144]
+@pytest.mark.parametrize(("fold", "both"), [(1, 133), (2, 149), (3, 144)])
+def test_official_splits_keep_sources_together_class_by_class_alone(fold: int, both: int, data_root: Path) -> None:
+    listed = hmdb51.read_lists(data_root / "splits" / "hmdb51", fold=fold)
+    pairs = [(video.split, video.label, hmdb51.source_of(video.file, video.label)) for video in listed]
+    sources: dict[str, set[str]] = defaultdict(set)
+    by_class: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for split, label, source in pairs:
+        sources[split].add(source)
+        by_class[split].add((label, source))
+    assert "" not in set.union(*sources.values())
+    assert (len(set.union(*sources.values())), len(set.union(*by_class.values()))) == (1407, 2291)
+    assert len(sources["train"] & sources["test"]) == both
+    assert by_class["train"].isdisjoint(by_class["test"])
 
 
 # stanford40

@@ -60,17 +60,22 @@ def with_held_out(
     if by == "group":
         note += f"; {held_out_count(share, len(clips))} were asked for, whole groups give {len(moved)}"
     elif any(clip.group for clip in clips):
-        note += f"; {seen_text(cut, part)}, which `featurize` takes with --allow-group-overlap"
+        note += f"; {seen_text(cut, part)} (`featurize` takes that with --allow-group-overlap)"
     return replace(manifest, clips=cut, notes=(*manifest.notes, note))
 
 
 def seen_text(clips: Sequence[Clip], part: str) -> str:
-    """How many clips of a split have a training clip of their own group, for a note."""
-    trained = {clip.group for clip in clips if clip.split == "train" and clip.group}
+    """How many clips of a split have a training clip of their own group, also of their own class, for a note."""
+    trained = [clip for clip in clips if clip.split == "train" and clip.group]
     evaluated = [clip for clip in clips if clip.split == part]
-    seen = sum(clip.group in trained for clip in evaluated)
-    percent = 100 * seen / max(len(evaluated), 1)
-    return f"{seen} of {len(evaluated)} {part} clips ({percent:.1f} %) have a training clip of the same source"
+    groups, pairs = {clip.group for clip in trained}, {(clip.group, clip.label) for clip in trained}
+    seen = sum(clip.group in groups for clip in evaluated)
+    alike = sum((clip.group, clip.label) in pairs for clip in evaluated)
+    percent, percent_alike = (100 * count / max(len(evaluated), 1) for count in (seen, alike))
+    return (
+        f"{seen} of {len(evaluated)} {part} clips ({percent:.1f} %) have a training clip of the same source, {alike} "
+        f"({percent_alike:.1f} %) one of the same source and class"
+    )
 
 
 def hold_out_clips(
