@@ -79,11 +79,13 @@ def read_hmdb51(
         listed, notes = _grouped(listed)
     listed = _with_all_splits(listed, splits, root)
     made = manifest_of(listed, root, dataset="HMDB51", allow_group_overlap=True)
-    if groups != "none":
-        notes.append(f"split {fold}: {seen_text(made.clips, 'test')}")
     renamed = tuple(replace(clip, label=called[clip.label]) for clip in made.clips)
     made = replace(made, clips=renamed, notes=(*notes, *made.notes))
-    return made if val_share is None else with_held_out(made, val_share, part="val", by=val_by, seed=seed)
+    if val_share is not None:
+        made = with_held_out(made, val_share, part="val", by=val_by, seed=seed)
+    if groups == "none":
+        return made
+    return replace(made, notes=(*made.notes, f"split {fold}: {seen_text(made.clips, 'test')}"))
 
 
 def _check(groups: str, val_share: float | None, val_by: str) -> None:
