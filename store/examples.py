@@ -70,6 +70,8 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     "manifest hmdb51": [
         ("split 1", "reelbank manifest hmdb51 path/to/hmdb51"),
         ("split 2", "reelbank manifest hmdb51 path/to/hmdb51 --splits path/to/splits --fold 2"),
+        ("some classes, a tenth is val", "reelbank manifest hmdb51 hmdb51 --classes twelve.txt --val-share 0.1"),
+        ("val by films", "reelbank manifest hmdb51 hmdb51 --val-share 0.1 --val-by group --groups names"),
     ],
     "manifest intervals": [
         ("a line per interval of a long video", "reelbank manifest intervals cuts.csv --root videos"),
@@ -77,7 +79,14 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
     ],
     "manifest kinetics": [("", "reelbank manifest kinetics path/to/kinetics --splits path/to/csv")],
     "manifest penn": [("", "reelbank manifest penn path/to/Penn_Action --rate-fps 30")],
-    "manifest stanford40": [("", "reelbank manifest stanford40 path/to/Stanford40")],
+    "manifest stanford40": [
+        ("official parts", "reelbank manifest stanford40 path/to/Stanford40"),
+        ("named as another set", "reelbank manifest stanford40 path --classes twelve.txt --rename names.csv"),
+        (
+            "cut anew: a tenth test, a tenth of the rest val",
+            "reelbank manifest stanford40 S --merge-splits --val-share 0.1",
+        ),
+    ],
     "manifest synth": [
         ("120 videos and demo/manifest.csv", "reelbank manifest synth demo"),
         ("fewer, others", "reelbank manifest synth small --clips 24 --seed 7"),

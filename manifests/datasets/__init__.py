@@ -79,8 +79,13 @@ _ROWS = {
     "hmdb51": ReaderRow(
         target="reelbank.manifests.datasets.hmdb51:read_hmdb51",
         summary="HMDB51: class folders and official splits.",
-        layout="HMDB51: ROOT/<class>/<file>.avi and its three official splits.",
-        options=("splits", "fold"),
+        layout=(
+            "HMDB51: ROOT/<class>/<file>.avi and its three official splits, of which --fold is taken; all three are "
+            "columns where their lists are there. --classes keeps some classes, --rename gives them other names. With "
+            "--groups the source of a clip is read from its file name, and it is said how many test clips have a "
+            "training clip of the same source. --val-share makes a part `val` of training clips."
+        ),
+        options=("splits", "fold", "classes", "rename", "groups", "val_share", "val_by", "seed"),
     ),
     "intervals": ReaderRow(
         target="reelbank.manifests.datasets.intervals:read_intervals",
@@ -116,8 +121,12 @@ _ROWS = {
     "stanford40": ReaderRow(
         target="reelbank.manifests.datasets.stanford40:read_stanford40",
         summary="Stanford 40 Actions: still images.",
-        layout="Stanford 40: ROOT/JPEGImages/<action>_NNN.jpg and ROOT/ImageSplits/<action>_{train,test}.txt.",
-        options=("splits",),
+        layout=(
+            "Stanford 40: ROOT/JPEGImages/<action>_NNN.jpg and ROOT/ImageSplits/<action>_{train,test}.txt. --classes "
+            "keeps some actions, --rename gives them the names of another set's classes. With --merge-splits the "
+            "official parts are one, of which a tenth is `test`."
+        ),
+        options=("splits", "classes", "rename", "merge_splits", "test_share", "val_share", "seed"),
     ),
     "ucf101": ReaderRow(
         target="reelbank.manifests.datasets.ucf101:read_ucf101",

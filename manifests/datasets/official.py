@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reelbank.manifests.files import regular
@@ -24,12 +24,14 @@ class Listed:
         file: file name, as in the list.
         split: `train`, `test`, or `unused`.
         group: source recording, empty where the set tells none.
+        text: further columns; the same ones for all videos of a list.
     """
 
     label: str
     file: str
     split: str
     group: str = ""
+    text: Mapping[str, str] = field(default_factory=dict)
 
 
 def list_lines(path: Path) -> list[tuple[int, str]]:
@@ -134,13 +136,14 @@ def manifest_from(
     return replace(manifest, notes=(*notes, *manifest.notes))
 
 
-def manifest_of(listed: Sequence[Listed], root: Path, *, dataset: str) -> Manifest:
+def manifest_of(listed: Sequence[Listed], root: Path, *, dataset: str, allow_group_overlap: bool = False) -> Manifest:
     """One row per listed video, found under ROOT/<class>/, whatever the case of folder and file.
 
     Args:
         listed: the official list.
         root: folder of class folders, or a folder whose only such child is one (`UCF-101/`).
         dataset: the set's name, for messages.
+        allow_group_overlap: a group on both sides of a split becomes a note.
 
     Returns:
         All listed videos, ids `class/stem`. Those that are missing stand in the notes and keep their row, and
@@ -171,9 +174,13 @@ def manifest_of(listed: Sequence[Listed], root: Path, *, dataset: str) -> Manife
         taken[video.label].add(name or video.file)
         cells = {"clip_id": f"{video.label}/{Path(video.file).stem}"}
         cells["video"] = f"{place[video.label]}/{name or video.file}"
-        rows.append(cells | {"split": video.split, "label": video.label, "group": video.group})
+        rows.append(cells | {"split": video.split, "label": video.label, "group": video.group} | video.text)
     if len(absent) == len(listed):
-        raise ManifestError(f"{dataset}: none of the {len(listed)} listed videos is there; expected {root / absent[0]}")
+        found = [name for label in labels for name in sorted(set(files[label].values())) if not name.startswith(".")]
+        raise ManifestError(
+            f"{dataset}: none of the {len(listed)} listed videos is there; expected {root / absent[0]}, "
+            f"found {some(found) or 'nothing'}"
+        )
     notes = []
     if absent:
         notes.append(f"{len(absent)} of {len(listed)} listed videos are missing under {root}: {some(absent)}")
@@ -185,7 +192,7 @@ def manifest_of(listed: Sequence[Listed], root: Path, *, dataset: str) -> Manife
     ]
     if extra:
         notes.append(f"not taken, in no list: {some(extra)}")
-    return manifest_from(rows, root, place="list entry", notes=notes)
+    return manifest_from(rows, root, place="list entry", notes=notes, allow_group_overlap=allow_group_overlap)
 
 
 def _video_root(root: Path, labels: Sequence[str]) -> Path:
