@@ -58,6 +58,8 @@
         target metrics: mae (target unit), mae_bins (bins), spc_values, spc_bins, nll (nats; nll_mean: over bins)
         baselines: majority_class, uniform_random_class; training_prevalence, random_order; constant_median,
                    class_mean_oracle, uniform_random_bin, random_training_label, label_marginal
+    group_overlap: {split: {clips, shared, share}}: of the judged clips those of a group that was trained on (null: no
+            clip has a group)
     folds: [] or [{fold, best_epoch, epochs_run, stopped_early, overfit, train, val, test, metrics: {name: value}}]
     at_best_epoch: null or, with --keep last, {splits, folds: [{fold, metrics}]} as above, of the best epoch's weights
     training: {seconds, epochs_run, best_epoch, stopped_early, num_parameters, overfit}  (of fold 0 with --folds;
