@@ -15,6 +15,7 @@
     validation rows) · val_accuracy, val_mae (null where the head has no such output) · seconds · best (bool: so far)
     of a head that reads arrays also train_accuracy (of its batches as they were trained on) · losses {labels, further
     losses: as they count in train_loss} where there are several · learning_rates {group: rate} where there are several
+    with --schedule cyclic also batch_learning_rates [rate of each batch]
 
 `best.safetensors`, `last.safetensors`  (with --folds K: `fold-0/`, ... `fold-<K-1>/` hold one pair each)
     best: the predictor. Tensors `head.*`, `normalisation.<tap>.mean|scale` and, in the header under `reelbank`, JSON:

@@ -31,7 +31,7 @@ from reelbank.heads.training.objective import (
     total_loss_with_gradient,
     validation_numbers,
 )
-from reelbank.heads.training.optimization import advance, make_grouped_optimizer, make_schedule
+from reelbank.heads.training.optimization import advance, learning_rate, make_grouped_optimizer, make_schedule, restart
 from reelbank.store.devices import is_out_of_memory
 
 DIVERGED = 10
@@ -46,6 +46,7 @@ class EpochRecord:
         train_accuracy: of the batches as they were trained on; of heads that read arrays.
         losses: {name: what each of several losses was, as it counts in `train_loss`}; empty where there is one.
         learning_rates: {group: its rate} where there are several.
+        batch_learning_rates: of each update, where the schedule steps per batch; of several groups the first's.
     """
 
     epoch: int
@@ -58,6 +59,7 @@ class EpochRecord:
     train_accuracy: float = math.nan
     losses: Mapping[str, float] = field(default_factory=dict)
     learning_rates: Mapping[str, float] = field(default_factory=dict)
+    batch_learning_rates: tuple[float, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -113,6 +115,7 @@ class Trainer:
         self._direct = DirectPass(self.head) if isinstance(self.head, LayeredHead) else None
         self.optimizer = make_grouped_optimizer(self._groups, config.optimizer)
         self.schedule = make_schedule(self.optimizer, config.optimizer)
+        self._batch_rates: list[float] = []
         self.state = Progression()
         self._vectors = torch.empty(0)
         if self._direct is not None and isinstance(job.resident, Resident):
@@ -122,6 +125,9 @@ class Trainer:
 
     def run_epoch(self) -> EpochRecord:
         """One epoch and its validation. Raises TrainingError if the loss is no longer finite."""
+        if self.schedule is not None and self.job.config.optimizer.restart_each_epoch and self.state.epoch:
+            restart(self.schedule)
+        self._batch_rates.clear()
         rates = {
             group.name: float(one["lr"]) for group, one in zip(self._groups, self.optimizer.param_groups, strict=True)
         }
@@ -133,6 +139,7 @@ class Trainer:
         # The one wait for the device per epoch.
         train_loss, *parts, val_loss, accuracy, error = torch.cat([numbers, torch.stack(self._validate())]).tolist()
         record = self.record(next(iter(rates.values())), [train_loss, val_loss, accuracy, error])
+        record = replace(record, batch_learning_rates=tuple(self._batch_rates))
         if not names:
             return record
         losses = dict(zip(names, parts, strict=True))
@@ -223,6 +230,7 @@ class Trainer:
 
     def _advance_batch(self) -> None:
         if self.job.config.optimizer.schedule in PER_BATCH:
+            self._batch_rates.append(learning_rate(self.optimizer))
             advance(self.schedule, 0.0)
 
     def _train_arrays(self, batches: ArrayBatches, order: Tensor) -> tuple[Tensor, list[str]]:
