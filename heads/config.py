@@ -20,6 +20,7 @@ from reelbank.heads.models.plans import HeadPlan, Stage
 from reelbank.heads.objective_config import PLUGIN, ObjectiveConfig, flagged
 from reelbank.heads.optimizers import PER_BATCH, OptimizerConfig, named_numbers
 from reelbank.heads.run_config import RunConfig
+from reelbank.heads.split_rules import OWN, SplitRule, parse_split_rule
 from reelbank.manifests.plugins import Plugin
 from reelbank.store.accepted import Many, ManyPaths
 from reelbank.store.options import MAX_SEED, Flat, check_options, option, options
@@ -58,6 +59,12 @@ class DataConfig:
         least=0,
         most=10_000,
         group="Splits and judging",
+    )
+    split_by: str = option(
+        OWN,
+        "--split-by",
+        "what parts the clips: split, the store's own; another text column with train, val, test; random:SHARE[:test]: "
+        "so many clips, drawn by class whatever their group, are val (or test); groups:SHARE[:test]: whole groups are",
     )
     select_on: str = option(
         "validation",
@@ -99,8 +106,16 @@ class DataConfig:
             raise TrainingError(
                 "--judge-train reports one training part, and with --folds there are several; leave one of them out"
             )
+        rule = self.split_rule
+        if self.folds and not rule.is_own:
+            raise TrainingError(f"--split-by {self.split_by} with --folds {self.folds}: folds are parts of their own")
         if self.label == "none" and self.target == "none":
             raise TrainingError("--label none with --target none leaves nothing to predict; give one of them")
+
+    @property
+    def split_rule(self) -> SplitRule:
+        """The rule of `split_by`. Raises TrainingError for one that there is not."""
+        return parse_split_rule(self.split_by)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,6 +95,11 @@ class OptimizerConfig:
     cycle_batches: int = option(
         5, "--cycle-batches", "cyclic: batches from the lowest rate to the highest", least=1, most=10_000_000
     )
+    restart_each_epoch: bool = option(
+        False,
+        "--cycle-restart",
+        "cyclic: every epoch begins with the first cycle; else cycles run on across epochs",
+    )
     patience_epochs: int = option(
         10,
         "--patience",
@@ -127,6 +132,8 @@ class OptimizerConfig:
             raise TrainingError("--schedule multistep needs at least one --milestone (an epoch)")
         if self.schedule == "cyclic" and 0 < self.max_lr <= self.lr:
             raise TrainingError(f"--max-lr {self.max_lr:g} must be above --lr {self.lr:g}, from which the cycles rise")
+        if self.restart_each_epoch and self.schedule != "cyclic":
+            raise TrainingError(f"--cycle-restart is for --schedule cyclic, not for {self.schedule}")
         if any(rate <= 0 for rate in self.group_lrs.values()):
             raise TrainingError(f"--group-lr {' '.join(self.group_lr)}: rates must be above 0")
         if self.factor >= 1 and self.schedule not in ("cyclic", "none"):

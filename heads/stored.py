@@ -57,7 +57,7 @@ ANY_CONFIG: Mapping[str, Any] = {"config": {"*": object}, "data_digest?": str}
 EPOCH: Mapping[str, Any] = {
     "fold": (int, None), "epoch": int, "learning_rate": float, "train_loss": _NUMBER, "val_loss": _NUMBER,
     "val_accuracy": _NUMBER, "val_mae": _NUMBER, "seconds?": float, "best?": bool, "train_accuracy?": _NUMBER,
-    "losses?": {"*": float}, "learning_rates?": {"*": float},
+    "losses?": {"*": float}, "learning_rates?": {"*": float}, "batch_learning_rates?": [float],
 }  # fmt: skip
 PLACE: Mapping[str, Any] = {"fold": (int, None), "epoch": int, "*": object}
 """What a resumed run must know of a line."""

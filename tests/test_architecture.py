@@ -41,6 +41,7 @@ ROOMS = {
             "optimizers",
             "objective_config",
             "run_config",
+            "split_rules",
             "config",
             "defaults",
             "examples",

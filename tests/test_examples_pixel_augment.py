@@ -170,7 +170,7 @@ def test_both_streams_keep_to_one_field_of_view(tmp_path: Path) -> None:
 def test_what_cannot_be_changed_is_refused(stores: tuple[Store, ...], tmp_path: Path) -> None:
     maps = write_store(tmp_path / "m.zarr", {"maps": [np.zeros((2, 3, 4, 4), np.float16)] * 2}, clips(2))
     with pytest.raises(TrainingError, match=r"--pixel-augment flip .* of frames .*m\.zarr .* holds maps, in which"):
-        TrainingError, match = r"--pixel-augment flip .* of frames .*m\.zarr .* holds maps, in which noth"
+        made_of((maps,), PICTURES, methods=("flip",))
     with pytest.raises(TrainingError, match="--pixel-augment brightness is for pictures, and the head reads none"):
         made_of(stores[1:2], FIELDS, methods=("brightness",))
     with pytest.raises(TrainingError, match="--pixel-augment is for heads that read arrays, which head 'mlp' does not"):

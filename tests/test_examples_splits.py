@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.examples.overlap import overlap, overlap_notes
 from reelbank.heads.examples.splits import Partition, assign_folds, effective_groups, hold_out, make_partitions
 
 
@@ -119,7 +122,31 @@ def test_group_on_both_sides_is_in_the_notes() -> None:
     splits = np.array(["train"] * 6 + ["val"] * 2 + ["test"] * 2)
     groups = np.array([f"g:{i}" for i in (0, 1, 2, 3, 4, 5, 6, 7, 0, 8)])
     (part,) = _make(splits, np.array(list("ab" * 5)), groups)
-    assert any("1 group(s) are on both sides of train and test ('0')" in note for note in part.notes)
+    assert overlap_notes(groups, part, refit=False, always=False) == [
+        "WARNING: 1 group(s) are on both sides of train and test ('0'): 1 of 2 clips of test (50.0 %) are of a group "
+        "that was trained on, so the numbers of test are too good."
+    ]
+    said = overlap_notes(groups, part, refit=False, always=True)
+    assert "No clip of val is of a group that was trained on." in said
+    val = replace(part, test=part.val, val=part.test)
+    assert "on both sides of train and test" not in "".join(overlap_notes(groups, val, refit=False, always=False))
+    assert overlap(groups, [(part.train, part.test)]).to_json() == {"clips": 2, "shared": 1, "share": 0.5}
+
+
+def test_a_refitted_head_has_seen_the_groups_of_validation() -> None:
+    groups = np.array(["g:0", "g:1", "g:2", "g:2"])
+    splits = np.array(["train", "train", "val", "test"])
+    (part,) = _make(splits, np.array(list("abab")), groups)
+    assert overlap_notes(groups, part, refit=False, always=False) == []
+    (note,) = overlap_notes(groups, part, refit=True, always=False)
+    assert "1 of 1 clips of test (100.0 %)" in note
+
+
+def test_without_any_group_nothing_is_said_of_overlap() -> None:
+    groups = np.array(["c:0", "c:1", "c:2"])
+    (part,) = _make(np.array(["train", "train", "test"]), np.array(list("aba")), groups, select_on="reported-set")
+    assert overlap_notes(groups, part, refit=False, always=True) == []
+    assert overlap(groups, [(part.train, part.test)]).to_json() == {"clips": 1, "shared": None, "share": None}
 
 
 @pytest.mark.parametrize("select_on", ["validation", "reported-set"])

@@ -63,7 +63,8 @@ def test_directions_and_units_are_those_of_the_specification() -> None:
         }.items()
     )
     units = {name: metric.unit for name, metric in METRICS.items()}
-    assert {name for name, unit in units.items() if unit == "fraction"} == {*names_of("label"), *names_of("labels")}
+    fractions = {*names_of("label", ["weighted_f1"]), *names_of("labels")}
+    assert {name for name, unit in units.items() if unit == "fraction"} == fractions
     assert (units["mae"], units["mae_bins"], units["nll"], units["nll_mean"]) == ("target", "bins", "nats", "nats")
     assert units["spc_values"] == units["spc_bins"] == "correlation"
     always = {*names_of("label"), *names_of("labels"), *names_of("target")}

@@ -45,7 +45,7 @@ def test_table_too_wide_for_a_terminal_breaks_its_headings_and_puts_remarks_belo
     ]
     monkeypatch.setattr(tables, "table_of", lambda *given, **more: (head, rows))
     monkeypatch.setattr(tables, "num_leading", lambda data: 2)
-    for name in ("quick_warning", "legend", "few_groups"):
+    for name in ("quick_warning", "legend", "few_groups", "leaks"):
         monkeypatch.setattr(tables, name, lambda data: "")
     data = {"recipe": "r", "title": "t", "warning": "", "sentences": [], "selection": ""}
     lines = tables.text_table(Path("x"), data).split("\n\n")[0].splitlines()[1:]

@@ -160,6 +160,27 @@ def test_steps_of_the_schedule_are_lines_after_their_epochs_while_few() -> None:
     assert "rate steps" not in _curves(epochs, steps=range(1, 41))["loss"]
 
 
+def test_rates_of_every_batch_are_drawn_where_a_schedule_steps_per_batch() -> None:
+    epochs = [
+        {
+            "fold": fold,
+            "epoch": e,
+            "train_loss": 1.0,
+            "val_loss": 1.0,
+            "best": False,
+            "batch_learning_rates": [1e-4 * e, 2e-4 * e],
+            "learning_rates": {"head": 1e-4, "conv": 1e-5},
+        }
+        for fold in (0, 1)
+        for e in (1, 2)
+    ]
+    drawn = _curves(epochs)
+    x, y = drawn["learning rate"]["of each batch"]
+    assert list(x) == [0.25, 0.75, 1.25, 1.75]
+    assert list(y) == [1e-4, 2e-4, 2e-4, 4e-4]
+    assert list(drawn["learning rate"]) == ["of each batch"], "in the place of those at the beginning of each epoch"
+
+
 @pytest.mark.parametrize(
     ("asked", "steps"),
     [

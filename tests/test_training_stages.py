@@ -347,12 +347,56 @@ def test_training_from_the_stores_equals_training_from_memory(stores: tuple[Path
     assert all(torch.equal(tensors[name], other_tensors[name]) for name in tensors)
 
 
+CYCLES = [1, 2.8, 4.6, 6.4, 8.2, 10, 8.2, 6.4, 4.6, 2.8, 1, 1.9, 2.8, 3.7, 4.6, 5.5, 4.6, 3.7, 2.8, 1.9, 1, 1.45, 1.9,
+          2.35, 2.8, 3.25, 2.8, 2.35, 1.9, 1.45, 1]  # fmt: skip
+"""Rates times 10,000 of the published schedule, SYSTEMS.md 5.6."""
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 batches of 2 training clips, as frames, and 8 clips for validation."""
+    rng = np.random.default_rng(1)
+    clips = [{"clip_id": f"c{i}", "label": "ab"[i % 2], "split": "train" if i < 48 else "val"} for i in range(56)]
+    pixels = [rng.integers(0, 256, (2, 6, 8, 3), dtype=np.uint8) for _ in clips]
+    path = tmp_path_factory.mktemp("frames") / "frames.zarr"
+    write_store(path, {"rgb": pixels}, clips, backbone="frames")
+    return path
+
+
+def epochs_of(run: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_metrics_have_the_rate_of_every_batch_also_of_a_resumed_run(
+    frames: Path, tmp_path: Path, restart: bool
+) -> None:
+    """And pictures are changed by the same draws."""
+    cyclic = {"schedule": "cyclic", "lr": 1e-4, "batch": 2, "restart_each_epoch": restart}
+    given = {**cyclic, "epochs": 3, "pixel_augment": ("flip", "crop", "brightness")}
+    train_head(config((frames,), **given, run=tmp_path / "whole"))
+    whole = epochs_of(tmp_path / "whole")
+    rates = [[rate * 1e4 for rate in line["batch_learning_rates"]] for line in whole]
+    assert [len(one) for one in rates] == [24, 24, 24]
+    if restart:
+        assert rates == [pytest.approx(CYCLES[:24])] * 3
+    else:
+        assert (rates[0] + rates[1])[: len(CYCLES)] == pytest.approx(CYCLES)
+        assert rates[2][0] == pytest.approx(1 + 9 * (48 % 10 / 5 if 48 % 10 <= 5 else 2 - 48 % 10 / 5) / 2**4)
+    assert [line["learning_rate"] for line in whole] == [line["batch_learning_rates"][0] for line in whole]
+    for epochs in (1, 2, 3):
+        train_head(config((frames,), **{**given, "epochs": epochs}, run=tmp_path / "cut", resume=epochs > 1))
+    assert epochs_of(tmp_path / "cut") == whole
+    with pytest.raises(TrainingError, match="--cycle-restart is for --schedule cyclic, not for none"):
+        config((frames,), restart_each_epoch=True)
+
+
 def test_cyclic_rates_are_those_of_the_published_schedule(
     stores: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SYSTEMS.md 5.6: one step per batch, on across epochs."""
-    expected = [1, 2.8, 4.6, 6.4, 8.2, 10, 8.2, 6.4, 4.6, 2.8, 1, 1.9, 2.8, 3.7, 4.6, 5.5, 4.6, 3.7, 2.8, 1.9, 1, 1.45,
-                1.9, 2.35, 2.8, 3.25, 2.8, 2.35, 1.9, 1.45, 1]  # fmt: skip
+    """One step per batch, on across epochs."""
+    expected = CYCLES
     made = trainer(stores[:1], schedule="cyclic", lr=1e-4, batch=8, epochs=8, weight_decay=0.0)
     rates: list[float] = []
     plain = Trainer._advance_batch

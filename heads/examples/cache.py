@@ -26,8 +26,10 @@ from reelbank.heads.examples.clips import ClipTable, read_table
 from reelbank.heads.examples.copies import Copies
 from reelbank.heads.examples.features import Features, StoredView, read_features
 from reelbank.heads.examples.normalization import Normalization, fit_normalization
+from reelbank.heads.examples.overlap import with_overlap
+from reelbank.heads.examples.parting import parted
 from reelbank.heads.examples.resident import Resident, home_of, pooled_copies
-from reelbank.heads.examples.splits import Parts, parts_of
+from reelbank.heads.examples.splits import Parts, effective_groups, parts_of
 from reelbank.heads.features_config import FeaturesConfig
 from reelbank.manifests.events import Progress
 from reelbank.store.files import regular, writing
@@ -45,7 +47,7 @@ class FeatureCache:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._tables: dict[tuple[Any, ...], ClipTable] = {}
-        self._parts: dict[tuple[Any, ...], Parts] = {}
+        self._parts: dict[tuple[Any, ...], tuple[ClipTable, Parts]] = {}
         self._features: WeakValueDictionary[str, Features] = WeakValueDictionary()
         self._keys: WeakValueDictionary[str, Resident] = WeakValueDictionary()
         self._homes: dict[str, tuple[torch.device, str]] = {}
@@ -68,17 +70,24 @@ class FeatureCache:
             config.seed,
             separator,
             needs_val,
+            data.split_by,
+            data.refit,
         )
         if key not in self._parts:
-            self._parts[key] = parts_of(
+            groups = effective_groups(table.groups.tolist(), table.clip_ids.tolist())
+            rule = data.split_rule
+            table, notes = parted(table, rule, groups, seed=config.seed, separator=separator)
+            parts = parts_of(
                 table,
                 data,
                 train_clips=features.train_clips,
                 seed=config.seed,
                 separator=separator,
                 needs_val=needs_val,
+                notes=notes,
             )
-        return table, self._parts[key]
+            self._parts[key] = table, with_overlap(parts, refit=data.refit == "yes", always=not rule.is_own)
+        return self._parts[key]
 
     def features(self, table: ClipTable, config: TrainConfig, progress: Progress | None = None) -> Features:
         """The features of `table` as the head of `config` reads them. Raises what `read_features` raises."""

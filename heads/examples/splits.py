@@ -73,12 +73,14 @@ def parts_of(
     seed: int,
     separator: str | None = None,
     needs_val: bool = True,
+    notes: Sequence[str] = (),
 ) -> Parts:
     """Which clips of `table` train, select and are reported. Raises what `make_partitions` raises.
 
     Args:
         needs_val: see `make_partitions`.
         separator: of several labels of one clip, see `TrainConfig.separator`.
+        notes: sentences for the report about the splits of `table`.
     """
     labels = strata(table.labels, separator)
     groups = effective_groups(table.groups.tolist(), table.clip_ids.tolist())
@@ -90,6 +92,7 @@ def parts_of(
         select_on=data.select_on,
         seed=seed,
         needs_val=needs_val,
+        notes=notes,
     )
     eligible = _trained(partitions)
     if train_clips:
@@ -240,6 +243,7 @@ def make_partitions(
     select_on: str,
     seed: int,
     needs_val: bool = True,
+    notes: Sequence[str] = (),
 ) -> tuple[Partition, ...]:
     """One partition, or one for each of `folds`.
 
@@ -248,17 +252,18 @@ def make_partitions(
         select_on: `validation` or `reported-set`.
         needs_val: whether a head cannot do without validation clips; if it can, and none can be cut from the training
             clips without losing a class, there are none.
+        notes: sentences that come before those about the parts.
 
     Raises:
-        TrainingError: an empty training part, a group on both sides, too few groups.
+        TrainingError: an empty training part, too few groups.
     """
-    notes = []
+    said = list(notes)
     if others := sorted(set(splits.tolist()) - {*KNOWN_SPLITS, "unknown"}):
         count = int(np.isin(splits, others).sum())
-        notes.append(f"{count} clips of other splits ({', '.join(map(repr, others))}) are not used.")
+        said.append(f"{count} clips of other splits ({', '.join(map(repr, others))}) are not used.")
     if folds:
-        return _folds(splits, labels, groups, folds, select_on, seed, notes, needs_val=needs_val)
-    return (_single(splits, labels, groups, select_on, seed, notes, needs_val=needs_val),)
+        return _folds(splits, labels, groups, folds, select_on, seed, said, needs_val=needs_val)
+    return (_single(splits, labels, groups, select_on, seed, said, needs_val=needs_val),)
 
 
 def _single(
@@ -305,21 +310,8 @@ def _single(
         test=test,
         unknown=unknown,
         val_is_reported=select_on == "reported-set" or not len(test),
-        notes=(*notes, *_overlap_notes(groups, train, {"val": val, "test": test, "unknown": unknown})),
+        notes=tuple(notes),
     )
-
-
-def _overlap_notes(groups: np.ndarray, train: np.ndarray, parts: dict[str, np.ndarray]) -> list[str]:
-    """Reading the manifest refuses such groups unless overridden: then every report says it."""
-    notes = []
-    for name, rows in parts.items():
-        if shared := np.intersect1d(groups[train], groups[rows]).tolist():
-            shown = ", ".join(repr(group[2:]) for group in shared[:3])
-            notes.append(
-                f"WARNING: {len(shared)} group(s) are on both sides of train and {name} ({shown}): "
-                f"the numbers of {name} are too good."
-            )
-    return notes
 
 
 def _folds(

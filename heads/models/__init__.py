@@ -17,6 +17,7 @@ from reelbank.heads.models import (
     flow_net_plan,
     flow_resnet34_plan,
     frame_net_plan,
+    late_fusion_plan,
     map_transformer_plan,
     two_stream_plan,
 )
@@ -124,6 +125,12 @@ _ROWS = {
         plan="reelbank.heads.models.frame_net_plan:plan",
         summary="GoogLeNet on single frames, all of it trained",
         options=frame_net_plan.OPTIONS,
+    ),
+    "late-fusion": HeadRow(
+        target="reelbank.heads.models.late_fusion:build",
+        plan="reelbank.heads.models.late_fusion_plan:plan",
+        summary="frame-net and flow-net as they are, whose calibrated logits are added: three numbers are fitted",
+        options=late_fusion_plan.OPTIONS,
     ),
     "linear": HeadRow(
         target="reelbank.heads.models.linear:build",

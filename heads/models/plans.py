@@ -48,8 +48,8 @@ class Input:
         about: what it is, for messages.
         taps: (pattern of the backbone's name, tap), the first that a store holds.
         values: how numbers are read: `pixels` of RGB and `gray` pictures (uint8: over 255, then less mean and over
-            deviation of ImageNet's), `unit` of RGB pictures (over 255 alone), `field` displacements in px (of 8-bit images
-            what they stand for), `map` and `target` as they are, as float32.
+            deviation of ImageNet's), `unit` of RGB pictures (over 255 alone), `field` displacements in px (of 8-bit
+            images what they stand for), `map` and `target` as they are, as float32.
         stack_steps: S: the head reads stacks of S consecutive steps as channels, one of each clip; of fields x0, y0,
             x1, y1, ...; 0: it reads steps.
         stack_at: where a stack begins: at a drawn step in training and in the middle in evaluation, or always at the

@@ -16,7 +16,7 @@ from typing import Any
 
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.recipes import calories, egocentric
+from reelbank.heads.recipes import calories, egocentric, hmdb51, two_stream
 from reelbank.heads.recipes.quick import QUICK_PASSES
 from reelbank.heads.recipes.recipe import SEED_BLOCK, Published, Recipe, RecipeRow, Step
 from reelbank.store.options import options as options_of_config
@@ -39,6 +39,8 @@ __all__ = [
 STUDIES: Mapping[str, tuple[Recipe, ...]] = {
     "calories": calories.RECIPES,
     "egocentric": egocentric.RECIPES,
+    "hmdb51": hmdb51.RECIPES,
+    "two-stream": two_stream.RECIPES,
 }
 """{first part of the recipes' names: its recipes}."""
 

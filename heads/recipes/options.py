@@ -165,7 +165,8 @@ def settings_of(config: TrainConfig, starts_from: Sequence[str] = ()) -> dict[st
         "step": f"{times} every {optimizer.step_epochs} epochs",
         "multistep": f"{times} after epochs {', '.join(map(str, optimizer.milestones))}",
         "plateau": f"{times} after {optimizer.patience_epochs} epochs without a lower validation loss",
-        "cyclic": f"cycles of {2 * optimizer.cycle_batches} batches",
+        "cyclic": f"cycles of {2 * optimizer.cycle_batches} batches"
+        + (", begun again in each epoch" if optimizer.restart_each_epoch else ""),
     }[optimizer.schedule]
     target = f"{objective.bins} bins, sigma {objective.sigma:g}, {config.head.estimate}"
     predicts = [*(["classes"] if data.label != "none" else []), *([target] if data.target != "none" else [])]

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from reelbank.heads.recipes.study import Study
 
 Stores = Literal["all", "first", "last", "matching", "other-set"]
-"""Which of the given stores a row reads; `matching`: those that have what its head reads, of a head on arrays, and clips
-of the first store; `other-set`: of those that have none of its clips, as of another data set."""
+"""Which of the given stores a row reads; `matching`: those that have what its head reads, of a head on arrays, and
+clips of the first store; `other-set`: of those that have none of its clips, as of another data set."""
 SEED_BLOCK = 1000
 """Seeds of one block: more than anybody repeats a row."""
 

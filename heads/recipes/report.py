@@ -11,7 +11,7 @@ from reelbank.heads.judging.paired import p_text
 from reelbank.heads.recipes import gallery
 from reelbank.heads.recipes.inputs import input_text
 from reelbank.heads.recipes.rows import read_recipe
-from reelbank.heads.recipes.sentences import comparisons, few_groups, judged_columns, unit_of
+from reelbank.heads.recipes.sentences import comparisons, few_groups, judged_columns, leaks, unit_of
 from reelbank.heads.recipes.tables import BASELINE, legend, num_leading, quick_warning, table_of
 from reelbank.heads.reports import html
 from reelbank.heads.reports.drawing import figures_as, files_of
@@ -49,7 +49,7 @@ def _page(directory: Path, data: Data, drawn: Mapping[str, bytes]) -> str:
         else [*row[:lead], _whole(row[lead]), *row[lead + 1 :]]
         for row in rows
     ]
-    warnings = [data["warning"], quick_warning(data), *few_groups(data)]
+    warnings = [data["warning"], quick_warning(data), *leaks(data), *few_groups(data)]
     if data["select_on"] == "reported-set":
         warnings.append("Selected on the reported sets, as published: the numbers are too good.")
     captions = data["study"]["captions"]

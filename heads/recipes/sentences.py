@@ -10,7 +10,7 @@ from reelbank.heads.judging.paired import exact_text
 from reelbank.heads.recipes.quick import QUICK_CLIPS, QUICK_JUDGED, QUICK_PASSES, QUICK_STEPS, corners_sentence
 from reelbank.heads.recipes.recipe import Recipe
 from reelbank.heads.recipes.rows import TrainedRow
-from reelbank.heads.reports.wording import DASH
+from reelbank.heads.reports.wording import DASH, LOUD
 
 _SHOWN_ROWS = 8
 EXACT_SAYS = (
@@ -224,6 +224,11 @@ def few_groups(data: Data) -> list[str]:
     if not said:
         return []
     return [f"FEW GROUPS: {' and '.join(said.values())}. {FEW_GROUPS_SAY}"]
+
+
+def leaks(data: Data) -> list[str]:
+    """The warnings of the runs, above all that judged clips are of groups that were trained on."""
+    return [note for note in data["notes"] if note.startswith(LOUD)]
 
 
 def selection_sentence(recipe: Recipe, trained: Sequence[TrainedRow], *, on_reported_sets: bool) -> str:

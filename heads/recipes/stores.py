@@ -51,8 +51,8 @@ class GivenStores:
         of_set = [path for path in self.paths if (path in self.of_first_set) == (row.stores == "matching")]
         if not of_set:
             raise TrainingError(
-                f"row {row.name} reads a store of another data set than {self.paths[0].name}, and every store has clips "
-                "of it; give one more --store after the others"
+                f"row {row.name} reads a store of another data set than {self.paths[0].name}, and every store has "
+                "clips of it; give one more --store after the others"
             )
         chosen = matching([self.opened[path] for path in of_set], plan, self._taps)
         return tuple(path for path in of_set if self.opened[path] in chosen)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reelbank.heads.judging.metrics import METRICS
-from reelbank.heads.recipes.sentences import few_groups, guesser_text, interval_text, judged_columns
+from reelbank.heads.recipes.sentences import few_groups, guesser_text, interval_text, judged_columns, leaks
 from reelbank.heads.reports.wording import DASH
 
 THEIRS, OURS, AT_CHOSEN, BASELINE = "theirs", "ours", "at chosen epoch", "baseline"
@@ -156,7 +156,15 @@ def legend(data: Data) -> str:
 def remarks(data: Data) -> list[str]:
     """What must travel with the table: the legend, how was selected, and why the numbers are none to cite."""
     lost = [text for text in data["sentences"] if text.startswith(("Not run", "Failed"))]
-    said = (legend(data), data["selection"], quick_warning(data), data["warning"], *few_groups(data), *lost)
+    said = (
+        legend(data),
+        data["selection"],
+        quick_warning(data),
+        data["warning"],
+        *leaks(data),
+        *few_groups(data),
+        *lost,
+    )
     return [text for text in said if text]
 
 
@@ -244,7 +252,14 @@ def text_table(directory: Path, data: Data) -> str:
         depth = max(map(len, split))
         heads = [[words[i] if i < len(words) else "" for words in split] for i in range(depth)]
         lines = _in_blocks(heads, [part for row in rows for part in _folded(row, count)], count)
-    said = [quick_warning(data), data["warning"], *few_groups(data), *data["sentences"], data["selection"]]
+    said = [
+        quick_warning(data),
+        data["warning"],
+        *leaks(data),
+        *few_groups(data),
+        *data["sentences"],
+        data["selection"],
+    ]
     files = [f"Report: {directory / 'report.html'}", f"Numbers: {directory / 'recipe.json'}"]
     return "\n".join([f"{data['recipe']}: {data['title']}", *lines, legend(data), "", *(s for s in said if s), *files])
 

@@ -26,6 +26,7 @@ Panel = tuple[str, Mapping[str, tuple[str, ...]]]
 """What its axis says, and {line: path to its value in a row}."""
 TRAIN, VALIDATION = "train", "validation"
 RATES = "learning rate"
+BATCH_RATES = ("batch_learning_rates",)
 LABELS = "labels"
 """The loss of the labels among those of a head that has further ones."""
 MOST_STEPS = 12
@@ -35,6 +36,7 @@ MOST_STEPS = 12
 def learning_curves(epochs: Sequence[Mapping[str, Any]], *, heading: Heading, steps: Sequence[int] = ()) -> Figure:
     """Each number per epoch, one thin line per fold; a dot marks each fold's best epoch.
 
+    Where the schedule steps per batch the rate is drawn of every batch, those of epoch e from e - 1 to e.
     Of a head with further losses each has a panel, and the first is of the labels alone, as in validation.
 
     Args:
@@ -53,11 +55,13 @@ def learning_curves(epochs: Sequence[Mapping[str, Any]], *, heading: Heading, st
             continue
         name, series = panels[number]
         for place, (label, path) in enumerate(series.items()):
-            _draw(axes, epochs, label, path, PALETTE[3] if label == VALIDATION else PALETTE[place % len(PALETTE)])
+            color = PALETTE[3] if label == VALIDATION else PALETTE[place % len(PALETTE)]
+            draw = _draw_batches if path == BATCH_RATES else _draw
+            draw(axes, epochs, label, path, color)
         for step in shown if len(shown) <= MOST_STEPS else []:
             said = "rate steps" if step == shown[0] and number == len(panels) - 1 else None
             axes.axvline(step + 0.5, color=GREY, linestyle=":", linewidth=1, zorder=0, label=said)
-        if name == RATES:
+        if name == RATES and BATCH_RATES not in series.values():
             axes.set_yscale("log")
         axes.set(xlabel="epoch", ylabel=name)
         if last == 1:
@@ -83,7 +87,9 @@ def _panels(epochs: Sequence[Mapping[str, Any]]) -> Iterator[Panel]:
         yield "mean absolute error\n(target units)", {VALIDATION: ("val_mae",)}
     for name in further:
         yield f"further loss {name_text(name)}\n(with its weight)", {TRAIN: ("losses", name)}
-    if len(rates) > 1:
+    if any(row.get(BATCH_RATES[0]) for row in epochs):
+        yield RATES, {"of each batch": BATCH_RATES}
+    elif len(rates) > 1:
         yield RATES, {name_text(name): ("learning_rates", name) for name in rates}
 
 
@@ -116,6 +122,20 @@ def _draw(axes: Axes, epochs: Sequence[Mapping[str, Any]], label: str, path: Seq
                 markersize=6,
                 label="best epoch" if single else None,
             )
+
+
+def _draw_batches(axes: Axes, epochs: Sequence[Mapping[str, Any]], label: str, path: Sequence[str], color: str) -> None:
+    """The values of every batch, of the first fold: the schedule is the same in all but for their number."""
+    fold = epochs[0].get("fold")
+    points = [
+        (row["epoch"] - 1 + (place + 0.5) / len(values), value)
+        for row in epochs
+        if row.get("fold") == fold
+        for values in [_value(row, path) or []]
+        for place, value in enumerate(values)
+    ]
+    x, y = zip(*points, strict=True)
+    axes.plot(x, y, color=color, label=label, linewidth=1.2)
 
 
 def _line(label: str, num_folds: int, num_points: int) -> dict[str, Any]:

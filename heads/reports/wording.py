@@ -12,6 +12,8 @@ DASH = "\u2013"
 
 FEW_GROUPS = 5
 """Below this an interval that draws groups says next to nothing."""
+LOUD = "WARNING: "
+"""How a note begins that no reader may miss."""
 SAY_LITTLE = "say little: read no difference out of them."
 
 TITLES: Mapping[str, str] = {
@@ -123,6 +125,5 @@ def few_groups(splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def warnings_first(notes: Iterable[str]) -> tuple[list[str], list[str]]:
     """(those that a page must show at its top, the others) of the notes of a run or probe; each once."""
     each = list(dict.fromkeys(notes))
-    return [note for note in each if note.endswith(SAY_LITTLE)], [
-        note for note in each if not note.endswith(SAY_LITTLE)
-    ]
+    loud = [note for note in each if note.endswith(SAY_LITTLE) or note.startswith(LOUD)]
+    return loud, [note for note in each if note not in loud]

@@ -28,6 +28,7 @@ from reelbank.heads.models import head_row, plan_of
 from reelbank.heads.models.plans import HeadPlan
 from reelbank.heads.runs.checkpoints import Predictor
 from reelbank.heads.runs.predictions import INTERVAL, PredictResult
+from reelbank.heads.split_rules import OWN
 from reelbank.heads.stored import read_config, read_results, read_table
 from reelbank.heads.training.trainer import probabilities
 from reelbank.manifests.events import Event, Progress
@@ -111,7 +112,12 @@ class Applied:
         """What the head says of the clips of `table`, a part of this one's."""
         averaged = _averaged(self.predictors, table, self.plan, device, progress)
         seen = np.isin(table.clip_ids, sorted(_trained_and_reported(self.run, self.results, self.config["config"])))
-        return _result(self.predictors[0], table, averaged, self.config["warning"], seen, len(self.predictors))
+        found = _result(self.predictors[0], table, averaged, self.config["warning"], seen, len(self.predictors))
+        rule = self.config["config"].get("split_by", OWN)
+        if rule == OWN:
+            return found
+        note = f"{self.run} parted its clips by --split-by {rule}: clips of any split of a store may have trained it."
+        return replace(found, notes=(*found.notes, note))
 
 
 def open_run(run: Path | str, stores: Sequence[Path] | None = None, *, accept_changed_code: bool = False) -> Applied:

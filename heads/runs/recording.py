@@ -169,6 +169,7 @@ def log_line(record: EpochRecord) -> dict[str, Any]:
         **({} if math.isnan(record.train_accuracy) else {"train_accuracy": record.train_accuracy}),
         **({"losses": dict(record.losses)} if record.losses else {}),
         **({"learning_rates": dict(record.learning_rates)} if record.learning_rates else {}),
+        **({"batch_learning_rates": list(record.batch_learning_rates)} if record.batch_learning_rates else {}),
     }
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from reelbank.heads.examples.overlap import fitted_rows, overlap
 from reelbank.heads.examples.prepared import Prepared
 from reelbank.heads.examples.splits import Partition
 from reelbank.heads.fitting.choosing import Chosen
@@ -93,6 +95,17 @@ def finished(name: str, prepared: Prepared, trained: Sequence[Trained], seconds:
         )
     )
     choices = [(one.partition.fold, one.choices) for one in trained if one.choices]
+    judged_clips = {
+        split: overlap(
+            prepared.groups,
+            [
+                (_fitted(one.partition, split, refit=refits(config, one.partition)), one.predictions[split].rows)
+                for one in trained
+                if split in one.predictions
+            ],
+        )
+        for split in predictions
+    }
     notes = [*choice_sentences(prepared, choices), *prepared.notes, *judged.notes]
     if with_folds:
         notes.append("The baselines know the labels of all folds, which makes them a little stronger than the heads.")
@@ -106,6 +119,7 @@ def finished(name: str, prepared: Prepared, trained: Sequence[Trained], seconds:
         "reported": judged.reported,
         "counts": prepared.counts,
         "splits": judged.splits,
+        "group_overlap": {split: found.to_json() for split, found in judged_clips.items()},
         "folds": [_fold_entry(one, tested[one.partition.fold]) for one in trained] if with_folds else [],
         "at_best_epoch": {
             "splits": best_splits,
@@ -125,6 +139,11 @@ def finished(name: str, prepared: Prepared, trained: Sequence[Trained], seconds:
         "target_unit": None if prepared.bins is None else prepared.bins.unit,
     }
     return Finished(results=results, predictions=predictions, best_epoch=best, confusions=judged.confusions)
+
+
+def _fitted(partition: Partition, split: str, *, refit: bool) -> NDArray[np.int64]:
+    """The clips that the head which is judged on `split` was fitted to."""
+    return partition.train if split == "val" else fitted_rows(partition, refit=refit)
 
 
 def _selection(prepared: Prepared, partition: Partition) -> dict[str, str]:

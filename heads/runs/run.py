@@ -15,6 +15,7 @@
     validation rows) · val_accuracy, val_mae (null where the head has no such output) · seconds · best (bool: so far)
     of a head that reads arrays also train_accuracy (of its batches as they were trained on) · losses {labels, further
     losses: as they count in train_loss} where there are several · learning_rates {group: rate} where there are several
+    with --schedule cyclic also batch_learning_rates [rate of each batch]
 
 `best.safetensors`, `last.safetensors`  (with --folds K: `fold-0/`, ... `fold-<K-1>/` hold one pair each)
     best: the predictor. Tensors `head.*`, `normalisation.<tap>.mean|scale` and, in the header under `reelbank`, JSON:
@@ -60,6 +61,8 @@
         target metrics: mae (target unit), mae_bins (bins), spc_values, spc_bins, nll (nats; nll_mean: over bins)
         baselines: majority_class, uniform_random_class; training_prevalence, random_order; constant_median,
                    class_mean_oracle, uniform_random_bin, random_training_label, label_marginal
+    group_overlap: {split: {clips, shared, share}}: of the judged clips those of a group that was trained on (null: no
+            clip has a group)
     folds: [] or [{fold, best_epoch, epochs_run, stopped_early, overfit, train, val, test, metrics: {name: value}}]
     at_best_epoch: null or, with --keep last, {splits, folds: [{fold, metrics}]} as above, of the best epoch's weights
     training: {seconds, epochs_run, best_epoch, stopped_early, num_parameters, overfit}  (of fold 0 with --folds;

@@ -184,6 +184,12 @@ def cyclic(optimizer: Optimizer, config: OptimizerConfig) -> LRScheduler:
     )
 
 
+def restart(schedule: LRScheduler) -> None:
+    """Puts the rates where the schedule began."""
+    schedule.last_epoch = -1
+    schedule.step()
+
+
 def load(target: str) -> Any:
     """What `module:function` of a row names."""
     module, function = target.split(":")
@@ -218,5 +224,5 @@ def advance(schedule: LRScheduler | None, val_loss: float) -> None:
 
 
 def learning_rate(optimizer: Optimizer) -> float:
-    """The rate of the next update (one group)."""
+    """The rate of the next update, of several groups the first's."""
     return float(optimizer.param_groups[0]["lr"])

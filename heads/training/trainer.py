@@ -31,7 +31,7 @@ from reelbank.heads.training.objective import (
     total_loss_with_gradient,
     validation_numbers,
 )
-from reelbank.heads.training.optimization import advance, make_grouped_optimizer, make_schedule
+from reelbank.heads.training.optimization import advance, learning_rate, make_grouped_optimizer, make_schedule, restart
 from reelbank.store.devices import is_out_of_memory
 
 DIVERGED = 10
@@ -46,6 +46,7 @@ class EpochRecord:
         train_accuracy: of the batches as they were trained on; of heads that read arrays.
         losses: {name: what each of several losses was, as it counts in `train_loss`}; empty where there is one.
         learning_rates: {group: its rate} where there are several.
+        batch_learning_rates: of each update, where the schedule steps per batch; of several groups the first's.
     """
 
     epoch: int
@@ -58,6 +59,7 @@ class EpochRecord:
     train_accuracy: float = math.nan
     losses: Mapping[str, float] = field(default_factory=dict)
     learning_rates: Mapping[str, float] = field(default_factory=dict)
+    batch_learning_rates: tuple[float, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -80,6 +82,17 @@ class FittedHead(Protocol):
 
     def fit(self, vectors: Tensor) -> None:
         """`vectors` (n, D), normalised; on the host where the features do not fit the device."""
+
+
+@runtime_checkable
+class CalibratedHead(Protocol):
+    """A head on arrays that fits a few numbers to the validation clips, from the logits of its parts, at once."""
+
+    def streams(self, arrays: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """{output: logits of each part (B, parts, K)}."""
+
+    def calibrate(self, logits: Tensor, classes: Tensor) -> None:
+        """`logits` (n, parts, K) of the validation clips and their classes (n,)."""
 
 
 @contextmanager
@@ -113,6 +126,7 @@ class Trainer:
         self._direct = DirectPass(self.head) if isinstance(self.head, LayeredHead) else None
         self.optimizer = make_grouped_optimizer(self._groups, config.optimizer)
         self.schedule = make_schedule(self.optimizer, config.optimizer)
+        self._batch_rates: list[float] = []
         self.state = Progression()
         self._vectors = torch.empty(0)
         if self._direct is not None and isinstance(job.resident, Resident):
@@ -122,17 +136,23 @@ class Trainer:
 
     def run_epoch(self) -> EpochRecord:
         """One epoch and its validation. Raises TrainingError if the loss is no longer finite."""
+        if self.schedule is not None and self.job.config.optimizer.restart_each_epoch and self.state.epoch:
+            restart(self.schedule)
+        self._batch_rates.clear()
         rates = {
             group.name: float(one["lr"]) for group, one in zip(self._groups, self.optimizer.param_groups, strict=True)
         }
         with seeded(self.seed_of(self.state.epoch + 1), self.job.device):
-            if isinstance(self.job.resident, ArrayBatches):
+            if isinstance(self.head, CalibratedHead):
+                numbers, names = self._calibrate(self.head), list[str]()
+            elif isinstance(self.job.resident, ArrayBatches):
                 numbers, names = self._train_arrays(self.job.resident, self.draw_order())
             else:
                 numbers, names = self._train_once(self.draw_order()).unsqueeze(0), []
         # The one wait for the device per epoch.
         train_loss, *parts, val_loss, accuracy, error = torch.cat([numbers, torch.stack(self._validate())]).tolist()
         record = self.record(next(iter(rates.values())), [train_loss, val_loss, accuracy, error])
+        record = replace(record, batch_learning_rates=tuple(self._batch_rates))
         if not names:
             return record
         losses = dict(zip(names, parts, strict=True))
@@ -223,6 +243,7 @@ class Trainer:
 
     def _advance_batch(self) -> None:
         if self.job.config.optimizer.schedule in PER_BATCH:
+            self._batch_rates.append(learning_rate(self.optimizer))
             advance(self.schedule, 0.0)
 
     def _train_arrays(self, batches: ArrayBatches, order: Tensor) -> tuple[Tensor, list[str]]:
@@ -251,6 +272,25 @@ class Trainer:
             del arrays, masks, outputs, logits, parts, loss  # before the next batch is made, which is as large
         shares = torch.tensor(sizes, dtype=torch.float32).to(job.device) / len(order)
         return shares @ torch.stack(rows), names
+
+    def _calibrate(self, head: CalibratedHead) -> Tensor:
+        """Fits the head to the validation clips; their loss (1,)."""
+        job, batches = self.job, self.job.resident
+        assert isinstance(batches, ArrayBatches)
+        if not len(self._val) or job.labels.classes is None:
+            raise TrainingError(
+                f"{job.config.head.name} is fitted to the classes of validation clips, and there are none; give the "
+                "store a 'val' split and a column of labels"
+            )
+        self.head.eval()
+        with torch.no_grad():
+            parts = [
+                head.streams(*batches.evaluated(index))["label"]
+                for index in torch.split(self._val, batches.evaluation_clips)
+            ]
+        classes = job.labels.classes[self._val]
+        head.calibrate(torch.cat(parts)[classes >= 0], classes[classes >= 0])
+        return self._validate()[0].detach().reshape(1)
 
     def _gradient(self, index: Tensor) -> Tensor:
         """Fills the flat gradient from the clips at `index` (B,); their loss (scalar, on the device)."""
