@@ -296,7 +296,7 @@ def test_every_file_lies_where_the_architecture_says() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     said = {}
     for line in text.splitlines():
-        if found := re.fullmatch(rf"\| `((?:{'|'.join(STAGES)})/[a-z_/]*)` \| .* \| (.*) \|", line):
+        if found := re.fullmatch(rf"\| `((?:{'|'.join(STAGES)})/[a-z0-9_/]*)` \| .* \| (.*) \|", line):
             folder, files = found[1], found[2]
             rows: set[str] = set()
             if table := re.match(r"one per row of `(\w+)`", files):

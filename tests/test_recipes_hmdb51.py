@@ -73,7 +73,7 @@ def test_variants_differ_in_what_they_are_called_by() -> None:
 def test_every_row_is_a_valid_training(name: str) -> None:
     recipe = OURS[name]
     for row in recipe.rows:
-        config = TrainConfig.of(store=(Path("a"),), **recipe.options, **row.options)
+        config = TrainConfig.of(store=(Path("a"),), **{**recipe.options, **row.options})
         assert config.data.target == "none"
         if name != "hmdb51/beyond":
             assert (config.optimizer.lr, config.optimizer.batch, config.optimizer.epochs) == (1e-4, 8, 10)

@@ -17,6 +17,7 @@ import numpy as np
 
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.judging.by_class import macro_f1, weighted_f1
+from reelbank.heads.judging.class_losses import cross_entropies, cross_entropies_on_softmax
 from reelbank.heads.judging.label_sets import LabelScores, macro_ap, macro_f1_at_half, micro_f1_at_half
 from reelbank.manifests.plugins import Plugin
 from reelbank.manifests.registry import Registry
@@ -111,28 +112,6 @@ def top5_hits(scores: ClassScores) -> Array:
     order = np.argsort(-scores.probabilities, axis=1, kind="stable")[:, :5]
     right: Array = (order == scores.truth[:, None]).any(axis=1).astype(np.float64)
     return right
-
-
-def cross_entropies(scores: ClassScores) -> Array:
-    """-log of the true class's probability, at most -log NLL_CLIP, in nats: (N,); NaN for a class never seen."""
-    true, known = _true_probabilities(scores)
-    return np.where(known, -np.log(np.clip(true, NLL_CLIP, None)), np.nan)
-
-
-def cross_entropies_on_softmax(scores: ClassScores) -> Array:
-    """Cross-entropy with the probabilities in the place of logits, in nats: (N,); NaN for a class never seen.
-
-    From ln(e + K - 1) - 1 where the true class is certain to that plus 1 where a wrong one is (SYSTEMS.md 5.2).
-    """
-    true, known = _true_probabilities(scores)
-    return np.where(known, np.log(np.exp(scores.probabilities.astype(np.float64)).sum(axis=1)) - true, np.nan)
-
-
-def _true_probabilities(scores: ClassScores) -> tuple[Array, Array]:
-    """(probability of the true class (N,), whether training saw it (N,))."""
-    places = np.maximum(scores.truth, 0)[:, None]
-    true: Array = np.take_along_axis(scores.probabilities.astype(np.float64), places, axis=1)[:, 0]
-    return true, scores.truth >= 0
 
 
 def absolute_errors(scores: TargetScores) -> Array:
@@ -268,7 +247,7 @@ _ROWS = {
         output="label",
         higher_is_better=False,
         unit="nats",
-        per_clip=cross_entropies,
+        per_clip=lambda scores: cross_entropies(scores.probabilities, scores.truth),
         on_request=True,
         summary="cross-entropy of the classes, mean over clips",
     ),
@@ -276,7 +255,7 @@ _ROWS = {
         output="label",
         higher_is_better=False,
         unit="nats",
-        per_clip=cross_entropies_on_softmax,
+        per_clip=lambda scores: cross_entropies_on_softmax(scores.probabilities, scores.truth),
         on_request=True,
         summary="the same with probabilities in the place of logits, which the loss ce-on-softmax minimises",
     ),

@@ -33,8 +33,8 @@ BEYOND = Recipe(
     title="Cross-entropy on logits, five frames, clipped flow, flips, late fusion of calibrated logits",
     text=(
         "The published mid fusion, and beside it what a user may try: the loss on logits, the consensus of five frames "
-        "(Temporal Segment Networks), flow cut at 20 px, mirrored clips whose flow changes its sign, and late fusion of "
-        "both nets' logits, whose temperatures and weight are fitted on validation clips."
+        "(Temporal Segment Networks), flow cut at 20 px, mirrored clips whose flow changes its sign, and late fusion "
+        "of both nets' logits, whose temperatures and weight are fitted on validation clips."
     ),
     features=FEATURES,
     options={**SHARED, "loss": "ce"},
