@@ -47,6 +47,7 @@ from reelbank.heads.request import CONFIGS, request
 from reelbank.heads.sweeps.config import SweepConfig
 from reelbank.manifests.datasets import READERS, ReaderRow
 from reelbank.manifests.files import not_written
+from reelbank.manifests.rendered import RENDERED, RenderedRow
 from reelbank.manifests.terminal import drive_hint
 from reelbank.store.completion import SHELLS, scripts
 from reelbank.store.config_files import changed_since, config_option, given_names, origins, origins_text, recorded_names
@@ -309,53 +310,30 @@ def _write_manifest(name: str, out: Path, overwrite: bool, as_json: bool, *args:
         emit(made.to_json() | {"manifest": str(out)}, as_json, lambda: f"{out}: {made.summary()}")
 
 
-@manifest.command(short_help="Render a small labelled video set.")
-@click.argument("directory", type=PATH)
-@click.option("--clips", type=click.IntRange(1, 100_000), default=120, show_default=True, help="Number of clips.")
-@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Same seed, same videos.")
-@overwrite_option
-@json_option
-def synth(directory: Path, clips: int, seed: int, overwrite: bool, as_json: bool) -> None:
-    """Render a small labelled video set: the class is the motion, kcal grows with speed."""
-    with plain_errors():
-        from reelbank.manifests.rendered.synth import render
+def _rendering_command(name: str, row: RenderedRow) -> click.Command:
+    what, folder = row.files
 
-        _render(
-            render, directory, f"Videos: {directory / 'videos'}", as_json, clips=clips, seed=seed, overwrite=overwrite
+    def command(directory: Path, as_json: bool, **options: Any) -> None:
+        with plain_errors():
+            module, _, function = row.target.partition(":")
+            with progress_bar("render") as show:
+                made = getattr(import_module(module), function)(directory, progress=show, **options)
+            out = directory / "manifest.csv"
+            text = lambda: f"{out}: {made.summary()}\n{what}: {directory / folder}"  # noqa: E731
+            emit(made.to_json() | {"manifest": str(out)}, as_json, text)
+
+    decorated: Any = overwrite_option(json_option(command))
+    seed = click.IntRange(0, MAX_SEED)
+    decorated = click.option("--seed", type=seed, default=0, show_default=True, help="Same seed, same files.")(
+        decorated
+    )
+    for option, count in reversed(list(row.counts.items())):
+        limits, flag = click.IntRange(count.least, count.most), f"--{option.replace('_', '-')}"
+        decorated = click.option(flag, type=limits, default=count.default, show_default=True, help=count.text)(
+            decorated
         )
-
-
-def _render(render: Callable[..., Any], directory: Path, where: str, as_json: bool, **options: Any) -> None:
-    with progress_bar("render") as show:
-        made = render(directory, progress=show, **options)
-    out = directory / "manifest.csv"
-    emit(made.to_json() | {"manifest": str(out)}, as_json, lambda: f"{out}: {made.summary()}\n{where}")
-
-
-@manifest.command("synth-gtea61", short_help="Render a first-person set laid out as GTEA61.")
-@click.argument("directory", type=PATH)
-@click.option("--clips", type=click.IntRange(1, 10_000), default=160, show_default=True, help="Number of clips.")
-@click.option("--seed", type=click.IntRange(0, MAX_SEED), default=0, show_default=True, help="Same seed, same frames.")
-@overwrite_option
-@json_option
-def synth_gtea61(directory: Path, clips: int, seed: int, overwrite: bool, as_json: bool) -> None:
-    """Render a first-person set laid out as GTEA61: eight actions, users S1 to S4 (S2 is test), a moving camera.
-
-    close_jar and put_cup are open_jar and take_cup played backwards: only the order of frames tells them apart. Frames
-    alone are rendered; motion maps and warp flow come from `featurize --model motion-map --model warp-flow`.
-    """
-    with plain_errors():
-        from reelbank.manifests.rendered.synth_gtea61 import render
-
-        _render(
-            render,
-            directory,
-            f"Frames: {directory / 'processed_frames2'}",
-            as_json,
-            clips=clips,
-            seed=seed,
-            overwrite=overwrite,
-        )
+    decorated = click.argument("directory", type=PATH)(decorated)
+    return click.command(name, cls=Command, help=row.text, short_help=row.summary)(decorated)
 
 
 def _reader_command(name: str, row: ReaderRow) -> click.Command:
@@ -377,6 +355,8 @@ def _reader_command(name: str, row: ReaderRow) -> click.Command:
 
 for _name, _row in READERS.items():
     manifest.add_command(_reader_command(_name, _row))
+for _set, _rendered in RENDERED.items():
+    manifest.add_command(_rendering_command(_set, _rendered))
 
 # -- stores ----------------------------------------------------------------------------------------------
 

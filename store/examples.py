@@ -95,6 +95,14 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("160 clips, as GTEA61 lies", "reelbank manifest synth-gtea61 GTEA61"),
         ("every class of every user once", "reelbank manifest synth-gtea61 small --clips 32"),
     ],
+    "manifest synth-hmdb51": [
+        ("240 clips, as HMDB51 lies", "reelbank manifest synth-hmdb51 drifting"),
+        ("more people, one clip of each class", "reelbank manifest synth-hmdb51 d --subjects 20 --clips-per-class 20"),
+    ],
+    "manifest synth-stanford40": [
+        ("480 images, as Stanford 40 lies", "reelbank manifest synth-stanford40 stills"),
+        ("fewer, others", "reelbank manifest synth-stanford40 stills --images-per-class 10 --seed 7"),
+    ],
     "manifest ucf101": [
         ("split 1", "reelbank manifest ucf101 path/to/UCF-101"),
         ("split 3", "reelbank manifest ucf101 path/to/UCF-101 --fold 3 --out ucf101-3.csv"),

@@ -22,6 +22,7 @@ from reelbank.extract.run import sizing
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.probes.config import ProbeConfig
 from reelbank.heads.sweeps.config import SweepConfig
+from reelbank.manifests.rendered import RENDERED
 from reelbank.store import SpecMismatch, building
 from reelbank.store.exchange.options import ExportConfig
 from reelbank.store.layout import DONE, MISSING
@@ -31,8 +32,8 @@ SEEDS = ("--seed",)
 NEEDED = {
     "featurize": "--model flow:dis", "train-head": "--store a.zarr --repeats 2", "probe": "--store a.zarr",
     "find": "--clip a",
-    "store export": "a.zarr a.h5", "store retry": "a.zarr", "manifest synth": "made",
-    "manifest synth-gtea61": "made",
+    "store export": "a.zarr a.h5", "store retry": "a.zarr",
+    **dict.fromkeys((f"manifest {name}" for name in RENDERED), "made"),
 }  # fmt: skip
 INTS = [
     (name, param.opts[0], param.name)

@@ -24,6 +24,7 @@ from reelbank.heads.probes.search_config import FindConfig
 from reelbank.heads.recipes import RECIPES, announcement
 from reelbank.manifests import events
 from reelbank.manifests.datasets import READERS
+from reelbank.manifests.rendered import RENDERED
 from reelbank.store import console
 from reelbank.store.options import options as options_of_config
 
@@ -33,7 +34,7 @@ RUN = "runs/flow-dis-mlp-jsd-1"
 HEAVY = ("av", "cv2", "matplotlib", "sklearn", "timm", "torch", "torchvision", "zarr")
 COMMANDS = (
     "", "analyses", "backbones", "completion", "doctor", "explain", "featurize", "find", "heads", "losses", "manifest",
-    "manifest synth", "manifest synth-gtea61",
+    *(f"manifest {name}" for name in RENDERED),
     *(f"manifest {name}" for name in READERS), "metrics", "predict", "probe", "recipes", "store", "store diff",
     "store export", "store import", "store info", "store merge", "store retry", "store upgrade",
     "store verify",    "train-head",

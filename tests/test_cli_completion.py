@@ -20,6 +20,7 @@ from reelbank.extract import backbones
 from reelbank.heads.models import HEADS
 from reelbank.heads.recipes import RECIPES
 from reelbank.manifests.datasets import READERS
+from reelbank.manifests.rendered import RENDERED
 from reelbank.store import completion
 
 
@@ -49,7 +50,7 @@ def offers(command: click.Command, line: Sequence[str], incomplete: str = "") ->
         ("store merge new.zarr", "fl", ["flow.zarr"]),
         ("backbones", "goo", ["googlenet"]),
         ("recipes", "calories/b", ["calories/beyond"]),
-        ("manifest", "", sorted([*READERS, "synth", "synth-gtea61"])),
+        ("manifest", "", sorted([*READERS, *RENDERED])),
         ("completion", "", ["bash", "fish", "zsh"]),
         ("", "train", ["train-head"]),
         ("train-head", "--learn", []),

@@ -40,6 +40,8 @@ WORKS = {
     "manifest csv": "manifest.csv --map video=video --root . --out mapped.csv",
     "manifest folder": "classes --out folder.csv", "manifest synth": "more --clips 2",
     "manifest synth-gtea61": "ego --clips 1",
+    "manifest synth-hmdb51": "drifting --subjects 3 --clips-per-class 3",
+    "manifest synth-stanford40": "stills --images-per-class 2",
     "store info": "flow-dis.zarr", "store verify": "flow-dis.zarr", "store upgrade": "flow-dis.zarr",
     "store export": "flow-dis.zarr out.h5 --format hdf5", "store import": "out.h5 back.zarr",
     "store diff": "flow-dis.zarr back.zarr",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,7 +171,7 @@ def _sources(listed: Sequence[Listed], split: str) -> set[str]:
 
 def _with_all_splits(listed: Sequence[Listed], splits: str | os.PathLike[str] | None, root: Path) -> list[Listed]:
     """The videos with columns `split_1` to `split_3`, where the lists of all three splits have all their classes."""
-    labels: Collection[str] = {video.label for video in listed}
+    labels = {video.label for video in listed}
     parts: list[Mapping[tuple[str, str], str]] = []
     for fold in FOLDS:
         try:

@@ -174,7 +174,7 @@ def manifest_of(listed: Sequence[Listed], root: Path, *, dataset: str, allow_gro
         taken[video.label].add(name or video.file)
         cells = {"clip_id": f"{video.label}/{Path(video.file).stem}"}
         cells["video"] = f"{place[video.label]}/{name or video.file}"
-        rows.append(cells | {"split": video.split, "label": video.label, "group": video.group} | video.text)
+        rows.append(cells | {"split": video.split, "label": video.label, "group": video.group, **video.text})
     if len(absent) == len(listed):
         found = [name for label in labels for name in sorted(set(files[label].values())) if not name.startswith(".")]
         raise ManifestError(

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reelbank.manifests.rendered.colors import Color
 from reelbank.manifests.rendered.head_camera import Camera, seen_table
 
-Color = tuple[float, float, float]
-"""RGB, 0 to 255."""
 Point = tuple[float, float]
 _Array = NDArray[np.float32]
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from reelbank.manifests.rendered.brush import Canvas, Color, Place, Point
+from reelbank.manifests.rendered.brush import Canvas, Place, Point
+from reelbank.manifests.rendered.colors import Color
 from reelbank.manifests.rendered.head_camera import Camera
 from reelbank.manifests.rendered.kitchen import TEXELS, Thing, lid, lid_place, paint, shaded, spoon, table
 

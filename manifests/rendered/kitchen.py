@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reelbank.manifests.rendered.brush import Canvas, Color, Place
+from reelbank.manifests.rendered.brush import Canvas, Place
+from reelbank.manifests.rendered.colors import Color
 
 TEXELS = 144
 """Of a table's texture per picture height: one per pixel of a picture of the default size."""

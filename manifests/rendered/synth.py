@@ -6,7 +6,6 @@ that moves, `kcal` grows with its speed, and split `unknown` has motions and sub
 
 from __future__ import annotations
 
-import colorsys
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from reelbank.manifests.events import Event, Progress
 from reelbank.manifests.files import filling
 from reelbank.manifests.manifest import Clip, Manifest, ManifestError
 from reelbank.manifests.notebooks import with_bar
+from reelbank.manifests.rendered.colors import contrasting_pair
 from reelbank.manifests.rendered.motion import (
     KNOWN_MOTIONS,
     KNOWN_OUTLINES,
@@ -38,7 +38,6 @@ MIN_FRAMES = 32  # the shortest clip that 16 steps of frame pairs do not overlap
 SPEED_RANGE = (0.25, 1.0)  # share of the full rate; a static shape has 0
 KCAL_AT_REST, KCAL_PER_SPEED, KCAL_NOISE = 60.0, 640.0, 12.0
 KCAL_RANGE = (0.0, 1000.0)
-MIN_CONTRAST = 70.0  # grey levels between shape and ground, of 255
 
 # Every setting that could let threads or time into the file is fixed: the same seed gives the same bytes.
 _CODEC_OPTIONS = {
@@ -215,11 +214,7 @@ def _check(
 
 
 def _subject(rng: np.random.Generator, outlines: Sequence[str]) -> Subject:
-    """A look whose shape stands out from its ground in grey too: optical flow sees no colour."""
-    while True:
-        color, ground = _rgb(rng), _rgb(rng)
-        if abs(_luma(color) - _luma(ground)) >= MIN_CONTRAST:
-            break
+    color, ground = contrasting_pair(rng)
     return Subject(
         outline=str(rng.choice(list(outlines))),
         color=color,
@@ -227,18 +222,6 @@ def _subject(rng: np.random.Generator, outlines: Sequence[str]) -> Subject:
         texture_seed=int(rng.integers(2**31)),
         stripes=float(rng.uniform(3.0, 6.0)),
     )
-
-
-def _rgb(rng: np.random.Generator) -> tuple[float, float, float]:
-    """A colour that stays inside 0..255 with the patterns added."""
-    hue, saturation, value = rng.uniform(), rng.uniform(0.1, 0.9), rng.uniform(0.2, 0.95)
-    red, green, blue = colorsys.hsv_to_rgb(float(hue), float(saturation), float(value))
-    return 210 * red, 210 * green, 210 * blue
-
-
-def _luma(rgb: tuple[float, float, float]) -> float:
-    """ITU-R BT.601: 0.299 R + 0.587 G + 0.114 B."""
-    return 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2]
 
 
 def _encode(planned: Planned, path: Path) -> None:

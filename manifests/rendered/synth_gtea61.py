@@ -28,7 +28,8 @@ from reelbank.manifests.events import Event, Progress
 from reelbank.manifests.files import filling
 from reelbank.manifests.manifest import Manifest, ManifestError
 from reelbank.manifests.notebooks import with_bar
-from reelbank.manifests.rendered.brush import Color, Place
+from reelbank.manifests.rendered.brush import Place
+from reelbank.manifests.rendered.colors import Color
 from reelbank.manifests.rendered.handiwork import ACTIONS, BACKWARDS, USED, Take, User, draw, table_of
 from reelbank.manifests.rendered.head_camera import Manner, head_path
 from reelbank.manifests.rendered.kitchen import BYSTANDERS, TABLES, Thing
