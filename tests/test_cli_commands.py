@@ -160,6 +160,7 @@ def test_verify_damaged_store_gives_status_1_and_names_clip_and_tap(here: Path, 
         ("backbones", {"dinov2", "flow", "frames"}),
         ("doctor --manifest manifest.csv", {"cores", "manifest"}),
         ("heads", {"linear", "mlp"}),
+        ("heads flow-net --outputs 12 --listing", {"layers", "forward_backward_mb"}),
         (f"predict --run {RUN} --store flow-dis.zarr --out {{out}}/p.csv", {"num_clips", "csv"}),
         ("probe --kmeans 8 --out {out}/probe", {"analyses", "verdict"}),
         ("store info flow-dis.zarr", {"counts", "spec"}),
@@ -186,6 +187,7 @@ TRAIN = "train-head --store flow-dis.zarr --run {out}/run"
 PROBE = "probe --kmeans 3 --out {out}/probe"
 WRONG: list[tuple[str, str]] = [
     ("featurize", "Missing option '--model'"),
+    ("heads --listing", "--listing describe one head: name it"),
     (f"{FEATURIZE} --batch 1000000", "--batch 1000000: the input alone of flow:dis takes"),
     ("featurize --model nope", f"backbone 'nope' is not known; choose one of {', '.join(sorted(BACKBONES))}, or give"),
     ("featurize --model flow:nope", "backbone 'flow:nope' is not known; flow has flow, flow:dis"),

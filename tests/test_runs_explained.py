@@ -19,6 +19,7 @@ from PIL import Image
 from reelbank.cli import main
 from reelbank.heads import ExplainConfig, TrainConfig, TrainingError, explain, predict, train_head
 from reelbank.heads.models import HEADS, HeadShape, build_head, plan_of
+from reelbank.heads.models.listing import nominal_shape
 from reelbank.heads.models.plans import ArrayShape
 from reelbank.heads.reports.attention_maps import cam_overlay
 from reelbank.heads.runs.looking import maps_of, thumbnail_of, way_of
@@ -211,16 +212,11 @@ def test_config_is_refused_before_anything_is_read(asked: dict[str, Any], said: 
 
 def test_rows_say_which_heads_have_attention() -> None:
     """What the message above lists, against the heads themselves."""
-    shapes = {
-        "frames": ArrayShape(backbone="resnet34", tap="layer3", shape=(256, 14, 14), dtype="float16", num_steps=1),
-        "maps": ArrayShape(backbone="resnet34", tap="layer3", shape=(256, 14, 14), dtype="float16", num_steps=1),
-        "flow": ArrayShape(backbone="flow-resnet34", tap="layer3", shape=(256, 14, 14), dtype="float16", num_steps=1),
-    }
-    shape = HeadShape(taps={"cls": 4}, outputs={"label": 2}, num_steps=1, arrays=shapes)
     for name, row in HEADS.items():
         if row.is_fitted:
             assert not row.has_attention
             continue
+        shape = nominal_shape(name, row.options, outputs=2, width=4)
         with torch.device("meta"):
             head = build_head(name, shape)
         assert hasattr(head, "attention") == row.has_attention, name

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from reelbank.extract.backbones.flow import estimator, field_of, one_opencv_thread
-from reelbank.extract.backbones.flow_net import NUM_PAIRS
 from reelbank.extract.backbones.network import Architecture
 
-CHANNELS = 2 * NUM_PAIRS
+CHANNELS = 16
 MAPS = (64, 56, 56)
 """What it makes of 224 px."""
 
@@ -43,14 +42,15 @@ class FlowTrunk(nn.Module):
 
 def fields_of(frames: Tensor) -> Tensor:
     """Gray frames (B, 9, H, W) uint8 -> the fields between them as channels (B, 16, H, W), as `flow` stores them."""
-    size = (len(frames), CHANNELS, *frames.shape[2:])
+    pairs = frames.shape[1] - 1
+    size = (len(frames), 2 * pairs, *frames.shape[2:])
     if frames.is_meta:
         return torch.empty(size, device=frames.device)
     estimate = estimator("")
-    made = np.empty((len(frames), NUM_PAIRS, 2, *frames.shape[2:]), np.float16)
+    made = np.empty((len(frames), pairs, 2, *frames.shape[2:]), np.float16)
     with one_opencv_thread():
         for fields, clip in zip(made, frames.cpu().numpy(), strict=True):
-            for place in range(NUM_PAIRS):
+            for place in range(pairs):
                 fields[place] = field_of(estimate, clip[place], clip[place + 1])
     return torch.from_numpy(made.astype(np.float32)).view(size).to(frames.device)
 

@@ -137,7 +137,8 @@ def _lies_in(row: Mapping[str, Any], part: str) -> bool:
 
 
 def _passes_mb(rows: Sequence[Mapping[str, Any]]) -> float:
-    return 2 * sum(math.prod(row["output_shape"]) for row in rows) * FLOAT_BYTES / MB
+    numbers: int = sum(math.prod(row["output_shape"]) for row in rows)
+    return 2 * numbers * FLOAT_BYTES / MB
 
 
 def layers_text(facts: Mapping[str, Any]) -> str:

@@ -58,7 +58,7 @@ class FrameBranch(nn.Module):
             # Batch norm that stays in evaluation sees padding without harm.
             training = self.net.training
             maps = each_step(lambda one: googlenet.last_maps(self.net, one), frames, mask, training=training)
-        mean = masked_mean(maps.flatten(2), mask).unflatten(1, maps.shape[2:])
+        mean = masked_mean(maps.flatten(2), mask).reshape(len(mask), *maps.shape[2:])
         reduced: Tensor = self.reduce(mean)
         return reduced
 

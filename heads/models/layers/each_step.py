@@ -16,10 +16,11 @@ def each_step(
     zeros behind it; in evaluation it sees all, and what it makes of padding is for the mask.
     """
     flat = steps.flatten(0, 1)
+    made: Tensor
     if not training:
         made = network(flat)
     else:
         valid = mask.flatten()
         of_valid = network(flat[valid])
         made = of_valid.new_zeros(len(flat), *of_valid.shape[1:]).index_put((valid,), of_valid)
-    return made.unflatten(0, steps.shape[:2])
+    return made.reshape(*steps.shape[:2], *made.shape[1:])
