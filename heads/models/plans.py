@@ -155,6 +155,7 @@ class HeadPlan:
         parts: {module: head}: a part of it that is another head, which starts from a run of that one.
         aside: modules that training alone uses; a later stage may do without those of the run that it starts from.
         kept_options: options that a run which a stage starts from must have had alike.
+        cam: {input: module whose output (B or B * T, C, h, w) a Grad-CAM is taken of}.
     """
 
     inputs: tuple[Input, ...]
@@ -164,6 +165,7 @@ class HeadPlan:
     parts: Mapping[str, str] = field(default_factory=dict)
     aside: tuple[str, ...] = ()
     kept_options: tuple[str, ...] = ()
+    cam: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def to_predict(self) -> HeadPlan:
