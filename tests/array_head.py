@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -56,6 +57,7 @@ def plan(options: Mapping[str, Any]) -> HeadPlan:
     motion = (Group(name="motion", tensors=("motion.*",), weight_decay=0.0),) if options["motion"] else ()
     return HeadPlan(
         inputs=(first, MOVING) if options["motion"] else (first,),
+        cam={first.name: "net"},
         auxiliary=(Auxiliary(name="motion", loss="array_head:squared", target="moving"),) if options["motion"] else (),
         stages=(
             Stage(name="1", groups=(head, *motion), evaluated=("net",), settings=settings),
@@ -69,6 +71,10 @@ def plan(options: Mapping[str, Any]) -> HeadPlan:
     )
 
 
+def plan_without_cam(options: Mapping[str, Any]) -> HeadPlan:
+    return replace(plan(options), cam={})
+
+
 def build(shape: HeadShape, options: Mapping[str, Any]) -> nn.Module:
     return Head(shape, options)
 
@@ -79,3 +85,4 @@ ROW = HeadRow(
     summary="maps",
     options={"motion": False, "stacks": False},
 )
+WITHOUT_CAM = replace(ROW, plan="array_head:plan_without_cam")

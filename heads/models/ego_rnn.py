@@ -53,6 +53,7 @@ class EgoRNN(nn.Module):
         super().__init__()
         self.entry = entry_of(shape.arrays[FRAMES].tap)
         self.net = resnet34_from(self.entry)
+        self.seen = nn.Identity()  # conv5 as the ConvLSTM reads it: no module of ResNet-34 gives the attended maps
         self.convlstm = ConvLSTM(WIDTH, WIDTH)
         self.dropout = nn.Dropout(DROPOUT)
         self.classifiers = nn.ModuleDict({name: nn.Linear(WIDTH, size) for name, size in shape.outputs.items()})
@@ -144,7 +145,7 @@ class EgoRNN(nn.Module):
         """What the ConvLSTM reads (B, T, 512, 7, 7) and its mask; flow has a step less."""
         if self.flow is not None:
             mask = mask[:, 1:]
-        return _by_clip(maps["attended"], mask), mask
+        return _by_clip(self.seen(maps["attended"]), mask), mask
 
     def _pool(self, sequence: Tensor, mask: Tensor) -> Tensor:
         hidden, cell = self.convlstm(sequence, mask)

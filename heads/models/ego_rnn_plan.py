@@ -26,6 +26,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "repflow_compat": ("none", "public"),
 }
 ASIDE = ("motion", "discriminator")
+CAM = "seen"
 NETWORK = ("attention", "attended", "pooled")
 """Options that say what the network is, whichever stage trains it."""
 SIZES = {"conv3": 28, "conv4": 14, "conv5": 7}
@@ -81,6 +82,7 @@ def plan(options: Mapping[str, Any]) -> HeadPlan:
         auxiliary=further,
         aside=ASIDE,
         kept_options=NETWORK,
+        cam={"frames": CAM},
         stages=(
             Stage(
                 name="1",

@@ -49,6 +49,7 @@ def plan(options: Mapping[str, Any]) -> HeadPlan:
             Rest(backbone=flow_resnet34_plan.BACKBONE, module="flow.net", input=flow_resnet34_plan.FLOW),
         ),
         kept_options=ego_rnn_plan.NETWORK,
+        cam=_cam(options["fuse"]),
         parts={"rgb": "ego-rnn", "flow": "flow-resnet34"},
         stages=(
             Stage(
@@ -64,3 +65,10 @@ def plan(options: Mapping[str, Any]) -> HeadPlan:
             ),
         ),
     )
+
+
+def _cam(fuse: str) -> Mapping[str, str]:
+    """None of the mean of probabilities: what this fusion gives is no logit of a class but its log probability."""
+    if fuse == "average":
+        return {}
+    return {"frames": f"rgb.{ego_rnn_plan.CAM}", flow_resnet34_plan.FLOW: f"flow.{flow_resnet34_plan.CAM}"}

@@ -10,6 +10,7 @@ from reelbank.heads.models.plans import Group, HeadPlan, Input, Rest, Stage
 STACK = 5
 FLOW = "flow"
 BACKBONE = "flow-resnet34"
+CAM = "net.layer4"
 OPTIONS: Mapping[str, Any] = {"weights": "pretrained", "segments": 1}
 SETTINGS: Mapping[str, Any] = {
     "optimizer": "sgd", "lr": 1e-2, "momentum": 0.9, "weight_decay": 5e-4, "batch": 32, "epochs": 750,
@@ -30,5 +31,6 @@ def plan(options: Mapping[str, Any]) -> HeadPlan:
     return HeadPlan(
         inputs=(FIELDS,),
         rests=(Rest(backbone=BACKBONE, module="net", input=FLOW),),
+        cam={FLOW: CAM},
         stages=(Stage(name="1", groups=(Group(name="all", tensors=("*",)),), settings=SETTINGS),),
     )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +13,23 @@ import torch
 from numpy.typing import NDArray
 
 from reelbank.heads.errors import TrainingError
-from reelbank.heads.examples.array_features import Arrays, arrays_of
-from reelbank.heads.examples.arrays import ArrayTap
-from reelbank.heads.examples.clips import ClipTable
 from reelbank.heads.explain_config import ExplainConfig
-from reelbank.heads.features_config import FeaturesConfig
 from reelbank.heads.reports.attention_maps import cam_overlay
 from reelbank.heads.reports.drawing import Heading, png
 from reelbank.heads.reports.picture_rows import MOST_COLUMNS, Block, PictureRow, columns_of, picture_rows
+from reelbank.heads.runs.class_maps import ClassMaps, class_maps
 from reelbank.heads.runs.looking import (
     FrameStore,
     Way,
-    holds_pictures,
     maps_of,
     pictured,
-    pictures_of,
-    seen_share,
-    thumbnail_of,
     way_of,
 )
-from reelbank.heads.runs.predicting import Applied, open_run
+from reelbank.heads.runs.opened import OpenRun, opened, said_of
 from reelbank.manifests.events import Event, Progress
 from reelbank.manifests.notebooks import with_bar
 from reelbank.store.devices import check_has_float64, cpu_threads, resolve_device
-from reelbank.store.errors import StoreError
 from reelbank.store.files import write_whole
-
-NEAR_IDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,78 +134,51 @@ class ExplainResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Open:
-    """A run that was opened, on the clips that are shown."""
+class _Seeing:
+    """A run and how it is asked where it looks."""
 
-    applied: Applied
+    run: OpenRun
     way: Way
-    table: ClipTable
-    arrays: Arrays
 
     @classmethod
-    def of(cls, run: Path, config: ExplainConfig) -> _Open:
-        try:
-            applied = open_run(run, config.store or None, accept_changed_code=config.accept_changed_code)
-        except StoreError as error:
-            if not config.store:
-                error.add_note(f"{run} was trained on a store under that path; say where it is now with --store")
-            raise
+    def of(cls, path: Path, config: ExplainConfig) -> _Seeing:
+        applied = opened(path, config.store, accept_changed_code=config.accept_changed_code)
         first = applied.predictors[0]
         try:
             way = way_of(first.head_name, first.head, applied.plan)
         except TrainingError as error:
-            raise TrainingError(f"{run}: {error}") from None
-        assert applied.plan is not None
-        table = applied.table.take(_places(applied.table, config.clip))
-        arrays = arrays_of(table, applied.plan, FeaturesConfig(steps=first.steps), 0.0)
-        return cls(applied=applied, way=way, table=table, arrays=arrays)
+            raise TrainingError(f"{path}: {error}") from None
+        return cls(run=OpenRun.of(applied, config.clip), way=way)
 
     @property
     def input_name(self) -> str:
-        assert self.applied.plan is not None
-        return pictured(self.applied.plan)
-
-    @property
-    def tap(self) -> ArrayTap:
         """The input in which the head looks."""
-        return self.arrays.taps[self.input_name]
-
-    def steps(self, clip: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """(frame, second) of each step of a clip that is read."""
-        tap, row = self.tap, int(self.tap.rows[clip])
-        own = tap.index[clip][tap.mask[clip]]
-        return tap.store.frame_index(row)[own], tap.store.step_seconds(row)[own]
+        return pictured(self.run.plan)
 
     def looked(self, device: torch.device) -> list[Looked]:
         """Of each clip."""
-        found = self.applied.to(self.table, device)
-        batches = self.arrays.batches(device, evaluation_clips=1)
-        heads = [predictor.head.to(device) for predictor in self.applied.predictors]
+        run, applied = self.run, self.run.applied
+        found = applied.to(run.table, device)
+        batches = run.arrays.batches(device, evaluation_clips=1)
+        heads = [predictor.head.to(device) for predictor in applied.predictors]
         made = []
-        for clip in range(len(self.table)):
+        for clip in range(len(run.table)):
             arrays, masks = batches.evaluated(torch.tensor([clip]))
             try:
                 maps = maps_of(self.way, heads, arrays, masks, self.input_name)
             except TrainingError as error:
-                raise TrainingError(f"{self.applied.run}: {error}") from None
-            said, prediction = _said(found, clip)
-            made.append(
-                Looked(
-                    run=str(self.applied.run),
-                    said=said,
-                    prediction=prediction,
-                    maps=maps,
-                    frames=self.steps(clip)[0],
-                )
-            )
+                raise TrainingError(f"{applied.run}: {error}") from None
+            said, prediction = said_of(found, clip)
+            frames = run.times(self.input_name, clip)[0]
+            made.append(Looked(run=str(applied.run), said=said, prediction=prediction, maps=maps, frames=frames))
         return made
 
 
 @with_bar("explain")
 def explain(
     config: ExplainConfig, progress: Progress | None = None, *, device: str = "auto", threads: int = 1
-) -> ExplainResult:
-    """Draws where the heads of runs look in the frames of clips; writes a picture.
+) -> ExplainResult | ClassMaps:
+    """Draws where the heads of runs look in the frames of clips; writes a picture. With `gradcam`: see `class_maps`.
 
     Of a run with folds the mean of its heads is drawn. The steps are those of the first run; another run is drawn at
     its nearest ones.
@@ -227,11 +189,27 @@ def explain(
         SpecMismatch: a store was not made as that of a run was; the fields that differ are listed.
         StoreError: a path that is no store.
     """
+    if config.gradcam:
+        runs_asked = (config.run, *config.beside)
+        return class_maps(
+            runs_asked,
+            config.clip,
+            config.classes,
+            picture=config.picture,
+            maps=config.maps,
+            inputs=dict.fromkeys(runs_asked, config.input or ""),
+            stores=config.store,
+            frames=config.frames,
+            accept_changed_code=config.accept_changed_code,
+            device=device,
+            threads=threads,
+            progress=progress,
+        )
     check_has_float64(device)
     where = torch.device(resolve_device(device))
     frames = None if config.frames is None else FrameStore.open(config.frames)
     with cpu_threads(threads):
-        runs = [_Open.of(run, config) for run in (config.run, *config.beside)]
+        runs = [_Seeing.of(run, config) for run in (config.run, *config.beside)]
         looked = []
         for done, run in enumerate(runs, start=1):
             looked.append(run.looked(where))
@@ -240,9 +218,9 @@ def explain(
     notes: list[str] = []
     clips = tuple(
         _explained(runs[0], clip, tuple(of_run[clip] for of_run in looked), frames, notes)
-        for clip in range(len(runs[0].table))
+        for clip in range(len(runs[0].run.table))
     )
-    warning = " ".join(dict.fromkeys(filter(None, (run.applied.config["warning"] for run in runs))))
+    warning = " ".join(dict.fromkeys(filter(None, (one.run.applied.config["warning"] for one in runs))))
     result = ExplainResult(
         clips=clips, picture=config.picture, maps=config.maps, warning=warning, notes=tuple(dict.fromkeys(notes))
     )
@@ -252,64 +230,20 @@ def explain(
     return result
 
 
-def _places(table: ClipTable, wanted: Sequence[str]) -> NDArray[np.int64]:
-    """Where clips stand in a table. Raises TrainingError with the ids most like one that is not there."""
-    known = {clip: place for place, clip in enumerate(table.clip_ids.tolist())}
-    asked = tuple(dict.fromkeys(wanted))
-    if missing := [clip for clip in asked if clip not in known]:
-        near = get_close_matches(missing[0], known, NEAR_IDS, 0.4) or list(known)[:NEAR_IDS]
-        paths = ", ".join(str(source.store.path) for source in table.sources)
-        raise TrainingError(
-            f"--clip {missing[0]!r}: {paths} has no such clip among the {len(known)} with features; the nearest ids "
-            f"are {', '.join(map(repr, near))}"
-        )
-    return np.array([known[clip] for clip in asked], dtype=np.int64)
-
-
-def _said(found: Any, clip: int) -> tuple[str, dict[str, Any]]:
-    """What a head predicts of a clip, in words and as JSON types."""
-    words, plain = [], dict[str, Any]()
-    if found.predicted is not None:
-        plain["predicted"] = str(found.predicted[clip])
-        words.append(f"predicts {plain['predicted'] or 'no label'}")
-    if found.probability is not None:
-        plain["probability"] = float(found.probability[clip])
-        words[-1] += f", probability {plain['probability']:.2f}"
-    if found.predicted_target is not None:
-        plain["predicted_target"] = float(found.predicted_target[clip])
-        words.append(f"{found.target_name} {plain['predicted_target']:.4g} {found.target_unit}".rstrip())
-    return "; ".join(words), plain
-
-
 def _explained(
-    run: _Open, clip: int, looked: tuple[Looked, ...], frames: FrameStore | None, notes: list[str]
+    one: _Seeing, clip: int, looked: tuple[Looked, ...], frames: FrameStore | None, notes: list[str]
 ) -> Explained:
     """A clip with pictures of at most MOST_COLUMNS steps; adds to `notes` what a reader must know."""
-    table, tap = run.table, run.tap
+    run, table = one.run, one.run.table
     clip_id = str(table.clip_ids[clip])
-    index, seconds = run.steps(clip)
+    index, seconds = run.times(one.input_name, clip)
     shown = columns_of(len(index))
     if len(shown) < len(index):
         notes.append(f"{clip_id}: {MOST_COLUMNS} of {len(index)} steps are shown.")
-    for one in looked[1:]:
-        if not np.isin(index[shown], one.frames).all():
-            notes.append(f"{clip_id}: {one.run} reads other frames; it is drawn at its nearest ones.")
-    if frames is not None:
-        pictures, moved = frames.pictures(clip_id, index[shown], seen_share(tap.store))
-        source = str(frames.store.path)
-        if moved:
-            notes.append(f"{clip_id}: {moved} of {len(shown)} pictures are of the nearest frame that {source} holds.")
-    elif holds_pictures(tap):
-        pictures, source = pictures_of(tap, run.arrays.crops.get(run.input_name), clip)[shown], str(tap.store.path)
-    else:
-        thumbnail = thumbnail_of(tap.store, int(tap.rows[clip]))
-        if thumbnail is None:
-            raise TrainingError(
-                f"clip {clip_id!r}: {tap.store.path} holds no picture of it; give a store of `featurize --model "
-                "frames` as --frames"
-            )
-        pictures, source = np.stack([thumbnail] * len(shown)), "thumbnail"
-        notes.append("Every column shows the middle frame, which the store keeps; --frames STORE shows each its own.")
+    for other in looked[1:]:
+        if not np.isin(index[shown], other.frames).all():
+            notes.append(f"{clip_id}: {other.run} reads other frames; it is drawn at its nearest ones.")
+    pictures, source = run.pictures(one.input_name, clip, shown, frames, notes)
     return Explained(
         clip_id=clip_id,
         split=str(table.splits[clip]),

@@ -72,7 +72,10 @@ def way_of(name: str, head: nn.Module, plan: HeadPlan | None) -> Way:
     found = next((way for way in WAYS.values() if way.applies(head)), None)
     if found is None or plan is None or not any(one.values == "pixels" for one in plan.inputs):
         known = ", ".join(other for other, row in sorted(HEADS.items()) if row.has_attention)
-        raise TrainingError(f"head {name!r} does not say where in a frame it looks; heads that do: {known}")
+        raise TrainingError(
+            f"head {name!r} does not say where in a frame it looks; heads that do: {known}. --gradcam shows where the "
+            "evidence for a class lies, by gradients, of any head that names a module for it"
+        )
     return found
 
 
