@@ -68,6 +68,8 @@ def test_one_frame_tells_the_outline_and_not_the_direction(rendered: Manifest, p
         seen = _decoded(rendered.root / one.file)
         assert len(seen) == NUM_FRAMES
         middles[one.subject, one.label.split("_")[0]].add(seen[MIDDLE].tobytes())
+    with av.open(str(rendered.root / planned[0].file)) as container:
+        assert all(frame.key_frame for frame in container.decode(video=0)), "a frame holds traces of the one before"
     assert {len(own) for own in middles.values()} == {1}, "decoded middle frames of four directions are one picture"
     assert len(set.union(*middles.values())) == 3 * len(OUTLINES)
 
