@@ -24,7 +24,7 @@ from reelbank.heads.models import flow_net as flow_net_module
 from reelbank.heads.models.layer_listing import describe_layers, layers_text
 from reelbank.heads.models.listing import describe_head, head_text
 from reelbank.heads.models.plans import ArrayShape
-from reelbank.heads.runs.checkpoints import Predictor
+from reelbank.heads.runs.checkpoints import Predictor, write_tensors
 from reelbank.heads.stored import read_tensors
 from reelbank.heads.training.job import make_job
 from reelbank.heads.training.trainer import Trainer
@@ -609,6 +609,32 @@ def test_stored_maps_of_the_runs_train_what_frames_and_fields_do(
     )
     with pytest.raises(TrainingError, match="random weights of sha256 0"):
         prepare(asked({**of_runs, "maps": other}, "two-stream", "maps", "pool2", **option))
+
+
+def test_maps_of_a_run_go_with_it_also_where_a_tensor_never_moved(
+    stores: dict[str, Store], runs: dict[str, Path], googlenet: Network, tmp_path: Path
+) -> None:
+    """Such a tensor is still that of the weights the run began with, which are not those of the maps."""
+    still = "conv1.conv.weight"
+    tensors, header = read_tensors(runs["frame"] / "best.safetensors")
+    entry = {**header["backbones"]["googlenet"], "weights": googlenet.weights, "left_out": [still]}
+    header = {**header, "backbones": {"googlenet": {**entry, "sha256": googlenet.weights["sha256"]}}}
+    run = tmp_path / "frame"
+    run.mkdir()
+    kept = {name: value for name, value in tensors.items() if name != f"head.net.{still}"}
+    write_tensors(run / "best.safetensors", kept, header)
+    (run / "results.json").write_text("{}")
+    weights = backbones.build("googlenet", weights=run, device="cpu").weights
+    maps = [np.ones((1, 1024, 7, 7), np.float16) for _ in CLIPS]
+    of_flow = [np.ones((1, 64, 56, 56), np.float16) for _ in CLIPS]
+    flow_weights = backbones.build("flow-net", weights=runs["flow"], device="cpu").weights
+    made = {
+        "maps": write_store(tmp_path / "m.zarr", {"inception5b": maps}, CLIPS, backbone="googlenet", weights=weights),
+        "pool2": write_store(tmp_path / "p.zarr", {"pool2": of_flow}, CLIPS, backbone="flow-net", weights=flow_weights),
+    }
+    options = {"head_option": ("frozen_trunks=true", CUT), "init_from": (run, runs["flow"])}
+    prepared = prepare(asked(made, "two-stream", "maps", "pool2", **options))
+    assert prepared.start is not None and not any(name.startswith("frame.net.") for name in prepared.start.trained)
 
 
 def test_the_fusion_is_trained_whole_and_applied(
