@@ -344,9 +344,9 @@ def _refuse_other_parts(config: TrainConfig) -> None:
             has = ", ".join(sorted(there)) or "none"
             raise TrainingError(f"{flag} {unknown[0]}: head {config.head.name!r} has {has} there")
     if plan is None:
-        for flag, given in (("--steps", config.features.steps), ("--pixel-augment", config.features.pixel_augment)):
-            if given:
-                raise TrainingError(f"{flag} is for heads that read arrays, which head {config.head.name!r} does not")
+        of_arrays = {"--steps": bool(config.features.steps), "--pixel-augment": bool(config.features.pixel_augment)}
+        for flag in (flag for flag, is_given in of_arrays.items() if is_given):
+            raise TrainingError(f"{flag} is for heads that read arrays, which head {config.head.name!r} does not")
         return
     features = config.features
     if features.steps and any(one.positions for one in plan.inputs):

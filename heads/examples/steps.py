@@ -30,7 +30,8 @@ def spread_frames(num_frames: int, count: int) -> Steps:
 
 def position_frames(num_frames: int, positions: Sequence[float]) -> Steps:
     """Of N frames those at these shares: floor(p N), but at most N - 1 (SYSTEMS.md 5.7)."""
-    return np.minimum(np.floor(np.asarray(positions) * num_frames).astype(np.int64), num_frames - 1)
+    frames: Steps = np.minimum(np.floor(np.asarray(positions) * num_frames).astype(np.int64), num_frames - 1)
+    return frames
 
 
 def spread_steps(store: Store, rows: NDArray[np.int64], clip_ids: NDArray[Any], count: int) -> list[Steps]:
@@ -104,7 +105,8 @@ def own_steps(store: Store, rows: NDArray[np.int64]) -> list[Steps]:
 
 def repeated_steps(store: Store, rows: NDArray[np.int64]) -> Steps:
     """(N,) steps at the end of each clip that repeat the one before; 0 where that is not known."""
-    return np.maximum(store.clips.repeated_steps[rows], 0).astype(np.int64)
+    counts: Steps = np.maximum(store.clips.arrays["repeated_steps"][rows], 0).astype(np.int64)
+    return counts
 
 
 def nearest_steps(
@@ -133,8 +135,9 @@ def _stored_frames(store: Store, row: int) -> Steps | None:
     known = [start for start in starts if start is not None]
     if not known or (len(known) < len(starts) and min(known) > 0):
         return None
-    stored: Steps = store.frame_index(row)
-    return stored - stored.min() + min(known)
+    frames = store.frame_index(row)
+    stored: Steps = frames - frames.min() + min(known)
+    return stored
 
 
 def _start(rule: str, num_frames: int) -> int | None:
