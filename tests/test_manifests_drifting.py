@@ -106,13 +106,13 @@ def test_subjects_differ_and_every_one_has_every_class() -> None:
 
 
 def test_reader_of_the_layout_reads_it(rendered: Manifest) -> None:
-    official = check_dataset("hmdb51", rendered.root, groups="names")
+    official = check_dataset("hmdb51", rendered.root, groups="films")
     assert official.clips == rendered.clips == read(rendered.root / "manifest.csv").clips
     assert rendered.notes == ()
     assert "group: 3 sources by file names, 0 of them on both sides of train and test" in official.notes
     assert Counter(clip.split for clip in official.clips) == {"train": 24, "test": 12}
     for fold in FOLDS:
-        made = read_hmdb51(rendered.root, fold=fold, groups="names")
+        made = read_hmdb51(rendered.root, fold=fold, groups="films")
         assert made.column("split") == rendered.column(f"split_{fold}")
         assert {clip.group for clip in made.clips if clip.split == "test"} == {f"subject_{fold:03d}"}
     assert all(path is not None and path.is_file() for path in map(official.video_path, official.clips))

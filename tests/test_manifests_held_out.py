@@ -216,22 +216,25 @@ def test_names_give_groups_and_those_without_are_said(tmp_path: Path) -> None:
     videos = {"run": [*_names("run", ["film", "other"], 3), "strange.avi"], "walk": _names("walk", ["film"], 3)}
     root = _hmdb(tmp_path / "set", videos)
     assert set(hmdb51.read_hmdb51(root).column("group")) == {""}
-    manifest = check_dataset("hmdb51", root, groups="names")
+    within = hmdb51.read_hmdb51(root, groups="names")
+    assert Counter(within.column("group")) == {"run/film": 3, "walk/film": 3, "run/other": 3, "": 1}
+    assert "group: 3 sources of a class by file names, 3 of them on both sides" in "\n".join(within.notes)
+    manifest = check_dataset("hmdb51", root, groups="films")
     assert Counter(manifest.column("group")) == {"film": 6, "other": 3, "": 1}
     notes = "\n".join(manifest.notes)
     assert "group: 2 sources by file names, 2 of them on both sides of train and test" in notes
     assert "group 'film' is on both sides of train/test (allowed by allow_group_overlap)" in notes
     assert "1 file names tell no source, their group is empty: run/strange.avi; expected <source>_<class>_f" in notes
-    assert "split 1: 3 of 3 test clips (100.0 %) have a training clip of the same source, 3 (100.0 %)" in notes
+    assert "split 1: 3 of 3 test clips (100.0 %) have a training clip of the same source" in notes
     _file(root / "lists" / "walk_test_split1.txt", *(f"{name} 2 " for name in videos["walk"]))
-    notes = "\n".join(hmdb51.read_hmdb51(root, groups="names").notes)
+    notes = "\n".join(hmdb51.read_hmdb51(root, groups="films").notes)
     assert "5 of 5 test clips (100.0 %) have a training clip of the same source, 2 (40.0 %) one of the same" in notes
 
 
 WRONG_USE: dict[str, tuple[dict[str, Any], str]] = {
-    "no groups": ({"val_share": 0.1, "val_by": "group"}, "--val-by group needs --groups names"),
+    "no groups": ({"val_share": 0.1, "val_by": "group"}, "--val-by group needs --groups names or films"),
     "no share": ({"val_by": "group", "groups": "names"}, "--val-by group needs --val-share"),
-    "groups": ({"groups": "persons"}, "--groups 'persons' is not one of names, none"),
+    "groups": ({"groups": "persons"}, "--groups 'persons' is not one of films, names, none"),
     "way": ({"val_by": "film", "val_share": 0.1}, "--val-by 'film' is not one of clip, group"),
 }
 
@@ -283,10 +286,13 @@ def test_twelve_classes_of_split_1_give_756_84_360(official: Callable[..., Manif
     seen = _seen(manifest, "val")
     assert 0.65 < seen / 84 < 0.95, "a random cut leaves most validation clips a training clip of their source"
     assert f"{seen} of 84 val clips ({100 * seen / 84:.1f} %)" in manifest.notes[-2]
-    assert _seen(manifest, "test") == 69
+    assert _seen(manifest, "test") == 0
+    assert manifest.notes[-1] == "split 1: 0 of 360 test clips (0.0 %) have a training clip of the same source"
+    films = official(val_share=0.1, groups="films")
+    assert _seen(films, "test") == 69
     test = "split 1: 69 of 360 test clips (19.2 %) have a training clip of the same source, 0 (0.0 %) one of the same"
-    assert test in manifest.notes[-1]
-    assert _seen(official(groups="names"), "test") == 71
+    assert test in films.notes[-1]
+    assert _seen(official(groups="films"), "test") == 71
 
 
 def _seen(manifest: Manifest, part: str) -> int:
@@ -294,8 +300,9 @@ def _seen(manifest: Manifest, part: str) -> int:
     return sum(clip.split == part and clip.group in trained for clip in manifest.clips)
 
 
-def test_val_by_group_leaves_no_validation_clip_its_source(official: Callable[..., Manifest]) -> None:
-    manifest = official(val_share=0.1, val_by="group", groups="names")
+@pytest.mark.parametrize("groups", ["films", "names"])
+def test_val_by_group_leaves_no_validation_clip_its_source(groups: str, official: Callable[..., Manifest]) -> None:
+    manifest = official(val_share=0.1, val_by="group", groups=groups)
     assert Counter(manifest.column("split")) == {"train": 756, "val": 84, "test": 360, "unused": 337}
     assert _seen(manifest, "val") == 0
     assert len({clip.label for clip in manifest.clips if clip.split == "val"}) == 12

@@ -16,7 +16,7 @@ from reelbank.manifests.manifest import Manifest, ManifestError
 
 FOLDS = (1, 2, 3)
 SPLIT_OF_CODE = {"0": "unused", "1": "train", "2": "test"}
-GROUPS = ("names", "none")
+GROUPS = ("films", "names", "none")
 
 # What follows source and class in every official name: body part, camera motion, people, viewpoint, quality, number.
 _MARKS = r"_[fulh]_[cn]m_np\d+_(?:fr|ba|le|ri)_(?:bad|med|goo)_\d+\.avi"
@@ -37,9 +37,10 @@ def read_hmdb51(
     """The videos ROOT/<class>/<file>.avi, split as fold 1, 2 or 3 says.
 
     All 6,766 official names tell the film or recording that a clip was cut from: it stands before class and marks, as
-    in `<source>_<class>_f_cm_np1_fr_med_0.avi`. There are 1,407 sources, of which 133 to 149 are on both sides of an
-    official split: the authors kept the clips of a source together class by class. Of the 2,291 pairs of class and
-    source none is on both sides.
+    in `<source>_<class>_f_cm_np1_fr_med_0.avi`. The authors kept the clips of a source
+    together class by class: of the 2,291 pairs of class and source none is on both sides of an official split, of the
+    1,407 sources 133 to 149 are. SYSTEMS.md 3.1 has 2,265 and 12 to 14; a pattern that takes lower-case words of a title
+    for the class gives 2,262 and 12 to 14, as it makes one film of `pushing_blocks` and `pushing_cart`.
 
     Args:
         root: folder of the 51 class folders.
@@ -47,7 +48,8 @@ def read_hmdb51(
         fold: official split, 1 to 3.
         classes: a file with a class per line: only those are kept.
         rename: a file with lines `old,new`: other names for classes; ids keep the official ones.
-        groups: `names`: a clip's group is its source, by its file name; `none`: groups are empty.
+        groups: `names`: a clip's group is its source, by its file name, within its class, as the authors parted clips;
+            `films`: the source alone, whatever the class; `none`: groups are empty.
         val_share: the part of the training clips that becomes `val`; None: none does.
         val_by: `clip`: `ceil(val_share * n)` clips, of every class its share; `group`: whole groups, as near to that
             as they allow.
@@ -76,7 +78,7 @@ def read_hmdb51(
     listed = [video for video in listed if video.label in called]
     notes: list[str] = []
     if groups != "none":
-        listed, notes = _grouped(listed)
+        listed, notes = _grouped(listed, by_class=groups == "names")
     listed = _with_all_splits(listed, splits, root)
     made = manifest_of(listed, root, dataset="HMDB51", allow_group_overlap=True)
     renamed = tuple(replace(clip, label=called[clip.label]) for clip in made.clips)
@@ -96,7 +98,7 @@ def _check(groups: str, val_share: float | None, val_by: str) -> None:
     if val_by == "group" and val_share is None:
         raise ManifestError("--val-by group needs --val-share: how much of the training clips is held out")
     if val_by == "group" and groups == "none":
-        raise ManifestError("--val-by group needs --groups names: without it no clip of HMDB51 has a group")
+        raise ManifestError("--val-by group needs --groups names or films: without it no clip of HMDB51 has a group")
 
 
 def read_lists(splits: str | os.PathLike[str] | None, *, fold: int, root: Path | None = None) -> list[Listed]:
@@ -146,17 +148,18 @@ def source_of(file: str, label: str) -> str:
     return found[1].strip() if found else ""
 
 
-def _grouped(listed: Sequence[Listed]) -> tuple[list[Listed], list[str]]:
+def _grouped(listed: Sequence[Listed], *, by_class: bool) -> tuple[list[Listed], list[str]]:
     """The videos with their groups, and notes: how many groups there are, and which names tell none."""
     found, without = [], []
     for video in listed:
         source = source_of(video.file, video.label)
         if not source:
             without.append(f"{video.label}/{video.file}")
-        found.append(replace(video, group=source))
+        found.append(replace(video, group=f"{video.label}/{source}" if source and by_class else source))
     sources = {video.group for video in found if video.group}
     both = len(_sources(found, "train") & _sources(found, "test"))
-    notes = [f"group: {len(sources)} sources by file names, {both} of them on both sides of train and test"]
+    what = "sources of a class" if by_class else "sources"
+    notes = [f"group: {len(sources)} {what} by file names, {both} of them on both sides of train and test"]
     if without:
         notes.append(
             f"{len(without)} file names tell no source, their group is empty: {some(without)}; expected "

@@ -72,10 +72,8 @@ def seen_text(clips: Sequence[Clip], part: str) -> str:
     seen = sum(clip.group in groups for clip in evaluated)
     alike = sum((clip.group, clip.label) in pairs for clip in evaluated)
     percent, percent_alike = (100 * count / max(len(evaluated), 1) for count in (seen, alike))
-    return (
-        f"{seen} of {len(evaluated)} {part} clips ({percent:.1f} %) have a training clip of the same source, {alike} "
-        f"({percent_alike:.1f} %) one of the same source and class"
-    )
+    said = f"{seen} of {len(evaluated)} {part} clips ({percent:.1f} %) have a training clip of the same source"
+    return said if seen == alike else f"{said}, {alike} ({percent_alike:.1f} %) one of the same source and class"
 
 
 def hold_out_clips(

@@ -66,7 +66,7 @@ RENDERED: Mapping[str, RenderedRow] = {
             "\n\nOne frame tells the outline and not the direction, the motion tells the direction and not the "
             "outline: a model of frames is right in at most one clip of four, one of flow alone in one of three. The "
             "group is the subject, and each of the three splits tests three tenths of the subjects. `manifest hmdb51 "
-            "DIRECTORY --groups names` reads it."
+            "DIRECTORY --groups films` reads it."
         ),
         counts={
             "subjects": Count(least=3, most=999, default=10, text="Sources of clips, each with its own looks."),

@@ -95,7 +95,7 @@ def render(
         progress: called after each clip.
 
     Returns:
-        The manifest, as `reelbank manifest hmdb51 --groups names` gives it for split 1: group = subject.
+        The manifest, as `reelbank manifest hmdb51 --groups films` gives it for split 1: group = subject.
 
     Raises:
         ManifestError: videos, lists or a manifest are there already and `overwrite` is not set, those there are not of
@@ -121,7 +121,7 @@ def render(
                 progress(Event(stage="render", done=num_done, total=len(planned), message=one.file))
         _write_lists(planned, subjects, made / LISTS)
         # Notes are about what was found in a data set; here it was made.
-        write(replace(read_hmdb51(made, groups="names"), notes=()), made / path.name)
+        write(replace(read_hmdb51(made, groups="films"), notes=()), made / path.name)
     return read(path)
 
 
