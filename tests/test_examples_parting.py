@@ -123,8 +123,9 @@ def test_groups_stay_whole_and_classes_about_even(share: float, seed: int) -> No
     assert abs(held.mean() - share) < 0.03
     of_class = np.bincount(classes[held], minlength=5) / np.bincount(classes)
     assert np.abs(of_class - share).max() < 0.06
-    lone = drawn_groups(["a", "a", "b", "b"], np.array([0, 0, 1, 1]), share, seed)
-    assert not lone.any(), "a class would be lost with its only group"
+    for most in (share, 0.8):
+        lone = drawn_groups(["a", "a", "b", "b"], np.array([0, 0, 1, 1]), most, seed)
+        assert not lone.any(), "a class would be lost with its only group"
 
 
 # --- parts of a run
