@@ -40,8 +40,9 @@ READER_OPTIONS: dict[str, Callable[[Any], Any]] = {
     ),
     "fold": splitting("--fold", type=click.IntRange(1, 3), default=1, show_default=True, help="Official split."),
     "groups": splitting(
-        "--groups", type=click.Choice(["names", "none"]), default="none", show_default=True,
-        help="names: the group of a clip is the film that it was cut from, by its file name, within its class; films: whatever the class.",
+        "--groups", type=click.Choice(["films", "names", "none"]), default="none", show_default=True,
+        help="names: the group of a clip is the film that it was cut from, by its file name, within its class; films: "
+        "whatever the class.",
     ),
     "labels": reading("--labels", type=PATH, help="The label file.  [default: the only one in ROOT]"),
     "mapping": reading(

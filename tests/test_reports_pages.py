@@ -274,7 +274,7 @@ def test_a_table_of_many_clips_has_pages(tmp_path: Path, monkeypatch: pytest.Mon
     rows = [
         ClipRow(
             clip_id=f"c{i}", group="", split="test", label="a", predicted="b", probability=i / 20_000, correct=False,
-            target=None, predicted_target=None, error=None,
+            true_probability=None, target=None, predicted_target=None, error=None,
         )
         for i in range(20_000)
     ]  # fmt: skip

@@ -351,11 +351,11 @@ def test_predictions_are_one_row_per_clip_with_these_columns(tmp_path: Path) -> 
     write_predictions(tmp_path / "predictions.csv", case, parts)
     lines = (tmp_path / "predictions.csv").read_text().splitlines()
     assert lines == [
-        "clip_id,split,fold,group,label,predicted,probability,correct,target,predicted_target,target_cdf",
-        "c1,test,,,b,b,0.700000,1,2.25,5,0.125000",
-        "c2,test,,,,a,0.400000,,,5,",
-        "c3,test,,h,new,c,0.600000,0,12,5,1.000000",
-        "c4,unknown,2,h,b,b,1.000000,,5,5,0.625000",
+        "clip_id,split,fold,group,label,predicted,probability,correct,true_probability,target,predicted_target,target_cdf",
+        "c1,test,,,b,b,0.700000,1,0.700000,2.25,5,0.125000",
+        "c2,test,,,,a,0.400000,,,,5,",
+        "c3,test,,h,new,c,0.600000,0,,12,5,1.000000",
+        "c4,unknown,2,h,b,b,1.000000,,1.000000,5,5,0.625000",
     ]
     assert not list(tmp_path.glob(".*"))
     write_predictions(tmp_path / "median.csv", prepared(table, bins=BINS, estimate="expectation"), parts[1:])

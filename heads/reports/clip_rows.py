@@ -41,6 +41,7 @@ class ClipRow:
     label: str
     predicted: str
     probability: float | None
+    true_probability: float | None
     correct: bool | None
     target: float | None
     predicted_target: float | None
@@ -68,6 +69,7 @@ def _row(row: Mapping[str, str]) -> ClipRow:
     return ClipRow(
         **{name: row.get(name, "") for name in ("clip_id", "group", "split", "label", "predicted")},
         probability=_number(row, "probability"),
+        true_probability=_number(row, "true_probability"),
         correct={"1": True, "0": False}.get(row.get("correct", "")),
         target=target,
         predicted_target=predicted,
@@ -187,7 +189,8 @@ def _said_target(row: ClipRow, unit: str) -> str:
 
 _HEADS = {
     "clip_id": "clip", "group": "group", "split": "split", "label": "label", "predicted": "predicted",
-    "probability": "probability", "correct": "right", "target": "target", "predicted_target": "predicted target",
+    "probability": "probability", "true_probability": "of true class",
+    "correct": "right", "target": "target", "predicted_target": "predicted target",
     "error": "error",
 }  # fmt: skip
 

@@ -23,6 +23,7 @@ from reelbank.heads.reports.clip_rows import (
 )
 from reelbank.heads.reports.drawing import figures_as, files_of
 from reelbank.heads.reports.learning_curves import MOST_STEPS
+from reelbank.heads.reports.mistakes_page import MISTAKES, write_mistakes
 from reelbank.heads.reports.wording import (
     confused_text,
     counted,
@@ -74,8 +75,18 @@ def write_run_report(run_dir: Path | str, *, figures_kind: str = "png") -> Path:
     for name, (content, _) in drawn.items():
         for file, data in files_of(name, content).items():
             write_whole(folder / file, data)
+    thumbnails = Thumbnails(config["stores"])
+    write_mistakes(
+        run_dir,
+        rows,
+        results["reported"],
+        thumbnails,
+        title=f"Mistakes of {results['run']}",
+        subtitle=_stores(config),
+        warnings=_warning_lines(results),
+    )
     page = run_dir / "report.html"
-    write_whole(page, _run_page(run_dir, config, results, rows, drawn))
+    write_whole(page, _run_page(run_dir, config, results, rows, drawn, thumbnails))
     return page
 
 
@@ -157,8 +168,8 @@ def _run_page(
     results: Mapping[str, Any],
     rows: Sequence[ClipRow],
     drawn: Mapping[str, tuple[bytes, str]],
+    thumbnails: Thumbnails,
 ) -> str:
-    thumbnails = Thumbnails(config["stores"])
     links = thumbnails.links(run_dir)
     counts, training = results["counts"], results["training"]
     asked = config["config"]
@@ -196,7 +207,9 @@ def _run_page(
         )
         + html.section("By class", *(_class_report(results, split) for split in splits))
         + html.section("Pictures", *(html.picture(content, caption) for content, caption in drawn.values()))
-        + html.section("Worst mistakes", *mistakes(rows, results["reported"], unit, thumbnails))
+        + html.section(
+            "Worst mistakes", *mistakes(rows, results["reported"], unit, thumbnails), _more_mistakes(run_dir)
+        )
         + html.section("Clips", *clips)
         + html.section("Folds", _fold_table(results.get("folds", []), has_epochs=not results.get("choices")))
         + html.section("What inner validation chose", *_choice_tables(results))
@@ -212,6 +225,12 @@ def _run_page(
         body=body,
         scripts=[script()] if clips else [],
     )
+
+
+def _more_mistakes(run_dir: Path) -> str:
+    """The way to the page of mistakes, where there is one."""
+    path = run_dir / MISTAKES
+    return html.items([html.link_to(path, run_dir, "mistakes of every class")]) if path.is_file() else ""
 
 
 def _split_table(results: Mapping[str, Any], split: str) -> str:

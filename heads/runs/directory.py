@@ -233,8 +233,8 @@ def write_predictions(path: Path, prepared: Prepared, parts: Iterable[Prediction
     columns = ["clip_id", "split", "fold", "group", "label", "predicted", "probability", "correct"]
     if prepared.label_sets is not None:
         columns += [probability_column(label) for label in prepared.labels or ()]
-    elif pairs(prepared.labels or ()):
-        columns += [WITHIN_PAIR]
+    elif prepared.labels is not None:
+        columns += ["true_probability", *([WITHIN_PAIR] if pairs(prepared.labels) else [])]
     if prepared.bins is not None:
         columns += ["target", "predicted_target", "target_cdf"]
     with appearing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
@@ -311,6 +311,10 @@ def _rows(prepared: Prepared, part: Predictions) -> Iterable[dict[str, Any]]:
             best = int(part.probabilities["label"][i].argmax())
             entry["predicted"] = prepared.labels[best]
             entry["probability"] = f"{part.probabilities['label'][i, best]:.6f}"
+            entry["true_probability"] = ""
+            if entry["label"] in names:
+                true = names.index(entry["label"])
+                entry["true_probability"] = f"{part.probabilities['label'][i, true]:.6f}"
             if part.split != "unknown" and entry["label"]:
                 entry["correct"] = str(int(entry["predicted"] == entry["label"]))
             if has_pairs:

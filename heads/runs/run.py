@@ -25,17 +25,20 @@
 
 `predictions.csv`  (one row per evaluated clip; with --folds each clip once, by the model that never saw its group)
     clip_id, split ("val" | "test" | "unknown"; with --judge-train also "train"), fold ("" without folds), group, label,
-    predicted, probability, correct ("1" | "0" | ""); where two classes are opposites by their names within_pair ("1" |
-    "0" | ""): whether the clip's class is more probable than its opposite, see `reelbank.heads.judging.opposites`; with
-    several labels per clip (--loss bce) all that are predicted, no probability, correct where they are just the right
-    ones, and `probability of <label>` for each; with a target also target and predicted_target (empty where unknown),
-    both in target units
+    predicted, probability, correct ("1" | "0" | ""), true_probability (that of the clip's own label, "" for one that
+    training never saw); where two classes are opposites by their names within_pair ("1" | "0" | ""): whether the clip's
+    class is more probable than its opposite, see `reelbank.heads.judging.opposites`; with several labels per clip
+    (--loss bce) all that are predicted, no probability, correct where they are just the right ones, and `probability of
+    <label>` for each; with a target also target and predicted_target (empty where unknown), both in target units
 
 `predictions-best-epoch.csv`  (with --keep last only)
     the same columns, predicted with the weights of the best epoch, which this run does not keep
 
 `confusion.json`  (absent without a class output)
     {split: {labels: [names of rows and columns], counts: [[true x predicted]]}}
+
+`mistakes.html`  (beside `report.html`, where clips have one class each)
+    of each true class the clips that are most certainly wrong
 
 `tensorboard/`  (with --tensorboard)
     events of every epoch, hyperparameters and final metrics, see `reelbank.heads.runs.tensorboard`; reelbank reads
