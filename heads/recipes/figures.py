@@ -228,6 +228,20 @@ def class_values(
     return figure
 
 
+def batch_rates(rows: Mapping[str, Sequence[float]], *, heading: Heading) -> Figure:
+    """The learning rate of every batch (from 1), a line for each row."""
+    figure = new_figure(6.4, 3.4, "Learning rate of every batch", heading)
+    axes = figure.subplots()
+    for place, (row, rates) in enumerate(rows.items()):
+        style = {"color": PALETTE[place % len(PALETTE)], "linestyle": DASHES[place % len(DASHES)]}
+        axes.plot(range(1, len(rates) + 1), rates, linewidth=1.2, label=name_text(row), **style)
+    axes.set(xlabel="batch", ylabel="learning rate")
+    integer_ticks(axes.xaxis)
+    axes.legend(fontsize=8, frameon=False)
+    clean_axes(axes)
+    return figure
+
+
 def calibration(parts: Mapping[str, np.ndarray], *, best: str, heading: Heading) -> Figure:
     """How often the truth lies in the lowest share p of the predicted distribution, against p: the diagonal is right.
 

@@ -13,12 +13,16 @@ import numpy as np
 from reelbank.heads.recipes import figures
 from reelbank.heads.recipes.measures import Clips
 from reelbank.heads.recipes.rows import epochs_of, read_clips
+from reelbank.heads.recipes.seeing import PICTURE
 from reelbank.heads.recipes.sentences import judged_columns
 from reelbank.heads.recipes.study import VALIDATION
 from reelbank.heads.recipes.tables import quick_warning
+from reelbank.heads.reports.confusion import confusion_matrix
 from reelbank.heads.reports.drawing import Heading, png
 from reelbank.heads.reports.figures import scatter_by_class
-from reelbank.heads.stored import read_config, read_results
+from reelbank.heads.stored import read_config, read_json, read_results
+
+RATES = "batch_learning_rates"  # of a line of metrics.jsonl
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,7 +87,8 @@ class Material:
         return low, high + 1e-9
 
 
-Draw = Callable[[Material], "Figure | None"]
+Draw = Callable[[Material], "Figure | bytes | None"]
+"""A figure, or a PNG that was drawn before."""
 
 
 def _loss(of: Material) -> Figure | None:
@@ -234,6 +239,40 @@ def _map(of: Material) -> Figure | None:
     return scatter_by_class(points, labels, clips["splits"], title="t-SNE by class", heading=heading, numbered=True)
 
 
+def _rates(of: Material) -> Figure | None:
+    """The rate of every batch, of the rows whose schedule makes a step per batch."""
+    found = {
+        row: [rate for line in epochs_of(runs[0])[0] for rate in line.get(RATES, ())] for row, runs in of.own.items()
+    }
+    found = {row: rates for row, rates in found.items() if rates}
+    return figures.batch_rates(found, heading=of.heading()) if found else None
+
+
+def _confusion(of: Material) -> Figure | None:
+    """Of the best row's first run, on the clips that are judged first."""
+    runs = of.own.get(of.data["best"])
+    column = judged_columns(of.data)[0]
+    split = of.data["study"]["parts"][column["part"]]["split"]
+    if not runs or not (runs[0] / "confusion.json").exists():
+        return None
+    table = read_json(runs[0] / "confusion.json").get(split)
+    if table is None:
+        return None
+    counts = np.array(table["counts"])
+    return confusion_matrix(
+        counts,
+        table["labels"],
+        title=f"Confusion of {of.data['best']}",
+        heading=of.heading(f"{counts.sum()} clips"),
+    )
+
+
+def _grad_cam(of: Material) -> bytes | None:
+    path = of.directory / "figures" / PICTURE
+    drawn = of.data.get("grad_cam")
+    return path.read_bytes() if drawn and "error" not in drawn and path.exists() else None
+
+
 PICTURES: Mapping[str, Draw] = {
     "loss.png": _loss,
     "validation.png": _validation,
@@ -241,6 +280,9 @@ PICTURES: Mapping[str, Draw] = {
     "compared.png": _compared,
     "distributions.png": _distributions,
     "classes.png": _classes,
+    "confusion.png": _confusion,
+    "grad-cam.png": _grad_cam,
+    "rates.png": _rates,
     "calibration.png": _calibration,
     "tsne.png": _map,
 }
@@ -251,4 +293,4 @@ def draw_all(directory: Path, data: Mapping[str, Any]) -> dict[str, bytes]:
     """{file name: PNG} of the pictures that the study shows."""
     of = Material(directory, data)
     drawn = {name: PICTURES[name](of) for name in data["study"]["captions"]}
-    return {name: png(figure) for name, figure in drawn.items() if figure is not None}
+    return {name: one if isinstance(one, bytes) else png(one) for name, one in drawn.items() if one is not None}

@@ -117,6 +117,7 @@ class Recipe:
         compared: rows whose predictions are drawn below each other.
         repeats: how often a row is trained where --repeats does not say it.
         corners: of a grid, the rows that --quick trains, with those they start from; () for all.
+        seen_classes: whose Grad-CAM is drawn, of every row; where the clips have none of them, the first of theirs.
         notes: sentences for the report.
     """
 
@@ -134,6 +135,7 @@ class Recipe:
     compared: tuple[str, ...] = ()
     repeats: int = 1
     corners: tuple[str, ...] = ()
+    seen_classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -217,6 +219,7 @@ class Recipe:
             "compared": list(self.compared),
             "repeats": self.repeats,
             "corners": list(self.corners),
+            "seen_classes": list(self.seen_classes),
             "notes": list(self.notes),
         }
 

@@ -33,6 +33,7 @@ from reelbank.heads.recipes.passes import projected
 from reelbank.heads.recipes.recipe import Recipe, RecipeRow, waves
 from reelbank.heads.recipes.report import write_recipe_page
 from reelbank.heads.recipes.rows import FORMAT_VERSION, TrainedRow
+from reelbank.heads.recipes.seeing import draw_grad_cams
 from reelbank.heads.recipes.stores import GivenStores
 from reelbank.heads.recipes.tables import latex_table, markdown_table, text_table
 from reelbank.heads.runs.directory import (
@@ -116,6 +117,7 @@ def run_recipe(config: RecipeConfig, progress: Progress | None = None) -> Recipe
     results = {
         **results,
         "map": vector_map(first, asked.seed),
+        "grad_cam": draw_grad_cams(directory, chosen, results),
         "seconds": round(time.perf_counter() - begun, 1),
         "run": directory.name,
     }

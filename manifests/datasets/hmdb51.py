@@ -37,10 +37,10 @@ def read_hmdb51(
     """The videos ROOT/<class>/<file>.avi, split as fold 1, 2 or 3 says.
 
     All 6,766 official names tell the film or recording that a clip was cut from: it stands before class and marks, as
-    in `<source>_<class>_f_cm_np1_fr_med_0.avi`. The authors kept the clips of a source
-    together class by class: of the 2,291 pairs of class and source none is on both sides of an official split, of the
-    1,407 sources 133 to 149 are. SYSTEMS.md 3.1 has 2,265 and 12 to 14; a pattern that takes lower-case words of a title
-    for the class gives 2,262 and 12 to 14, as it makes one film of `pushing_blocks` and `pushing_cart`.
+    in `<source>_<class>_f_cm_np1_fr_med_0.avi`. The authors kept the clips of a source together class by class: of the
+    2,291 pairs of class and source none is on both sides of an official split, of the 1,407 sources 133 to 149 are.
+    SYSTEMS.md 3.1 has 2,265 and 12 to 14; a pattern that takes lower-case words of a title for the class gives 2,262
+    and 12 to 14, as it makes one film of `pushing_blocks` and `pushing_cart`.
 
     Args:
         root: folder of the 51 class folders.
