@@ -28,6 +28,8 @@ from reelbank.store.spec import are_random
 
 CHECKPOINT = "best.safetensors"
 HEAD = "head."
+BEGUN_RANDOM = "begun_random"
+"""Of a checkpoint's header: backbones that its run began with and that nobody had trained."""
 WEIGHTS = "weights"
 """The option of a head that says which weights its backbone has where no store says it."""
 
@@ -60,6 +62,7 @@ class Start:
         trained: {name in the head: tensor} of earlier runs.
         runs: (run, its head, its stage) of them.
         gives: {backbone: module}, see `HeadPlan`.
+        begun_random: backbones of `runs` that began, they or runs before them, with weights that were never trained.
     """
 
     rests: tuple[Rest, ...] = ()
@@ -67,6 +70,7 @@ class Start:
     trained: Mapping[str, Tensor] = field(default_factory=dict)
     runs: tuple[tuple[Path, str, str], ...] = ()
     gives: Mapping[str, str] = field(default_factory=dict)
+    begun_random: tuple[str, ...] = ()
 
     @property
     def named(self) -> list[str]:
@@ -146,8 +150,9 @@ class Start:
 
     @property
     def random_backbones(self) -> tuple[str, ...]:
-        """Backbones whose weights were never trained before."""
-        return tuple(rest.backbone for rest in self.rests if are_random(self.bases[rest.module].weights))
+        """Backbones whose weights were never trained before, here or in the first of the runs that it starts from."""
+        own = [rest.backbone for rest in self.rests if are_random(self.bases[rest.module].weights)]
+        return tuple(dict.fromkeys([*own, *self.begun_random]))
 
 
 def start_of(
@@ -211,7 +216,14 @@ def start_of(
             if own != name_there and (f"{prefix}{part}" in modules or part not in aside):
                 trained[prefix + own] = value
         said.append((run, name, str(header.get("stage", ""))))
-    return Start(rests=plan.rests, bases=bases, trained=trained, runs=tuple(said), gives=plan.gives)
+    return Start(
+        rests=plan.rests,
+        bases=bases,
+        trained=trained,
+        runs=tuple(said),
+        gives=plan.gives,
+        begun_random=tuple(sorted({name for _, header in files.values() for name in header.get(BEGUN_RANDOM, ())})),
+    )
 
 
 def begun_with(run: Path, fold: int | None, reported: Sequence[str]) -> Path:

@@ -109,7 +109,7 @@ def summarize(asked: Asked, recipe: Recipe, trained: Sequence[TrainedRow], prepa
         training=training_of(prepared),
     )
     header = {
-        "warning": reference["warning"],
+        "warning": " ".join(dict.fromkeys(filter(None, (read_results(one.runs[0])["warning"] for one in judged)))),
         "target": {"name": reference["target_name"] or "", "unit": reference["target_unit"] or ""},
         "counts": reference["counts"],
         "baselines": {part.name: reference["splits"].get(part.split, {}).get("baselines", {}) for part in study.parts},

@@ -22,7 +22,7 @@ from reelbank.heads.examples.normalization import Normalization
 from reelbank.heads.examples.targets import Bins
 from reelbank.heads.models import HEADS, HeadShape, build_head, plan_of
 from reelbank.heads.models.combination import Combination
-from reelbank.heads.models.start import HEAD, WEIGHTS, Base, Start, base_of
+from reelbank.heads.models.start import BEGUN_RANDOM, HEAD, WEIGHTS, Base, Start, base_of
 from reelbank.heads.runs.directory import named_plugin, refuse_changed_plugins
 from reelbank.heads.stored import PREDICTOR, PROGRESS, read_header, read_tensors
 from reelbank.heads.training.trainer import Progression, Trainer
@@ -105,7 +105,7 @@ class Predictor:
         }
         if self.start is not None:
             header |= {"stage": self.stage, "steps": self.steps, "backbones": rests, "from": self.start.named}
-            header["trained_on"] = self.trained_on
+            header |= {"trained_on": self.trained_on, BEGUN_RANDOM: list(self.start.random_backbones)}
         write_tensors(path, tensors, header)
 
     @classmethod
