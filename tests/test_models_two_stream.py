@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from reelbank.heads import predict, train_head
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.prepared import prepare
-from reelbank.heads.models import HEADS, HeadShape, build_head, plan_of
+from reelbank.heads.models import HEADS, HeadShape, build_head, late_fusion, plan_of
 from reelbank.heads.models import flow_net as flow_net_module
 from reelbank.heads.models.layer_listing import describe_layers, layers_text
 from reelbank.heads.models.listing import describe_head, head_text
@@ -660,3 +661,75 @@ def test_the_fusion_is_trained_whole_and_applied(
     assert torch.equal(again.module.state_dict()["conv1.weight"], tensors["head.flow.net.conv1.weight"])
     assert Predictor.load(run / "best.safetensors").stage == "1"
     assert float(tensors["head.flow.net.clip_px"]) == 1.0
+
+
+def test_what_began_with_random_weights_says_so_in_every_later_run(fused: Any, runs: dict[str, Path]) -> None:
+    """All of the trunk was trained since, and it still is no GoogLeNet that anybody published."""
+    assert read_tensors(runs["frame"] / "best.safetensors")[1]["begun_random"] == ["googlenet"]
+    assert read_tensors(runs["flow"] / "best.safetensors")[1]["begun_random"] == []
+    assert fused.warning.startswith("RANDOM WEIGHTS: googlenet was never trained")
+
+
+# --- late fusion
+
+
+def _late() -> Any:
+    """The head without its networks."""
+    head = late_fusion.LateFusion.__new__(late_fusion.LateFusion)
+    nn.Module.__init__(head)
+    head.log_temperatures, head.balance = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(()))
+    return head
+
+
+def test_temperatures_and_weight_are_those_that_fit() -> None:
+    """One net is three times too sure and the other half as sure as it may be; the first alone tells the class."""
+    torch.manual_seed(0)
+    true = 2 * torch.randn(6000, 7)
+    classes = torch.distributions.Categorical(logits=true).sample()
+    head = _late()
+    head.calibrate(torch.stack([3 * true, 0.5 * true], dim=1), classes)
+    torch.testing.assert_close(head.log_temperatures.exp().detach(), torch.tensor([3.0, 0.5]), rtol=0.1, atol=0)
+    noise = torch.randn(6000, 7)
+    head = _late()
+    head.calibrate(torch.stack([true, noise], dim=1), classes)
+    assert head.balance.sigmoid() > 0.9
+    mixed = torch.nn.functional.cross_entropy(head._fused(torch.stack([true, noise], dim=1)), classes)
+    assert mixed <= torch.nn.functional.cross_entropy(true, classes) + 1e-3
+    swapped = _late()
+    swapped.calibrate(torch.stack([noise, true], dim=1), classes)
+    assert swapped.balance.sigmoid() < 0.1
+
+
+def test_the_two_nets_of_late_fusion_stay_as_their_runs_left_them(
+    stores: dict[str, Store], runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(flow_net_module, "WIDTH", 2)
+    options = {"init_from": tuple(runs.values()), "head_option": (CUT,)}
+    prepared = prepare(asked(stores, "late-fusion", "frames", "flow", **options))
+    trainer = Trainer(make_job(prepared, prepared.partitions[0]))
+    before = {name: value.clone() for name, value in trainer.head.state_dict().items()}
+    record = trainer.run_epoch()
+    changed = {name for name, value in trainer.head.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"log_temperatures", "balance"}
+    for part, run in runs.items():
+        for name, value in read_tensors(run / "best.safetensors")[0].items():
+            if name.startswith("head."):
+                assert torch.equal(before[f"{part}.{name.removeprefix('head.')}"], value), name
+    assert record.train_loss == record.val_loss  # three numbers are fitted to the validation clips
+    run = train_head(asked(stores, "late-fusion", "frames", "flow", run=tmp_path / "late", **options)).directory
+    said = predict(run, [stores["frames"].path, stores["flow"].path])
+    assert len(said.clip_ids) == len(CLIPS)
+
+
+def test_late_fusion_without_validation_clips_or_other_options_is_refused(
+    stores: dict[str, Store], runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow_net_module, "WIDTH", 2)
+    with pytest.raises(TrainingError, match=r"clip=1\.0, and this stage has clip=0\.0"):
+        prepare(asked(stores, "late-fusion", "frames", "flow", init_from=tuple(runs.values())))
+    prepared = prepare(
+        asked(stores, "late-fusion", "frames", "flow", init_from=tuple(runs.values()), head_option=(CUT,))
+    )
+    without = replace(prepared.partitions[0], val=np.array([], dtype=np.int64))
+    with pytest.raises(TrainingError, match="late-fusion is fitted to the classes of validation clips"):
+        Trainer(make_job(prepared, without)).run_epoch()
