@@ -25,6 +25,7 @@ ORDER = (
     "precision",
     "memory",
     "egocentric",
+    "hmdb51",
     "gpu",
 )
 # README's rows: one or two of each stage on a CPU, met or missed.

@@ -32,6 +32,7 @@ PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
     },
     "grad-cam": {},
     "beyond": {},
+    "rendered": {},
 }  # fmt: skip
 
 
@@ -108,6 +109,12 @@ def test_rows_of_beyond_differ_from_what_they_are_compared_with_in_one_thing() -
     assert changes("flow-clipped", "flow") == {"head_option"}
     assert changes("flow-flips", "flow-clipped") == {"pixel_augment"}
     assert changes("mid-fusion", "mid-fusion-published") == {"loss"}
+
+
+def test_the_rendered_fusion_is_one_training_that_is_compared_with_either_stream() -> None:
+    first, second = OURS["two-stream/rendered"].rows[2:]
+    assert (first.options, first.starts_from) == (second.options, second.starts_from)
+    assert (first.against, second.against) == ("frames", "flow")
 
 
 def test_the_cyclic_rate_is_the_published_one() -> None:

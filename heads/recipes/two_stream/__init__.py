@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from reelbank.heads.recipes.two_stream import beyond, tables
+from reelbank.heads.recipes.two_stream import beyond, rendered, tables
 
-RECIPES = (*tables.RECIPES, *beyond.RECIPES)
+RECIPES = (*tables.RECIPES, *beyond.RECIPES, *rendered.RECIPES)
