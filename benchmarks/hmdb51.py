@@ -1,7 +1,7 @@
 """Networks from scratch on stored frames: what a store brings over decoding, and what reading it block by block costs.
 
-Clips are a few rendered AVI files in HMDB51's size (320 x 240), again and again under other names; of each the 16 frames
-around its middle at 112 px, as the study of HMDB51 reads them. Both sides of an epoch train the same head.
+Clips are a few rendered AVI files in HMDB51's size (320 x 240), again and again under other names; of each the 16
+frames around its middle at 112 px, as the study of HMDB51 reads them. Both sides of an epoch train the same head.
 """
 
 from __future__ import annotations
@@ -115,7 +115,8 @@ def _streamed(stage: Stage, folder: Path, pictures: npt.NDArray[np.uint8], size:
     times = interleaved({"read": read.run_epoch, "held": held.run_epoch}, size.repeats, warm=size.repeats > 1)
     stage.compare(
         "hmdb51.streamed", f"an epoch of cnn-lstm on {size.streamed} clips, read in blocks", times["read"],
-        "the same held in memory", times["held"], ">= 0.8", f"one thread, batch {size.batch}, {whole / 1e6:.0f} MB, of which half may be held",
+        "the same held in memory", times["held"], ">= 0.8",
+        f"one thread, batch {size.batch}, {whole / 1e6:.0f} MB, of which half may be held",
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """What fusion gives on the rendered set, without HMDB51 and trained weights: neither stream alone can name the class.
 
-`reelbank manifest synth-hmdb51` renders 3 outlines x 4 directions of the whole picture. A frame tells the outline and not
-the direction, so a frame net is right in one clip of four at best; flow tells the direction alone, so a flow net in one
-of three.
+`reelbank manifest synth-hmdb51` renders 3 outlines x 4 directions of the whole picture. A frame tells the outline and
+not the direction, so a frame net is right in one clip of four at best; flow tells the direction alone, so a flow net in
+one of three.
 """
 
 from __future__ import annotations
