@@ -37,6 +37,10 @@ EXAMPLES: Mapping[str, Sequence[Example]] = {
         ("where Ego-RNN looks in a clip", "reelbank explain --run ego --clip clip_00001"),
         ("with every frame", "reelbank explain --run ego --clip clip_00001 --frames frames.zarr"),
         ("beside another run", "reelbank explain --run ego --beside ego-motion --clip clip_00001"),
+        (
+            "what speaks for two classes",
+            "reelbank explain --run ego --clip clip_00001 --gradcam --class up --class left",
+        ),
     ],
     "featurize": [
         ("motion of every clip, 16 pairs of frames each, into flow.zarr", "featurize --model flow"),

@@ -124,22 +124,11 @@ def _fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 RANGES = {
     **dict.fromkeys(
-        (
-            "accuracy",
-            "macro_f1",
-            "weighted_f1",
-            "top5_accuracy",
-            "precision",
-            "recall",
-            "f1",
-            "share",
-            "purity",
-            "nmi",
-            "pca_variance",
-            "val_accuracy",
-        ),
-        (0, 1),
+        ("accuracy", "macro_f1", "weighted_f1", "top5_accuracy", "precision", "recall", "f1", "share"), (0, 1)
     ),
+    **dict.fromkeys(("purity", "nmi", "pca_variance", "val_accuracy"), (0, 1)),
+    **dict.fromkeys(("overlap", "overlap_permuted", "nearest_share"), (0, 1)),
+    **dict.fromkeys(("spread", "spread_permuted"), (0, INF)),
     **dict.fromkeys(("spc_values", "spc_bins", "ari", "silhouette"), (-1, 1)),
     **dict.fromkeys(("mae", "mae_bins", "nll", "nll_mean", "kl_divergence", "inertia", "std", "seconds"), (0, INF)),
     **dict.fromkeys(("cluster_mean_label", "nearest_train", "cluster_id", "shuffled_cluster_id"), (0, INF)),

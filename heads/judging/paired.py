@@ -52,7 +52,8 @@ def mcnemar_exact(only_this: int, only_other: int) -> float:
         tail += term
         term = term * (total - i) // (i + 1)
     # Below the least float above 0 it is that: a p is never 0.
-    return max(min(1.0, 2 * tail / 2**total), 5e-324)
+    p: float = 2 * tail / 2**total
+    return max(min(1.0, p), 5e-324)
 
 
 def disagreement(this: np.ndarray, other: np.ndarray) -> Disagreement:

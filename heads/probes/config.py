@@ -64,6 +64,9 @@ class ProbeConfig:
     target: str | None = option(
         None, "--target", "numeric column; default: the store's first target; 'none': no target"
     )
+    highlight: Many[str] = option(
+        (), "--highlight", "class that maps show in colour, the others gray; default: all", multiple=True
+    )
     perplexity: float = option(
         30.0, "--perplexity", "of t-SNE: effective number of neighbours", above=0, group="Settings of the analyses"
     )
@@ -105,6 +108,10 @@ class ProbeConfig:
                 raise ValueError(
                     f"--analysis-option {text!r} is not NAME.OPTION=VALUE of one asked; --analysis has {asked}"
                 )
+
+        others = self.asked() or self.explore or self.views  # where nothing is asked, a map is drawn
+        if self.highlight and others and not any(PROBES.row(name).is_map for name in self.asked()):
+            raise ValueError("--highlight colours classes in a map: ask for one, --tsne or --umap")
 
     def asked(self) -> list[str]:
         """The analyses that the flags and --analysis name, in the table's order, then in that given."""

@@ -39,7 +39,13 @@ def draw_map(
     splits, stem = rows.splits.tolist(), file_name(name)
     figures = {
         f"{stem}-class.png": pictures.scatter_by_class(
-            points, _shown_labels(rows), splits, title=f"{title} by class", heading=heading, numbered=True
+            points,
+            _shown_labels(rows),
+            splits,
+            title=f"{title} by class",
+            heading=heading,
+            numbered=True,
+            highlight=rows.highlight,
         )
     }
     if rows.target is not None and np.isfinite(rows.target).any():

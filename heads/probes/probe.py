@@ -127,6 +127,7 @@ def _probe(config: ProbeConfig, progress: Progress | None) -> ProbeResult:
             normalize=config.normalize,
             label_column=config.label,
             target_column=config.target,
+            highlight=config.highlight,
         )
         _require_rows(config, rows, num_steps=int(store.num_steps[store.done_rows()].sum()))
         page.notes += rows.notes

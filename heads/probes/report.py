@@ -139,7 +139,7 @@ def _map(
     most_thumbnails: int,
 ) -> str:
     item, num_points = scatter.item(store, rows, coordinates, seed=seed, place=place, most_thumbnails=most_thumbnails)
-    keys = [(name or "(no label)", color, mark) for name, color, mark in scatter.legend(rows.labels)]
+    keys = [(name or "(no label)", color, mark) for name, color, mark in scatter.legend(rows.labels, rows.highlight)]
     hint = "Point at a mark to see its clip."
     if outside := outside_text(rows.splits.tolist()):
         hint += f" Hollow marks take no part in training and test: {outside}."

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ class ProbeRows:
         target: (R,) float64 in target units, NaN where unknown; None where the store has no target.
         target_name: column of `target`; '' for none.
         notes: sentences for the report.
+        highlight: classes that maps show in colour, the others gray; () for all.
     """
 
     vectors: NDArray[np.float32]
@@ -54,6 +56,7 @@ class ProbeRows:
     target: NDArray[np.float64] | None
     target_name: str
     notes: tuple[str, ...]
+    highlight: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -88,11 +91,13 @@ def load_rows(
     normalize: str,
     label_column: str,
     target_column: str | None,
+    highlight: Sequence[str] = (),
 ) -> ProbeRows:
     """Reads a store for a probe; see ProbeConfig for the arguments.
 
     Raises:
-        ValueError: a tap without vectors, an unknown column or view, or no clip with features.
+        ValueError: a tap without vectors, an unknown column or view, no clip with features, or none of a highlighted
+            class.
     """
     table = load_table((StoreSource(store=store, keys={tap: tap}),), label_column=label_column, view=view)
     target_name = asked_target(target_column, tuple(table.targets)) or ""
@@ -127,7 +132,21 @@ def load_rows(
         target=table.targets[target_name][clips] if target_name else None,
         target_name=target_name,
         notes=(*notes, *([note] if note else [])),
+        highlight=_highlighted(highlight, table.labels[clips]),
     )
+
+
+def _highlighted(wanted: Sequence[str], labels: NDArray[np.str_]) -> tuple[str, ...]:
+    """Each class once. Raises ValueError with the names most like one that no row has."""
+    known = sorted(set(labels.tolist()) - {""})
+    for name in wanted:
+        if name not in known:
+            near = get_close_matches(name, known, 3, 0.4) or known[:3]
+            said = (
+                f"the nearest of {len(known)} classes are {', '.join(map(repr, near))}" if known else "none has a label"
+            )
+            raise ValueError(f"--highlight {name!r}: no row is of that class; {said}")
+    return tuple(dict.fromkeys(wanted))
 
 
 def standardized(vectors: NDArray[np.float32], train: NDArray[np.bool_]) -> tuple[NDArray[np.float32], str]:

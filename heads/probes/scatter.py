@@ -12,6 +12,8 @@ from reelbank.heads.reports.drawing import GREY, MARKERS, MAX_CLASSES, style_of,
 from reelbank.heads.reports.html import Script, thumbnail_source
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from reelbank.heads.probes.rows import ProbeRows
@@ -93,6 +95,8 @@ def item(
     chosen = np.arange(len(rows))
     if len(rows) > MAX_POINTS:
         chosen = np.sort(np.random.default_rng(seed).choice(len(rows), MAX_POINTS, replace=False))
+    if rows.highlight:  # what is drawn later lies above
+        chosen = chosen[np.argsort(np.isin(rows.labels[chosen], rows.highlight), kind="stable")]
     source = ColumnDataSource(_columns(store, rows, coordinates, chosen, most_thumbnails))
     plot = figure(
         height=560,
@@ -123,17 +127,22 @@ def item(
     return json.loads(json.dumps(json_item(plot, ID(place)))), len(chosen)
 
 
-def legend(labels: NDArray[np.str_]) -> list[tuple[str, str, str]]:
-    """(class name, colour, mark as a character) of the map's classes, by name; past 64 the rarest are grey."""
-    styles = _styles(labels)
-    names = sorted(set(labels.tolist()))
-    return [(name, styles[name][0], _CHARACTERS.get(styles[name][1], "●")) for name in names]
+def legend(labels: NDArray[np.str_], highlight: Sequence[str] = ()) -> list[tuple[str, str, str]]:
+    """(class name, colour, mark as a character) of the map's classes, by name; past 64 the rarest are grey.
+
+    Where some are highlighted the others are one entry.
+    """
+    styles = _styles(labels, highlight)
+    names = sorted(highlight) if highlight else sorted(set(labels.tolist()))
+    found = [(name, styles[name][0], _CHARACTERS.get(styles[name][1], "●")) for name in names]
+    others = len(styles) - len(names)
+    return [*found, *([(f"{others} other {'class' if others == 1 else 'classes'}", GREY, "●")] if others else [])]
 
 
-def _styles(labels: NDArray[np.str_]) -> dict[str, tuple[str, str]]:
+def _styles(labels: NDArray[np.str_], highlight: Sequence[str] = ()) -> dict[str, tuple[str, str]]:
     names, counts = np.unique(labels, return_counts=True)
-    shown = sorted(names[np.argsort(-counts, kind="stable")[:MAX_CLASSES]].tolist())
-    styles = dict.fromkeys(names.tolist(), (GREY, "dot"))
+    shown = sorted(highlight or names[np.argsort(-counts, kind="stable")[:MAX_CLASSES]].tolist())
+    styles = dict.fromkeys(names.tolist(), (GREY, "circle" if highlight else "dot"))
     for i, name in enumerate(shown):
         color, marker = style_of(i)
         styles[name] = color, _BOKEH_MARKERS[MARKERS.index(marker)]
@@ -147,7 +156,7 @@ def _columns(
     chosen: NDArray[np.int64],
     most_thumbnails: int,
 ) -> dict[str, list[Any]]:
-    styles = _styles(rows.labels)
+    styles = _styles(rows.labels, rows.highlight)
     labels = rows.labels[chosen].tolist()
     unknown = ~takes_part(rows.splits.tolist())[chosen]
     thumbnails = _thumbnails(store, rows.clip_rows[chosen], most_thumbnails)

@@ -56,9 +56,10 @@ def scatter_by_class(
     title: str,
     heading: Heading,
     numbered: bool = False,
+    highlight: Sequence[str] = (),
 ) -> Figure:
     """Points (n, 2) coloured by class; clips that take no part in training and test hollow. Past 64 classes the rarest
-    are grey.
+    are grey, with `highlight` all but these, which then lie above the others.
 
     With `numbered` the number of each class stands at the median of its points and before its name: known classes from
     0 in alphabetical order, which is the order of a head's outputs where all are shown, then those that take no part.
@@ -68,7 +69,7 @@ def scatter_by_class(
     names, counts = np.unique(np.asarray(labels, dtype=str), return_counts=True)
     unknown = ~takes_part(splits)
     known = set(np.asarray(labels, dtype=str)[~unknown].tolist())
-    shown = sorted(names[np.argsort(-counts, kind="stable")[:MAX_CLASSES]])
+    shown = sorted(highlight or names[np.argsort(-counts, kind="stable")[:MAX_CLASSES]])
     numbers = {name: i for i, name in enumerate(sorted(shown, key=lambda name: (name not in known, name)))}
     below = len(shown) > _ROWS_BESIDE
     rows_below = -(-(len(shown) + 2) // _COLUMNS_BELOW)
@@ -86,8 +87,10 @@ def scatter_by_class(
         )
         for i, name in enumerate(sorted(shown, key=lambda name: numbers[name]) if numbered else shown)
     ]
-    if len(shown) < len(names):
-        parts.append((f"{len(names) - len(shown)} rarer classes", ~np.isin(of_class, shown), GREY, "."))
+    if others := len(names) - len(shown):
+        text = f"{others} other {'class' if others == 1 else 'classes'}" if highlight else f"{others} rarer classes"
+        parts.insert(0 if highlight else len(parts), (text, ~np.isin(of_class, shown), GREY, "."))
+    is_below = bool(highlight) and len(shown) < len(names)
     for text, mask, color, marker in parts:
         for hollow in (False, True):
             points = coordinates[mask & (unknown == hollow)]
@@ -107,6 +110,8 @@ def scatter_by_class(
         hollow = bool(unknown[mask].all())
         face = "none" if hollow else color
         handles.append(Line2D([], [], marker=marker, color=color, markerfacecolor=face, linestyle="", label=text))
+    if is_below:  # drawn first, named last
+        handles.append(handles.pop(0))
     if unknown.any():
         handles.append(
             Line2D(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from reelbank.heads.probes import Finding, Question
+from reelbank.heads.probes import Finding, Question, class_layout
 from reelbank.heads.probes.embedding import FFT_FROM_ROWS, NO_UMAP, check_rows, has_fft, has_umap, tsne, umap
 
 
@@ -14,7 +14,7 @@ def check_tsne(question: Question) -> None:
 
 
 def tsne_map(question: Question) -> Finding:
-    """t-SNE with `perplexity`; see `reelbank.heads.probes.embedding`."""
+    """t-SNE with `perplexity`; see `reelbank.heads.probes.embedding`. Beside it how the classes lie, in numbers."""
     rows = question.rows
     found = tsne(rows.vectors, perplexity=question.options["perplexity"], seed=question.seed)
     notes = []
@@ -29,12 +29,20 @@ def tsne_map(question: Question) -> Finding:
         notes.append(
             f"The t-SNE is scikit-learn's: openTSNE, which is faster above {FFT_FROM_ROWS:,} rows, is not installed."
         )
+    layout = class_layout.class_layout(rows, question.seed)
+    if 0 < layout["num_rows"] < (labelled := int((rows.labels != "").sum())):
+        notes.append(f"How classes lie is of {layout['num_rows']:,} of {labelled:,} labelled rows, drawn by the seed.")
     return Finding(
-        numbers={name: value for name, value in vars(found).items() if name not in ("coordinates", "start")},
+        numbers={
+            **{name: value for name, value in vars(found).items() if name not in ("coordinates", "start")},
+            "class_layout": layout,
+        },
+        page=class_layout.page(layout),
         sentences=[
             f"t-SNE of {len(rows)} rows: perplexity {found.perplexity:g}"
             + (f" ({found.perplexity_asked:g} asked)" if found.perplexity < found.perplexity_asked else "")
-            + (f", KL divergence {found.kl_divergence:.3f}." if found.kl_divergence is not None else ".")
+            + (f", KL divergence {found.kl_divergence:.3f}." if found.kl_divergence is not None else "."),
+            *(class_layout.sentences(layout) if layout["num_rows"] else ()),
         ],
         notes=notes,
         coordinates=found.coordinates,
