@@ -10,6 +10,7 @@ Options: `position` and `weights` as of `frame-net`, `clip` as of `flow-net`: th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,8 +46,7 @@ class LateFusion(nn.Module):
     def calibrate(self, logits: Tensor, classes: Tensor) -> None:
         """Fits temperatures and weight to logits of both nets (n, 2, K) and true classes (n,)."""
         for place, log_temperature in enumerate(self.log_temperatures):
-            own = logits[:, place]
-            fitted = _least(lambda x, own=own: cross_entropy(own * (-x).exp(), classes), log_temperature)
+            fitted = _least(partial(_loss_at, logits[:, place], classes), log_temperature)
             with torch.no_grad():
                 self.log_temperatures[place] = fitted
         scaled = logits * (-self.log_temperatures.detach()).exp()[:, None]
@@ -56,6 +56,11 @@ class LateFusion(nn.Module):
 
     def _fused(self, logits: Tensor) -> Tensor:
         return _mixed(logits * (-self.log_temperatures).exp()[:, None], self.balance)
+
+
+def _loss_at(logits: Tensor, classes: Tensor, log_temperature: Tensor) -> Tensor:
+    """Cross-entropy of logits (n, K) at a temperature."""
+    return cross_entropy(logits * (-log_temperature).exp(), classes)
 
 
 def _mixed(scaled: Tensor, balance: Tensor) -> Tensor:

@@ -233,8 +233,8 @@ def batch_rates(rows: Mapping[str, Sequence[float]], *, heading: Heading) -> Fig
     figure = new_figure(6.4, 3.4, "Learning rate of every batch", heading)
     axes = figure.subplots()
     for place, (row, rates) in enumerate(rows.items()):
-        style = {"color": PALETTE[place % len(PALETTE)], "linestyle": DASHES[place % len(DASHES)]}
-        axes.plot(range(1, len(rates) + 1), rates, linewidth=1.2, label=name_text(row), **style)
+        color, dash = PALETTE[place % len(PALETTE)], DASHES[place % len(DASHES)]
+        axes.plot(range(1, len(rates) + 1), rates, linewidth=1.2, label=name_text(row), color=color, linestyle=dash)
     axes.set(xlabel="batch", ylabel="learning rate")
     integer_ticks(axes.xaxis)
     axes.legend(fontsize=8, frameon=False)
