@@ -259,9 +259,9 @@ def scaled(values: Tensor, kind: Values, *, cut: bool = False) -> Tensor:
     """
     if values.dtype != torch.uint8 and not cut:
         return values.float()
-    values = unscaled(values, kind)
     if kind == "unit":
-        return values / 255
+        return _channels_first(values) / 255  # of bytes in one pass
+    values = unscaled(values, kind)
     if kind == "pixels":
         mean, std = (torch.tensor(one, device=values.device).view(3, 1, 1) for one in (MEAN, STD))
         return (values / 255 - mean) / std
@@ -277,9 +277,12 @@ def unscaled(values: Tensor, kind: Values) -> Tensor:
     """
     if kind == "field" and values.dtype == torch.uint8:
         return (values.float() - STILL) / LEVELS_PER_PX
-    if kind in RGB and values.shape[-1] == 3:
-        values = values.movedim(-1, -3)
-    return values.float()
+    return (_channels_first(values) if kind in RGB else values).float()
+
+
+def _channels_first(pictures: Tensor) -> Tensor:
+    """RGB pictures (..., H, W, 3) or (..., 3, H, W) -> (..., 3, H, W)."""
+    return pictures.movedim(-1, -3) if pictures.shape[-1] == 3 else pictures
 
 
 def steps_of(tap: ArrayTap, clip: int, view: int) -> NDArray[Any]:
