@@ -7,7 +7,7 @@ import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from reelbank.benchmarks import readme
 from reelbank.benchmarks.measuring import RESULTS, Row, Stage, Timing, interleaved, main, meets, peer, write
 from reelbank.extract import backbones
 from reelbank.extract.run.featurize import WORKER_MODULES
+from reelbank.manifests.rendered import synth_hmdb51
 from reelbank.manifests.rendered.synth_gtea61 import render
 from reelbank.store.processes import START_METHOD, import_ahead
 
@@ -145,13 +146,26 @@ def test_readme_without_markers_is_an_error(tmp_path: Path) -> None:
         readme.regenerate(tmp_path, text, text)
 
 
-def test_the_backbone_of_the_rendered_set_is_a_file_of_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+RENDERED: dict[str, tuple[Callable[[Path], object], int, int]] = {
+    # eight actions, of which two are another one backwards
+    "resnet34": (lambda root: render(root, clips=32, width_px=64, height_px=48), 6, 32),
+    # three outlines, whatever the direction; GoogLeNet has no smaller pictures than these
+    "googlenet": (lambda root: synth_hmdb51.render(root, subjects=3, clips_per_class=3), 3, 64),
+}
+
+
+@pytest.mark.parametrize("backbone", RENDERED)
+def test_the_backbone_of_a_rendered_set_is_a_file_of_weights(
+    backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     script = importlib.import_module("reelbank.benchmarks.rendered_backbone")
-    render(tmp_path / "set", clips=32, width_px=64, height_px=48)
-    monkeypatch.setattr(script, "PHASES", ((32, 8, 1e-3, 1),))
-    monkeypatch.setattr(sys, "argv", ["rendered_backbone.py", str(tmp_path / "set"), str(tmp_path / "made.pth")])
+    rendered, num_shown, side_px = RENDERED[backbone]
+    rendered(tmp_path / "set")
+    monkeypatch.setattr(script, "PHASES", ((side_px, 8, 1e-3, 1),))
+    given = ["rendered_backbone.py", str(tmp_path / "set"), str(tmp_path / "made.pth"), "--backbone", backbone]
+    monkeypatch.setattr(sys, "argv", given)
     _, shown = script.read(tmp_path / "set")
-    assert sorted(set(shown.tolist())) == list(range(6))  # eight actions, of which two are another one backwards
+    assert sorted(set(shown.tolist())) == list(range(num_shown))
     script.main()
-    built = backbones.build("resnet34", weights=tmp_path / "made.pth", device="cpu")
+    built = backbones.build(backbone, weights=tmp_path / "made.pth", device="cpu")
     assert built.weights["kind"] == "file"

@@ -87,8 +87,8 @@ def test_every_option_lies_in_one_part() -> None:
     for config in CONFIGS:
         names = [f"{one.part.__name__}.{one.entry.name}" for one in options(config).values()]
         assert len(set(names)) == len(names)
-    assert len(options(TrainConfig)) == 71
-    assert len({one.flag for config in CONFIGS for one in options(config).values()}) == 82
+    assert len(options(TrainConfig)) == 72
+    assert len({one.flag for config in CONFIGS for one in options(config).values()}) == 83
 
 
 def test_a_resumed_run_may_differ_in_its_run_part_alone() -> None:
