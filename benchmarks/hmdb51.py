@@ -23,7 +23,7 @@ from reelbank.extract.video.decode import Video
 from reelbank.store.devices import cpu_threads
 
 VIDEO = "mpeg4-avi"
-STEPS, SIDE_PX = 16, 112
+SIDE_PX = 112
 PREPROCESS = Preprocess(short_side_px=SIDE_PX, interpolation="bilinear", crop_px=SIDE_PX)
 HEAD: dict[str, Any] = {"head": "cnn-lstm", "head_option": ()}
 
@@ -34,12 +34,14 @@ class Size:
 
     Attributes:
         videos, frames: rendered videos, and the frames of each.
+        steps: frames of a clip that are read.
         fed: clips of an epoch that is read or decoded, in batches of `batch`.
         streamed: clips of an epoch that is trained, with half of their bytes as memory.
     """
 
     videos: int
     frames: int
+    steps: int
     fed: int
     streamed: int
     batch: int
@@ -47,9 +49,9 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(videos=2, frames=20, fed=4, streamed=64, batch=2, repeats=1),
-    "normal": Size(videos=8, frames=90, fed=64, streamed=256, batch=8, repeats=3),
-    "full": Size(videos=16, frames=90, fed=256, streamed=512, batch=8, repeats=5),
+    "tiny": Size(videos=2, frames=20, steps=2, fed=4, streamed=64, batch=2, repeats=1),
+    "normal": Size(videos=8, frames=90, steps=16, fed=64, streamed=256, batch=8, repeats=3),
+    "full": Size(videos=16, frames=90, steps=16, fed=256, streamed=512, batch=8, repeats=5),
 }
 
 
@@ -60,8 +62,8 @@ def measure(scale: str, work: Path) -> Stage:
     folder.mkdir(parents=True)
     videos = [render(work, VIDEO, num_frames=size.frames, seed=seed) for seed in range(size.videos)]
     stage.inputs = {f"video {i}": properties(path) for i, path in enumerate(videos)}
-    stage.inputs["clips"] = {"steps": STEPS, "side_px": SIDE_PX, "fed": size.fed, "streamed": size.streamed}
-    pictures = np.stack([decoded(path) for path in videos])
+    stage.inputs["clips"] = {"steps": size.steps, "side_px": SIDE_PX, "fed": size.fed, "streamed": size.streamed}
+    pictures = np.stack([decoded(path, size.steps) for path in videos])
     with cpu_threads(1):
         _feed(stage, folder, videos, pictures, size)
         _streamed(stage, folder, pictures, size)
@@ -69,12 +71,12 @@ def measure(scale: str, work: Path) -> Stage:
     return stage
 
 
-def decoded(path: Path) -> npt.NDArray[np.uint8]:
-    """The frames around the middle of a video, (16, 112, 112, 3), by the fast way of resizing."""
+def decoded(path: Path, steps: int) -> npt.NDArray[np.uint8]:
+    """The frames around the middle of a video, (T, 112, 112, 3), by the fast way of resizing."""
     apply = make(PREPROCESS, "fast")
     with Video(path) as video:
-        first = max(0, video.scan().num_frames // 2 - STEPS // 2)
-        return np.stack([apply(frame) for _, frame in video.frames(np.arange(first, first + STEPS))])
+        first = max(0, video.scan().num_frames // 2 - steps // 2)
+        return np.stack([apply(frame) for _, frame in video.frames(np.arange(first, first + steps))])
 
 
 def _store(folder: Path, pictures: npt.NDArray[np.uint8], clips: int) -> Path:
@@ -94,12 +96,12 @@ def _feed(stage: Stage, folder: Path, videos: list[Path], pictures: npt.NDArray[
     times = interleaved(
         {
             "store": lambda: deque(batches.batches(order, size.batch), maxlen=0),
-            "video": lambda: [decoded(path) for path in clips],
+            "video": lambda: [decoded(path, size.steps) for path in clips],
         },
         size.repeats,
     )
     stage.compare(
-        "hmdb51.feed", f"an epoch of {size.fed} clips of {STEPS} frames of {SIDE_PX} px read from the store",
+        "hmdb51.feed", f"an epoch of {size.fed} clips of {size.steps} frames of {SIDE_PX} px read from the store",
         times["store"], "decoding the frames (fast resize)", times["video"], ">= 10",
         f"one thread; {size.fed * pictures[0].nbytes / 1e6:.0f} MB",
     )  # fmt: skip
