@@ -523,6 +523,9 @@ def test_a_row_of_another_set_reads_it_and_is_not_judged_beside_the_others(
         config = json.loads((tmp_path / "run" / rows[name]["runs"][0] / "config.json").read_text())["config"]
         assert config["store"] == [str(store)]
     assert rows["clips"]["settings"]["starts from"] == "stills"
+    assert rows["clips"]["group_overlap"]["test"] == {"clips": 9, "shared": 0, "share": 0.0}
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "clips whose group was trained on" in page and "test 0 of 9 (0.0 %)" in page
     assert rows["stills"]["ours"]["accuracy"]["value"] >= rows["clips"]["ours"]["accuracy"]["value"]
     assert data["best"] == "clips"  # of equals the first would be
     assert rows["stills"]["beside"] == {} and rows["clips"]["beside"]

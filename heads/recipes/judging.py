@@ -83,7 +83,8 @@ def summarize(asked: Asked, recipe: Recipe, trained: Sequence[TrainedRow], prepa
     num_groups}}, at_chosen_epoch: {key: the same} with the weights of the epoch chosen on validation, {} where the row
     keeps those or no other ones, beside {key: {difference, low, high (paired), verdict "beats" | "unclear" | "worse",
     apart: ours lies wholly on the better side}}, against {name of another row, columns {key: the same, num_clips,
-    num_groups, exact: see `numbers.against`}} or {}, folds {key: {fold: value}}, epochs, best_epochs [of every run and
+    num_groups, exact: see `numbers.against`}} or {}, folds {key: {fold: value}}, group_overlap of results.json,
+    epochs, best_epochs [of every run and
     fold], overfit, seconds, num_parameters, runs}] · best: the proposed row, else what selection prefers · best_is:
     what to call it · proposed: the recipe's own row, '' for none · against_references, see there · compared · classes
     [{label, part, clips, ours, guesses {guesser: value}}] · readings {part: {truth, row: values}}, where nothing is
@@ -235,6 +236,7 @@ def _row_entry(asked: Asked, study: Study, one: TrainedRow, found: _Found, *, is
         "beside": {},
         "against": {},
         "folds": {},
+        "group_overlap": {},
         "runs": [],
     }
     if one.row.name not in found.said:
@@ -259,6 +261,7 @@ def _row_entry(asked: Asked, study: Study, one: TrainedRow, found: _Found, *, is
         entry["folds"] = {column.key: fold_values(column, study, said) for column in study.judged if not column.group}
     return {
         **entry,
+        "group_overlap": read_results(one.runs[0]).get("group_overlap", {}),
         "epochs": [training["epochs_run"] for training in trainings],
         "best_epochs": [training["best_epoch"] for training in trainings],
         "overfit": any(training["overfit"] for training in trainings),

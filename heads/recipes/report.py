@@ -15,7 +15,7 @@ from reelbank.heads.recipes.sentences import comparisons, few_groups, judged_col
 from reelbank.heads.recipes.tables import BASELINE, legend, num_leading, quick_warning, table_of
 from reelbank.heads.reports import html
 from reelbank.heads.reports.drawing import figures_as, files_of
-from reelbank.heads.reports.wording import DASH
+from reelbank.heads.reports.wording import DASH, shared_text
 from reelbank.store.files import write_whole
 
 Data = Mapping[str, Any]
@@ -161,6 +161,7 @@ def _what_was_run(data: Data) -> str:
         ("selection", data["selection"]),
         ("time", f"{data.get('seconds', 0):.0f} s"),
     ]
+    shared = [shared_text(row.get("group_overlap", {})) for row in own]
     varied = [name for name in settings if name not in shared]
     head = [
         "row",
@@ -169,6 +170,7 @@ def _what_was_run(data: Data) -> str:
         "epochs run",
         "lowest loss at",
         "seconds",
+        *(["clips whose group was trained on"] if any(shared) else []),
     ]
     rows = [
         [
@@ -178,8 +180,9 @@ def _what_was_run(data: Data) -> str:
             _list(row["epochs"]),
             _list(row["best_epochs"]),
             f"{row['seconds']:.0f}",
+            *([seen] if any(shared) else []),
         ]
-        for row in own
+        for row, seen in zip(own, shared, strict=True)
     ]
     return html.section("What was run", html.fact_table(facts), html.table(head, rows))
 

@@ -27,6 +27,7 @@ from reelbank.heads.reports.mistakes_page import MISTAKES, write_mistakes
 from reelbank.heads.reports.wording import (
     confused_text,
     counted,
+    shared_text,
     title,
     units_of,
     warnings_first,
@@ -184,6 +185,7 @@ def _run_page(
         ),
         ("classes", counts.get("classes")),
         ("groups", counts.get("groups")),
+        ("clips whose group was trained on", shared_text(results.get("group_overlap", {})) or None),
         ("selection", results["selection"]["sentence"]),
         (
             "epochs",

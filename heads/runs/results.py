@@ -119,7 +119,7 @@ def finished(name: str, prepared: Prepared, trained: Sequence[Trained], seconds:
         "reported": judged.reported,
         "counts": prepared.counts,
         "splits": judged.splits,
-        "group_overlap": {split: found.to_json() for split, found in judged_clips.items()},
+        "group_overlap": {split: found.to_json() for split, found in judged_clips.items() if split != "train"},
         "folds": [_fold_entry(one, tested[one.partition.fold]) for one in trained] if with_folds else [],
         "at_best_epoch": {
             "splits": best_splits,
