@@ -17,12 +17,13 @@ from reelbank.heads.recipes.seeing import PICTURE
 from reelbank.heads.recipes.sentences import judged_columns
 from reelbank.heads.recipes.study import VALIDATION
 from reelbank.heads.recipes.tables import quick_warning
-from reelbank.heads.reports.confusion import confusion_matrix
+from reelbank.heads.reports.confusion import confusion_panels
 from reelbank.heads.reports.drawing import Heading, png
 from reelbank.heads.reports.figures import scatter_by_class
 from reelbank.heads.stored import read_config, read_json, read_results
 
 RATES = "batch_learning_rates"  # of a line of metrics.jsonl
+MATRICES = 4  # of the best row and the first of the others
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -249,22 +250,17 @@ def _rates(of: Material) -> Figure | None:
 
 
 def _confusion(of: Material) -> Figure | None:
-    """Of the best row's first run, on the clips that are judged first."""
-    runs = of.own.get(of.data["best"])
-    column = judged_columns(of.data)[0]
-    split = of.data["study"]["parts"][column["part"]]["split"]
-    if not runs or not (runs[0] / "confusion.json").exists():
-        return None
-    table = read_json(runs[0] / "confusion.json").get(split)
-    if table is None:
-        return None
-    counts = np.array(table["counts"])
-    return confusion_matrix(
-        counts,
-        table["labels"],
-        title=f"Confusion of {of.data['best']}",
-        heading=of.heading(f"{counts.sum()} clips"),
-    )
+    """Of the best row and of the first others, each the first run, on the clips that are judged first."""
+    split = of.data["study"]["parts"][judged_columns(of.data)[0]["part"]]["split"]
+    tables = {}
+    for row, runs in of.own.items():
+        path = runs[0] / "confusion.json"
+        found = read_json(path).get(split) if path.exists() else None
+        if found is not None:
+            tables[row] = np.array(found["counts"]), found["labels"]
+    order = [of.data["best"], *(row for row in tables if row != of.data["best"])]
+    shown = {row: tables[row] for row in order[:MATRICES] if row in tables}
+    return confusion_panels(shown, heading=of.heading()) if shown else None
 
 
 def _grad_cam(of: Material) -> bytes | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_MATRIX_CLASSES = 30
+MOST_NAMED = 15  # more names need smaller letters
 _MATRIX_POINTS = 280
 """Width of a matrix in a figure, about."""
 
@@ -54,6 +55,32 @@ def confusion_matrix(
             continue  # its colour says the share; beside its neighbours it could not be read
         color = "white" if shares[row, column] > 0.55 else "black"
         axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
+    return figure
+
+
+def confusion_panels(tables: Mapping[str, tuple[NDArray[np.integer], Sequence[str]]], *, heading: Heading) -> Figure:
+    """A small matrix per row {row: (counts, labels)}: true classes as rows, colour the share of the row.
+
+    Of more than 30 classes those that take part in the most mistakes are shown, and the others together.
+    """
+    columns = min(2, len(tables))
+    lines = -(-len(tables) // columns)
+    figure = new_figure(
+        4.4 * columns + 0.6, 4.4 * lines + 0.6, "Confusion, rows true, share of the true class", heading
+    )
+    panels = np.ravel(figure.subplots(lines, columns, squeeze=False))
+    for axes, (name, (counts, labels)) in zip(panels, tables.items(), strict=False):
+        if len(labels) > MAX_MATRIX_CLASSES:
+            counts, labels = _with_others(np.asarray(counts), labels)
+        table = np.asarray(counts, dtype=np.float64)
+        axes.imshow(table / np.maximum(table.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1)
+        right = table.trace() / max(table.sum(), 1)
+        axes.set_title(f"{name_texts([name])[0]}: {100 * right:.1f} % of {table.sum():.0f} clips", fontsize=8)
+        size = 7 if len(labels) <= MOST_NAMED else LEAST_POINTS
+        axes.set_xticks(range(len(labels)), name_texts(labels), rotation=90, fontsize=size)
+        axes.set_yticks(range(len(labels)), name_texts(labels), fontsize=size)
+    for axes in panels[len(tables) :]:
+        axes.set_visible(False)
     return figure
 
 

@@ -43,7 +43,7 @@ HMDB51 = Study(
     captions={
         "validation.png": "Accuracy per epoch of the training clips and of those that choose the epoch",
         "loss.png": "Loss per epoch",
-        "confusion.png": "Confusion matrix of the best row on the clips held out, rows true",
+        "confusion.png": "Confusion of the best row and of the first others on the clips held out",
         "classes.png": "Accuracy by class",
     },
     notes=(

@@ -31,7 +31,7 @@ TWO_STREAM = Study(
         "validation.png": "Accuracy per epoch of the training clips and of the validation clips",
         "loss.png": "Loss per epoch",
         "rates.png": "Learning rate of every batch",
-        "confusion.png": "Confusion matrix of the best row on the test clips, rows true",
+        "confusion.png": "Confusion of the best row and of the first others on the test clips",
         "grad-cam.png": "Grad-CAM of each network for two classes: what speaks for the class, before the softmax",
         "classes.png": "Accuracy by class",
     },
