@@ -19,6 +19,7 @@ from reelbank.extract.weights import torchvision_shim
 from reelbank.heads import predict, train_head
 from reelbank.heads.config import TrainConfig
 from reelbank.heads.errors import TrainingError
+from reelbank.heads.examples.arrays import open_inputs
 from reelbank.heads.examples.prepared import prepare
 from reelbank.heads.models import HEADS, HeadShape, build_head, late_fusion, plan_of
 from reelbank.heads.models import flow_net as flow_net_module
@@ -421,14 +422,17 @@ def test_options_without_a_meaning_are_refused(name: str, option: str, said: str
         describe_head(name, (option,))
 
 
-@pytest.mark.parametrize("name", ["frame-net", "flow-net", "two-stream"])
-def test_pictures_of_another_size_are_refused(name: str) -> None:
-    small = ArrayShape(backbone="frames:112", tap="rgb", shape=(3, 112, 112), dtype="uint8", num_steps=1)
-    shape = HeadShape(taps={}, outputs={"label": 2}, num_steps=0, arrays={"frames": small, "flow": small})
-    with pytest.raises(
-        TrainingError, match=r"reads pictures of 224 x 224 px, and frames:112/rgb holds \(3, 112, 112\)"
-    ):
-        build_head(name, shape)
+@pytest.mark.parametrize("name", ["frame-net", "flow-net", "two-stream", "late-fusion"])
+def test_pictures_of_another_size_are_refused(name: str, tmp_path: Path) -> None:
+    clips = [{"clip_id": "a", "label": "b", "split": "train"}]
+    frames = write_store(tmp_path / "f", {"rgb": [np.zeros((1, 112, 112, 3), np.uint8)]}, clips, backbone="frames:112")
+    flow = write_store(tmp_path / "o", {"flow": [np.zeros((8, 2, 56, 56), np.float16)]}, clips, backbone="flow")
+    plan = plan_of(name, HEADS.row(name).options)
+    assert plan is not None
+    stores = {"frames": (frames, "rgb of 112 x 112 x 3"), "flow": (flow, "flow of 2 x 56 x 56")}
+    asked = [stores[one.name] for one in plan.inputs]
+    with pytest.raises(TrainingError, match=rf"224 x 224, and .* holds {asked[0][1]}; featurize with --model f"):
+        open_inputs([store for store, _ in asked], plan, ())
 
 
 def test_inputs_say_which_frames_and_fields_are_read() -> None:

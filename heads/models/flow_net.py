@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from reelbank.extract.backbones.flow_trunk import MAPS, FlowTrunk
 from reelbank.heads.models import HeadShape
-from reelbank.heads.models.flow_net_plan import FLOW, NAME
-from reelbank.heads.models.frame_net import refuse_other_size
+from reelbank.heads.models.flow_net_plan import FLOW
 
 WIDTH = 256
 DROPOUT = 0.1
@@ -29,7 +28,6 @@ class FlowNet(nn.Module):
 
     def __init__(self, shape: HeadShape, clip_px: float) -> None:
         super().__init__()
-        refuse_other_size(NAME, shape.arrays[FLOW])
         self.net = FlowTrunk(shape.arrays[FLOW].shape[0], clip_px or math.inf)
         self.flatten = nn.Flatten()
         self.fc1 = nn.Linear(math.prod(MAPS), WIDTH)

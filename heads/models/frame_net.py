@@ -19,16 +19,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from reelbank.extract.backbones import googlenet
-from reelbank.heads.errors import TrainingError
 from reelbank.heads.models import HeadShape
 from reelbank.heads.models.frame_net_plan import FRAMES
 from reelbank.heads.models.layers.each_step import each_step
-from reelbank.heads.models.plans import ArrayShape
 from reelbank.heads.models.pooled import masked_mean
 
 WIDTH = 1024
 DROPOUT = 0.2
-SIDE_PX = 224
 
 
 class FrameNet(nn.Module):
@@ -36,7 +33,6 @@ class FrameNet(nn.Module):
 
     def __init__(self, shape: HeadShape) -> None:
         super().__init__()
-        refuse_other_size("frame-net", shape.arrays[FRAMES])
         self.net = trunk()
         self.dropout = nn.Dropout(DROPOUT)
         self.classifiers = nn.ModuleDict({name: nn.Linear(WIDTH, size) for name, size in shape.outputs.items()})
@@ -56,15 +52,6 @@ def trunk() -> Any:
     net: Any = googlenet.create()
     del net.fc, net.dropout
     return net
-
-
-def refuse_other_size(head: str, array: ArrayShape) -> None:
-    """Raises TrainingError unless pictures or fields are of the size that the network was published for."""
-    if array.shape[1:] != (SIDE_PX, SIDE_PX):
-        raise TrainingError(
-            f"{head} reads pictures of {SIDE_PX} x {SIDE_PX} px, and {array.name} holds {array.shape}; give a store of "
-            "frames or frames:squash224, and of flow of 224 px"
-        )
 
 
 def build(shape: HeadShape, options: Mapping[str, Any]) -> nn.Module:

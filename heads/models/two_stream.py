@@ -28,11 +28,10 @@ from reelbank.extract.backbones import googlenet
 from reelbank.extract.backbones.flow_trunk import MAPS, FlowTrunk
 from reelbank.heads.models import HeadShape
 from reelbank.heads.models.flow_net_plan import FLOW
-from reelbank.heads.models.frame_net import WIDTH, refuse_other_size, trunk
+from reelbank.heads.models.frame_net import WIDTH, trunk
 from reelbank.heads.models.frame_net_plan import FRAMES
 from reelbank.heads.models.layers.each_step import each_step
 from reelbank.heads.models.pooled import masked_mean
-from reelbank.heads.models.two_stream_plan import NAME
 
 REDUCED = 128
 FUSED_PLACES = 9
@@ -86,11 +85,7 @@ class TwoStream(nn.Module):
 
     def __init__(self, shape: HeadShape, options: Mapping[str, Any]) -> None:
         super().__init__()
-        frames, fields = shape.arrays[FRAMES], shape.arrays[FLOW]
-        is_frozen = options["frozen_trunks"]
-        if not is_frozen:
-            for array in (frames, fields):
-                refuse_other_size(NAME, array)
+        fields, is_frozen = shape.arrays[FLOW], options["frozen_trunks"]
         self.frame = FrameBranch(reads_maps=is_frozen, kernel=options["reduce_kernel"])
         self.flow = FlowBranch(reads_maps=is_frozen, channels=fields.shape[0], clip_px=options["clip"] or math.inf)
         self.fuse = nn.Conv2d(2 * REDUCED, 2 * REDUCED, kernel_size=1)
