@@ -92,7 +92,6 @@ def test_split_entry_counts_clips_and_groups_and_carries_units_and_directions() 
     assert list(metrics) == [
         "accuracy",
         "macro_f1",
-        "weighted_f1",
         *names_of("target"),
     ]  # of 3 classes, the five first say nothing
     assert metrics["accuracy"]["value"] == pytest.approx(2 / 3)  # clips 3 and 4 right, 6 wrong, 5 has no label
@@ -105,7 +104,7 @@ def test_split_entry_counts_clips_and_groups_and_carries_units_and_directions() 
     assert metrics["spc_values"]["low"] is metrics["spc_values"]["high"] is None
     bare = prepared(clips(labels, values=[*[1.0] * 6, NAN]), classes=CLASSES, bins=BINS)
     without = split_results(bare, predictions([6], label=sure_of([1], 3), target=sure_of([4], 11)), TRAIN)
-    assert set(without["metrics"]) == {"accuracy", "macro_f1", "weighted_f1"}
+    assert set(without["metrics"]) == {"accuracy", "macro_f1"}
     kcal = prepared(
         clips(["a", "b"], values=None), classes=CLASSES, bins=None
     )  # no target at all: neither metrics nor baselines of it

@@ -65,7 +65,8 @@ class _Rows:
     """Of a question: its vectors."""
 
     def __init__(self, vectors: np.ndarray) -> None:
-        self.vectors = vectors
+        self.vectors, self.clip_rows = vectors, np.arange(len(vectors))
+        self.labels = np.array(["a", "b"])[self.clip_rows % 2]
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -111,7 +112,7 @@ def test_divergence_below_zero_is_not_shown() -> None:
     rows = np.repeat(np.random.default_rng(0).normal(size=(3, 6)), 20, axis=0)
     found = maps.tsne_map(SimpleNamespace(rows=_Rows(rows), options={"perplexity": 30.0}, seed=0))  # type: ignore[arg-type]
     assert found.numbers["kl_divergence"] is None
-    assert found.sentences == ["t-SNE of 60 rows: perplexity 19.6667 (30 asked)."]
+    assert found.sentences[0] == "t-SNE of 60 rows: perplexity 19.6667 (30 asked)."
     assert any("approximation of it is below 0" in note for note in found.notes)
 
 

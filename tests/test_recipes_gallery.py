@@ -13,6 +13,7 @@ from reelbank.heads import TrainingError
 from reelbank.heads.recipes import RECIPES, STUDIES, gallery
 from reelbank.heads.recipes import run as recipe_run
 from reelbank.heads.recipes.calories import kmeans as recipe_kmeans
+from reelbank.heads.recipes.calories.study import CALORIES
 from reelbank.heads.recipes.report import write_recipe_page
 from reelbank.heads.reports.drawing import Heading
 from reelbank.heads.reports.figures import scatter_by_class
@@ -36,7 +37,9 @@ def test_the_page_shows_every_picture(store: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(recipe_run, "vector_map", real)
     run_calories(store, tmp_path / "run", "figure-3.50")
     files = {path.name for path in (tmp_path / "run" / "figures").iterdir()}
-    assert files == set(gallery.PICTURES) - {"motion.png"}  # which shows a loss that only heads on arrays have
+    assert files == {name for name in gallery.PICTURES if name in CALORIES.captions}
+    others = {"motion.png"}, {"confusion.png", "grad-cam.png", "rates.png"}
+    assert set(gallery.PICTURES) - files == set.union(*others)  # of heads on arrays alone, and of studies of classes
     data = json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert data["map"]["stores"] == [store.name]
     run = tmp_path / "run" / data["rows"][0]["runs"][0]

@@ -115,7 +115,7 @@ STAGES = {
     "decode": (Video, "frames"),
     "thumbnail": (worker, "thumbnail"),
     "resize": (ClipViews, "__call__"),
-    "sampling": (worker.sampling, "choose"),
+    "sampling": (worker.frame_choice, "choose"),
     "steps": (worker, "plan_steps"),
 }
 

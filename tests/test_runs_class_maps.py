@@ -198,7 +198,7 @@ def test_input_is_pictures_unless_another_is_asked_for() -> None:
     assert cam_input("flow-resnet34", plan_of("flow-resnet34", {})) == "flow"
     with pytest.raises(TrainingError, match="--input sound: head 'ego-two-stream' has a Grad-CAM of flow, frames"):
         cam_input("ego-two-stream", two, "sound")
-    with pytest.raises(TrainingError, match=r"'mlp' reads vectors, .* is of ego-rnn, ego-two-stream, flow-resnet34"):
+    with pytest.raises(TrainingError, match=r"'mlp' reads vectors, .* is of cnn-lstm, ego-rnn, ego-two-stream"):
         cam_input("mlp", None)
     with pytest.raises(TrainingError, match="'map-transformer' with these options names no module"):
         cam_input("map-transformer", plan_of("map-transformer", {}))

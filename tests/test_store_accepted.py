@@ -36,7 +36,7 @@ NEEDED: dict[str, Any] = {"model": "flow", "store": "a.zarr", "recipe": "r"}
 """What some config must be given."""
 BESIDE: dict[Any, Callable[[str], dict[str, Any]]] = {
     ProbeConfig: lambda name: {"views": True} if name == "clip" else {},
-    ExplainConfig: lambda name: {"run": "r", "clip": "a"},
+    ExplainConfig: lambda name: {"run": "r", "clip": "a"} | ({"gradcam": True} if name in ("classes", "input") else {}),
     ExportConfig: lambda name: {"format": "parquet"} if name == "probe" else {},
     FindConfig: lambda name: {} if name in ("clip", "image", "video") else {"image": "a.png"},
     PredictConfig: lambda name: {"run": "r"} | ({} if name in ("store", "video") else {"video": "a.mp4"}),
@@ -46,7 +46,7 @@ ONE: dict[str, str] = {
     "augment": "noise", "mapping": "frame=frame_no", "metric": "mae", "sampling": "uniform:4", "sweep": "lr=1,2",
 }  # fmt: skip
 """A value of fields that take no free text."""
-UNTRIED = ("analysis", "analysis_option", "aux_weight", "group_lr", "head_option", "init_from")
+UNTRIED = ("analysis", "analysis_option", "aux_weight", "group_lr", "head_option", "init_from", "pixel_augment")
 """Fields whose values are of plug-ins or other fields; what they refuse is tried."""
 FIELDS = [(config, name) for config in CONFIGS for name in options(config)]
 

@@ -270,7 +270,7 @@ def test_resumed_sweep_may_grow_but_not_change(store: Path, tmp_path: Path) -> N
         ("betas=0.9", "is not a pair A:B"),
         ("milestones=3+x", "whole numbers joined"),
         ("lr=1e-3,0.001", "gives a value twice"),
-        ("head=mlp,lstm", "no head 'lstm'; choose one of"),
+        ("head=mlp,gru", "no head 'gru'; choose one of"),
         ("lr=-1", "--lr -1.0 must be above 0"),
     ],
 )

@@ -21,6 +21,7 @@ from reelbank.heads.reports.confusion import confusion_panels
 from reelbank.heads.reports.drawing import Heading, png
 from reelbank.heads.reports.figures import scatter_by_class
 from reelbank.heads.stored import read_config, read_json, read_results
+from reelbank.manifests.files import regular
 
 RATES = "batch_learning_rates"  # of a line of metrics.jsonl
 MATRICES = 4  # of the best row and the first of the others
@@ -266,7 +267,7 @@ def _confusion(of: Material) -> Figure | None:
 def _grad_cam(of: Material) -> bytes | None:
     path = of.directory / "figures" / PICTURE
     drawn = of.data.get("grad_cam")
-    return path.read_bytes() if drawn and "error" not in drawn and path.exists() else None
+    return regular(path).read_bytes() if drawn and "error" not in drawn and path.exists() else None
 
 
 PICTURES: Mapping[str, Draw] = {

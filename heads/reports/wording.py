@@ -18,6 +18,8 @@ SAY_LITTLE = "say little: read no difference out of them."
 
 TITLES: Mapping[str, str] = {
     "accuracy": "accuracy",
+    "cross_entropy": "cross-entropy of the classes",
+    "ce_on_softmax": "cross-entropy on the softmax",
     "top5_accuracy": "accuracy of the five most probable",
     "macro_f1": "macro F1",
     "weighted_f1": "weighted F1",

@@ -128,8 +128,8 @@ GRAD_CAM = Recipe(
     study=TWO_STREAM,
     title="Where the three networks look: Grad-CAM of two classes",
     text=(
-        "The networks of table 1 and, for a test clip of each of two classes, what in the frame or in the flow speaks "
-        "for the class."
+        "The networks of table 1, and what speaks for each of two classes in a test clip of each, in the frame or in "
+        "its fields."
     ),
     features=FEATURES,
     options=PUBLISHED,
