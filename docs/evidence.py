@@ -1,6 +1,6 @@
 """Measures what the docs say about accuracy, writes docs/evidence.json and renews the tables of Measured and README.
 
-Seven questions, answered by the product's own commands, all of them or those named:
+Eight questions, answered by the product's own commands, all of them or those named:
 
 - `synth`: on rendered clips whose class is their motion, does a motion feature beat appearance, and does appearance
   add to it? The same of kcal, on known and on unknown motions.
@@ -11,6 +11,8 @@ Seven questions, answered by the product's own commands, all of them or those na
 - `labels`: what does a guesser score on the public calorie labels of Vid2Burn (with REELBANK_DATA set)?
 - `egocentric`: what do the second stage, motion maps and the order of frames give on the rendered first-person set? It
   takes an hour and a half on two cores; with `--work DIR` as the next one.
+- `two-stream`: what does mid fusion gain on its streams, on the rendered set that neither alone can name? It takes half
+  an hour on two cores; with `--work DIR` as the next one.
 - `calories`: does `calories/beyond` beat the constant and every row of the tables on unknown motions, on the rendered
   set that it was made with and on another? It takes two hours on two cores; with `--work DIR` what lies there already
   is kept, and a run that was killed goes on.
@@ -37,6 +39,7 @@ from reelbank.docs import evidence_heads as heads
 from reelbank.docs.evidence_defaults import chosen_table, defaults, defaults_table
 from reelbank.docs.evidence_egocentric import egocentric, egocentric_table
 from reelbank.docs.evidence_heads import fresh, run
+from reelbank.docs.evidence_two_stream import two_stream, two_stream_table
 from reelbank.heads.judging import baselines
 from reelbank.manifests.datasets.vid2burn import read_lists
 
@@ -162,6 +165,7 @@ TABLES: dict[Path, dict[str, tuple[tuple[str, ...], Callable[[list[dict[str, Any
         "labels": (("labels",), labels_table),
         "calories": (("calories",), calories_table),
         "egocentric": (("egocentric",), egocentric_table),
+        "two-stream": (("two-stream",), two_stream_table),
     },
     README: {"defaults": (("defaults",), defaults_table)},
 }
@@ -181,7 +185,7 @@ def renewed(path: Path, found: dict[str, list[dict[str, Any]]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ("synth", "fight", "precision", "defaults", "labels", "egocentric", "calories")
+    names = ("synth", "fight", "precision", "defaults", "labels", "egocentric", "two-stream", "calories")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(names)}; default: all")
     parser.add_argument("--work", type=Path, help="folder that is kept; default: a temporary one")
     parser.add_argument("--every", type=int, default=1, help="take each N-th clip of a set, and write nothing")
@@ -200,6 +204,7 @@ def main() -> None:
             "labels": lambda: labels(Path(str(data))),
             "calories": lambda: calories(work),
             "egocentric": lambda: egocentric(work / "egocentric"),
+            "two-stream": lambda: two_stream(work / "two-stream"),
         }
         for name in given.parts or names:
             if name in ("fight", "labels") and not data:

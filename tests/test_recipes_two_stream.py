@@ -7,12 +7,15 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from reelbank.cli import main
-from reelbank.heads import TrainConfig
-from reelbank.heads.recipes import RECIPES, STUDIES
+from reelbank.heads import RecipeConfig, TrainConfig, run_recipe
+from reelbank.heads.models import flow_net
+from reelbank.heads.recipes import RECIPES, STUDIES, quick
+from reelbank.store.testing import write_store
 
 OURS = {one.name: one for one in STUDIES["two-stream"]}
 PUBLISHED: dict[str, dict[str, dict[str, float]]] = {
@@ -131,3 +134,46 @@ def test_positions_are_compared_with_the_middle() -> None:
         name: (f"position={name}",) for name in ("middle", "first", "front", "rear", "last")
     }
     assert {row.against for row in rows.values()} == {"", "middle"}
+
+
+# --- the whole of it in short, on small stores
+
+
+def _stores(folder: Path) -> tuple[Path, ...]:
+    """Coarse frames at the five positions, images of flow, and still images of other ids."""
+    rng = np.random.default_rng(0)
+    clips = [
+        {"clip_id": f"c{i}", "label": ("clap", "climb")[i % 2], "group": f"g{i // 2}", "split": split}
+        for i, split in enumerate(["train"] * 4 + ["val"] * 2 + ["test"] * 4)
+    ]
+    coarse = [rng.integers(0, 256, (8, 14, 14, 3), dtype=np.uint8).repeat(16, 1).repeat(16, 2) for _ in clips]
+    fields = [clip[..., :2].transpose(0, 3, 1, 2).copy() for clip in coarse]
+    write_store(folder / "frames.zarr", {"rgb": [clip[:1] for clip in coarse]}, clips, backbone="frames:squash224")
+    write_store(folder / "flow.zarr", {"flow-8bit": fields}, clips, backbone="flow")
+    images = [{**clip, "clip_id": f"image-{clip['clip_id']}"} for clip in clips]
+    write_store(folder / "stills.zarr", {"rgb": [one[:1] for one in coarse]}, images, backbone="frames:squash224")
+    return tuple(folder / f"{name}.zarr" for name in ("frames", "flow", "stills"))
+
+
+def test_the_networks_are_trained_and_looked_into_in_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow_net, "WIDTH", 2)  # its linear layer is 200 MB
+    monkeypatch.setattr(quick, "QUICK_PASSES", 16)
+    asked = RecipeConfig.of(
+        store=_stores(tmp_path), recipe="two-stream/grad-cam", run=tmp_path / "run", quick=True,
+        backbone_weights="random", workers=1,
+    )  # fmt: skip
+    data = run_recipe(asked).results
+    rows = {row["name"]: row for row in data["rows"]}
+    assert not any(row["error"] for row in rows.values())
+    assert rows["frames"]["settings"]["starts from"] == "stills"
+    assert rows["two-stream"]["settings"]["starts from"] == "frames, flow"
+    assert rows["two-stream"]["against"]["columns"]["accuracy"]["exact"]["p"] <= 1
+    assert set(rows["flow"]["ours"]) == {"train_accuracy", "val_accuracy", "accuracy", "train_loss"}
+    assert "RANDOM WEIGHTS: googlenet" in data["warning"]
+    assert data["best"] != "stills"
+    assert data["grad_cam"]["classes"] == ["clap", "climb"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Grad-CAM of each network" in page and "Confusion of the best row" in page
+    assert {"grad-cam.png", "confusion.png", "loss.png"} <= {
+        one.name for one in (tmp_path / "run" / "figures").iterdir()
+    }
