@@ -512,6 +512,7 @@ def test_a_frame_net_may_start_from_a_run_of_its_own(stores: dict[str, Store], r
     for name, value in head.state_dict().items():
         assert torch.equal(value, tensors[f"head.{name}"]), name
     assert any("Starts from" in note for note in prepared.notes)
+    assert not any("is run inside the head" in note for note in prepared.notes)  # nothing of it is frozen
 
 
 @pytest.fixture(scope="module")
@@ -543,6 +544,7 @@ def test_the_fusion_starts_from_both_runs_without_their_classifiers(fused: Any, 
 
 
 def test_the_frozen_stage_leaves_both_trunks_to_the_bit(fused: Any) -> None:
+    assert any("googlenet is run inside the head, its frozen part too" in note for note in fused.notes)
     trainer = Trainer(make_job(fused, fused.partitions[0]))
     before = {name: value.clone() for name, value in trainer.head.state_dict().items()}
     trainer.run_epoch()

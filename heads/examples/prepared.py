@@ -301,8 +301,12 @@ def with_start(prepared: Prepared, plan: HeadPlan) -> Prepared:
 
 def _about_frames(prepared: Prepared, plan: HeadPlan) -> list[str]:
     """Why a head runs the frozen part of its backbone itself, where it reads frames."""
-    said = []
+    said: list[str] = []
+    stage = prepared.config.head.trained_stage
     for rest in plan.rests:
+        first = f"{rest.module}.conv1.weight"  # of a network whose first layer is trained nothing could be stored
+        if stage is not None and stage.group_of(first) is not None:
+            continue
         read = prepared.shape.arrays[rest.input]
         wanted, tap = next(one for one in plan.inputs if one.name == rest.input).taps[0]
         if read.backbone == rest.backbone or not read.backbone.startswith("frames"):

@@ -211,14 +211,15 @@ def _classes(of: Material) -> Figure | None:
     if not classes:
         return None
     column = judged_columns(of.data)[0]
-    counts = [f"{sum(entry['clips'] for entry in classes if entry['part'] == part)} {part}" for part in of.parts]
+    parts = {part: said for part, said in of.parts.items() if any(entry["part"] == part for entry in classes)}
+    counts = [f"{sum(entry['clips'] for entry in classes if entry['part'] == part)} {part}" for part in parts]
     unit = of.data["target"]["unit"] if column["unit"] == "target" else "%" if column["scale"] == 100 else ""
     return figures.class_values(
         classes,
         best=of.data["best"],
         title=f"{column['title']} ({unit})" if unit else column["title"],
         guessers=of.data["study"]["by_class"],
-        parts=of.parts,
+        parts=parts,
         heading=of.heading(f"{', '.join(counts)} clips"),
     )
 

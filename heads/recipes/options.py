@@ -200,9 +200,11 @@ def _settings_of_stage(config: TrainConfig, starts_from: Sequence[str]) -> dict[
     if stage is None:
         return {}
     options = [text for text in head.head_option if not text.startswith("weights=")]
+    begun = [text.partition("=")[2] for text in head.head_option if text.startswith("weights=")]
     return {
         "stage": stage.name,
         "starts from": ", ".join(starts_from) or "the backbone's weights",
+        **({"weights of the backbone": Path(begun[0]).name} if begun else {}),
         "options of the head": ", ".join(options) or "none",
         "weights of further losses": ", ".join(head.aux_weight) or "1",
         "rates of groups": ", ".join(config.optimizer.group_lr) or "that of the head",

@@ -236,5 +236,7 @@ def cell(value: Any) -> str:
     """A value as published tables write it: 1e-4, (0.9, 0.999)."""
     if isinstance(value, tuple):
         return f"({', '.join(f'{part:g}' for part in value)})"
+    if not value:
+        return "0"
     mantissa, _, exponent = f"{value:e}".partition("e")
     return f"{float(mantissa):g}e{int(exponent)}" if abs(value) < 0.01 else f"{value:g}"

@@ -127,7 +127,8 @@ def _mean(folds: Mapping[str, float | None]) -> float | None:
 
 
 def _classes(data: Data) -> str:
-    guessers, parts = data["study"]["by_class"], data["study"]["parts"]
+    guessers, of = data["study"]["by_class"], {entry["part"] for entry in data["classes"]}
+    parts = {name: part for name, part in data["study"]["parts"].items() if name in of}
     rows = [
         [
             entry["label"] or "no label",
@@ -150,8 +151,8 @@ def _what_was_run(data: Data) -> str:
     own = [row for row in data["rows"] if row["runs"] and not row["shared_with"]]
     if any(row["folds"] for row in own):
         clips += " (train and val: of the first fold)"
-    settings = [name for name in (own[0]["settings"] if own else {}) if name not in _HIDDEN]
-    shared = {name for name in settings if len({row["settings"][name] for row in own}) == 1 and len(own) > 1}
+    settings = [name for name in dict.fromkeys(name for row in own for name in row["settings"]) if name not in _HIDDEN]
+    shared = {name for name in settings if len({row["settings"].get(name) for row in own}) == 1 and len(own) > 1}
     facts = [
         *((f"store {entry['store']}", input_text(entry, data["shape"])) for entry in data["inputs"]),
         ("published features", data["features"]),
@@ -161,7 +162,7 @@ def _what_was_run(data: Data) -> str:
         ("selection", data["selection"]),
         ("time", f"{data.get('seconds', 0):.0f} s"),
     ]
-    shared = [shared_text(row.get("group_overlap", {})) for row in own]
+    seen = [shared_text(row.get("group_overlap", {})) for row in own]
     varied = [name for name in settings if name not in shared]
     head = [
         "row",
@@ -170,19 +171,19 @@ def _what_was_run(data: Data) -> str:
         "epochs run",
         "lowest loss at",
         "seconds",
-        *(["clips whose group was trained on"] if any(shared) else []),
+        *(["clips whose group was trained on"] if any(seen) else []),
     ]
     rows = [
         [
             row["name"],
             f"{row['num_parameters']:,}",
-            *(row["settings"][name] for name in varied),
+            *(row["settings"].get(name, DASH) for name in varied),
             _list(row["epochs"]),
             _list(row["best_epochs"]),
             f"{row['seconds']:.0f}",
-            *([seen] if any(shared) else []),
+            *([of_row] if any(seen) else []),
         ]
-        for row, seen in zip(own, shared, strict=True)
+        for row, of_row in zip(own, seen, strict=True)
     ]
     return html.section("What was run", html.fact_table(facts), html.table(head, rows))
 

@@ -28,10 +28,7 @@ RENDERED = Recipe(
         "small transformer on frozen maps, with its frames in no order and in theirs: each compared clip by clip with "
         "the row that lacks one thing."
     ),
-    features=(
-        "the set of `reelbank manifest synth-gtea61`, of which nothing is published, and a ResNet-34 that knows what "
-        "is seen there"
-    ),
+    features="",
     options={**SHARED, "batch": 8},
     rows=(
         row("stage-1", {"stage": "1", "what": "Ego-RNN"}, FIRST),

@@ -32,7 +32,7 @@ RENDERED = Recipe(
         "Frame net, flow net and their mid fusion on clips whose class is outline x direction. The fusion is compared "
         "with each of the two, clip by clip, over subjects that training never saw."
     ),
-    features="the set of `reelbank manifest synth-hmdb51`, of which nothing is published",
+    features="",
     options={**SHARED, "loss": "ce", "batch": 16},
     rows=(
         row("frames", "frame-net", {"model": "frames", "less": ""}, **FRAMES),
