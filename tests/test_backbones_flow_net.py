@@ -106,8 +106,8 @@ def test_store_has_the_first_nine_frames(tmp_path: Path, synth_set: Path, networ
     folder.mkdir()
     video = sorted((synth_set / "videos").iterdir())[0]
     (folder / "manifest.csv").write_text(f"clip_id,video\na,{video}\n")
-    run(folder, model=(NAME,), weights="random", sampling=("position:0",), workers=1)
-    run(folder, model=("flow",), sampling=("consecutive:9:zero",), tap=("flow",), workers=1)
+    run(folder, model=(NAME,), weights="random", sampling=("position:0",), workers=1, batch=1)
+    run(folder, model=("flow",), sampling=("consecutive:9:zero",), tap=("flow",), workers=1, batch=9)
     store = reelbank.store.open(store_of(folder, NAME))
     assert store.clips.status.tolist() == [1], store.clips.reason.tolist()
     fields = reelbank.store.open(store_of(folder, "flow")).read("flow", 0)[0, :8].reshape(1, 16, 224, 224)

@@ -44,12 +44,13 @@ def _one_thread() -> Iterator[None]:
 
 
 def test_parent_and_workers_give_the_same_bits(synth_set: Path, tmp_path: Path) -> None:
-    in_worker = copy_set(synth_set, tmp_path / "worker", slice(0, 7))
-    in_parent = copy_set(synth_set, tmp_path / "parent", slice(0, 7))
-    options = {"model": MODELS, "weights": "random", "sampling": ("uniform:4", "frames=consecutive:70")}
+    in_worker = copy_set(synth_set, tmp_path / "worker", slice(0, 4))
+    in_parent = copy_set(synth_set, tmp_path / "parent", slice(0, 4))
+    sampling = ("uniform:3", "frames=consecutive:70")
+    options = {"model": MODELS, "weights": "random", "sampling": sampling, "batch": 4}  # clips cross batches
     run(in_worker, **options)
     report = run(in_parent, forward="parent", **options)
-    assert report.tally.opens == 7
+    assert report.tally.opens == 4
     assert report.num_forwarding == 1
     for model in MODELS:
         assert_same_store(store_of(in_worker, model), store_of(in_parent, model))
@@ -103,12 +104,12 @@ def test_failures_and_more_steps_than_slots(synth_set: Path, tmp_path: Path) -> 
     columns = header.split(",")
     cells = dict.fromkeys(columns, "") | {"clip_id": "bad", "video": "videos/bad.mp4", "split": "train"}
     write_lines(folder, header, [rows[0], ",".join(cells.values()), *rows[1:]])
-    report = run(folder, forward="parent", sampling=("all",), workers=1)
-    store = reelbank.store.open(store_of(folder))
+    report = run(folder, model=("frames:112",), forward="parent", sampling=("all",), workers=1)
+    store = reelbank.store.open(path := store_of(folder, "frames:112"))
     assert store.clips.status.tolist() == [1, 2, 1, 1, 1]
     assert store.num_steps.sum() > MAX_SLOTS
     assert list(report.stores[0].failures) == ["bad"]
-    assert verify(store_of(folder)).problems == ()
+    assert verify(path).problems == ()
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +232,7 @@ def test_batches_under_way_at_once_give_the_same_bits(
     synth_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next batch is launched before the last is fetched; its memory is filled again only after that."""
-    folder = copy_set(synth_set, tmp_path / "set", slice(0, 7))
+    folder = copy_set(synth_set, tmp_path / "set", slice(0, 4))
     options = {"model": ("resnet18", "frames:112"), "weights": "random", "batch": 3}
     run(folder, **options)
     under_way = _in_flight(monkeypatch, 3)
@@ -243,6 +244,20 @@ def test_batches_under_way_at_once_give_the_same_bits(
         assert_same_store(store_of(folder, model), store_of(folder / "again", model))
 
 
+LAUNCHED = {"model": ("resnet18",), "weights": "random", "batch": 4, "forward": "parent"}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(synth_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three clips and the store of a run whose batches do not fail."""
+    folder = copy_set(synth_set, tmp_path_factory.mktemp("undisturbed") / "set", slice(0, 3))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    run(folder, **LAUNCHED)
+    torch.set_num_threads(threads)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("error", "late"),
     [
@@ -251,12 +266,9 @@ def test_batches_under_way_at_once_give_the_same_bits(
     ],
 )  # fmt: skip
 def test_batch_whose_launch_fails_is_done_again(
-    error: Exception, late: bool, synth_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, late: bool, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether the failure shows when the work is given to the device or when it is fetched."""
-    folder = copy_set(synth_set, tmp_path / "set", slice(0, 3))
-    options = {"model": ("resnet18",), "weights": "random", "batch": 4, "forward": "parent"}
-    run(folder, **options)
     launch, launches = Model.launch, []
 
     def failing(model: Model, frames: NDArray[np.uint8]) -> Any:
@@ -273,10 +285,10 @@ def test_batch_whose_launch_fails_is_done_again(
 
     monkeypatch.setattr(Model, "launch", failing)
     _in_flight(monkeypatch, 2)
-    report = run(folder, **options, out=str(folder / "again.zarr"))
+    report = run(undisturbed, **LAUNCHED, out=str(tmp_path / "again.zarr"))
     assert not report.has_failures
     assert launches == [4, 4, 4]
-    assert_same_store(store_of(folder, "resnet18"), folder / "again.zarr")
+    assert_same_store(store_of(undisturbed, "resnet18"), tmp_path / "again.zarr")
 
 
 def test_every_pass_of_a_halved_batch_has_the_same_shape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

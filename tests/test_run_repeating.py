@@ -106,7 +106,8 @@ def _weights_file(folder: Path, seed: int) -> Path:
 def test_weights_are_found_by_their_checksum(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "weights").mkdir()
     monkeypatch.setenv(WEIGHTS_DIR_VARIABLE, str(tmp_path / "weights"))
-    used, other = (_weights_file(tmp_path, seed) for seed in (1, 2))
+    used, other = _weights_file(tmp_path, seed=1), tmp_path / "other.pth"
+    other.write_bytes(b"no weights: known by its sum, never loaded")
     video = made / "videos/a.mp4"
     (tmp_path / "manifest.csv").write_text(f"clip_id,video\na,{video}\n")
     path = run(tmp_path, model=("resnet18",), weights=str(used), sampling=("uniform:1",)).stores[0].store
