@@ -153,6 +153,7 @@ def _what_was_run(data: Data) -> str:
         clips += " (train and val: of the first fold)"
     settings = [name for name in dict.fromkeys(name for row in own for name in row["settings"]) if name not in _HIDDEN]
     shared = {name for name in settings if len({row["settings"].get(name) for row in own}) == 1 and len(own) > 1}
+    seen = [shared_text(row.get("group_overlap", {})) for row in own]
     facts = [
         *((f"store {entry['store']}", input_text(entry, data["shape"])) for entry in data["inputs"]),
         ("published features", data["features"]),
@@ -160,9 +161,9 @@ def _what_was_run(data: Data) -> str:
         *((_TITLES.get(name, name), own[0]["settings"][name]) for name in settings if name in shared),
         ("repeats", f"{data['repeats']}, seeds from {data['seed']}"),
         ("selection", data["selection"]),
+        *([(_SEEN, seen[0])] if len(set(seen)) == 1 and seen[0] else []),
         ("time", f"{data.get('seconds', 0):.0f} s"),
     ]
-    seen = [shared_text(row.get("group_overlap", {})) for row in own]
     varied = [name for name in settings if name not in shared]
     head = [
         "row",
@@ -171,7 +172,6 @@ def _what_was_run(data: Data) -> str:
         "epochs run",
         "lowest loss at",
         "seconds",
-        *(["clips whose group was trained on"] if any(seen) else []),
     ]
     rows = [
         [
@@ -181,14 +181,17 @@ def _what_was_run(data: Data) -> str:
             _list(row["epochs"]),
             _list(row["best_epochs"]),
             f"{row['seconds']:.0f}",
-            *([of_row] if any(seen) else []),
         ]
-        for row, of_row in zip(own, seen, strict=True)
+        for row in own
     ]
-    return html.section("What was run", html.fact_table(facts), html.table(head, rows))
+    of_groups = [[row["name"], text] for row, text in zip(own, seen, strict=True)] if len(set(seen)) > 1 else []
+    return html.section(
+        "What was run", html.fact_table(facts), html.table(head, rows), html.table(["row", _SEEN], of_groups)
+    )
 
 
 _HIDDEN = ("folds",)
+_SEEN = "clips whose group was trained on"
 _TITLES = {"keep": "weights kept"}
 
 
