@@ -42,9 +42,9 @@ def test_resumed_run_equals_a_whole_one(model: str, synth_set: Path, tmp_path: P
     options = {
         "model": (model,),
         "weights": "random",
-        "sampling": ("uniform:2",),
+        "sampling": ("uniform:3",),
         "tap": _small_taps(model),
-        "batch": 3,  # clips cross batches
+        "batch": 4,
     }
     ids = _clip_ids(folder)
     run(folder, clip=(ids[1],), workers=1, **options)
