@@ -161,7 +161,7 @@ def test_the_backbone_of_a_rendered_set_is_a_file_of_weights(
     script = importlib.import_module("reelbank.benchmarks.rendered_backbone")
     rendered, num_shown, side_px = RENDERED[backbone]
     rendered(tmp_path / "set")
-    monkeypatch.setattr(script, "PHASES", ((side_px, 24, 1e-3, 1),))
+    monkeypatch.setattr(script, "PHASES", ((side_px, 8, 1e-3, 1),))
     given = ["rendered_backbone.py", str(tmp_path / "set"), str(tmp_path / "made.pth"), "--backbone", backbone]
     monkeypatch.setattr(sys, "argv", given)
     _, shown = script.read(tmp_path / "set")
