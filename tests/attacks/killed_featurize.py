@@ -70,7 +70,7 @@ def _render(bench: Bench) -> None:
 
     from reelbank.manifests.rendered import synth
 
-    synth.render(bench.root / "set", clips=CLIPS + 2, seed=3, num_frames=(32, 36))
+    synth.render(bench.root / "set", clips=24, seed=3, num_frames=(32, 36))
     for name in ("new", "changed"):
         bench.before[name] = copy_set(bench.root / "set", bench.root / name, slice(0, CLIPS))
     header, rows = read_lines(bench.before["changed"])
