@@ -17,6 +17,7 @@ from reelbank.heads.recipes import recipe, report, sentences
 from reelbank.heads.recipes.measures import GUESSERS, MEASURES, Clips, Training
 from reelbank.heads.recipes.numbers import compared
 from reelbank.heads.recipes.tables import markdown_table, table_of
+from reelbank.heads.reports.wording import DASH
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -247,3 +248,13 @@ def test_counts_and_p_of_the_exact_test_stand_beside_the_interval(paired: dict[s
         for text in (*sentences.sentences(paired), *sentences.notes(paired, recipe("calories/table-3.3"), ()))
     )
     assert "Row against row" in report._comparisons(paired)
+
+
+def test_a_difference_without_an_interval_is_said_with_its_clips(paired: dict[str, Any]) -> None:
+    """Of one group there is none to draw."""
+    columns = paired["rows"][1]["against"]["columns"]
+    columns["mae_known"] |= {"low": None, "high": None, "num_groups": 1}
+    columns["mae_unknown"] |= {"difference": None, "low": None, "high": None}
+    first, second = (text for text in sentences.sentences(paired) if "clip by clip" in text)
+    assert "+9.0 kcal/h (no interval: 360 clips of 1 group); only this row right on 40" in first
+    assert second.endswith(f" {DASH}.")

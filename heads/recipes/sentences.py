@@ -144,12 +144,17 @@ def _against(data: Data, row: Data, column: Data) -> str:
     found, signed = row["against"]["columns"][column["key"]], f"+.{max(1, column['digits'])}f"
     said = f"{row['name']} less {row['against']['name']}, clip by clip on {_where(data, column)}: {column['title']} "
     exact = found.get("exact")
-    if found["low"] is None:
-        return f"{said}{exact_text(exact) if exact else DASH}."
-    groups = f" of {found['num_groups']} groups" if data["interval_units"] == "groups" else ""
-    clear = ", no clear difference" if found["verdict"] == "unclear" else ""
+    if found["difference"] is None:
+        return f"{said}{DASH}."
     said += f"{found['difference']:{signed}} {unit_of(data, column)}".rstrip()
-    said += f" ({found['low']:{signed}} to {found['high']:{signed}}; {found['num_clips']} clips{groups}{clear})"
+    count = f"{found['num_clips']} clips"
+    if data["interval_units"] == "groups":
+        count += " of 1 group" if found["num_groups"] == 1 else f" of {found['num_groups']} groups"
+    if found["low"] is None:
+        said += f" (no interval: {count})"
+    else:
+        clear = ", no clear difference" if found["verdict"] == "unclear" else ""
+        said += f" ({found['low']:{signed}} to {found['high']:{signed}}; {count}{clear})"
     return f"{said}; {exact_text(exact)}." if exact else f"{said}."
 
 
