@@ -44,6 +44,7 @@ class Hand(nn.Module):
         with torch.no_grad():
             self.conv.weight.copy_(torch.tensor(self.MIXED)[:, :, None, None])
             self.linear.weight.copy_(torch.tensor(self.WEIGHTS))
+            self.linear.bias.zero_()
 
     def forward(self, arrays: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
         seen = self.relu(self.conv(arrays["maps"].flatten(0, 1)))

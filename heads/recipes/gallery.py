@@ -21,7 +21,7 @@ from reelbank.heads.reports.confusion import confusion_panels
 from reelbank.heads.reports.drawing import Heading, png
 from reelbank.heads.reports.figures import scatter_by_class
 from reelbank.heads.stored import read_config, read_json, read_results
-from reelbank.manifests.files import regular
+from reelbank.store.files import regular
 
 RATES = "batch_learning_rates"  # of a line of metrics.jsonl
 MATRICES = 4  # of the best row and the first of the others
