@@ -50,7 +50,7 @@ class Size:
 
 SIZES = {
     "tiny": Size(videos=2, frames=20, steps=2, fed=4, streamed=64, batch=2, repeats=1),
-    "normal": Size(videos=8, frames=90, steps=16, fed=64, streamed=256, batch=8, repeats=3),
+    "normal": Size(videos=8, frames=90, steps=16, fed=64, streamed=32, batch=1, repeats=3),
     "full": Size(videos=16, frames=90, steps=16, fed=256, streamed=512, batch=8, repeats=5),
 }
 

@@ -144,7 +144,7 @@ def _stores(folder: Path) -> tuple[Path, ...]:
     rng = np.random.default_rng(0)
     clips = [
         {"clip_id": f"c{i}", "label": ("clap", "climb")[i % 2], "group": f"g{i // 2}", "split": split}
-        for i, split in enumerate(["train"] * 4 + ["val"] * 2 + ["test"] * 4)
+        for i, split in enumerate(["train"] * 2 + ["val"] * 2 + ["test"] * 2)
     ]
     coarse = [rng.integers(0, 256, (8, 14, 14, 3), dtype=np.uint8).repeat(16, 1).repeat(16, 2) for _ in clips]
     fields = [clip[..., :2].transpose(0, 3, 1, 2).copy() for clip in coarse]
@@ -157,7 +157,7 @@ def _stores(folder: Path) -> tuple[Path, ...]:
 
 def test_the_networks_are_trained_and_looked_into_in_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow_net, "WIDTH", 2)  # its linear layer is 200 MB
-    monkeypatch.setattr(quick, "QUICK_PASSES", 16)
+    monkeypatch.setattr(quick, "QUICK_PASSES", 8)
     asked = RecipeConfig.of(
         store=_stores(tmp_path), recipe="two-stream/grad-cam", run=tmp_path / "run", quick=True,
         backbone_weights="random", workers=1,
