@@ -36,7 +36,7 @@ class Size:
         videos, frames: rendered videos, and the frames of each.
         steps: frames of a clip that are read.
         fed: clips of an epoch that is read or decoded, in batches of `batch`.
-        streamed: clips of an epoch that is trained, with half of their bytes as memory.
+        streamed: clips of an epoch that is trained, with half of their bytes as memory, `step` of them in a step.
     """
 
     videos: int
@@ -45,13 +45,14 @@ class Size:
     fed: int
     streamed: int
     batch: int
+    step: int
     repeats: int
 
 
 SIZES = {
-    "tiny": Size(videos=2, frames=20, steps=2, fed=4, streamed=64, batch=2, repeats=1),
-    "normal": Size(videos=8, frames=90, steps=16, fed=64, streamed=32, batch=1, repeats=3),
-    "full": Size(videos=16, frames=90, steps=16, fed=256, streamed=512, batch=8, repeats=5),
+    "tiny": Size(videos=2, frames=20, steps=2, fed=4, streamed=64, batch=2, step=2, repeats=1),
+    "normal": Size(videos=8, frames=90, steps=16, fed=64, streamed=32, batch=8, step=1, repeats=3),
+    "full": Size(videos=16, frames=90, steps=16, fed=256, streamed=512, batch=8, step=8, repeats=5),
 }
 
 
@@ -112,13 +113,13 @@ def _streamed(stage: Stage, folder: Path, pictures: npt.NDArray[np.uint8], size:
     store = _store(folder, pictures, size.streamed)
     whole = (size.streamed + NUM_VAL) * pictures[0].nbytes
     limits = whole / 2, 1.1 * whole
-    read, held = (trainer_of(store, "1", size.batch, memory=limit / 1e9, **HEAD)[1] for limit in limits)
+    read, held = (trainer_of(store, "1", size.step, memory=limit / 1e9, **HEAD)[1] for limit in limits)
     assert read.job.resident.held is None and held.job.resident.held is not None
     times = interleaved({"read": read.run_epoch, "held": held.run_epoch}, size.repeats, warm=size.repeats > 1)
     stage.compare(
         "hmdb51.streamed", f"an epoch of cnn-lstm on {size.streamed} clips, read in blocks", times["read"],
         "the same held in memory", times["held"], ">= 0.8",
-        f"one thread, batch {size.batch}, {whole / 1e6:.0f} MB, of which half may be held",
+        f"one thread, batch {size.step}, {whole / 1e6:.0f} MB, of which half may be held",
     )  # fmt: skip
 
 

@@ -188,7 +188,10 @@ class ArrayBatches:
             places, mask = tap.places(draw)
             dtype = getattr(torch, tap.store.taps[tap.tap].dtype)
             shape = (*places.shape, *tap.step_shape)
-            made[name] = torch.full(shape, tap.still, dtype=dtype), torch.from_numpy(mask)
+            values = torch.empty(shape, dtype=dtype)
+            if tap.input.fill_zeros or not mask.all():  # else every step of it is read
+                values.fill_(tap.still)
+            made[name] = values, torch.from_numpy(mask)
         return made
 
     def _fill(self, tap: ArrayTap, draw: Draw, place: int, into: tuple[Tensor, Tensor], row: int) -> None:
