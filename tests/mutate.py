@@ -68,6 +68,7 @@ GUARDS: dict[str, str] = {
     "heads/examples/splits.py": "test_judging_parts test_examples_splits",
     "heads/examples/overlap.py": "test_examples_splits test_judging_parts test_examples_parting",
     "heads/examples/parting.py": "test_examples_parting",
+    "manifests/drawing.py": "test_examples_parting test_manifests_held_out",
     "heads/examples/pixel_augment.py": "test_examples_pixel_augment",
     "heads/examples/steps.py": "test_examples_steps test_examples_arrays",
     "heads/examples/labelling.py": "test_judging_parts",

@@ -18,7 +18,14 @@ ARROWS = {
     "extract": ("manifests", "store"),
     "heads": (
         *("extract.backbones", "store"),
-        *("manifests.events", "manifests.lazy", "manifests.notebooks", "manifests.plugins", "manifests.registry"),
+        *(
+            "manifests.drawing",
+            "manifests.events",
+            "manifests.lazy",
+            "manifests.notebooks",
+            "manifests.plugins",
+            "manifests.registry",
+        ),
     ),
     "manifests": (),
     "store": ("manifests",),
@@ -49,7 +56,7 @@ ROOMS = {
         *("training", "judging", "fitting", "runs", "probes", "sweeps", "recipes", "request"),
     ),
     "manifests": (
-        *("events", "files", "lazy", "notebooks", "plugins", "registry", "terminal"),
+        *("drawing", "events", "files", "lazy", "notebooks", "plugins", "registry", "terminal"),
         *("manifest", "table", "numbers", "overlaps", "validation", "finding", "delimited", "reading", "datasets"),
         *("rendered",),
     ),

@@ -6,8 +6,8 @@ clips judge clips whose source they have trained on; `overlap` counts them.
 
 from __future__ import annotations
 
-import hashlib
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,6 +18,7 @@ from reelbank.heads.errors import TrainingError
 from reelbank.heads.examples.clips import ClipTable
 from reelbank.heads.examples.label_sets import strata
 from reelbank.heads.split_rules import SplitRule
+from reelbank.manifests.drawing import drawn_by_class, drawn_order, quotas
 
 KEPT = "unknown"
 """Clips of classes that training must not see are no part of a draw."""
@@ -67,25 +68,14 @@ def drawn_clips(clip_ids: Sequence[str], classes: NDArray[np.int64], count: int,
 
     Raises TrainingError where the classes cannot give as many.
     """
-    of_class = np.bincount(classes)
-    exact = count * of_class / len(classes)
-    quota = np.minimum(np.floor(exact).astype(np.int64), of_class - 1)
-    while (lacking := count - int(quota.sum())) > 0:
-        able = np.flatnonzero(quota < of_class - 1)
-        if not len(able):
-            raise TrainingError(
-                f"{count} of {len(classes)} clips cannot be held out: each of {len(of_class)} classes keeps a clip in "
-                "training; ask for a smaller share (--split-by)"
-            )
-        most = able[np.argsort(-(exact - quota)[able], kind="stable")][:lacking]
-        quota[most] += 1
-    held = np.zeros(len(classes), dtype=bool)
-    taken = np.zeros_like(quota)
-    for place in _order(clip_ids, seed):
-        if taken[classes[place]] < quota[classes[place]]:
-            taken[classes[place]] += 1
-            held[place] = True
-    return held
+    labels = classes.astype(str).tolist()
+    of_class = quotas(Counter(labels), count, seed)
+    if of_class is None:
+        raise TrainingError(
+            f"{count} of {len(classes)} clips cannot be held out: each of {len(np.unique(classes))} classes keeps a "
+            "clip in training; ask for a smaller share (--split-by)"
+        )
+    return np.array(drawn_by_class(clip_ids, labels, of_class, seed), dtype=bool)
 
 
 def drawn_groups(groups: Sequence[str], classes: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
@@ -99,7 +89,7 @@ def drawn_groups(groups: Sequence[str], classes: NDArray[np.int64], share: float
     np.add.at(counts, (of_clip, classes), 1)
     sizes = counts.sum(axis=0)
     held, chosen = np.zeros_like(sizes), np.zeros(len(names), dtype=bool)
-    for group in _order(names.tolist(), seed):
+    for group in drawn_order(names.tolist(), seed):
         own = counts[group]
         nearer = ((2 * (held - share * sizes) + own) * own / sizes).sum() < 0
         if nearer and (held + own < sizes)[own > 0].all():
@@ -107,12 +97,6 @@ def drawn_groups(groups: Sequence[str], classes: NDArray[np.int64], share: float
             chosen[group] = True
     found: NDArray[np.bool_] = chosen[of_clip]
     return found
-
-
-def _order(names: Sequence[str], seed: int) -> list[int]:
-    """Places of `names` in a drawn order."""
-    keys = [hashlib.sha256(f"{seed}\0{name}".encode()).digest() for name in names]
-    return sorted(range(len(names)), key=lambda place: keys[place])
 
 
 def _column(table: ClipTable, name: str) -> NDArray[np.str_]:

@@ -21,14 +21,14 @@ class Classified(Protocol):
         """(N,) int64."""
 
 
-LEAST = 1e-15
+NLL_CLIP = 1e-15
 """A probability below it counts as this: one clip that is certain and wrong costs 34.5 nats, not infinity."""
 
 
 def cross_entropies(scores: Classified) -> Array:
     """-log of the true class's probability in nats: (N,); NaN for a class that training never saw."""
     true, known = _of_truth(scores)
-    return np.where(known, -np.log(np.clip(true, LEAST, None)), np.nan)
+    return np.where(known, -np.log(np.clip(true, NLL_CLIP, None)), np.nan)
 
 
 def cross_entropies_on_softmax(scores: Classified) -> Array:

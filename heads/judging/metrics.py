@@ -17,7 +17,7 @@ import numpy as np
 
 from reelbank.heads.errors import TrainingError
 from reelbank.heads.judging.by_class import macro_f1, weighted_f1
-from reelbank.heads.judging.class_losses import cross_entropies, cross_entropies_on_softmax
+from reelbank.heads.judging.class_losses import NLL_CLIP, cross_entropies, cross_entropies_on_softmax
 from reelbank.heads.judging.label_sets import LabelScores, macro_ap, macro_f1_at_half, micro_f1_at_half
 from reelbank.manifests.plugins import Plugin
 from reelbank.manifests.registry import Registry
@@ -25,9 +25,6 @@ from reelbank.manifests.registry import Registry
 __all__ = ["METRICS", "ClassScores", "LabelScores", "Metric", "TargetScores", "evaluate", "names_of"]
 
 Array = np.ndarray
-
-# q is clipped to [NLL_CLIP, 1 - NLL_CLIP]: one bin that is certain and wrong costs 34.5 nats, not infinity.
-NLL_CLIP = 1e-15
 
 
 @dataclass(frozen=True, kw_only=True)

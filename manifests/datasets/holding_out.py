@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from reelbank.manifests.drawing import drawn_by_class, drawn_order, quotas
 from reelbank.manifests.manifest import Clip, Manifest, ManifestError
 
 WAYS = ("clip", "group")
@@ -86,13 +86,7 @@ def hold_out_clips(
     Raises:
         ManifestError: so many cannot be held out with every class keeping a training clip.
     """
-    left = _quotas(labels, share, seed=seed, flag=flag)
-    held: set[str] = set()
-    for label, clip_id in sorted(zip(labels, ids, strict=True), key=lambda pair: _order(seed, pair[1])):
-        if left[label]:
-            left[label] -= 1
-            held.add(clip_id)
-    return [clip_id in held for clip_id in ids]
+    return drawn_by_class(ids, labels, _quotas(labels, share, seed=seed, flag=flag), seed)
 
 
 def hold_out_groups(
@@ -109,16 +103,17 @@ def hold_out_groups(
     Raises:
         ManifestError: no group can be held out.
     """
-    quotas = _quotas(labels, share, seed=seed, flag=flag)
-    names = sorted({name for name in groups if name}, key=lambda name: _order(seed, name))
-    classes = sorted(quotas)
+    of_class = _quotas(labels, share, seed=seed, flag=flag)
+    there = sorted({name for name in groups if name})
+    names = [there[place] for place in drawn_order(there, seed)]
+    classes = sorted(of_class)
     counts = np.zeros((len(names), len(classes)), dtype=np.int64)  # (groups, classes)
     row, column = ({name: i for i, name in enumerate(found)} for found in (names, classes))
     for label, group in zip(labels, groups, strict=True):
         if group:
             counts[row[group], column[label]] += 1
     totals = Counter(labels)
-    wanted = np.array([quotas[label] for label in classes])
+    wanted = np.array([of_class[label] for label in classes])
     most = np.array([totals[label] - 1 for label in classes])
     held = np.zeros(len(names), dtype=bool)
     have = np.zeros(len(classes), dtype=np.int64)
@@ -187,26 +182,15 @@ def _distance(off: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _quotas(labels: Sequence[str], share: float, *, seed: int, flag: str) -> dict[str, int]:
-    """Clips of each class that are held out, `ceil(share * n)` together; the largest remainders are rounded up."""
+    """Clips of each class that are held out, `ceil(share * n)` together; see `quotas`."""
     check_share(share, flag)
     totals = Counter(labels)
     if not totals:
         raise ManifestError(f"{flag} {share:g}: no clip is in split 'train', so none can be held out of it")
-    exact = {label: Fraction(repr(float(share))) * count for label, count in totals.items()}
-    quotas = {label: min(math.floor(part), totals[label] - 1) for label, part in exact.items()}
-    rest = held_out_count(share, len(labels)) - sum(quotas.values())
-    while rest > 0:
-        open_classes = [label for label in totals if quotas[label] < totals[label] - 1]
-        if not open_classes:
-            raise ManifestError(
-                f"{flag} {share:g} of {len(labels)} clips of {len(totals)} classes: every class has to keep a training "
-                f"clip, and then {sum(quotas.values())} can be held out; ask for less, or leave small classes out"
-            )
-        label = max(open_classes, key=lambda one: (exact[one] - quotas[one], _order(seed, one)))
-        quotas[label] += 1
-        rest -= 1
-    return quotas
-
-
-def _order(seed: int, name: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    found = quotas(totals, held_out_count(share, len(labels)), seed)
+    if found is None:
+        raise ManifestError(
+            f"{flag} {share:g} of {len(labels)} clips of {len(totals)} classes: every class has to keep a training "
+            f"clip, and then {len(labels) - len(totals)} can be held out; ask for less, or leave small classes out"
+        )
+    return found

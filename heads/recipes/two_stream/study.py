@@ -38,8 +38,8 @@ TWO_STREAM = Study(
     notes=(
         "One of the publication's 360 test clips is 0.28 points, and a 95 % interval reaches about 5.2 points to "
         "either side.",
-        "By official names 76 % of a random validation part of HMDB51's split 1 have a training clip of the same "
-        "source film, 0.8 % of its test clips: a likely cause of 69.05 % on validation beside 52 % on test. `reelbank "
+        "By official names about four of five clips of a random validation part have a training clip of the same film "
+        "and class, and none of the test clips: a likely cause of 69.05 % on validation beside 52 % on test. `reelbank "
         "manifest hmdb51 --groups names --val-by group` cuts validation clips without it.",
     ),
 )
